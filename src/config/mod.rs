@@ -1,0 +1,377 @@
+//! The checked configuration: what `config.toml` means once every default is applied.
+//!
+//! Nothing after this module looks at raw input. No `Option` here means "default": it means that the
+//! operator can leave the thing out.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, StatusCode};
+use ipnet::IpNet;
+
+/// One whole configuration, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub profile: Profile,
+    pub server: Server,
+    pub listeners: Vec<Listen>,
+    pub certificates: Vec<Certificate>,
+    pub client: Client,
+    pub dns: Dns,
+    pub upstreams: Vec<Upstream>,
+    pub routes: Vec<Route>,
+    pub admin: Option<Admin>,
+    pub log: Log,
+}
+
+/// The set of defaults that the rest of the file starts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    Development,
+    Staging,
+    Production,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Worker threads; 0 is one a core. Needs a restart.
+    pub workers: usize,
+    /// Downstream connections over all workers; 0 is what the descriptor limit leaves.
+    pub connections_max: usize,
+    /// How long accepting goes on after `/readyz` says 503.
+    pub drain_delay: Duration,
+    /// How long open requests may take once accepting has ended.
+    pub drain_timeout: Duration,
+    pub reload: Reload,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reload {
+    /// The files are watched, and SIGHUP works too.
+    Watch,
+    /// SIGHUP and `tollgate reload` alone.
+    Signal,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listen {
+    pub address: SocketAddr,
+    pub tls: Option<ListenTls>,
+    pub protocols: Protocols,
+    /// Every request is answered by a redirect to https at this port.
+    pub https_redirect: Option<u16>,
+    /// `Strict-Transport-Security`, ready to be sent; only on TLS listeners.
+    pub hsts: Option<HeaderValue>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenTls {
+    pub min: TlsVersion,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    Tls12,
+    Tls13,
+}
+
+/// What a listener speaks. On a cleartext listener `h2` is by prior knowledge (RFC 9113 §3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Protocols {
+    pub h1: bool,
+    pub h2: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    pub hosts: Vec<HostPattern>,
+    pub source: CertificateSource,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// Made by this process, for development.
+    Local,
+    /// PEM files, relative paths resolved against the folder of the config file.
+    Files { certificate: PathBuf, key: PathBuf },
+}
+
+/// A host name as routes and certificates name it, in lower case, without a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    Exact(String),
+    /// `*.example.com` holds `example.com`: any one label before it.
+    Wildcard(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted: Vec<IpNet>,
+    pub handshake_timeout: Duration,
+    /// From the first byte of a head to its end, absolute.
+    pub header_timeout: Duration,
+    /// Silence between two reads of a body.
+    pub body_timeout: Duration,
+    /// Keep-alive: silence between two requests.
+    pub idle_timeout: Duration,
+    /// Silence between two successful writes.
+    pub send_timeout: Duration,
+    pub body_max: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// An answer is asked for again after its TTL, and never later than this.
+    pub ttl_max: Duration,
+    /// Name servers to ask; none means those of the system.
+    pub servers: Vec<SocketAddr>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    pub name: String,
+    pub source: Source,
+    pub protocol: UpstreamProtocol,
+    pub tls: Option<UpstreamTls>,
+    pub balance: Balance,
+    /// Failures within `fail_timeout` that take an endpoint out for `fail_timeout`; 0 switches it off.
+    pub fails_max: u32,
+    pub fail_timeout: Duration,
+    pub keepalive: Keepalive,
+    pub timeout: Timeouts,
+    pub health: Option<HealthCheck>,
+    /// Attempts in all for a request that may be sent again: 2 is one retry.
+    pub attempts: u32,
+}
+
+/// Where an upstream's endpoints come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    Endpoints(Vec<EndpointAddress>),
+    Run(Run),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointAddress {
+    pub target: Target,
+    pub weight: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    Socket(SocketAddr),
+    /// Every address of the name is an endpoint.
+    Name { host: String, port: u16 },
+}
+
+/// Replicas that the proxy itself starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Program and arguments; `{self}`, `{address}` and `{port}` are filled in at the start.
+    pub command: Vec<String>,
+    pub replicas: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamProtocol {
+    H1,
+    H2,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The name that is sent (SNI) and verified; none means the endpoint's own name or address.
+    pub server_name: Option<String>,
+    /// PEM file of the trusted roots; none means those of the system.
+    pub ca: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    LeastConnections,
+    RoundRobin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// Idle connections kept per endpoint and worker.
+    pub connections: usize,
+    /// Requests a connection carries before it is closed.
+    pub requests: u64,
+    pub idle: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    pub connect: Duration,
+    /// Silence between two writes to the upstream.
+    pub send: Duration,
+    /// Silence between two reads from the upstream.
+    pub read: Duration,
+    /// Silence in both directions of a tunnel.
+    pub tunnel_idle: Duration,
+    /// From the request's head to the response's head, over all attempts.
+    pub total: Option<Duration>,
+    /// The same for one attempt.
+    pub attempt: Option<Duration>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub path: String,
+    pub interval: Duration,
+    pub timeout: Duration,
+    pub healthy_after: u32,
+    pub unhealthy_after: u32,
+    pub expect_status: Vec<RangeInclusive<u16>>,
+    /// The first 64 KiB of the answer must contain this.
+    pub expect_body: Option<String>,
+    pub when_all_fail: WhenAllFail,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenAllFail {
+    /// Every endpoint that is not drained is used as if it were healthy.
+    UseAll,
+    /// 503.
+    Refuse,
+}
+
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Its `name`, or the path as written: a label from a closed set.
+    pub name: String,
+    /// Where it stands, for messages: `config.toml:12`.
+    pub origin: String,
+    pub hosts: Vec<HostPattern>,
+    pub path: PathMatch,
+    pub action: Action,
+    /// Networks let in; empty lets in all. `deny` wins over `allow`.
+    pub allow: Vec<IpNet>,
+    pub deny: Vec<IpNet>,
+    pub request_fields: FieldEdits,
+    pub response_fields: FieldEdits,
+    pub access_log: bool,
+    pub body_max: u64,
+}
+
+#[derive(Debug, Clone)]
+pub enum PathMatch {
+    /// That path and what lies below it, by whole segments: `/a` matches `/a` and `/a/b`, not `/ab`.
+    Prefix(String),
+    Exact(String),
+    Regex(regex::Regex),
+}
+
+#[derive(Debug, Clone)]
+pub enum Action {
+    Proxy(ProxyPass),
+    /// `{host}`, `{path}` and `{uri}` (path and query) are filled in.
+    Redirect { to: String, status: StatusCode },
+    Text { body: String, status: StatusCode },
+    /// nginx's stub status page.
+    StubStatus,
+}
+
+#[derive(Debug, Clone)]
+pub struct ProxyPass {
+    pub upstream: String,
+    pub host: HostPolicy,
+    pub path: PathRewrite,
+    pub timeout: Timeouts,
+    pub buffer: Buffer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPolicy {
+    /// What the client sent.
+    Preserve,
+    /// The endpoint's own name or address.
+    Upstream,
+    Fixed(HeaderValue),
+}
+
+#[derive(Debug, Clone)]
+pub enum PathRewrite {
+    Keep,
+    StripPrefix(String),
+    /// `$1`, `${name}` in `to` are the groups of `pattern`.
+    Regex { pattern: regex::Regex, to: String },
+}
+
+/// Bytes read ahead of the slower side, so that slow clients do not hold endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Buffer {
+    pub request: usize,
+    pub response: usize,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldEdits {
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    pub remove: Vec<HeaderName>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    pub address: SocketAddr,
+    /// Values of `Host` that are answered, against DNS rebinding.
+    pub hosts: Vec<String>,
+    /// Networks that may read.
+    pub allow: Vec<IpNet>,
+    /// Unix socket for control (reload, stop, drain); reading works there too.
+    pub socket: Option<PathBuf>,
+    /// Bearer token that allows control over TCP.
+    pub token: Option<Secret>,
+}
+
+/// A value that never appears in a log, a dump or a diagnostic.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    pub level: LogLevel,
+    pub access: AccessLog,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    pub format: AccessFormat,
+    pub target: LogTarget,
+    /// Query parameters whose values are replaced by `***`.
+    pub redact: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessFormat {
+    Line,
+    Json,
+    Combined,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    Off,
+    Stdout,
+    Stderr,
+    File(PathBuf),
+}
