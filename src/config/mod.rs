@@ -164,7 +164,10 @@ pub struct EndpointAddress {
 pub enum Target {
     Socket(SocketAddr),
     /// Every address of the name is an endpoint.
-    Name { host: String, port: u16 },
+    Name {
+        host: String,
+        port: u16,
+    },
 }
 
 /// Replicas that the proxy itself starts.
@@ -270,8 +273,14 @@ pub enum PathMatch {
 pub enum Action {
     Proxy(ProxyPass),
     /// `{host}`, `{path}` and `{uri}` (path and query) are filled in.
-    Redirect { to: String, status: StatusCode },
-    Text { body: String, status: StatusCode },
+    Redirect {
+        to: String,
+        status: StatusCode,
+    },
+    Text {
+        body: String,
+        status: StatusCode,
+    },
     /// nginx's stub status page.
     StubStatus,
 }
@@ -299,7 +308,10 @@ pub enum PathRewrite {
     Keep,
     StripPrefix(String),
     /// `$1`, `${name}` in `to` are the groups of `pattern`.
-    Regex { pattern: regex::Regex, to: String },
+    Regex {
+        pattern: regex::Regex,
+        to: String,
+    },
 }
 
 /// Bytes read ahead of the slower side, so that slow clients do not hold endpoints.

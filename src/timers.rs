@@ -1,0 +1,180 @@
+//! The time limits of one worker, checked by one coarse sweep.
+//!
+//! A proxy sets and clears several limits a request and almost none of them ever fires. So setting one
+//! is a single store: no clock is read, no timer is registered. The sweep looks at every limit once a
+//! tick, notes when it first saw a setting, and wakes the owner of one that has stood too long. A limit
+//! therefore fires up to two ticks late and never early.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use atomic_waker::AtomicWaker;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// How often the limits of a worker are looked at.
+pub const TICK: Duration = Duration::from_millis(50);
+
+const OFF: u64 = 0;
+const EXPIRED: u64 = u32::MAX as u64;
+const LIMIT_MASK: u64 = u32::MAX as u64;
+
+/// A limit that can be set, cleared and waited for. Clones are the same limit.
+#[derive(Debug, Clone)]
+pub struct Deadline(Arc<Entry>);
+
+#[derive(Debug)]
+struct Entry {
+    /// Upper half: a count of settings, so that the sweep sees a new one. Lower half: the limit in
+    /// milliseconds, `OFF` or `EXPIRED`.
+    setting: AtomicU64,
+    waker: AtomicWaker,
+}
+
+impl Deadline {
+    /// Starts the limit anew from now. It has one setter at a time; a limit over 49 days is cut to that.
+    pub fn arm(&self, limit: Duration) {
+        let count = (self.0.setting.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).clamp(1, EXPIRED - 1);
+        self.0.setting.store(count << 32 | limit_ms, Ordering::Release);
+    }
+
+    pub fn disarm(&self) {
+        let setting = self.0.setting.load(Ordering::Relaxed);
+        self.0.setting.store(setting & !LIMIT_MASK | OFF, Ordering::Release);
+    }
+
+    pub fn is_armed(&self) -> bool {
+        let limit = self.0.setting.load(Ordering::Relaxed) & LIMIT_MASK;
+        limit != OFF && limit != EXPIRED
+    }
+
+    pub fn is_expired(&self) -> bool {
+        self.0.setting.load(Ordering::Acquire) & LIMIT_MASK == EXPIRED
+    }
+
+    /// Ready once the limit has passed; it stays so until it is armed or disarmed.
+    pub fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.waker.register(cx.waker());
+        if self.is_expired() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    pub async fn expired(&self) {
+        poll_fn(|cx| self.poll_expired(cx)).await;
+    }
+}
+
+/// Every limit of one worker.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    tracked: RefCell<Vec<Tracked>>,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    entry: Arc<Entry>,
+    seen: u64,
+    since: Instant,
+}
+
+impl Sweep {
+    pub fn new() -> Rc<Self> {
+        Rc::default()
+    }
+
+    /// A new limit, off. It leaves the sweep with its last clone.
+    pub fn deadline(&self) -> Deadline {
+        let entry = Arc::new(Entry { setting: AtomicU64::new(OFF), waker: AtomicWaker::new() });
+        let tracked = Tracked { entry: Arc::clone(&entry), seen: OFF, since: Instant::now() };
+        self.tracked.borrow_mut().push(tracked);
+        Deadline(entry)
+    }
+
+    /// Looks at the limits once a tick, for as long as it is polled.
+    pub async fn run(&self) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let now = ticks.tick().await;
+            self.tracked.borrow_mut().retain_mut(|tracked| {
+                tracked.check(now);
+                Arc::strong_count(&tracked.entry) > 1
+            });
+        }
+    }
+}
+
+impl Tracked {
+    fn check(&mut self, now: Instant) {
+        let setting = self.entry.setting.load(Ordering::Acquire);
+        let limit_ms = setting & LIMIT_MASK;
+        if setting != self.seen {
+            self.seen = setting;
+            self.since = now;
+        } else if limit_ms != OFF && limit_ms != EXPIRED && now - self.since >= Duration::from_millis(limit_ms) {
+            // A setting made meanwhile wins: the exchange fails and the next tick sees it.
+            let expired = setting & !LIMIT_MASK | EXPIRED;
+            if self.entry.setting.compare_exchange(setting, expired, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+                self.entry.waker.wake();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn with_sweep<F: Future>(test: impl FnOnce(Rc<Sweep>) -> F) {
+        let sweep = Sweep::new();
+        tokio::select! {
+            () = sweep.run() => unreachable!("a sweep never ends"),
+            _ = test(Rc::clone(&sweep)) => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_armed_limit_fires_after_its_time_and_never_before() {
+        with_sweep(|sweep| async move {
+            let deadline = sweep.deadline();
+            let start = Instant::now();
+            deadline.arm(Duration::from_millis(200));
+            deadline.expired().await;
+            let took = start.elapsed();
+            assert!(took >= Duration::from_millis(200) && took <= Duration::from_millis(200) + 2 * TICK, "{took:?}");
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn arming_again_starts_anew_and_disarming_ends_it() {
+        with_sweep(|sweep| async move {
+            let deadline = sweep.deadline();
+            for _ in 0..10 {
+                deadline.arm(Duration::from_millis(200));
+                tokio::time::sleep(Duration::from_millis(150)).await;
+                assert!(!deadline.is_expired());
+            }
+            deadline.disarm();
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            assert!(!deadline.is_expired());
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dropped_limit_leaves_the_sweep() {
+        with_sweep(|sweep| async move {
+            let deadline = sweep.deadline();
+            deadline.arm(Duration::from_secs(1));
+            drop(deadline);
+            tokio::time::sleep(2 * TICK).await;
+            assert!(sweep.tracked.borrow().is_empty());
+        })
+        .await;
+    }
+}
