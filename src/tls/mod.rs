@@ -1,0 +1,40 @@
+//! TLS on both sides of the proxy, over rustls with aws-lc-rs.
+//!
+//! Downstream: [`Certificates`] owns the certificates, chosen by SNI and replaced while connections go on,
+//! and the keys of the session tickets; an [`Acceptor`] is the policy of one listener and does the handshake
+//! within a limit. Upstream: [`UpstreamTls`] connects to the endpoints of one upstream and verifies their names.
+//!
+//! It never opens a socket, watches a file, reads the clock or logs: its callers do. It never sets the
+//! default provider of the process, so every configuration here names [`provider`].
+
+mod accept;
+mod certificates;
+mod local;
+mod pair;
+#[cfg(test)]
+mod testing;
+mod upstream;
+
+use std::io;
+use std::sync::{Arc, LazyLock};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+
+pub use self::accept::{Acceptor, HandshakeError, selected_h2, server_name};
+pub use self::certificates::{CertificateInfo, Certificates, Prepared, Warning};
+pub use self::pair::{CertificateError, CertificateProblem};
+pub use self::upstream::{ConnectError, RootsError, UpstreamTls};
+
+const ALPN_H2: &[u8] = b"h2";
+const ALPN_H1: &[u8] = b"http/1.1";
+
+/// The one provider of cryptography, shared by every configuration of the process.
+pub fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
+    Arc::clone(&PROVIDER)
+}
+
+/// What rustls said, taken out of the I/O error that the stream wraps it in; otherwise the I/O error itself.
+fn unwrap_tls(error: io::Error) -> Result<rustls::Error, io::Error> {
+    error.downcast::<rustls::Error>()
+}
