@@ -5,6 +5,7 @@
 //! swapping the table touches neither them nor open connections.
 
 use std::collections::{HashMap, HashSet};
+use std::mem::discriminant;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -162,13 +163,14 @@ impl Table {
         self.exact.get(name).or_else(|| name.split_once('.').and_then(|(_, suffix)| self.wildcard.get(suffix)))
     }
 
-    /// The entry that already serves these hosts from the same kind of source.
+    /// The entry that already serves these hosts from the same source, or from one of the same kind.
     fn standing(&self, configured: &Certificate) -> Option<&Arc<Entry>> {
         let hosts: HashSet<&HostPattern> = configured.hosts.iter().collect();
-        self.entries.iter().find(|entry| {
-            std::mem::discriminant(&entry.source) == std::mem::discriminant(&configured.source)
-                && entry.hosts.iter().collect::<HashSet<_>>() == hosts
-        })
+        let same_hosts = |entry: &&Arc<Entry>| entry.hosts.iter().collect::<HashSet<_>>() == hosts;
+        let same_kind = |entry: &&Arc<Entry>| discriminant(&entry.source) == discriminant(&configured.source);
+        let mut candidates = self.entries.iter().filter(same_hosts).filter(same_kind);
+        let first = candidates.clone().next();
+        candidates.find(|entry| entry.source == configured.source).or(first)
     }
 }
 
@@ -379,6 +381,22 @@ mod tests {
         let second = authority.issue("a", &["a.example"]);
         assert_eq!(reload(&certificates, &configured), Ok((true, vec![])));
         assert_eq!(served(&certificates, "a.example"), second);
+    }
+
+    #[test]
+    fn a_replaced_path_and_a_second_pair_for_the_same_hosts_are_told_apart() {
+        let authority = Authority::new();
+        let first = authority.issue("a", &["a.example"]);
+        authority.issue("b", &["a.example"]);
+        let (a, b) = (authority.configured("a", &["a.example"]), authority.configured("b", &["a.example"]));
+        let certificates = serving(&[a.clone(), b.clone()]);
+        assert_eq!(reload(&certificates, &[a.clone(), b.clone()]), Ok((false, vec![])));
+        assert_eq!(served(&certificates, "a.example"), first);
+
+        let elsewhere = authority.configured("missing", &["a.example"]);
+        let (changed, warnings) = reload(&certificates, &[elsewhere, b]).unwrap();
+        assert!(!changed && warnings[0].contains("missing.pem: cannot be read"), "{warnings:?}");
+        assert_eq!(served(&certificates, "a.example"), first);
     }
 
     #[test]
