@@ -1,0 +1,5 @@
+//! What operators see of the running proxy: the access log, metrics and diagnostics.
+//!
+//! Nothing here decides anything about a request, and nothing here may hold one up.
+
+pub mod access_log;
