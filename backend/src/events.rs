@@ -22,7 +22,8 @@ pub struct Pace {
     interval_ms: Option<u64>,
 }
 
-/// Sends `?count=` events (10 if none is named) with `?interval_ms=` (1000) between two. Ends early when the server stops.
+/// Sends `?count=` events (10 if none is named) with `?interval_ms=` (1000) between two.
+/// Ends early when the server stops.
 pub async fn events(
     State(app): State<Arc<App>>,
     Query(pace): Query<Pace>,

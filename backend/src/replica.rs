@@ -7,7 +7,8 @@ use serde::Serialize;
 
 #[derive(Debug, Clone, Serialize)]
 pub struct Replica {
-    /// `address:port`, or `host name:port` where it listens on every address: in a container the host name differs, `0.0.0.0` does not.
+    /// `address:port`, or `host name:port` where it listens on every address: in a container the host name differs,
+    /// `0.0.0.0` does not.
     pub name: String,
     pub pid: u32,
     #[serde(skip)]
