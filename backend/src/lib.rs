@@ -15,6 +15,7 @@ mod status;
 mod stream;
 
 use std::future::Future;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,17 +60,22 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut signals = Signals::new().context("listening for signals")?;
         let listener = bind(&args).await?;
-        eprintln!("backend {} listens on http://{}", std::process::id(), listener.local_addr()?);
+        say(format_args!("listens on http://{}", listener.local_addr()?));
         serve(listener, async move {
             signals.next().await;
             tokio::spawn(async move {
                 signals.next().await;
-                eprintln!("backend {} was told twice to stop", std::process::id());
+                say(format_args!("was told twice to stop"));
                 std::process::exit(1);
             });
         })
         .await
     })
+}
+
+/// One line on stderr. Whoever read it may be gone, and that is no reason to panic, as `eprintln!` would.
+fn say(event: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "backend {} {event}", std::process::id());
 }
 
 async fn bind(args: &Args) -> anyhow::Result<TcpListener> {
