@@ -1,6 +1,6 @@
+pub mod tls;
+pub mod balance;
 pub mod telemetry;
-
-pub mod clock;
 pub mod config;
 pub mod timers;
-pub mod tls;
+pub mod clock;

@@ -1,0 +1,391 @@
+//! One address of an upstream and what all workers know of it together.
+//!
+//! An endpoint counts and remembers; whether it may be used is decided in [`health`](super::health), and
+//! who gets the next request in [`Pool`](super::Pool). It outlives reloads.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use serde::Serialize;
+use tokio::sync::Notify;
+
+use super::health::{Limits, State, Transition, Verdict};
+
+/// Bytes kept of the text of the last error.
+const LAST_ERROR_BYTES_MAX: usize = 256;
+
+/// How a request to an endpoint went, as far as the endpoint is to blame. A request that its client gave
+/// up is not reported at all.
+#[derive(Clone, Copy)]
+pub enum Outcome<'a> {
+    /// A response head came, whatever its status.
+    Answered,
+    /// No connection, no answer in time, or one that is not HTTP; with the reason for log and status page.
+    Failed(&'a (dyn fmt::Display + 'a)),
+}
+
+pub struct Endpoint {
+    /// Unique in the process: another address, name or transport is another endpoint.
+    pub id: u64,
+    pub address: SocketAddr,
+    /// The host as configured, without the port: what TLS asks for and verifies.
+    pub name: Box<str>,
+    /// The host as configured with the port, unless it is the scheme's own: for `Host` and `:authority`.
+    pub authority: HeaderValue,
+    in_flight: AtomicUsize,
+    requests: AtomicU64,
+    failures: AtomicU64,
+    health: Health,
+    last_error: Mutex<Option<Box<str>>>,
+    ejections: AtomicU64,
+    ejected: Notify,
+}
+
+impl Endpoint {
+    pub(super) fn new(address: SocketAddr, name: &str, authority: HeaderValue) -> Arc<Self> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+        Arc::new(Endpoint {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            address,
+            name: name.into(),
+            authority,
+            in_flight: AtomicUsize::new(0),
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            health: Health::default(),
+            last_error: Mutex::new(None),
+            ejections: AtomicU64::new(0),
+            ejected: Notify::new(),
+        })
+    }
+
+    /// Requests in flight over all workers.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub fn verdict(&self) -> Verdict {
+        self.health.locked().verdict()
+    }
+
+    /// How often this endpoint was taken out so far. An attempt notes it before it connects and hands it
+    /// to [`Endpoint::ejected`].
+    pub fn ejections(&self) -> u64 {
+        self.ejections.load(Ordering::Acquire)
+    }
+
+    /// Ready as soon as the endpoint has been taken out more often than `seen` times. Draining by hand
+    /// does not count: requests of a drained endpoint end in peace.
+    pub fn ejected(&self, seen: u64) -> impl Future<Output = ()> + Send + '_ {
+        async move {
+            // A `Notified` takes part in `notify_waiters` from its creation on, so that an ejection
+            // between the check and the first poll is not missed.
+            let notified = self.ejected.notified();
+            if self.ejections() == seen {
+                notified.await;
+            }
+        }
+    }
+
+    pub(super) fn is_usable(&self, now: Instant) -> bool {
+        match self.health.gate() {
+            Gate::Open => true,
+            Gate::OpensAt(at) => at <= now,
+            Gate::Unhealthy | Gate::Drained => false,
+        }
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.health.gate() == Gate::Drained
+    }
+
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.health.locked().is_confirmed()
+    }
+
+    pub(super) fn is_unknown_to_probes(&self) -> bool {
+        self.health.locked().is_unknown()
+    }
+
+    /// Lets a request through, as [`State::admit`] decides.
+    pub(super) fn admit(&self, limits: &Limits, now: Instant) -> bool {
+        self.health.gate() == Gate::Open || self.health.change(|state| state.admit(limits, now))
+    }
+
+    /// Lets a request through although the endpoint is out.
+    pub(super) fn admit_anyway(&self, limits: &Limits, now: Instant) {
+        if let Gate::OpensAt(_) = self.health.gate() {
+            self.health.change(|state| state.begin_trial(limits, now));
+        }
+    }
+
+    pub(super) fn report(&self, outcome: Outcome<'_>, limits: &Limits, now: Instant) -> Option<Transition> {
+        match outcome {
+            Outcome::Answered if self.health.gate() == Gate::Open => None,
+            Outcome::Answered => self.health.change(State::answered),
+            Outcome::Failed(error) => {
+                self.failures.fetch_add(1, Ordering::Relaxed);
+                self.remember(error);
+                self.health.start_at(now);
+                self.transit(|state| state.failed(limits, now))
+            }
+        }
+    }
+
+    pub(super) fn probe_passed(&self, limits: &Limits) -> Option<Transition> {
+        self.transit(|state| state.probe_passed(limits))
+    }
+
+    pub(super) fn probe_failed(&self, error: &dyn fmt::Display, limits: &Limits) -> Option<Transition> {
+        self.remember(error);
+        self.transit(|state| state.probe_failed(limits))
+    }
+
+    pub(super) fn forget_probes(&self) {
+        self.health.change(State::forget_probes);
+    }
+
+    pub(super) fn drain(&self) -> Option<Transition> {
+        self.transit(State::drain)
+    }
+
+    pub(super) fn undrain(&self) -> Option<Transition> {
+        self.transit(State::undrain)
+    }
+
+    pub(super) fn status(&self, weight: u32, now: Instant) -> EndpointStatus {
+        let verdict = self.verdict();
+        let out_for = match verdict {
+            Verdict::Ejected { until } => Some(until.saturating_duration_since(now).as_secs_f64()),
+            Verdict::Usable | Verdict::Unhealthy | Verdict::Drained => None,
+        };
+        EndpointStatus {
+            address: self.address,
+            name: self.name.clone(),
+            state: verdict.label(),
+            out_for_s: out_for,
+            drained: verdict == Verdict::Drained,
+            weight,
+            in_flight: self.in_flight(),
+            requests: self.requests.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            last_error: lock(&self.last_error).clone(),
+        }
+    }
+
+    fn transit(&self, change: impl FnOnce(&mut State) -> Option<Transition>) -> Option<Transition> {
+        let transition = self.health.change(change);
+        if transition.is_some_and(Transition::is_ejection) {
+            self.ejections.fetch_add(1, Ordering::Release);
+            self.ejected.notify_waiters();
+        }
+        transition
+    }
+
+    fn remember(&self, error: &dyn fmt::Display) {
+        let mut text = error.to_string();
+        text.truncate(text.floor_char_boundary(LAST_ERROR_BYTES_MAX));
+        *lock(&self.last_error) = Some(text.into());
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("id", &self.id).field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// A request counted at its endpoint until this is dropped. It rides in the response body, so that a
+/// response still being sent counts too.
+#[derive(Debug)]
+pub struct InFlight(Arc<Endpoint>);
+
+impl InFlight {
+    pub(super) fn begin(endpoint: &Arc<Endpoint>) -> Self {
+        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
+        endpoint.requests.fetch_add(1, Ordering::Relaxed);
+        InFlight(Arc::clone(endpoint))
+    }
+
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One endpoint as metrics and the status page show it.
+#[derive(Debug, Clone, Serialize)]
+pub struct EndpointStatus {
+    pub address: SocketAddr,
+    pub name: Box<str>,
+    /// `usable`, `ejected`, `unhealthy` or `drained`.
+    pub state: &'static str,
+    /// Seconds until an ejected endpoint is tried again.
+    pub out_for_s: Option<f64>,
+    pub drained: bool,
+    pub weight: u32,
+    pub in_flight: usize,
+    pub requests: u64,
+    pub failures: u64,
+    /// Of a request or a probe; it stays after the endpoint has come back.
+    pub last_error: Option<Box<str>>,
+}
+
+/// The state behind a lock that is taken when something changes, and the gate in front of it, which each
+/// choice reads instead.
+#[derive(Debug, Default)]
+struct Health {
+    /// The verdict in one word: one of the constants below, or the milliseconds from `start` at which an
+    /// ejection ends, rounded up.
+    gate: AtomicU64,
+    /// The time from which the gate counts: that of the first failure.
+    start: OnceLock<Instant>,
+    state: Mutex<State>,
+}
+
+const OPEN: u64 = 0;
+const UNHEALTHY: u64 = u64::MAX;
+const DRAINED: u64 = u64::MAX - 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    Open,
+    OpensAt(Instant),
+    Unhealthy,
+    Drained,
+}
+
+impl Health {
+    fn locked(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+
+    fn start_at(&self, now: Instant) {
+        self.start.get_or_init(|| now);
+    }
+
+    fn gate(&self) -> Gate {
+        match self.gate.load(Ordering::Acquire) {
+            OPEN => Gate::Open,
+            UNHEALTHY => Gate::Unhealthy,
+            DRAINED => Gate::Drained,
+            // Only a failure ejects, and it sets the start first.
+            at_ms => self.start.get().map_or(Gate::Open, |start| Gate::OpensAt(*start + Duration::from_millis(at_ms))),
+        }
+    }
+
+    /// Changes the state and sets the gate by it, while no one else does.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.locked();
+        let result = change(&mut state);
+        let gate = match state.verdict() {
+            Verdict::Usable => OPEN,
+            Verdict::Unhealthy => UNHEALTHY,
+            Verdict::Drained => DRAINED,
+            Verdict::Ejected { until } => self.opens_at_ms(until),
+        };
+        self.gate.store(gate, Ordering::Release);
+        result
+    }
+
+    fn opens_at_ms(&self, until: Instant) -> u64 {
+        let since_start = self.start.get().map_or(Duration::ZERO, |&start| until.saturating_duration_since(start));
+        let ms = since_start.as_nanos().div_ceil(1_000_000);
+        u64::try_from(ms).unwrap_or(DRAINED).clamp(OPEN + 1, DRAINED - 1)
+    }
+}
+
+/// A panic elsewhere while the lock was held leaves counters and flags that are still of use.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+
+    const LIMITS: Limits =
+        Limits { fails_max: 1, fail_timeout: Duration::from_secs(10), healthy_after: 1, unhealthy_after: 1 };
+
+    fn endpoint() -> Arc<Endpoint> {
+        Endpoint::new(([10, 0, 0, 3], 3000).into(), "app", HeaderValue::from_static("app:3000"))
+    }
+
+    #[test]
+    fn the_shared_types_are_send_and_sync() {
+        fn check<T: Send + Sync>() {}
+        check::<Endpoint>();
+        check::<InFlight>();
+        check::<crate::balance::Pool>();
+    }
+
+    #[test]
+    fn a_request_counts_until_its_guard_is_dropped() {
+        let endpoint = endpoint();
+        let first = InFlight::begin(&endpoint);
+        let second = InFlight::begin(&endpoint);
+        assert_eq!(endpoint.in_flight(), 2);
+        drop(first);
+        assert_eq!(endpoint.in_flight(), 1);
+        drop(second);
+        assert_eq!((endpoint.in_flight(), endpoint.status(1, Instant::now()).requests), (0, 2));
+    }
+
+    #[test]
+    fn the_gate_follows_the_state() {
+        let (endpoint, now) = (endpoint(), Instant::now());
+        let later = |ms| now + Duration::from_millis(ms);
+        assert!(endpoint.is_usable(now));
+        endpoint.report(Outcome::Failed(&"refused"), &LIMITS, now);
+        assert!(!endpoint.is_usable(later(9_999)) && !endpoint.admit(&LIMITS, later(9_999)));
+        assert!(endpoint.is_usable(later(10_000)) && endpoint.admit(&LIMITS, later(10_000)));
+        assert!(!endpoint.is_usable(later(10_001)), "one trial at a time");
+        endpoint.report(Outcome::Answered, &LIMITS, later(10_002));
+        assert!(endpoint.is_usable(later(10_002)));
+        endpoint.drain();
+        assert!(!endpoint.is_usable(later(10_002)) && endpoint.is_drained());
+        endpoint.undrain();
+        assert!(endpoint.is_usable(later(10_002)));
+        endpoint.probe_failed(&"503", &LIMITS);
+        assert_eq!(endpoint.status(1, now).state, "unhealthy");
+        assert!(!endpoint.is_usable(later(1_000_000)));
+        endpoint.forget_probes();
+        assert!(endpoint.is_usable(now));
+    }
+
+    #[test]
+    fn the_last_error_is_cut_at_a_whole_character() {
+        let endpoint = endpoint();
+        endpoint.report(Outcome::Failed(&"é".repeat(1000)), &LIMITS, Instant::now());
+        let kept = endpoint.status(1, Instant::now()).last_error.unwrap();
+        assert_eq!(kept.len(), LAST_ERROR_BYTES_MAX);
+    }
+
+    #[test]
+    fn an_attempt_learns_of_an_ejection_whenever_it_began_to_wait() {
+        let (endpoint, now) = (endpoint(), Instant::now());
+        let mut cx = Context::from_waker(Waker::noop());
+        let seen = endpoint.ejections();
+        let mut early = Box::pin(endpoint.ejected(seen));
+        assert_eq!(early.as_mut().poll(&mut cx), Poll::Pending);
+        endpoint.drain();
+        assert_eq!(early.as_mut().poll(&mut cx), Poll::Pending, "a drained endpoint keeps its requests");
+        endpoint.report(Outcome::Failed(&"reset"), &LIMITS, now);
+        assert_eq!(early.as_mut().poll(&mut cx), Poll::Ready(()));
+        assert_eq!(Box::pin(endpoint.ejected(seen)).as_mut().poll(&mut cx), Poll::Ready(()));
+        let next = endpoint.ejections();
+        assert_eq!(Box::pin(endpoint.ejected(next)).as_mut().poll(&mut cx), Poll::Pending);
+    }
+}

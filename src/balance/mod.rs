@@ -1,0 +1,518 @@
+//! Pools of endpoints: who gets the next request of an upstream.
+//!
+//! A [`Pool`] is one upstream in one generation of the configuration; its [`Endpoint`]s and what is
+//! known of them live on over reloads and DNS answers. This module chooses and keeps the books. It never
+//! connects: requests are sent by `upstream`, and what became of them is reported here.
+
+mod endpoint;
+pub mod health;
+mod least_connections;
+mod member;
+mod round_robin;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, watch};
+
+use endpoint::lock;
+pub use endpoint::{Endpoint, EndpointStatus, InFlight, Outcome};
+use health::{Limits, Transition, Verdict};
+pub use member::Member;
+use member::{assemble, configured, initial_addresses};
+
+use crate::config::{Balance, HealthCheck, Target, Upstream, WhenAllFail};
+
+/// The endpoints of one upstream.
+pub struct Pool {
+    upstream: Upstream,
+    limits: Limits,
+    members: ArcSwap<Vec<Member>>,
+    /// The addresses of each source, from which the members are put together.
+    addresses: Mutex<Vec<Vec<SocketAddr>>>,
+    /// One for each source: a request to resolve it at once.
+    nudges: Vec<Notify>,
+    turn: AtomicUsize,
+    /// Counts changes of members and of their health; shared by all generations of the upstream.
+    changes: Arc<watch::Sender<u64>>,
+    forgets_probes: bool,
+}
+
+impl Pool {
+    /// Builds the next generation. Endpoints of `previous` are kept by address with their counts, health
+    /// and drain; only another name or transport (TLS, protocol) makes a new endpoint, since idle
+    /// connections belong to the old one, and then just the drain is kept. Names keep the addresses they
+    /// had. `previous` is left as it is.
+    pub fn new(upstream: &Upstream, previous: Option<&Pool>) -> Self {
+        let addresses = match previous {
+            Some(pool) => initial_addresses(upstream, Some((&pool.upstream, &lock(&pool.addresses)))),
+            None => initial_addresses(upstream, None),
+        };
+        let known = previous.map(Pool::members).unwrap_or_default();
+        let same_transport =
+            previous.is_some_and(|p| p.upstream.protocol == upstream.protocol && p.upstream.tls == upstream.tls);
+        let members = assemble(upstream, &addresses, &known, same_transport);
+        Pool {
+            limits: limits(upstream),
+            members: ArcSwap::from_pointee(members),
+            nudges: addresses.iter().map(|_| Notify::new()).collect(),
+            addresses: Mutex::new(addresses),
+            turn: AtomicUsize::new(0),
+            changes: previous.map_or_else(|| Arc::new(watch::Sender::new(0)), |p| Arc::clone(&p.changes)),
+            forgets_probes: previous.is_some_and(|p| asks_otherwise(&p.upstream, upstream)),
+            upstream: upstream.clone(),
+        }
+    }
+
+    /// To be called once when this generation begins to serve: if it checks health in another way than
+    /// the one before, or no longer, verdicts of the old check end here. A generation that is built and
+    /// thrown away thus leaves no trace.
+    pub fn activate(&self) {
+        if self.forgets_probes {
+            self.members.load().iter().for_each(|member| member.endpoint.forget_probes());
+            self.note_change();
+        }
+    }
+
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// The members of this moment.
+    pub fn members(&self) -> Arc<Vec<Member>> {
+        self.members.load_full()
+    }
+
+    /// The names to resolve, with the index of their source.
+    pub fn names(&self) -> impl Iterator<Item = (usize, &str, u16)> {
+        configured(&self.upstream).iter().enumerate().filter_map(|(index, source)| match &source.target {
+            Target::Name { host, port } => Some((index, host.as_str(), *port)),
+            Target::Socket(_) => None,
+        })
+    }
+
+    /// Replaces the addresses of one source; replicas that the proxy starts are source 0. An unknown
+    /// source is ignored.
+    pub fn set_members(&self, source: usize, addresses: impl IntoIterator<Item = SocketAddr>) {
+        let mut new: Vec<SocketAddr> = addresses.into_iter().collect();
+        // DNS answers rotate; a fixed order makes equal answers equal.
+        new.sort_unstable();
+        new.dedup();
+        let mut sources = lock(&self.addresses);
+        let Some(current) = sources.get_mut(source) else { return };
+        if *current == new {
+            return;
+        }
+        *current = new;
+        let known = self.members();
+        let members = assemble(&self.upstream, &sources, &known, true);
+        let known: HashSet<u64> = known.iter().map(|member| member.endpoint.id).collect();
+        let added = members.iter().filter(|member| !known.contains(&member.endpoint.id)).count();
+        let removed = known.len() + added - members.len();
+        tracing::info!(
+            upstream = %self.upstream.name, endpoints = members.len(), added, removed, "endpoints changed"
+        );
+        self.members.store(Arc::new(members));
+        drop(sources);
+        self.note_change();
+    }
+
+    /// Chooses an endpoint and counts a request at it. `tried` holds the ids of endpoints that have had
+    /// this request; they don't get it again. None: no endpoint is left for it.
+    ///
+    /// When all endpoints are out and the policy says so, those that are not drained are used all the
+    /// same. That is also the policy of an upstream without a health check: a wrong guess costs an
+    /// attempt, refusing costs every request.
+    pub fn choose(&self, tried: &[u64], now: Instant) -> Option<InFlight> {
+        let members = self.members.load();
+        let untried = |member: &Member| !tried.contains(&member.endpoint.id);
+        let usable = |member: &Member| member.endpoint.is_usable(now);
+        // Another worker may have taken the trial of a chosen endpoint meanwhile. It is not usable then,
+        // so each turn but the last removes one.
+        for _ in 0..=members.len() {
+            let Some(endpoint) = self.pick(&members, |member| untried(member) && usable(member)) else { break };
+            if endpoint.admit(&self.limits, now) {
+                return Some(InFlight::begin(endpoint));
+            }
+        }
+        let refuses = self.upstream.health.as_ref().is_some_and(|check| check.when_all_fail == WhenAllFail::Refuse);
+        if refuses || members.iter().any(usable) {
+            return None;
+        }
+        let endpoint = self.pick(&members, |member| untried(member) && !member.endpoint.is_drained())?;
+        endpoint.admit_anyway(&self.limits, now);
+        Some(InFlight::begin(endpoint))
+    }
+
+    fn pick<'a>(&self, members: &'a [Member], fits: impl Fn(&Member) -> bool + Copy) -> Option<&'a Arc<Endpoint>> {
+        let fitting = members.iter().filter(move |member| fits(member));
+        let chosen = match self.upstream.balance {
+            Balance::LeastConnections => {
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                least_connections::choose(fitting.map(|member| (member, member.load())), turn)
+            }
+            Balance::RoundRobin => round_robin::choose(fitting.map(|member| (member, &member.credit, member.weight))),
+        };
+        chosen.map(|member| &member.endpoint)
+    }
+
+    /// Takes note of how a request went. Called at the response head or at the failure; with
+    /// [`Outcome::Answered`] for a sound endpoint it costs one atomic load.
+    pub fn report(&self, endpoint: &Endpoint, outcome: Outcome<'_>, now: Instant) {
+        if let Some(transition) = endpoint.report(outcome, &self.limits, now) {
+            match outcome {
+                Outcome::Answered => self.note(endpoint, transition, None),
+                Outcome::Failed(error) => self.note(endpoint, transition, Some(error)),
+            }
+        }
+    }
+
+    /// Takes note of a probe: passed, or failed for a reason.
+    pub fn report_probe(&self, endpoint: &Endpoint, result: Result<(), &dyn fmt::Display>) {
+        let transition = match result {
+            Ok(()) => endpoint.probe_passed(&self.limits),
+            Err(error) => endpoint.probe_failed(error, &self.limits),
+        };
+        if let Some(transition) = transition {
+            self.note(endpoint, transition, result.err());
+        }
+    }
+
+    /// Gives an endpoint no new requests; those in flight end. False: there is none with this address.
+    pub fn drain(&self, address: SocketAddr) -> bool {
+        self.by_hand(address, Endpoint::drain)
+    }
+
+    pub fn undrain(&self, address: SocketAddr) -> bool {
+        self.by_hand(address, Endpoint::undrain)
+    }
+
+    fn by_hand(&self, address: SocketAddr, change: fn(&Endpoint) -> Option<Transition>) -> bool {
+        let members = self.members.load();
+        let Some(member) = members.iter().find(|member| member.endpoint.address == address) else { return false };
+        if let Some(transition) = change(&member.endpoint) {
+            self.note(&member.endpoint, transition, None);
+        }
+        true
+    }
+
+    /// Has the names of this upstream resolved at once; for a connect that failed. Cheap, and any number
+    /// of calls is one.
+    pub fn nudge(&self) {
+        self.nudges.iter().for_each(Notify::notify_one);
+    }
+
+    /// Ready after a [`Pool::nudge`], also one from before the call; for one waiter a source.
+    pub async fn nudged(&self, source: usize) {
+        match self.nudges.get(source) {
+            Some(nudge) => nudge.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Changes with each change of members or of their health.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Waits until each of `addresses` is a member and healthy: a probe has passed and nothing speaks
+    /// against it. Without a health check, to be usable is enough.
+    pub async fn wait_healthy(&self, addresses: &[SocketAddr]) {
+        let mut changes = self.changes();
+        loop {
+            changes.borrow_and_update();
+            if self.are_healthy(addresses) || changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn are_healthy(&self, addresses: &[SocketAddr]) -> bool {
+        let checked = self.upstream.health.is_some();
+        let members = self.members.load();
+        let healthy: HashSet<SocketAddr> = members
+            .iter()
+            .filter(|m| m.endpoint.verdict() == Verdict::Usable && (!checked || m.endpoint.is_confirmed()))
+            .map(|m| m.endpoint.address)
+            .collect();
+        addresses.iter().all(|address| healthy.contains(address))
+    }
+
+    /// Every endpoint, for metrics and the status page.
+    pub fn snapshot(&self, now: Instant) -> Vec<EndpointStatus> {
+        self.members.load().iter().map(|member| member.endpoint.status(member.weight, now)).collect()
+    }
+
+    fn note(&self, endpoint: &Endpoint, transition: Transition, error: Option<&dyn fmt::Display>) {
+        let (upstream, address) = (&self.upstream.name, endpoint.address);
+        match error {
+            Some(error) => tracing::warn!("endpoint {address} of {upstream} {transition} ({error})"),
+            None => tracing::info!("endpoint {address} of {upstream} {transition}"),
+        }
+        self.note_change();
+    }
+
+    fn note_change(&self) {
+        self.changes.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+fn limits(upstream: &Upstream) -> Limits {
+    let check = upstream.health.as_ref();
+    Limits {
+        fails_max: upstream.fails_max,
+        fail_timeout: upstream.fail_timeout,
+        healthy_after: check.map_or(1, |check| check.healthy_after),
+        unhealthy_after: check.map_or(1, |check| check.unhealthy_after),
+    }
+}
+
+/// Whether answers to the check of `before` say nothing about that of `after`.
+fn asks_otherwise(before: &Upstream, after: &Upstream) -> bool {
+    fn question(check: &HealthCheck) -> impl PartialEq {
+        (check.path.clone(), check.expect_status.clone(), check.expect_body.clone())
+    }
+    before.health.as_ref().map(question) != after.health.as_ref().map(question)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::{EndpointAddress, Keepalive, Source, Timeouts, UpstreamProtocol};
+
+    pub(crate) fn named(host: &str) -> Target {
+        Target::Name { host: host.to_owned(), port: 3000 }
+    }
+
+    pub(crate) fn address(last: u8) -> SocketAddr {
+        ([10, 0, 0, last], 3000).into()
+    }
+
+    /// An upstream of the endpoints 10.0.0.1:3000, 10.0.0.2:3000, …
+    pub(crate) fn upstream(count: u8) -> Upstream {
+        upstream_of((1..=count).map(|last| (Target::Socket(address(last)), 1)).collect())
+    }
+
+    pub(crate) fn upstream_of(endpoints: Vec<(Target, u32)>) -> Upstream {
+        let second = Duration::from_secs(1);
+        let endpoints = endpoints.into_iter().map(|(target, weight)| EndpointAddress { target, weight });
+        Upstream {
+            name: "app".to_owned(),
+            source: Source::Endpoints(endpoints.collect()),
+            protocol: UpstreamProtocol::H1,
+            tls: None,
+            balance: Balance::LeastConnections,
+            fails_max: 1,
+            fail_timeout: 30 * second,
+            keepalive: Keepalive { connections: 32, requests: 100, idle: 60 * second },
+            timeout: Timeouts {
+                connect: second,
+                send: second,
+                read: second,
+                tunnel_idle: second,
+                total: None,
+                attempt: None,
+            },
+            health: None,
+            attempts: 2,
+        }
+    }
+
+    pub(crate) fn check_of(path: &str) -> HealthCheck {
+        HealthCheck {
+            path: path.to_owned(),
+            interval: Duration::from_secs(5),
+            timeout: Duration::from_secs(2),
+            healthy_after: 2,
+            unhealthy_after: 3,
+            expect_status: vec![200..=399],
+            expect_body: None,
+            when_all_fail: WhenAllFail::UseAll,
+        }
+    }
+
+    fn fail(pool: &Pool, last: u8, now: Instant) {
+        let members = pool.members();
+        let member = members.iter().find(|m| m.endpoint.address == address(last)).unwrap();
+        pool.report(&member.endpoint, Outcome::Failed(&"connection refused"), now);
+    }
+
+    /// The last parts of the addresses that are chosen one after another for one request.
+    fn attempts(pool: &Pool, now: Instant) -> Vec<u8> {
+        let (mut tried, mut order) = (Vec::new(), Vec::new());
+        while let Some(in_flight) = pool.choose(&tried, now) {
+            tried.push(in_flight.endpoint().id);
+            order.push(in_flight.endpoint().address.to_string().as_bytes()[7] - b'0');
+        }
+        order.sort_unstable();
+        order
+    }
+
+    #[test]
+    fn each_endpoint_gets_a_request_once() {
+        let now = Instant::now();
+        for balance in [Balance::LeastConnections, Balance::RoundRobin] {
+            let pool = Pool::new(&Upstream { balance, ..upstream(3) }, None);
+            assert_eq!(attempts(&pool, now), [1, 2, 3]);
+            fail(&pool, 2, now);
+            assert_eq!(attempts(&pool, now), [1, 3]);
+            pool.drain(address(1));
+            assert_eq!(attempts(&pool, now), [3]);
+            assert!(attempts(&Pool::new(&upstream(0), None), now).is_empty());
+        }
+    }
+
+    #[test]
+    fn when_all_are_out_the_policy_decides() {
+        let now = Instant::now();
+        let check = |when_all_fail: Option<WhenAllFail>, expected: &[u8]| {
+            let mut upstream = upstream(3);
+            upstream.health = when_all_fail.map(|when_all_fail| HealthCheck { when_all_fail, ..check_of("/health") });
+            let pool = Pool::new(&upstream, None);
+            pool.drain(address(3));
+            fail(&pool, 1, now);
+            assert_eq!(attempts(&pool, now), [2]);
+            fail(&pool, 2, now);
+            assert_eq!(attempts(&pool, now), expected, "{when_all_fail:?}");
+        };
+        check(None, &[1, 2]);
+        check(Some(WhenAllFail::UseAll), &[1, 2]);
+        check(Some(WhenAllFail::Refuse), &[]);
+    }
+
+    #[test]
+    fn an_answer_while_all_are_out_brings_the_endpoint_back() {
+        let now = Instant::now();
+        let pool = Pool::new(&upstream(2), None);
+        fail(&pool, 1, now);
+        fail(&pool, 2, now);
+        let in_flight = pool.choose(&[], now).unwrap();
+        pool.report(in_flight.endpoint(), Outcome::Answered, now);
+        assert_eq!(in_flight.endpoint().verdict(), Verdict::Usable);
+        assert_eq!(attempts(&pool, now).len(), 1);
+    }
+
+    #[test]
+    fn after_its_pause_an_endpoint_gets_one_request() {
+        let now = Instant::now();
+        let pool = Pool::new(&upstream(2), None);
+        fail(&pool, 1, now);
+        let later = now + Duration::from_secs(30);
+        assert_eq!(attempts(&pool, later), [1, 2]);
+        assert_eq!(attempts(&pool, later), [2]);
+        pool.report(&pool.members()[0].endpoint, Outcome::Answered, later);
+        assert_eq!(attempts(&pool, later), [1, 2]);
+    }
+
+    #[test]
+    fn busy_endpoints_get_less_and_weights_are_respected() {
+        let now = Instant::now();
+        let weighted = upstream_of(vec![(Target::Socket(address(1)), 2), (Target::Socket(address(2)), 1)]);
+        let pool = Pool::new(&weighted, None);
+        let in_flight: Vec<_> = (0..9).map(|_| pool.choose(&[], now).unwrap()).collect();
+        let counts = |pool: &Pool| pool.snapshot(now).iter().map(|e| e.in_flight).collect::<Vec<_>>();
+        assert_eq!(counts(&pool), [6, 3]);
+        drop(in_flight);
+        assert_eq!(counts(&pool), [0, 0]);
+    }
+
+    #[test]
+    fn a_reload_keeps_what_is_known_and_a_discarded_one_leaves_no_trace() {
+        let now = Instant::now();
+        let check = |path| Upstream { health: Some(check_of(path)), ..upstream(2) };
+        let pool = Pool::new(&check("/health"), None);
+        let _in_flight = pool.choose(&[], now);
+        for _ in 0..3 {
+            pool.report_probe(&pool.members()[0].endpoint, Err(&"503"));
+        }
+        let states = |pool: &Pool| pool.snapshot(now).iter().map(|e| e.state).collect::<Vec<_>>();
+        let same = Pool::new(&check("/health"), Some(&pool));
+        same.activate();
+        assert_eq!(states(&same), ["unhealthy", "usable"]);
+        assert_eq!(same.snapshot(now).iter().map(|e| e.in_flight).sum::<usize>(), 1);
+        let other = Pool::new(&check("/ready"), Some(&same));
+        assert_eq!(states(&same), ["unhealthy", "usable"], "built, not yet active");
+        other.activate();
+        assert_eq!(states(&other), ["usable", "usable"]);
+    }
+
+    #[test]
+    fn members_follow_their_source_and_keep_their_state() {
+        let now = Instant::now();
+        let pool = Pool::new(&upstream_of(vec![(named("app"), 1), (Target::Socket(address(9)), 1)]), None);
+        assert_eq!(pool.names().collect::<Vec<_>>(), [(0, "app", 3000)]);
+        assert_eq!(attempts(&pool, now), [9]);
+        pool.set_members(0, [address(2), address(1), address(2)]);
+        assert_eq!(attempts(&pool, now), [1, 2, 9]);
+        fail(&pool, 2, now);
+        pool.set_members(0, [address(2), address(3)]);
+        assert_eq!(attempts(&pool, now), [3, 9]);
+        pool.set_members(7, [address(4)]);
+        assert_eq!(attempts(&pool, now), [3, 9]);
+        assert!(!pool.drain(address(1)) && pool.drain(address(3)) && pool.undrain(address(3)));
+    }
+
+    #[tokio::test]
+    async fn waiting_for_new_replicas_ends_when_each_has_passed_a_probe() {
+        let upstream = Upstream { health: Some(check_of("/health")), ..upstream_of(vec![(named("app"), 1)]) };
+        let pool = Pool::new(&upstream, None);
+        let addresses = [address(1), address(2)];
+        let events = async {
+            pool.set_members(0, addresses);
+            for member in pool.members().iter() {
+                tokio::task::yield_now().await;
+                assert!(!pool.are_healthy(&addresses));
+                pool.report_probe(&member.endpoint, Ok(()));
+            }
+        };
+        tokio::join!(pool.wait_healthy(&addresses), events);
+        assert!(pool.are_healthy(&addresses));
+    }
+
+    proptest! {
+        /// Whatever has failed, was drained or probed: no endpoint is chosen twice for a request, a
+        /// drained one never, and one that is out only when all are.
+        #[test]
+        fn a_choice_is_untried_and_usable(
+            events in prop::collection::vec((0u8..4, 1u8..6, 0u64..20), 0..60), round_robin: bool,
+        ) {
+            let balance = if round_robin { Balance::RoundRobin } else { Balance::LeastConnections };
+            let health = Some(HealthCheck { unhealthy_after: 1, ..check_of("/health") });
+            let pool = Pool::new(&Upstream { balance, health, ..upstream(5) }, None);
+            let mut now = Instant::now();
+            for (event, last, seconds) in events {
+                now += Duration::from_secs(seconds);
+                let endpoint = Arc::clone(&pool.members()[usize::from(last) - 1].endpoint);
+                match event {
+                    0 => fail(&pool, last, now),
+                    1 => pool.report_probe(&endpoint, Err(&"503")),
+                    2 => pool.report_probe(&endpoint, Ok(())),
+                    _ => { pool.drain(address(last)); }
+                }
+                let mut tried = Vec::new();
+                loop {
+                    let usable: Vec<u64> = pool.members().iter().map(|m| &m.endpoint)
+                        .filter(|e| e.is_usable(now)).map(|e| e.id).collect();
+                    let Some(chosen) = pool.choose(&tried, now) else {
+                        prop_assert!(usable.iter().all(|id| tried.contains(id)));
+                        break;
+                    };
+                    let id = chosen.endpoint().id;
+                    prop_assert!(!tried.contains(&id) && !chosen.endpoint().is_drained());
+                    prop_assert!(usable.contains(&id) || usable.is_empty());
+                    tried.push(id);
+                }
+            }
+            prop_assert!(pool.snapshot(now).iter().all(|e| e.in_flight == 0));
+        }
+    }
+}
