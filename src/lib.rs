@@ -1,4 +1,7 @@
 pub mod tls;
+pub mod client_ip;
+pub mod path;
+pub mod route;
 pub mod balance;
 pub mod telemetry;
 pub mod config;

@@ -1,0 +1,174 @@
+//! Whose request this is: the address that limits, access rules and logs count against.
+//!
+//! It decides by the peer's address and by `X-Forwarded-For`, and believes that field only as far as
+//! trusted proxies wrote it. It never looks at `Forwarded`, `X-Real-IP` or the like.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
+
+/// More proxies than this in a row are a loop or an attack; the walk ends at the last one seen.
+const HOPS_MAX: usize = 32;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientIp {
+    /// An IPv4 address is never in its IPv6-mapped form.
+    pub address: IpAddr,
+    /// The peer is a trusted proxy, so what it says about the client may be believed.
+    pub via_trusted: bool,
+}
+
+/// Walks from the peer towards the client, as long as each hop is trusted: an element is believed
+/// because the hop to its right wrote it. Ends at the first address that is not trusted; an element
+/// that is no address ends the walk too, at the hop that wrote it.
+pub fn resolve(trusted: &[IpNet], peer: IpAddr, fields: &HeaderMap) -> ClientIp {
+    let peer = peer.to_canonical();
+    if !is_trusted(trusted, peer) {
+        return ClientIp { address: peer, via_trusted: false };
+    }
+    let mut address = peer;
+    let elements = fields
+        .get_all(X_FORWARDED_FOR)
+        .iter()
+        .rev()
+        .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    for element in elements.take(HOPS_MAX) {
+        // Empty elements of a list are ignored (RFC 9110 §5.6.1).
+        if element.is_empty() {
+            continue;
+        }
+        let Some(hop) = parse(element) else { break };
+        address = hop;
+        if !is_trusted(trusted, hop) {
+            break;
+        }
+    }
+    ClientIp { address, via_trusted: true }
+}
+
+fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
+    trusted.iter().any(|net| net.contains(&address))
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`: proxies write all of them.
+fn parse(element: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(element).ok()?;
+    let address = match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+        Some(inner) => IpAddr::V6(inner.parse::<Ipv6Addr>().ok()?),
+        None => match text.parse::<IpAddr>() {
+            Ok(address) => address,
+            Err(_) => text.parse::<SocketAddr>().ok()?.ip(),
+        },
+    };
+    Some(address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn nets() -> Vec<IpNet> {
+        ["10.0.0.0/8", "::1/128"].map(|net| net.parse().unwrap()).to_vec()
+    }
+
+    fn fields(lines: &[&str]) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for line in lines {
+            fields.append(X_FORWARDED_FOR, HeaderValue::from_bytes(line.as_bytes()).unwrap());
+        }
+        fields
+    }
+
+    #[track_caller]
+    fn check(peer: &str, lines: &[&str], client: &str) {
+        let found = resolve(&nets(), peer.parse().unwrap(), &fields(lines));
+        assert_eq!(found.address, client.parse::<IpAddr>().unwrap(), "{peer} {lines:?}");
+    }
+
+    #[test]
+    fn an_untrusted_peer_is_the_client() {
+        check("192.0.2.1", &[], "192.0.2.1");
+        check("192.0.2.1", &["198.51.100.1"], "192.0.2.1");
+        check("::ffff:192.0.2.1", &["198.51.100.1"], "192.0.2.1");
+        assert!(!resolve(&nets(), "192.0.2.1".parse().unwrap(), &fields(&[])).via_trusted);
+        assert!(!resolve(&[], "10.0.0.1".parse().unwrap(), &fields(&["192.0.2.1"])).via_trusted);
+    }
+
+    #[test]
+    fn a_trusted_chain_is_walked_from_the_right() {
+        assert!(resolve(&nets(), "10.0.0.1".parse().unwrap(), &fields(&[])).via_trusted);
+        check("10.0.0.1", &[], "10.0.0.1");
+        check("10.0.0.1", &["192.0.2.1"], "192.0.2.1");
+        check("::ffff:10.0.0.1", &["192.0.2.1"], "192.0.2.1");
+        check("10.0.0.1", &["192.0.2.1, 10.0.0.2"], "192.0.2.1");
+        check("10.0.0.1", &["203.0.113.9, 192.0.2.1, 10.0.0.2"], "192.0.2.1");
+        check("10.0.0.1", &["203.0.113.9", "192.0.2.1", "10.0.0.2,10.0.0.3"], "192.0.2.1");
+        check("10.0.0.1", &["10.9.9.9, 10.0.0.2"], "10.9.9.9");
+        check("10.0.0.1", &["192.0.2.1, , 10.0.0.2,"], "192.0.2.1");
+    }
+
+    #[test]
+    fn forms_of_an_address() {
+        check("::1", &["192.0.2.1:4711"], "192.0.2.1");
+        check("::1", &["2001:db8::1"], "2001:db8::1");
+        check("::1", &["[2001:db8::1]"], "2001:db8::1");
+        check("::1", &["[2001:db8::1]:443"], "2001:db8::1");
+        check("::1", &["::ffff:192.0.2.1"], "192.0.2.1");
+        check("::1", &["192.0.2.7, ::ffff:10.0.0.1"], "192.0.2.7");
+        check("::1", &["\t192.0.2.1 "], "192.0.2.1");
+    }
+
+    #[test]
+    fn what_is_no_address_ends_the_walk() {
+        for bad in ["unknown", "_hidden", "192.0.2.256", "[192.0.2.1]", "192.0.2.1:99999", "\"192.0.2.1\"", "\u{e9}"] {
+            check("10.0.0.1", &[bad], "10.0.0.1");
+            check("10.0.0.1", &["192.0.2.1", bad, "10.0.0.2"], "10.0.0.2");
+        }
+    }
+
+    #[test]
+    fn the_walk_is_bounded() {
+        let chain = format!("192.0.2.1{}", ", 10.0.0.2".repeat(HOPS_MAX - 1));
+        check("10.0.0.1", &[&chain], "192.0.2.1");
+        let chain = format!("192.0.2.1{}", ", 10.0.0.2".repeat(HOPS_MAX));
+        check("10.0.0.1", &[&chain], "10.0.0.2");
+    }
+
+    fn any_address() -> impl Strategy<Value = IpAddr> {
+        prop_oneof![
+            (0u8..4).prop_map(|last| IpAddr::from([10, 0, 0, last])),
+            (0u8..4).prop_map(|last| IpAddr::from([192, 0, 2, last])),
+            (0u16..4).prop_map(|last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last])),
+        ]
+    }
+
+    proptest! {
+        /// A trusted address is the client only when nobody else is in the chain.
+        #[test]
+        fn trusted_only_if_all_are(peer in any_address(), chain in prop::collection::vec(any_address(), 0..8)) {
+            let line = chain.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+            let found = resolve(&nets(), peer, &fields(&[&line]));
+            let outsider = chain.iter().chain([&peer]).rfind(|address| !is_trusted(&nets(), **address));
+            match outsider {
+                Some(outsider) => prop_assert_eq!(found.address, *outsider),
+                None => prop_assert_eq!(found.address, chain.first().copied().unwrap_or(peer)),
+            }
+            prop_assert_eq!(found.via_trusted, is_trusted(&nets(), peer));
+        }
+
+        /// Whatever the client wrote stands to the left of what the trusted proxy added.
+        #[test]
+        fn a_client_cannot_choose(forged in "[ -~]{0,40}") {
+            let line = format!("{forged}, 192.0.2.1");
+            let found = resolve(&nets(), IpAddr::from([10, 0, 0, 1]), &fields(&[&line]));
+            prop_assert_eq!(found.address, IpAddr::from([192, 0, 2, 1]));
+        }
+    }
+}
