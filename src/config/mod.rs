@@ -271,7 +271,7 @@ pub enum PathMatch {
 
 #[derive(Debug, Clone)]
 pub enum Action {
-    Proxy(ProxyPass),
+    Proxy(Box<ProxyPass>),
     /// `{host}`, `{path}` and `{uri}` (path and query) are filled in.
     Redirect {
         to: String,
