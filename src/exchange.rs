@@ -1,0 +1,207 @@
+//! The record of one request from its head to the end of its response: what the access log and the metrics
+//! are told, once.
+//!
+//! It rides in the response's body. If it is dropped before there is a response, the client has left.
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::header::{HOST, REFERER, USER_AGENT};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+
+use crate::body::{Body, BodyError, End, Guard};
+use crate::clock;
+use crate::connection::{Downstream, OpenRequest};
+use crate::error::Reason;
+use crate::fetch::Attempts;
+use crate::snapshot::Route;
+use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
+use crate::tunnel::{Passed, TunnelEnd};
+
+thread_local! {
+    /// Where the records of this worker go. A body is `Send` and so cannot hold it.
+    static DESK: RefCell<Option<Desk>> = const { RefCell::new(None) };
+}
+
+struct Desk {
+    access: AccessWriter,
+    metrics: Arc<Metrics>,
+}
+
+pub fn open_desk(access: AccessWriter, metrics: Arc<Metrics>) {
+    DESK.with_borrow_mut(|desk| *desk = Some(Desk { access, metrics }));
+}
+
+pub fn flush_desk() {
+    DESK.with_borrow(|desk| {
+        if let Some(desk) = desk {
+            desk.access.flush();
+        }
+    });
+}
+
+pub fn close_desk() {
+    DESK.with_borrow_mut(|desk| *desk = None);
+}
+
+/// One request, on its way to the log.
+pub struct Record {
+    started: Instant,
+    downstream: (std::net::SocketAddr, Option<crate::config::TlsVersion>),
+    method: Method,
+    uri: Uri,
+    version: Version,
+    host: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    received: Arc<AtomicU64>,
+    _open: OpenRequest,
+    written: bool,
+    pub client: IpAddr,
+    pub request_id: Option<HeaderValue>,
+    pub route: Option<Arc<Route>>,
+    pub attempts: Attempts,
+    pub head_after: Option<Duration>,
+    pub status: StatusCode,
+    pub reason: Option<Reason>,
+}
+
+impl Record {
+    pub fn begin<B>(request: &Request<B>, downstream: &Downstream, open: OpenRequest) -> Box<Self> {
+        let fields = request.headers();
+        Box::new(Self {
+            started: clock::now(),
+            downstream: (downstream.peer, downstream.tls),
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            host: fields.get(HOST).cloned(),
+            referer: fields.get(REFERER).cloned(),
+            user_agent: fields.get(USER_AGENT).cloned(),
+            received: Arc::default(),
+            _open: open,
+            written: false,
+            client: downstream.peer.ip(),
+            request_id: None,
+            route: None,
+            attempts: Attempts::default(),
+            head_after: None,
+            status: StatusCode::OK,
+            reason: None,
+        })
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Counts the bytes of the request's body.
+    pub fn count_received(&self) -> Box<dyn Guard> {
+        Box::new(Received(Arc::clone(&self.received)))
+    }
+
+    /// The response has a head; the record ends with its body.
+    pub fn respond(mut self: Box<Self>, response: Response<Body>) -> Response<Body> {
+        self.status = response.status();
+        response.map(|body| body.guarded(self))
+    }
+
+    pub fn tunnel_ended(mut self: Box<Self>, passed: Passed) {
+        self.received.fetch_add(passed.to_upstream, Ordering::Relaxed);
+        self.reason = match passed.end {
+            TunnelEnd::Closed => None,
+            TunnelEnd::Idle => Some(Reason::TunnelIdle),
+            TunnelEnd::Failed => Some(Reason::TunnelFailed),
+        };
+        self.write(passed.to_client);
+    }
+
+    pub fn tunnel_failed(mut self: Box<Self>) {
+        self.reason = Some(Reason::TunnelFailed);
+        self.write(0);
+    }
+
+    fn write(&mut self, bytes_sent: u64) {
+        if std::mem::replace(&mut self.written, true) {
+            return;
+        }
+        let duration = clock::now().saturating_duration_since(self.started);
+        DESK.with_borrow(|desk| {
+            let Some(desk) = desk else { return };
+            let route = self.route.as_deref();
+            match route {
+                Some(route) => route.metrics.record(self.status, self.version, duration),
+                None => desk.metrics.unrouted().record(self.status, self.version, duration),
+            }
+            if let Some(reason) = self.reason {
+                desk.metrics.failure(reason);
+            }
+            if route.is_none_or(|route| route.config.access_log) {
+                desk.access.record(&self.entry(bytes_sent, duration));
+            }
+        });
+    }
+
+    fn entry(&self, bytes_sent: u64, duration: Duration) -> Entry<'_> {
+        let (peer, tls) = self.downstream;
+        let host = self.uri.host().or_else(|| self.host.as_ref()?.to_str().ok());
+        Entry {
+            client: self.client,
+            peer,
+            method: self.method.as_str(),
+            host: host.unwrap_or_default(),
+            path: self.uri.path(),
+            query: self.uri.query(),
+            version: self.version,
+            status: self.status.as_u16(),
+            reason: self.reason.map(Reason::code),
+            duration,
+            bytes_sent,
+            bytes_received: self.received.load(Ordering::Relaxed),
+            route: self.route.as_ref().map(|route| route.config.name.as_str()),
+            upstream: self.route.as_ref().and_then(|route| route.upstream()).map(|upstream| UpstreamEntry {
+                name: &upstream.name,
+                endpoint: self.attempts.endpoint,
+                attempts: self.attempts.made,
+                head_after: self.head_after,
+            }),
+            request_id: self.request_id.as_ref().map(HeaderValue::as_bytes),
+            referer: self.referer.as_ref().map(HeaderValue::as_bytes),
+            user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            tls,
+        }
+    }
+}
+
+impl Guard for Record {
+    fn ended(mut self: Box<Self>, passed: u64, end: End<'_>) {
+        match end {
+            End::Complete => {}
+            End::Abandoned => self.reason = self.reason.or(Some(Reason::ClientGone)),
+            End::Failed(BodyError::Silence(_)) => self.reason = Some(Reason::ReadTimeout),
+            End::Failed(_) => self.reason = Some(Reason::BodyTruncated),
+        }
+        self.write(passed);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.written {
+            self.status = Reason::ClientGone.status();
+            self.reason = Some(Reason::ClientGone);
+            self.write(0);
+        }
+    }
+}
+
+struct Received(Arc<AtomicU64>);
+
+impl Guard for Received {
+    fn ended(self: Box<Self>, passed: u64, _end: End<'_>) {
+        self.0.store(passed, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,336 @@
+//! The composition root: builds what lives as long as the process, starts the workers and the control tasks,
+//! and takes all of it down again without losing a request.
+//!
+//! The main thread is the control thread. It carries reload, DNS, probes, supervision and the admin listener
+//! on a runtime of its own, so that they answer when every worker is busy.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+
+use crate::background::Background;
+use crate::config::load::{self, Loaded};
+use crate::config::{Config, Diagnostics};
+use crate::listener::{self, BindError, Cap};
+use crate::signals::{self, Signal};
+use crate::snapshot::{Lasting, Live, Snapshot, SnapshotError};
+use crate::supervise::Supervisor;
+use crate::telemetry::{AccessLog, AccessLogError, LogLevelHandle, Metrics};
+use crate::tls::{CertificateError, Certificates};
+use crate::worker::{self, Command, Shared};
+use crate::{admin, clock, ready, reload};
+
+/// Replicas of our own have this long to come up before connections are accepted anyway.
+const FIRST_READY_LIMIT: Duration = Duration::from_secs(5);
+/// Replicas have this long to end after the last request.
+const REPLICA_STOP_LIMIT: Duration = Duration::from_secs(10);
+const LOG_CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub config: PathBuf,
+    /// Gets one line of JSON once connections are accepted.
+    pub ready_fd: Option<i32>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the configuration is not usable")]
+    Config(Diagnostics),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
+    #[error(transparent)]
+    Admin(#[from] admin::AdminError),
+    #[error("{0}")]
+    Tls(#[from] rustls::Error),
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: io::Error },
+}
+
+/// How the process came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every request was answered.
+    Drained,
+    /// `drain_timeout` passed, or a second signal came; what was open was cut.
+    Cut,
+}
+
+/// What the control thread is asked to do, by signals, the admin listener and the watch.
+#[derive(Debug)]
+pub enum Order {
+    Signal(Signal),
+    /// The files may have changed.
+    FilesChanged,
+    /// Reload and say what came of it.
+    Reload(tokio::sync::oneshot::Sender<reload::Outcome>),
+    Stop,
+}
+
+/// Everything that lives as long as the process, as the control thread holds it.
+pub struct Control {
+    pub options: Options,
+    pub shared: Shared,
+    pub certificates: Arc<Certificates>,
+    pub access: AccessLog,
+    pub log_level: LogLevelHandle,
+    pub supervisor: Rc<Supervisor>,
+    pub background: Background,
+    pub started: Instant,
+    pub started_at: SystemTime,
+    pub draining: Cell<bool>,
+    pub last_reload: RefCell<reload::Last>,
+    pub orders: mpsc::UnboundedSender<Order>,
+    pub workers: Vec<worker::Handle>,
+    /// Configured addresses and what they were bound to.
+    pub bound: RefCell<BTreeMap<SocketAddr, SocketAddr>>,
+    /// Sockets that the service manager handed over, until a listener takes them.
+    handed_over: RefCell<Vec<StdListener>>,
+}
+
+/// Runs the proxy until it is told to end.
+pub fn run(options: Options) -> Result<Ended, StartError> {
+    let loaded = load::load(&options.config, &load::Environment::of_process()).map_err(StartError::Config)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| StartError::System { what: "cannot start the control runtime", source })?;
+    LocalSet::new().block_on(&runtime, serve(options, loaded))
+}
+
+async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
+    let log_level = crate::telemetry::init_log(loaded.config.log.level);
+    for warning in loaded.warnings.lines() {
+        tracing::warn!("{warning}");
+    }
+    let (orders, mut received) = mpsc::unbounded_channel();
+    let control = Rc::new(Control::start(options, &loaded, log_level, orders)?);
+    control.listen_for_signals()?;
+    let watch = reload::watch(&control, loaded.files);
+    control.background.resolve_first(&control.shared.live.load()).await;
+    control.supervisor.first_ready(FIRST_READY_LIMIT).await;
+    control.open_listeners(&loaded.config)?;
+    let admin = admin::listen(&control).await?;
+    control.announce(&loaded, admin.address());
+    while let Some(order) = received.recv().await {
+        match order {
+            Order::Signal(Signal::Stop) | Order::Stop => break,
+            Order::Signal(Signal::Reload) => {
+                reload::reload(&control, &watch, reload::Trigger::Signal).await;
+            }
+            Order::FilesChanged => {
+                reload::reload(&control, &watch, reload::Trigger::Watch).await;
+            }
+            Order::Reload(reply) => {
+                let _asker_left = reply.send(reload::reload(&control, &watch, reload::Trigger::Command).await);
+            }
+            Order::Signal(Signal::ReopenLogs) => control.reopen_logs(),
+        }
+    }
+    let ended = control.drain(&mut received).await;
+    drop(admin);
+    control.finish(ended).await;
+    Ok(ended)
+}
+
+impl Control {
+    fn start(
+        options: Options,
+        loaded: &Loaded,
+        log_level: LogLevelHandle,
+        orders: mpsc::UnboundedSender<Order>,
+    ) -> Result<Self, StartError> {
+        let config = &loaded.config;
+        let metrics = Arc::new(Metrics::new());
+        let certificates = Certificates::new()?;
+        let prepared = certificates.prepare(&config.certificates, clock::system_time())?;
+        for warning in certificates.install(prepared) {
+            tracing::warn!("{warning}");
+        }
+        let lasting = Lasting { certificates: &certificates, metrics: &metrics };
+        let snapshot = Snapshot::build(config.clone(), None, &lasting)?;
+        let access = AccessLog::start(&config.log.access)?;
+        let executable = std::env::current_exe()
+            .map_err(|source| StartError::System { what: "cannot find the running executable", source })?;
+        let supervisor = Supervisor::new(executable);
+        let shared = Shared {
+            live: Arc::new(Live::from_pointee(snapshot)),
+            cap: Cap::new(config.server.connections_max),
+            metrics,
+        };
+        let mut workers = Vec::new();
+        for index in 0..worker_count(config) {
+            let started = worker::start(index, shared.clone(), access.writer());
+            workers.push(started.map_err(|source| StartError::System { what: "cannot start a worker", source })?);
+        }
+        let control = Self {
+            options,
+            shared,
+            certificates,
+            access,
+            log_level,
+            supervisor,
+            background: Background::new(),
+            started: clock::now(),
+            started_at: clock::system_time(),
+            draining: Cell::new(false),
+            last_reload: RefCell::default(),
+            orders,
+            workers,
+            bound: RefCell::default(),
+            handed_over: RefCell::new(ready::handed_over_sockets()),
+        };
+        control.tend(&control.shared.live.load_full());
+        Ok(control)
+    }
+
+    /// Gives the replicas, names and probes of a generation to those who tend them.
+    pub fn tend(&self, snapshot: &Arc<Snapshot>) {
+        self.supervisor.apply(snapshot.replicas_wanted());
+        self.background.apply(snapshot);
+    }
+
+    fn listen_for_signals(&self) -> Result<(), StartError> {
+        let (signals, mut received) = mpsc::unbounded_channel();
+        signals::listen(&signals).map_err(|source| StartError::System { what: "cannot listen for signals", source })?;
+        let orders = self.orders.clone();
+        tokio::task::spawn_local(async move {
+            while let Some(signal) = received.recv().await {
+                let _ended = orders.send(Order::Signal(signal));
+            }
+        });
+        Ok(())
+    }
+
+    fn open_listeners(&self, config: &Config) -> Result<(), StartError> {
+        let mut sockets = Vec::new();
+        for listen in &config.listeners {
+            sockets.push((listen.address, self.bind(listen.address)?));
+        }
+        for (address, sockets) in sockets {
+            self.hand_out(address, sockets);
+        }
+        Ok(())
+    }
+
+    /// Binds what the workers will accept on, without accepting yet.
+    pub fn bind(&self, configured: SocketAddr) -> Result<Vec<StdListener>, BindError> {
+        let mut handed_over = self.handed_over.borrow_mut();
+        let found = handed_over.iter().position(|socket| socket.local_addr().is_ok_and(|bound| bound == configured));
+        match found {
+            Some(index) => listener::duplicate(&handed_over.swap_remove(index), self.workers.len())
+                .map_err(|source| BindError { address: configured, source }),
+            None => listener::bind(configured, self.workers.len()),
+        }
+    }
+
+    /// Lets every worker accept on its socket.
+    pub fn hand_out(&self, configured: SocketAddr, sockets: Vec<StdListener>) {
+        if let Some(bound) = sockets.first().and_then(|socket| socket.local_addr().ok()) {
+            self.bound.borrow_mut().insert(configured, bound);
+        }
+        for (worker, socket) in self.workers.iter().zip(sockets) {
+            worker.order(Command::Listen { configured, socket });
+        }
+    }
+
+    pub fn unlisten(&self, configured: SocketAddr) {
+        self.bound.borrow_mut().remove(&configured);
+        for worker in &self.workers {
+            worker.order(Command::Unlisten { configured });
+        }
+    }
+
+    pub fn connections(&self) -> usize {
+        self.workers.iter().map(|worker| worker.counts.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    fn announce(&self, loaded: &Loaded, admin: Option<SocketAddr>) {
+        let bound = self.bound.borrow();
+        ready::banner(&loaded.config, &self.options.config, &bound, admin);
+        ready::tell(self.options.ready_fd, &bound, admin);
+    }
+
+    fn reopen_logs(&self) {
+        match self.access.reopen() {
+            Ok(()) => tracing::info!("log files reopened"),
+            Err(error) => tracing::error!("{error}; the old file stays in use"),
+        }
+    }
+
+    /// Says 503 on `/readyz`, goes on accepting for `drain_delay`, closes the sockets, and waits for what is
+    /// open until `drain_timeout`, a second signal or the last response.
+    async fn drain(&self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Ended {
+        self.draining.set(true);
+        ready::stopping();
+        let server = self.shared.live.load().config.server.clone();
+        tracing::info!("draining: {} connections are open", self.connections());
+        let second_signal = async {
+            while let Some(order) = orders.recv().await {
+                if matches!(order, Order::Signal(Signal::Stop)) {
+                    return;
+                }
+            }
+        };
+        let in_peace = async {
+            tokio::time::sleep(server.drain_delay).await;
+            let configured: Vec<_> = self.bound.borrow().keys().copied().collect();
+            configured.into_iter().for_each(|address| self.unlisten(address));
+            self.workers.iter().for_each(|worker| worker.order(Command::Drain));
+            let mut ticks = tokio::time::interval(Duration::from_millis(20));
+            while !self.workers.iter().all(worker::Handle::is_finished) {
+                ticks.tick().await;
+            }
+        };
+        let ended = tokio::select! {
+            () = in_peace => Ended::Drained,
+            () = tokio::time::sleep(server.drain_delay + server.drain_timeout) => Ended::Cut,
+            () = second_signal => Ended::Cut,
+        };
+        self.workers.iter().for_each(|worker| worker.order(Command::Stop));
+        ended
+    }
+
+    async fn finish(&self, ended: Ended) {
+        let limit = if ended == Ended::Drained { REPLICA_STOP_LIMIT } else { Duration::from_secs(1) };
+        self.supervisor.stop(limit).await;
+        let mut ticks = tokio::time::interval(Duration::from_millis(10));
+        let workers_ended = async {
+            while !self.workers.iter().all(worker::Handle::is_finished) {
+                ticks.tick().await;
+            }
+        };
+        if tokio::time::timeout(LOG_CLOSE_LIMIT, workers_ended).await.is_err() {
+            tracing::warn!("a worker did not end in time");
+        }
+        if !self.access.close(LOG_CLOSE_LIMIT) {
+            tracing::warn!("the end of the access log was not written in time");
+        }
+        match ended {
+            Ended::Drained => tracing::info!("stopped; every request was answered"),
+            Ended::Cut => tracing::warn!("stopped; open connections were cut"),
+        }
+    }
+}
+
+fn worker_count(config: &Config) -> usize {
+    match config.server.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        count => count,
+    }
+}

@@ -1,0 +1,174 @@
+//! One generation of the configuration, ready to serve. It is swapped whole; a request holds one from its
+//! start to its end.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::balance::Pool;
+use crate::config::{self, Buffer, Config, HostPolicy, ProxyPass, Timeouts};
+use crate::rewrite::{Rewrite, Template};
+use crate::route::Router;
+use crate::telemetry::{Metrics, RouteMetrics};
+use crate::tls::{self, Acceptor, Certificates, UpstreamTls};
+use crate::upstream::Upstream;
+
+/// The snapshot in force.
+pub type Live = ArcSwap<Snapshot>;
+
+pub struct Snapshot {
+    pub generation: u64,
+    pub config: Config,
+    pub router: Router<Arc<Route>>,
+    pub upstreams: BTreeMap<String, Arc<Upstream>>,
+    listeners: Vec<Listener>,
+}
+
+/// A listener as the config has it now; its sockets live longer than a snapshot.
+pub struct Listener {
+    pub config: config::Listen,
+    pub tls: Option<Acceptor>,
+}
+
+pub struct Route {
+    pub config: config::Route,
+    pub action: Action,
+    pub metrics: RouteMetrics,
+}
+
+pub enum Action {
+    Proxy(Pass),
+    Redirect { to: Template, status: StatusCode },
+    Text { body: Bytes, status: StatusCode },
+    StubStatus,
+}
+
+pub struct Pass {
+    pub upstream: Arc<Upstream>,
+    pub host: HostPolicy,
+    pub rewrite: Rewrite,
+    pub limits: Timeouts,
+    pub buffer: Buffer,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    #[error("upstream {upstream}: {source}")]
+    UpstreamTls { upstream: String, source: tls::UpstreamTlsError },
+    #[error("listener {address}: {source}")]
+    ListenerTls { address: SocketAddr, source: rustls::Error },
+    #[error("{origin}: there is no upstream {upstream:?}")]
+    UnknownUpstream { origin: String, upstream: String },
+    #[error("{origin}: {source}")]
+    Template { origin: String, source: crate::rewrite::TemplateError },
+}
+
+/// What outlives every snapshot.
+pub struct Lasting<'a> {
+    pub certificates: &'a Arc<Certificates>,
+    pub metrics: &'a Metrics,
+}
+
+impl Snapshot {
+    /// Builds the next generation; state of endpoints that stay is carried over from `previous`.
+    pub fn build(config: Config, previous: Option<&Self>, lasting: &Lasting<'_>) -> Result<Self, SnapshotError> {
+        let upstreams = build_upstreams(&config, previous)?;
+        let mut routes = Vec::with_capacity(config.routes.len());
+        for route in &config.routes {
+            let built = Arc::new(Route::build(route, &upstreams, lasting.metrics)?);
+            routes.push((route.hosts.clone(), route.path.clone(), built));
+        }
+        let mut listeners = Vec::with_capacity(config.listeners.len());
+        for listen in &config.listeners {
+            let acceptor = match &listen.tls {
+                None => None,
+                Some(policy) => Some(
+                    Acceptor::new(lasting.certificates, policy, listen.protocols)
+                        .map_err(|source| SnapshotError::ListenerTls { address: listen.address, source })?,
+                ),
+            };
+            listeners.push(Listener { config: listen.clone(), tls: acceptor });
+        }
+        let generation = previous.map_or(1, |previous| previous.generation + 1);
+        Ok(Self { generation, router: Router::new(routes), upstreams, listeners, config })
+    }
+
+    /// The listener of an address as the config names it.
+    pub fn listener(&self, configured: SocketAddr) -> Option<&Listener> {
+        self.listeners.iter().find(|listener| listener.config.address == configured)
+    }
+}
+
+impl Route {
+    fn build(
+        route: &config::Route,
+        upstreams: &BTreeMap<String, Arc<Upstream>>,
+        metrics: &Metrics,
+    ) -> Result<Self, SnapshotError> {
+        let origin = || route.origin.clone();
+        let action = match &route.action {
+            config::Action::Proxy(ProxyPass { upstream, host, path, timeout, buffer }) => {
+                let found = upstreams.get(upstream).ok_or_else(|| SnapshotError::UnknownUpstream {
+                    origin: origin(),
+                    upstream: upstream.clone(),
+                })?;
+                Action::Proxy(Pass {
+                    upstream: Arc::clone(found),
+                    host: host.clone(),
+                    rewrite: Rewrite::new(path),
+                    limits: *timeout,
+                    buffer: *buffer,
+                })
+            }
+            config::Action::Redirect { to, status } => {
+                let to =
+                    Template::parse(to).map_err(|source| SnapshotError::Template { origin: origin(), source })?;
+                Action::Redirect { to, status: *status }
+            }
+            config::Action::Text { body, status } => {
+                Action::Text { body: Bytes::copy_from_slice(body.as_bytes()), status: *status }
+            }
+            config::Action::StubStatus => Action::StubStatus,
+        };
+        Ok(Self { config: route.clone(), action, metrics: metrics.route(&route.name) })
+    }
+
+    pub fn upstream(&self) -> Option<&Upstream> {
+        match &self.action {
+            Action::Proxy(pass) => Some(&pass.upstream),
+            Action::Redirect { .. } | Action::Text { .. } | Action::StubStatus => None,
+        }
+    }
+}
+
+fn build_upstreams(
+    config: &Config,
+    previous: Option<&Snapshot>,
+) -> Result<BTreeMap<String, Arc<Upstream>>, SnapshotError> {
+    let mut upstreams = BTreeMap::new();
+    for upstream in &config.upstreams {
+        let name = upstream.name.clone();
+        let before = previous.and_then(|previous| previous.upstreams.get(&name));
+        let tls = match &upstream.tls {
+            None => None,
+            Some(policy) => Some(
+                UpstreamTls::new(policy, upstream.protocol)
+                    .map_err(|source| SnapshotError::UpstreamTls { upstream: name.clone(), source })?,
+            ),
+        };
+        let built = Upstream {
+            name: name.clone(),
+            pool: Arc::new(Pool::new(upstream, before.map(|before| &*before.pool))),
+            protocol: upstream.protocol,
+            tls,
+            keepalive: upstream.keepalive,
+            attempts: upstream.attempts,
+        };
+        upstreams.insert(name, Arc::new(built));
+    }
+    Ok(upstreams)
+}

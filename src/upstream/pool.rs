@@ -1,0 +1,198 @@
+//! The upstream connections of one worker: idle HTTP/1.1 ones in a stack an endpoint, HTTP/2 ones shared.
+//!
+//! A connection that carried a response goes back when the response's body has ended, and only then: until
+//! that moment bytes of the old answer may still come. The last one returned is taken first, so that the
+//! surplus ages out.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+
+use crate::body::Body;
+use crate::config::Keepalive;
+use crate::timers::{Deadline, Sweep};
+
+/// How often connections that idled too long are looked for.
+const REAP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Every upstream connection of one worker.
+pub struct Connections {
+    sweep: Rc<Sweep>,
+    endpoints: RefCell<HashMap<u64, Rc<EndpointConnections>>>,
+}
+
+/// The connections to one endpoint.
+pub struct EndpointConnections {
+    idle: Arc<IdleStack>,
+    pub(super) shared: RefCell<Vec<SharedH2>>,
+    /// Taken while an HTTP/2 connection is made, so that one burst makes one connection.
+    pub(super) connecting: tokio::sync::Mutex<()>,
+}
+
+/// An HTTP/1.1 connection, in use by one request.
+pub struct Exclusive {
+    pub(super) sender: http1::SendRequest<Body>,
+    /// Silence of the upstream while something is waited for.
+    pub(super) silence: Deadline,
+    served: u64,
+}
+
+/// An HTTP/2 connection and how many streams this worker has open on it.
+#[derive(Clone)]
+pub struct SharedH2 {
+    pub(super) sender: http2::SendRequest<Body>,
+    pub(super) streams: Arc<AtomicUsize>,
+}
+
+/// One stream on a shared connection, counted until it is dropped.
+pub struct OpenStream(Arc<AtomicUsize>);
+
+struct IdleStack {
+    idle: Mutex<Vec<Idle>>,
+    /// Counts the rounds of reaping, so that returning a connection reads no clock.
+    rounds: AtomicU64,
+    /// After so many of them an idle connection is closed.
+    rounds_max: AtomicU64,
+}
+
+struct Idle {
+    connection: Exclusive,
+    returned_in: u64,
+}
+
+/// The right to give a connection back.
+pub struct Return {
+    stack: Arc<IdleStack>,
+    keepalive: Keepalive,
+}
+
+impl Connections {
+    pub fn new(sweep: Rc<Sweep>) -> Rc<Self> {
+        Rc::new(Self { sweep, endpoints: RefCell::default() })
+    }
+
+    pub fn sweep(&self) -> &Sweep {
+        &self.sweep
+    }
+
+    pub fn of_endpoint(&self, id: u64, keepalive: Keepalive) -> Rc<EndpointConnections> {
+        let mut endpoints = self.endpoints.borrow_mut();
+        let found = endpoints.entry(id).or_insert_with(|| Rc::new(EndpointConnections::new(keepalive)));
+        found.idle.rounds_max.store(rounds(keepalive.idle), Ordering::Relaxed);
+        Rc::clone(found)
+    }
+
+    /// Closes what idled too long and forgets endpoints that nothing is left of, for as long as it is polled.
+    pub async fn reap(&self) {
+        let mut ticks = tokio::time::interval(REAP_INTERVAL);
+        loop {
+            ticks.tick().await;
+            self.endpoints.borrow_mut().retain(|_, connections| {
+                connections.reap();
+                Rc::strong_count(connections) > 1 || !connections.is_empty()
+            });
+        }
+    }
+
+    /// Idle connections over all endpoints.
+    pub fn idle(&self) -> usize {
+        self.endpoints.borrow().values().map(|connections| lock(&connections.idle.idle).len()).sum()
+    }
+}
+
+impl EndpointConnections {
+    fn new(keepalive: Keepalive) -> Self {
+        let rounds_max = AtomicU64::new(rounds(keepalive.idle));
+        let idle = IdleStack { idle: Mutex::default(), rounds: AtomicU64::new(0), rounds_max };
+        Self { idle: Arc::new(idle), shared: RefCell::default(), connecting: tokio::sync::Mutex::new(()) }
+    }
+
+    /// The connection that was returned last, if one is still open.
+    pub(super) fn take_idle(&self) -> Option<Exclusive> {
+        let mut idle = lock(&self.idle.idle);
+        while let Some(Idle { connection, .. }) = idle.pop() {
+            // Not ready: a request body is still being written, or the upstream has closed.
+            if connection.sender.is_ready() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    pub(super) fn way_back(&self, keepalive: Keepalive) -> Return {
+        Return { stack: Arc::clone(&self.idle), keepalive }
+    }
+
+    fn is_empty(&self) -> bool {
+        lock(&self.idle.idle).is_empty() && self.shared.borrow().is_empty()
+    }
+
+    fn reap(&self) {
+        let round = self.idle.rounds.fetch_add(1, Ordering::Relaxed);
+        let rounds_max = self.idle.rounds_max.load(Ordering::Relaxed);
+        lock(&self.idle.idle)
+            .retain(|idle| !idle.connection.sender.is_closed() && round.saturating_sub(idle.returned_in) < rounds_max);
+        self.shared.borrow_mut().retain(|shared| !shared.sender.is_closed());
+    }
+}
+
+impl Exclusive {
+    pub(super) fn new(sender: http1::SendRequest<Body>, silence: Deadline) -> Self {
+        Self { sender, silence, served: 0 }
+    }
+
+    /// Counts a request that the connection carries.
+    pub(super) fn serve(&mut self) {
+        self.served += 1;
+    }
+}
+
+impl Return {
+    /// Puts a connection back, unless it is closed or has served its time; the oldest makes room.
+    pub fn give_back(&self, connection: Exclusive) {
+        let Keepalive { connections, requests, .. } = self.keepalive;
+        connection.silence.disarm();
+        if connection.sender.is_closed() || connection.served >= requests || connections == 0 {
+            return;
+        }
+        let returned_in = self.stack.rounds.load(Ordering::Relaxed);
+        let mut idle = lock(&self.stack.idle);
+        if idle.len() >= connections {
+            idle.remove(0);
+        }
+        idle.push(Idle { connection, returned_in });
+    }
+}
+
+impl SharedH2 {
+    pub(super) fn open_stream(&self) -> OpenStream {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        OpenStream(Arc::clone(&self.streams))
+    }
+
+    /// Whether another stream fits: a second connection is made at 80 % of the peer's limit.
+    pub(super) fn has_room(&self) -> bool {
+        let limit = self.sender.current_max_send_streams();
+        !self.sender.is_closed() && self.streams.load(Ordering::Relaxed) * 5 < limit.saturating_mul(4)
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn rounds(idle: Duration) -> u64 {
+    idle.as_secs().div_ceil(REAP_INTERVAL.as_secs()).max(1)
+}
+
+/// A worker that panicked while holding such a lock left a plain list behind; it is still good.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

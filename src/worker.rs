@@ -1,0 +1,227 @@
+//! One worker: a thread with a runtime of its own that accepts, serves and keeps its upstream connections.
+//!
+//! Nothing of a request crosses to another thread, and nothing may hold a worker longer than a
+//! millisecond: what would, runs elsewhere.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+
+use crate::connection;
+use crate::exchange;
+use crate::listener::{self, Cap, Place};
+use crate::snapshot::{Live, Snapshot};
+use crate::telemetry::{AccessWriter, Metrics};
+use crate::timers::{self, Sweep};
+use crate::upstream::Connections;
+
+/// What the control thread asks of a worker.
+#[derive(Debug)]
+pub enum Command {
+    /// Accept on this socket; `configured` is the address as the config names it.
+    Listen { configured: SocketAddr, socket: StdListener },
+    /// Accept what waits on the sockets of this address, and close them.
+    Unlisten { configured: SocketAddr },
+    /// Close idle connections, finish open requests, then end.
+    Drain,
+    /// End now.
+    Stop,
+}
+
+/// What every worker shares.
+#[derive(Clone)]
+pub struct Shared {
+    pub live: Arc<Live>,
+    pub cap: Arc<Cap>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// Counts of one worker; its own cache lines, so that counting is not shared work.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Counts {
+    pub accepted: AtomicU64,
+    pub requests: AtomicU64,
+    pub connections: AtomicUsize,
+    /// Connections that have a request in progress.
+    pub busy: AtomicUsize,
+}
+
+pub struct Worker {
+    pub shared: Shared,
+    pub counts: Arc<Counts>,
+    pub sweep: Rc<Sweep>,
+    pub connections: Rc<Connections>,
+    draining: watch::Sender<bool>,
+    snapshot: RefCell<arc_swap::Cache<Arc<Live>, Arc<Snapshot>>>,
+    listening: RefCell<HashMap<SocketAddr, Vec<watch::Sender<bool>>>>,
+}
+
+/// A started worker, as the control thread sees it.
+pub struct Handle {
+    commands: mpsc::UnboundedSender<Command>,
+    pub counts: Arc<Counts>,
+    thread: JoinHandle<()>,
+}
+
+/// Starts a worker thread.
+pub fn start(index: usize, shared: Shared, access: AccessWriter) -> std::io::Result<Handle> {
+    let (commands, received) = mpsc::unbounded_channel();
+    let counts = Arc::<Counts>::default();
+    let (worker_counts, builder) = (Arc::clone(&counts), std::thread::Builder::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = builder.name(format!("worker-{index}")).spawn(move || {
+        exchange::open_desk(access, Arc::clone(&shared.metrics));
+        LocalSet::new().block_on(&runtime, Worker::new(shared, worker_counts).run(received));
+        exchange::close_desk();
+    })?;
+    Ok(Handle { commands, counts, thread })
+}
+
+impl Handle {
+    /// A worker that has ended needs no orders.
+    pub fn order(&self, command: Command) {
+        let _ended = self.commands.send(command);
+    }
+
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// Waits for the end of the thread; an error means that it panicked.
+    pub fn join(self) -> std::thread::Result<()> {
+        self.thread.join()
+    }
+}
+
+impl Worker {
+    fn new(shared: Shared, counts: Arc<Counts>) -> Rc<Self> {
+        let sweep = Sweep::new();
+        let connections = Connections::new(Rc::clone(&sweep));
+        let snapshot = RefCell::new(arc_swap::Cache::new(Arc::clone(&shared.live)));
+        let (draining, _) = watch::channel(false);
+        Rc::new(Self { shared, counts, sweep, connections, draining, snapshot, listening: RefCell::default() })
+    }
+
+    /// The config generation that a request which starts now is served by.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(self.snapshot.borrow_mut().load())
+    }
+
+    /// Turns true once, when connections are to finish.
+    pub fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.subscribe()
+    }
+
+    async fn run(self: Rc<Self>, mut commands: mpsc::UnboundedReceiver<Command>) {
+        let upkeep = async {
+            tokio::join!(self.sweep.run(), self.connections.reap(), flush_logs());
+        };
+        let orders = async {
+            while let Some(command) = commands.recv().await {
+                match command {
+                    Command::Listen { configured, socket } => self.listen(configured, socket),
+                    Command::Unlisten { configured } => self.unlisten(configured),
+                    Command::Drain => {
+                        self.draining.send_replace(true);
+                    }
+                    Command::Stop => return,
+                }
+            }
+        };
+        tokio::select! {
+            _ = upkeep => {}
+            () = orders => {}
+            () = self.drained() => {}
+        }
+    }
+
+    /// Ends once the worker was told to drain and its last connection and socket are closed.
+    async fn drained(&self) {
+        let mut draining = self.draining();
+        let _alive = draining.wait_for(|draining| *draining).await;
+        let mut ticks = tokio::time::interval(timers::TICK);
+        loop {
+            ticks.tick().await;
+            self.listening.borrow_mut().retain(|_, stops| {
+                stops.retain(|stop| !stop.is_closed());
+                !stops.is_empty()
+            });
+            if self.counts.connections.load(Ordering::Relaxed) == 0 && self.listening.borrow().is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn listen(self: &Rc<Self>, configured: SocketAddr, socket: StdListener) {
+        let (stop, mut stopped) = watch::channel(false);
+        let listener = match TcpListener::from_std(socket) {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!("cannot listen on {configured}: {error}"),
+        };
+        self.listening.borrow_mut().entry(configured).or_default().push(stop);
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let accepted = |stream, peer, place| worker.serve(configured, stream, peer, place);
+            tokio::select! {
+                () = listener::accept(&listener, &worker.shared.cap, accepted) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => {}
+            }
+            listener::close(listener, &worker.shared.cap, accepted).await;
+        });
+    }
+
+    fn unlisten(&self, configured: SocketAddr) {
+        if let Some(stops) = self.listening.borrow().get(&configured) {
+            for stop in stops {
+                stop.send_replace(true);
+            }
+        }
+    }
+
+    fn serve(self: &Rc<Self>, configured: SocketAddr, stream: TcpStream, peer: SocketAddr, place: Place) {
+        self.counts.accepted.fetch_add(1, Ordering::Relaxed);
+        let open = Open::new(&self.counts, place);
+        let worker = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            connection::serve(worker, configured, stream, peer).await;
+            drop(open);
+        });
+    }
+}
+
+/// Hands the lines of this worker to the log's thread once a tick.
+async fn flush_logs() {
+    let mut ticks = tokio::time::interval(timers::TICK);
+    loop {
+        ticks.tick().await;
+        exchange::flush_desk();
+    }
+}
+
+/// Counts one connection for as long as it is open.
+struct Open {
+    counts: Arc<Counts>,
+    _place: Place,
+}
+
+impl Open {
+    fn new(counts: &Arc<Counts>, place: Place) -> Self {
+        counts.connections.fetch_add(1, Ordering::Relaxed);
+        Self { counts: Arc::clone(counts), _place: place }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.counts.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
