@@ -224,7 +224,7 @@ impl Source {
             }
             Err(frame) => Ok(match frame.into_trailers() {
                 Ok(mut fields) => {
-                    trailers::remove_forbidden(&mut fields);
+                    trailers::filter(&mut fields);
                     Frame::trailers(fields)
                 }
                 Err(frame) => frame,

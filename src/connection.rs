@@ -1,7 +1,7 @@
 //! One downstream connection from its first byte to its last: hand-shake, choice of protocol, HTTP/1.1 behind
 //! the guard or HTTP/2, tunnel, and an end that lets the client read what was said.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -12,24 +12,27 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::body::Body;
 use crate::config::TlsVersion;
-use crate::guard::{self, GuardHandle, ReadLimits};
+use crate::guard::{self, Deadlines, GuardHandle, Limits};
+use crate::header::forwarded;
 use crate::local_executor::LocalExecutor;
 use crate::proxy::{self, Opened};
 use crate::snapshot::{Listener, Snapshot};
 use crate::timed::Timed;
 use crate::timers::Deadline;
 use crate::tls;
+use crate::telemetry::metrics::Handshake;
 use crate::tunnel;
+use crate::upstream::Tunnel;
 use crate::worker::{Counts, Worker};
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -42,12 +45,13 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// After the last answer, unread bytes of the client are taken and dropped, so that the kernel does not
 /// reset the connection while the client still reads.
 const LINGER: Duration = Duration::from_secs(2);
-const LINGER_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What is known of a connection before its first request.
 #[derive(Debug)]
 pub struct Downstream {
     pub peer: SocketAddr,
+    /// The peer's address as fields carry it.
+    pub peer_value: HeaderValue,
     /// The listener's address as the config names it.
     pub listener: SocketAddr,
     pub tls: Option<TlsVersion>,
@@ -60,6 +64,8 @@ pub struct Link {
     pub tunnel: RefCell<Option<Opened>>,
     /// Requests whose response has not ended.
     open: Arc<AtomicUsize>,
+    /// Requests that hyper has asked to be answered.
+    calls: Cell<u64>,
 }
 
 /// Counts one request from its head to the end of its response, for its connection and for its worker.
@@ -70,7 +76,7 @@ pub struct OpenRequest {
 
 impl Link {
     fn new(downstream: Downstream) -> Self {
-        Self { downstream, tunnel: RefCell::default(), open: Arc::default() }
+        Self { downstream, tunnel: RefCell::default(), open: Arc::default(), calls: Cell::new(0) }
     }
 
     pub fn open_request(&self, worker: &Worker) -> OpenRequest {
@@ -98,23 +104,29 @@ pub async fn serve(worker: Rc<Worker>, configured: SocketAddr, stream: TcpStream
     if let Err(error) = stream.set_nodelay(true) {
         return tracing::debug!(%peer, "the client left: {error}");
     }
-    let mut downstream = Downstream { peer, listener: configured, tls: None };
+    let mut downstream = Downstream {
+        peer,
+        peer_value: forwarded::address_value(peer.ip()),
+        listener: configured,
+        tls: None,
+    };
     let Some(acceptor) = &listener.tls else {
         return serve_cleartext(worker, &snapshot, stream, downstream).await;
     };
     let limit = snapshot.config.client.handshake_timeout;
-    match tls::accept(acceptor, stream, limit).await {
-        Ok(accepted) => {
-            downstream.tls = Some(accepted.version);
-            worker.shared.metrics.handshake(Ok(accepted.version));
-            if accepted.h2 {
-                serve_h2(worker, &snapshot, accepted.stream, downstream).await;
+    match acceptor.accept(stream, limit).await {
+        Ok(stream) => {
+            let version = tls::version(&stream);
+            downstream.tls = Some(version);
+            worker.shared.metrics.tls_handshake(Handshake::Completed(version));
+            if tls::selected_h2(&stream) {
+                serve_h2(worker, &snapshot, stream, downstream).await;
             } else {
-                serve_h1(worker, &snapshot, accepted.stream, downstream).await;
+                serve_h1(worker, &snapshot, stream, downstream).await;
             }
         }
         Err(error) => {
-            worker.shared.metrics.handshake(Err(&error));
+            worker.shared.metrics.tls_handshake(handshake_failure(&error));
             tracing::debug!(%peer, "no TLS: {error}");
         }
     }
@@ -162,13 +174,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let client = &snapshot.config.client;
-    let limits = ReadLimits {
-        idle: client.idle_timeout,
-        head: client.header_timeout,
-        body: client.body_timeout,
-        send: client.send_timeout,
+    let limits = Limits {
+        idle_timeout: client.idle_timeout,
+        header_timeout: client.header_timeout,
+        body_timeout: client.body_timeout,
+        send_timeout: client.send_timeout,
     };
-    let (stream, guard) = guard::guarded(stream, limits, worker.sweep.deadline(), worker.sweep.deadline());
+    let deadlines = Deadlines { read: worker.sweep.deadline(), write: worker.sweep.deadline() };
+    let (stream, guard) = guard::guarded(stream, limits, deadlines);
     let link = Link::new(downstream);
     let service = service_fn(|request| answer_h1(&worker, &link, &guard, request));
     let mut connection = http1::Builder::new()
@@ -195,14 +208,17 @@ where
         // Dropping the connection drops the request, whose entry in the log says that the client left.
         H1End::Vanished => return,
     }
-    let parts = connection.into_parts();
-    let stream = parts.io;
     match link.tunnel.take() {
-        Some(opened) => run_tunnel(&worker, opened, stream).await,
-        None if guard.has_unread() => linger(stream).await,
-        None => {}
+        Some(opened) => run_tunnel(&worker, opened, connection.into_parts().io).await,
+        None => {
+            let _elapsed = tokio::time::timeout(LINGER, guard.discard()).await;
+        }
     }
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("the request's body had not ended when the upstream changed the protocol")]
+struct TunnelRefused;
 
 enum H1End {
     Closed(hyper::Result<()>),
@@ -233,9 +249,16 @@ async fn answer_h1<S>(
     link: &Link,
     guard: &GuardHandle<S>,
     request: Request<Incoming>,
-) -> Result<Response<Body>, Infallible> {
-    let refusal = guard.request_started();
-    Ok(proxy::serve(worker, link, request, refusal).await)
+) -> Result<Response<Body>, TunnelRefused> {
+    let call = link.calls.get() + 1;
+    link.calls.set(call);
+    let refusal = guard.refusal().filter(|refusal| refusal.request_number == call);
+    let response = proxy::serve(worker, link, request, refusal).await;
+    if link.tunnel.borrow().is_some() && !guard.open_tunnel() {
+        // The rest of the request's body would be taken for the first bytes of the tunnel.
+        return Err(TunnelRefused);
+    }
+    Ok(response)
 }
 
 async fn serve_h2<S>(worker: Rc<Worker>, snapshot: &Snapshot, stream: S, downstream: Downstream)
@@ -292,7 +315,7 @@ async fn run_tunnel<S>(worker: &Worker, opened: Opened, client: S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Opened { upgrade, idle_timeout, record, .. } = opened;
+    let Opened { tunnel: Tunnel { upgrade, idle_timeout, in_flight }, record } = opened;
     match upgrade.await {
         Ok(upstream) => {
             let idle = worker.sweep.deadline();
@@ -304,22 +327,6 @@ where
             record.tunnel_failed();
         }
     }
+    drop(in_flight);
 }
 
-/// Tells the client that nothing more comes, and takes what it still sends, within bounds.
-async fn linger<S>(mut stream: S)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let mut taken = 0;
-    let mut chunk = [0; 4096];
-    let rest = async {
-        while taken < LINGER_BYTES_MAX {
-            match stream.read(&mut chunk).await {
-                Ok(0) | Err(_) => return,
-                Ok(n) => taken += n as u64,
-            }
-        }
-    };
-    let _elapsed = tokio::time::timeout(LINGER, rest).await;
-}

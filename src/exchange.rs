@@ -18,7 +18,8 @@ use crate::connection::{Downstream, OpenRequest};
 use crate::error::Reason;
 use crate::fetch::Attempts;
 use crate::snapshot::Route;
-use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
+use crate::telemetry::access_log::{AccessWriter, Entry, UpstreamEntry};
+use crate::telemetry::metrics::{Metrics, NO_ROUTE, RouteMetrics};
 use crate::tunnel::{Passed, TunnelEnd};
 
 thread_local! {
@@ -29,10 +30,12 @@ thread_local! {
 struct Desk {
     access: AccessWriter,
     metrics: Arc<Metrics>,
+    unrouted: RouteMetrics,
 }
 
 pub fn open_desk(access: AccessWriter, metrics: Arc<Metrics>) {
-    DESK.with_borrow_mut(|desk| *desk = Some(Desk { access, metrics }));
+    let unrouted = metrics.route(NO_ROUTE);
+    DESK.with_borrow_mut(|desk| *desk = Some(Desk { access, metrics, unrouted }));
 }
 
 pub fn flush_desk() {
@@ -132,12 +135,13 @@ impl Record {
         DESK.with_borrow(|desk| {
             let Some(desk) = desk else { return };
             let route = self.route.as_deref();
-            match route {
-                Some(route) => route.metrics.record(self.status, self.version, duration),
-                None => desk.metrics.unrouted().record(self.status, self.version, duration),
-            }
+            let metrics = route.map_or(&desk.unrouted, |route| &route.metrics);
+            metrics.record(self.version, self.status, duration);
             if let Some(reason) = self.reason {
-                desk.metrics.failure(reason);
+                desk.metrics.request_failed(reason.code());
+                if let Reason::Guard(refused) = reason {
+                    desk.metrics.guard_refused(refused.code());
+                }
             }
             if route.is_none_or(|route| route.config.access_log) {
                 desk.access.record(&self.entry(bytes_sent, duration));

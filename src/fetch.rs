@@ -5,12 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request};
-use tokio::time::Instant;
+use http::{Method, Request};
 
 use crate::balance::{Endpoint, Outcome};
 use crate::body::Body;
+use crate::clock;
 use crate::config::Timeouts;
+use crate::telemetry::metrics::AttemptOutcome;
 use crate::upstream::{Connections, Failed, Reply, Upstream, UpstreamError};
 
 #[derive(Debug, thiserror::Error)]
@@ -56,13 +57,13 @@ impl Fetch<'_> {
     async fn attempts(&self, mut request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
         let mut last_error = None;
         loop {
-            let now = Instant::now().into_std();
+            let now = clock::now();
             let Some(in_flight) = self.upstream.pool.choose(&attempts.tried, now) else {
                 return Err(last_error.unwrap_or_else(|| FetchError::NoEndpoint(self.upstream.name.clone())));
             };
             let endpoint = Arc::clone(in_flight.endpoint());
             attempts.made += 1;
-            attempts.endpoint = Some(endpoint.address());
+            attempts.endpoint = Some(endpoint.address);
             if self.host_of_endpoint {
                 name_endpoint(&mut request, &endpoint);
             }
@@ -70,13 +71,14 @@ impl Fetch<'_> {
             let sending = self.upstream.send(in_flight, request, self.connections, self.limits);
             let failed = match self.attempt_within(sending).await {
                 Ok(reply) => {
-                    self.upstream.pool.report(&endpoint, Outcome::Success, now);
+                    self.upstream.pool.report(&endpoint, Outcome::Answered, now);
+                    self.upstream.metrics.attempt_ended(AttemptOutcome::Answered);
                     return Ok(reply);
                 }
                 Err(failed) => failed,
             };
             if !failed.stale {
-                attempts.tried.push(endpoint.id());
+                attempts.tried.push(endpoint.id);
                 self.report(&endpoint, &failed.error);
             }
             let may_be_tried_again = failed.unsent.map(|unsent| *unsent).or(spare);
@@ -104,10 +106,19 @@ impl Fetch<'_> {
     }
 
     fn report(&self, endpoint: &Endpoint, error: &FetchError) {
-        let now = Instant::now().into_std();
-        match error {
-            FetchError::Upstream(UpstreamError::RequestBody(_)) => {}
-            error => self.upstream.pool.report(endpoint, Outcome::Failure(&error.to_string()), now),
+        let outcome = match error {
+            FetchError::Upstream(UpstreamError::RequestBody(_)) => AttemptOutcome::Abandoned,
+            FetchError::Upstream(UpstreamError::Connect(_) | UpstreamError::ConnectTimeout(_) | UpstreamError::Tls(_)) => {
+                self.upstream.pool.nudge();
+                AttemptOutcome::ConnectFailed
+            }
+            FetchError::Upstream(UpstreamError::ReadTimeout(_) | UpstreamError::SendTimeout)
+            | FetchError::AttemptTimeout(_) => AttemptOutcome::TimedOut,
+            _ => AttemptOutcome::Broken,
+        };
+        self.upstream.metrics.attempt_ended(outcome);
+        if outcome != AttemptOutcome::Abandoned {
+            self.upstream.pool.report(endpoint, Outcome::Failed(error), clock::now());
         }
     }
 }
@@ -141,7 +152,5 @@ fn replay(request: &Request<Body>) -> Option<Request<Body>> {
 }
 
 fn name_endpoint(request: &mut Request<Body>, endpoint: &Endpoint) {
-    if let Ok(host) = HeaderValue::from_str(endpoint.authority()) {
-        request.headers_mut().insert(http::header::HOST, host);
-    }
+    request.headers_mut().insert(http::header::HOST, endpoint.authority.clone());
 }

@@ -13,8 +13,8 @@ use crate::balance::Pool;
 use crate::config::{self, Buffer, Config, HostPolicy, ProxyPass, Timeouts};
 use crate::rewrite::{Rewrite, Template};
 use crate::route::Router;
-use crate::telemetry::{Metrics, RouteMetrics};
-use crate::tls::{self, Acceptor, Certificates, UpstreamTls};
+use crate::telemetry::metrics::{Metrics, RouteMetrics};
+use crate::tls::{Acceptor, Certificates, RootsError, UpstreamTls};
 use crate::upstream::Upstream;
 
 /// The snapshot in force.
@@ -58,7 +58,7 @@ pub struct Pass {
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
     #[error("upstream {upstream}: {source}")]
-    UpstreamTls { upstream: String, source: tls::UpstreamTlsError },
+    UpstreamTls { upstream: String, source: RootsError },
     #[error("listener {address}: {source}")]
     ListenerTls { address: SocketAddr, source: rustls::Error },
     #[error("{origin}: there is no upstream {upstream:?}")]
@@ -76,7 +76,7 @@ pub struct Lasting<'a> {
 impl Snapshot {
     /// Builds the next generation; state of endpoints that stay is carried over from `previous`.
     pub fn build(config: Config, previous: Option<&Self>, lasting: &Lasting<'_>) -> Result<Self, SnapshotError> {
-        let upstreams = build_upstreams(&config, previous)?;
+        let upstreams = build_upstreams(&config, previous, lasting.metrics)?;
         let mut routes = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
             let built = Arc::new(Route::build(route, &upstreams, lasting.metrics)?);
@@ -87,7 +87,7 @@ impl Snapshot {
             let acceptor = match &listen.tls {
                 None => None,
                 Some(policy) => Some(
-                    Acceptor::new(lasting.certificates, policy, listen.protocols)
+                    Acceptor::new(policy, listen.protocols, lasting.certificates)
                         .map_err(|source| SnapshotError::ListenerTls { address: listen.address, source })?,
                 ),
             };
@@ -95,6 +95,11 @@ impl Snapshot {
         }
         let generation = previous.map_or(1, |previous| previous.generation + 1);
         Ok(Self { generation, router: Router::new(routes), upstreams, listeners, config })
+    }
+
+    /// Called once, when this generation begins to serve.
+    pub fn activate(&self) {
+        self.upstreams.values().for_each(|upstream| upstream.pool.activate());
     }
 
     /// The listener of an address as the config names it.
@@ -111,7 +116,8 @@ impl Route {
     ) -> Result<Self, SnapshotError> {
         let origin = || route.origin.clone();
         let action = match &route.action {
-            config::Action::Proxy(ProxyPass { upstream, host, path, timeout, buffer }) => {
+            config::Action::Proxy(pass) => {
+                let ProxyPass { upstream, host, path, timeout, buffer } = &**pass;
                 let found = upstreams.get(upstream).ok_or_else(|| SnapshotError::UnknownUpstream {
                     origin: origin(),
                     upstream: upstream.clone(),
@@ -148,6 +154,7 @@ impl Route {
 fn build_upstreams(
     config: &Config,
     previous: Option<&Snapshot>,
+    metrics: &Metrics,
 ) -> Result<BTreeMap<String, Arc<Upstream>>, SnapshotError> {
     let mut upstreams = BTreeMap::new();
     for upstream in &config.upstreams {
@@ -167,6 +174,7 @@ fn build_upstreams(
             tls,
             keepalive: upstream.keepalive,
             attempts: upstream.attempts,
+            metrics: metrics.upstream(&upstream.name),
         };
         upstreams.insert(name, Arc::new(built));
     }

@@ -38,17 +38,20 @@ pub async fn dial(
     limits: &Timeouts,
 ) -> Result<Dialled, UpstreamError> {
     let connecting = async {
-        let stream = tcp(endpoint.address()).await.map_err(UpstreamError::Connect)?;
+        let stream = tcp(endpoint.address).await.map_err(UpstreamError::Connect)?;
         match &upstream.tls {
             None => speak(upstream.protocol, stream, connections, limits.send).await,
             Some(tls) => {
-                let stream = tls.connect(endpoint.name(), stream).await.map_err(UpstreamError::Tls)?;
+                let stream = tls.connect(&endpoint.name, stream).await.map_err(UpstreamError::Tls)?;
                 speak(upstream.protocol, stream, connections, limits.send).await
             }
         }
     };
     match tokio::time::timeout(limits.connect, connecting).await {
-        Ok(dialled) => dialled,
+        Ok(dialled) => {
+            upstream.metrics.connection_opened();
+            dialled
+        }
         Err(_elapsed) => Err(UpstreamError::ConnectTimeout(limits.connect)),
     }
 }

@@ -15,16 +15,17 @@ use http::{Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tokio::time::Instant;
 
 pub use self::pool::Connections;
 use self::connect::Dialled;
 use self::pool::{EndpointConnections, Exclusive, OpenStream, Return, SharedH2};
 use crate::balance::{Endpoint, InFlight, Outcome, Pool};
 use crate::body::{Body, BodyError, End, Guard, Source};
+use crate::clock;
 use crate::config::{Keepalive, Timeouts, UpstreamProtocol};
 use crate::timers::Deadline;
-use crate::tls::{UpstreamTls, UpstreamTlsError};
+use crate::telemetry::metrics::UpstreamMetrics;
+use crate::tls::{ConnectError, UpstreamTls};
 
 /// An upstream as a snapshot serves it.
 pub struct Upstream {
@@ -34,6 +35,7 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     pub keepalive: Keepalive,
     pub attempts: u32,
+    pub metrics: UpstreamMetrics,
 }
 
 /// Why an attempt brought no response.
@@ -44,7 +46,7 @@ pub enum UpstreamError {
     #[error("no connection within {0:?}")]
     ConnectTimeout(Duration),
     #[error("TLS: {0}")]
-    Tls(#[source] UpstreamTlsError),
+    Tls(#[source] ConnectError),
     #[error("not understood: {0}")]
     Protocol(#[source] hyper::Error),
     #[error("closed before a response: {0}")]
@@ -102,7 +104,7 @@ impl Upstream {
         limits: &Timeouts,
     ) -> Result<Reply, Failed> {
         let endpoint = Arc::clone(in_flight.endpoint());
-        let to = connections.of_endpoint(endpoint.id(), self.keepalive);
+        let to = connections.of_endpoint(endpoint.id, self.keepalive);
         let attempt = Attempt { upstream: self, endpoint: &endpoint, connections, limits };
         match self.protocol {
             UpstreamProtocol::H1 => attempt.over_h1(in_flight, request, &to).await,
@@ -270,8 +272,8 @@ impl Guard for Lease {
     fn ended(self: Box<Self>, _passed: u64, end: End<'_>) {
         let Self { carrier, in_flight, pool } = *self;
         if let End::Failed(BodyError::Peer(_) | BodyError::Silence(_)) = end {
-            let failure = Outcome::Failure("the response's body ended early");
-            pool.report(in_flight.endpoint(), failure, Instant::now().into_std());
+            let failure = Outcome::Failed(&"the response's body ended early");
+            pool.report(in_flight.endpoint(), failure, clock::now());
         }
         if let (Carrier::Exclusive(connection, way_back), End::Complete) = (carrier, end) {
             way_back.give_back(connection);
