@@ -5,5 +5,6 @@ pub mod route;
 pub mod balance;
 pub mod telemetry;
 pub mod config;
+pub mod guard;
 pub mod timers;
 pub mod clock;
