@@ -3,6 +3,22 @@
 //! Nothing after this module looks at raw input. No `Option` here means "default": it means that the
 //! operator can leave the thing out.
 
+mod decode;
+pub mod diagnostics;
+pub mod effective;
+pub mod environment;
+mod file;
+pub mod load;
+mod lower;
+mod nearest;
+pub mod parse;
+mod section;
+mod tree;
+mod units;
+mod unknown;
+mod value;
+
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -10,6 +26,12 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
+
+pub use self::diagnostics::Diagnostics;
+pub use self::environment::Environment;
+pub use self::load::{Loaded, load};
+pub use self::lower::connections_left;
+pub use self::parse::parse;
 
 /// One whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -104,6 +126,15 @@ pub enum HostPattern {
     Exact(String),
     /// `*.example.com` holds `example.com`: any one label before it.
     Wildcard(String),
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Wildcard(name) => write!(f, "*.{name}"),
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -344,8 +375,8 @@ pub struct Admin {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub String);
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
 }

@@ -1,0 +1,332 @@
+//! `[[route]]`.
+
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::config::diagnostics::{Diagnostic, Origin};
+use crate::config::file::{self, File};
+use crate::config::nearest::did_you_mean;
+use crate::config::section::{List, Setting};
+use crate::config::value::{FieldValue, field_name};
+use crate::config::{
+    Action, Buffer, FieldEdits, HostPattern, PathMatch, PathRewrite, ProxyPass, Route, Timeouts, Upstream,
+};
+
+use super::Lowering;
+
+/// More read ahead a request would let few clients take all memory.
+const BUFFER_MAX: usize = 64 << 20;
+
+impl Lowering<'_> {
+    pub(super) fn routes(&mut self, file: &File, upstreams: &[Upstream]) -> Vec<Route> {
+        let sections = &file.route.value;
+        if sections.is_empty() && !file.tainted {
+            let error = Diagnostic::error(
+                file.route.origin,
+                "every request would be answered with 404: there is no `[[route]]`",
+            );
+            self.report(error.help("add `[[route]]` with `path = \"/\"` and `upstream`"));
+        }
+        let body_max = file.client.value.body_max.value.0;
+        let names: Vec<&str> = file.upstream.value.0.iter().map(|(name, _)| name.value.as_str()).collect();
+        let mut routes: Vec<(Route, Origin)> = Vec::new();
+        for Setting { value: section, .. } in sections {
+            let path = self.path(section);
+            let action = self.action(section, &names, upstreams);
+            let edits = (self.field_edits(&section.request.value), self.field_edits(&section.response.value));
+            let (Some((path, path_origin)), Some(action)) = (path, action) else { continue };
+            let route = Route {
+                name: section.name.as_ref().map_or_else(|| path_text(&path).to_owned(), |name| name.value.clone()),
+                origin: self.place(section.origin),
+                hosts: section.hosts.value.iter().map(|host| host.value.clone()).collect(),
+                path,
+                action,
+                allow: section.allow.value.iter().map(|network| network.value).collect(),
+                deny: section.deny.value.iter().map(|network| network.value).collect(),
+                request_fields: edits.0,
+                response_fields: edits.1,
+                access_log: section.access_log.value,
+                body_max: section.body_max.as_ref().map_or(body_max, |size| size.value.0),
+            };
+            if let Some((first, first_origin)) = routes.iter().find(|(first, _)| shadows(first, &route)) {
+                let message = format!("this route can never match: `{}` is taken", path_text(&route.path));
+                let error = Diagnostic::error(path_origin, message).label("never reached");
+                self.report(error.also(*first_origin, "taken here").maybe_help(host_help(first)));
+            }
+            routes.push((route, path_origin));
+        }
+        routes.into_iter().map(|(route, _)| route).collect()
+    }
+
+    fn path(&mut self, section: &file::Route) -> Option<(PathMatch, Origin)> {
+        let prefix = section.path.as_ref();
+        let prefix = prefix.map(|path| ("path", path.origin, PathMatch::Prefix(path.value.0.clone())));
+        let exact = section.path_exact.as_ref();
+        let exact = exact.map(|path| ("path_exact", path.origin, PathMatch::Exact(path.value.0.clone())));
+        let regex = section.path_regex.as_ref();
+        let regex = regex.map(|path| ("path_regex", path.origin, PathMatch::Regex(path.value.0.clone())));
+        let given = [prefix, exact, regex].into_iter().flatten().collect();
+        self.only_one(section, given, "`path`, `path_exact` or `path_regex`", "path")
+    }
+
+    fn action(&mut self, section: &file::Route, names: &[&str], upstreams: &[Upstream]) -> Option<Action> {
+        enum Kind<'a> {
+            Proxy(&'a Setting<String>),
+            Redirect(&'a Setting<String>),
+            Text(&'a String),
+            Stub,
+        }
+        let upstream = section.upstream.as_ref().map(|to| ("upstream", to.origin, Kind::Proxy(to)));
+        let redirect = section.redirect.as_ref().map(|to| ("redirect", to.origin, Kind::Redirect(to)));
+        let text = section.text.as_ref().map(|text| ("text", text.origin, Kind::Text(&text.value)));
+        let status = section.status.as_ref().map(|page| ("status", page.origin, Kind::Stub));
+        let given = [upstream, redirect, text, status].into_iter().flatten().collect();
+        let (kind, origin) = self.only_one(section, given, "`upstream`, `redirect`, `text` or `status`", "action")?;
+        if !matches!(kind, Kind::Proxy(_)) {
+            self.proxy_keys_without_upstream(section, origin);
+        }
+        match kind {
+            Kind::Proxy(name) => {
+                self.refuse_code(section, "upstream");
+                self.proxy(section, name, names, upstreams).map(Action::Proxy)
+            }
+            Kind::Redirect(to) => {
+                let status = self.redirect_code(section)?;
+                self.redirect_target(to).then(|| Action::Redirect { to: to.value.clone(), status })
+            }
+            Kind::Text(body) => {
+                let status = section.code.as_ref().map_or(StatusCode::OK, |code| code.value);
+                Some(Action::Text { body: body.clone(), status })
+            }
+            Kind::Stub => {
+                self.refuse_code(section, "status");
+                Some(Action::StubStatus)
+            }
+        }
+    }
+
+    /// Exactly one of some keys: none and two are errors.
+    fn only_one<T>(
+        &mut self,
+        section: &file::Route,
+        given: Vec<(&str, Origin, T)>,
+        choices: &str,
+        what: &str,
+    ) -> Option<(T, Origin)> {
+        let mut given = given.into_iter();
+        let Some((first_key, first, value)) = given.next() else {
+            if !section.tainted {
+                let error = Diagnostic::error(section.origin, format!("this route has no {what}"));
+                self.report(error.label(format!("expected {choices}")));
+            }
+            return None;
+        };
+        for (key, origin, _) in given {
+            let error = Diagnostic::error(origin, format!("this route has both `{first_key}` and `{key}`"));
+            self.report(error.label("and here").also(first, "here").help("keep one of them, or make two routes"));
+        }
+        Some((value, first))
+    }
+
+    fn proxy(
+        &mut self,
+        section: &file::Route,
+        name: &Setting<String>,
+        names: &[&str],
+        upstreams: &[Upstream],
+    ) -> Option<ProxyPass> {
+        let path = self.path_rewrite(section);
+        let buffer = self.buffer(&section.buffer.value);
+        if !names.contains(&name.value.as_str()) {
+            let mut error = Diagnostic::error(name.origin, format!("there is no upstream `{}`", name.value))
+                .label("not defined")
+                .maybe_help(did_you_mean(&name.value, names.iter().copied()));
+            if name.value.contains(':') {
+                error = error.help("name an `[upstream.NAME]` here; its `endpoints` hold the addresses");
+            }
+            self.report(error);
+            return None;
+        }
+        // An upstream that is defined but wrong has been reported already.
+        let upstream = upstreams.iter().find(|upstream| upstream.name == name.value)?;
+        let timeout = section.timeout.as_ref();
+        Some(ProxyPass {
+            upstream: name.value.clone(),
+            host: section.host.value.0.clone(),
+            path,
+            timeout: timeout.map_or(upstream.timeout, |timeout| overridden(upstream.timeout, &timeout.value)),
+            buffer,
+        })
+    }
+
+    fn path_rewrite(&mut self, section: &file::Route) -> PathRewrite {
+        let prefix = section.strip_prefix.as_ref();
+        if let (Some(prefix), Some(rewrite)) = (prefix, &section.rewrite) {
+            let error = Diagnostic::error(rewrite.origin, "this route has both `strip_prefix` and `rewrite`");
+            self.report(error.label("and here").also(prefix.origin, "here").help("`rewrite` can do both"));
+        }
+        if let (Some(prefix), Some(path)) = (prefix, &section.path) {
+            let (prefix_text, path_text) = (prefix.value.0.trim_end_matches('/'), path.value.0.as_str());
+            let below =
+                path_text.strip_prefix(prefix_text).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+            if !below {
+                let error = Diagnostic::error(prefix.origin, "no request of this route has that prefix");
+                self.report(error.label("not in front of the path").also(path.origin, "the route's path"));
+            }
+        }
+        if let Some(prefix) = prefix {
+            return PathRewrite::StripPrefix(prefix.value.0.clone());
+        }
+        let Some(rewrite) = &section.rewrite else { return PathRewrite::Keep };
+        let (Some(pattern), Some(to)) = (&rewrite.value.regex, &rewrite.value.to) else { return PathRewrite::Keep };
+        self.unknown_groups(&pattern.value.0, to);
+        PathRewrite::Regex { pattern: pattern.value.0.clone(), to: to.value.clone() }
+    }
+
+    /// A group that the pattern does not have would be replaced by nothing.
+    fn unknown_groups(&mut self, pattern: &regex::Regex, to: &Setting<String>) {
+        let named: Vec<&str> = pattern.capture_names().flatten().collect();
+        for reference in to.value.replace("$$", "").split('$').skip(1) {
+            let braced = reference.strip_prefix('{').and_then(|rest| rest.split_once('}')).map(|(name, _)| name);
+            let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let bare = || reference.split(|c| !word(c)).next().unwrap_or_default();
+            let name = braced.unwrap_or_else(bare);
+            let known = match name.parse::<usize>() {
+                Ok(index) => index < pattern.captures_len(),
+                Err(_) => named.contains(&name),
+            };
+            if !known {
+                let error = Diagnostic::error(to.origin, format!("the pattern has no group `{name}`"));
+                let braces = name
+                    .starts_with(|c: char| c.is_ascii_digit())
+                    .then(|| "letters after a number belong to the name: write `${1}x`, not `$1x`".to_owned());
+                self.report(error.maybe_help(braces.filter(|_| name.parse::<usize>().is_err())));
+            }
+        }
+    }
+
+    fn buffer(&mut self, buffer: &file::BufferTable) -> Buffer {
+        for size in [&buffer.request, &buffer.response] {
+            if size.value.to_usize() > BUFFER_MAX {
+                let error = Diagnostic::error(size.origin, "more than 64 MiB read ahead for one request");
+                self.report(error.label("at most \"64MiB\""));
+            }
+        }
+        Buffer { request: buffer.request.value.to_usize(), response: buffer.response.value.to_usize() }
+    }
+
+    fn proxy_keys_without_upstream(&mut self, section: &file::Route, action: Origin) {
+        let given = |origin: Origin| origin.span().map(|_| origin);
+        let keys = [
+            ("host", given(section.host.origin)),
+            ("strip_prefix", section.strip_prefix.as_ref().map(|key| key.origin)),
+            ("rewrite", section.rewrite.as_ref().map(|key| key.origin)),
+            ("timeout", section.timeout.as_ref().map(|key| key.origin)),
+            ("buffer", given(section.buffer.origin)),
+        ];
+        for (key, origin) in keys {
+            if let Some(origin) = origin {
+                let error = Diagnostic::error(origin, format!("`{key}` is for routes with `upstream`"));
+                self.report(error.label("has no effect here").also(action, "the action of this route"));
+            }
+        }
+    }
+
+    fn refuse_code(&mut self, section: &file::Route, action: &str) {
+        if let Some(code) = &section.code {
+            let message = format!("`code` is for `redirect` and `text`, not for `{action}`");
+            self.report(Diagnostic::error(code.origin, message));
+        }
+    }
+
+    fn redirect_code(&mut self, section: &file::Route) -> Option<StatusCode> {
+        let Some(code) = &section.code else { return Some(StatusCode::PERMANENT_REDIRECT) };
+        if matches!(code.value.as_u16(), 301 | 302 | 303 | 307 | 308) {
+            return Some(code.value);
+        }
+        let error = Diagnostic::error(code.origin, format!("{} does not redirect", code.value.as_u16()));
+        self.report(error.label("expected 301, 302, 303, 307 or 308"));
+        None
+    }
+
+    fn redirect_target(&mut self, to: &Setting<String>) -> bool {
+        let filled = ["{host}", "{path}", "{uri}"].iter().fold(to.value.clone(), |text, name| text.replace(name, "/"));
+        let error = Diagnostic::error(to.origin, "not a target for a redirect");
+        let error = if to.value.contains('$') && !to.value.contains('{') {
+            error.help("nginx's $host and $request_uri are {host} and {uri} here")
+        } else if filled.contains(['{', '}']) {
+            error.help("what is filled in are {host}, {path} and {uri}")
+        } else if !["/", "http://", "https://"].iter().any(|start| filled.starts_with(start)) {
+            error.help("it starts with https://, http:// or /")
+        } else if filled.contains(' ') || HeaderValue::from_str(&filled).is_err() {
+            error.label("a URL has no spaces or control characters")
+        } else {
+            return true;
+        };
+        self.report(error);
+        false
+    }
+
+    fn field_edits(&mut self, fields: &file::Fields) -> FieldEdits {
+        let set = fields
+            .set
+            .value
+            .0
+            .iter()
+            .filter_map(|(name, FieldValue(value))| self.field(name).map(|name| (name, value.clone())));
+        let set = set.collect();
+        let remove = self.field_names(&fields.remove.value);
+        FieldEdits { set, remove }
+    }
+
+    fn field_names(&mut self, names: &List<String>) -> Vec<HeaderName> {
+        names.iter().filter_map(|name| self.field(name)).collect()
+    }
+
+    fn field(&mut self, name: &Setting<String>) -> Option<HeaderName> {
+        match field_name(&name.value) {
+            Ok(name) => Some(name),
+            Err(problem) => {
+                self.report(Diagnostic::error(name.origin, problem.message).maybe_help(problem.help));
+                None
+            }
+        }
+    }
+}
+
+fn overridden(upstream: Timeouts, route: &file::RouteTimeout) -> Timeouts {
+    let limit = |own: &Option<Setting<crate::config::value::Limit>>| own.as_ref().map(|limit| limit.value.0);
+    Timeouts {
+        connect: limit(&route.connect).unwrap_or(upstream.connect),
+        send: limit(&route.send).unwrap_or(upstream.send),
+        read: limit(&route.read).unwrap_or(upstream.read),
+        tunnel_idle: limit(&route.tunnel_idle).unwrap_or(upstream.tunnel_idle),
+        total: limit(&route.total).or(upstream.total),
+        attempt: limit(&route.attempt).or(upstream.attempt),
+    }
+}
+
+/// Does `first` take every request that `second` could match?
+fn shadows(first: &Route, second: &Route) -> bool {
+    let same_path = match (&first.path, &second.path) {
+        (PathMatch::Prefix(first), PathMatch::Prefix(second)) => {
+            first.trim_end_matches('/') == second.trim_end_matches('/')
+        }
+        (PathMatch::Exact(first), PathMatch::Exact(second)) => first == second,
+        (PathMatch::Regex(first), PathMatch::Regex(second)) => first.as_str() == second.as_str(),
+        _ => false,
+    };
+    let known = |host: &HostPattern| first.hosts.contains(host);
+    let same_hosts = if second.hosts.is_empty() { first.hosts.is_empty() } else { second.hosts.iter().all(known) };
+    same_path && same_hosts
+}
+
+fn host_help(first: &Route) -> Option<String> {
+    first.hosts.is_empty().then(|| "routes with the same path differ by `hosts`".to_owned())
+}
+
+fn path_text(path: &PathMatch) -> &str {
+    match path {
+        PathMatch::Prefix(path) | PathMatch::Exact(path) => path,
+        PathMatch::Regex(regex) => regex.as_str(),
+    }
+}

@@ -1,0 +1,74 @@
+//! `[server]`, `[client]` and `[dns]`, and the arithmetic of open files.
+
+use crate::config::diagnostics::Diagnostic;
+use crate::config::{Client, Dns, Listen, Server, file};
+
+use super::Lowering;
+
+/// Files, logs, name servers, probes, the admin listener and its connections.
+const OPEN_FILES_OWN: u64 = 128;
+/// Of each worker beside its listeners: its poll set, wake-up and spare descriptor.
+const OPEN_FILES_WORKER: u64 = 8;
+/// The client's and the endpoint's.
+const OPEN_FILES_CONNECTION: u64 = 2;
+
+/// Connections from clients that this limit of open files leaves room for.
+pub fn connections_left(open_files_max: u64, workers: usize, listeners: usize) -> u64 {
+    open_files_max.saturating_sub(reserved(workers, listeners)) / OPEN_FILES_CONNECTION
+}
+
+fn reserved(workers: usize, listeners: usize) -> u64 {
+    let (workers, listeners) = (workers as u64, listeners as u64);
+    OPEN_FILES_OWN.saturating_add(workers.saturating_mul(OPEN_FILES_WORKER.saturating_add(listeners)))
+}
+
+impl Lowering<'_> {
+    pub(super) fn server(&mut self, server: &file::Server, listeners: &[Listen]) -> Server {
+        let connections_max = server.connections_max.value.to_usize();
+        let workers = match server.workers.value.to_usize() {
+            0 => self.environment.cores,
+            workers => workers,
+        };
+        let limit = self.environment.open_files_max;
+        let left = connections_left(limit, workers, listeners.len());
+        if connections_max as u64 > left {
+            let reserved = reserved(workers, listeners.len());
+            let needed = connections_max as u64 * OPEN_FILES_CONNECTION + reserved;
+            self.report(
+                Diagnostic::error(
+                    server.connections_max.origin,
+                    format!("{connections_max} connections do not fit the limit of {limit} open files"),
+                )
+                .label(format!("at most {left}"))
+                .help(format!(
+                    "({limit} − {reserved} for {workers} workers, listeners, logs and the like) ÷ {OPEN_FILES_CONNECTION} \
+                     a connection (client and endpoint) = {left}"
+                ))
+                .help(format!("raise the limit to {needed} (ulimit -n, LimitNOFILE=), or leave the key out")),
+            );
+        }
+        Server {
+            workers: server.workers.value.to_usize(),
+            connections_max,
+            drain_delay: server.drain_delay.value,
+            drain_timeout: server.drain_timeout.value,
+            reload: server.reload.value,
+        }
+    }
+}
+
+pub(super) fn client(client: &file::Client) -> Client {
+    Client {
+        trusted: client.trusted.value.iter().map(|network| network.value).collect(),
+        handshake_timeout: client.handshake_timeout.value.0,
+        header_timeout: client.header_timeout.value.0,
+        body_timeout: client.body_timeout.value.0,
+        idle_timeout: client.idle_timeout.value.0,
+        send_timeout: client.send_timeout.value.0,
+        body_max: client.body_max.value.0,
+    }
+}
+
+pub(super) fn dns(dns: &file::Dns) -> Dns {
+    Dns { ttl_max: dns.ttl_max.value.0, servers: dns.servers.value.iter().map(|server| server.value).collect() }
+}

@@ -1,0 +1,161 @@
+//! `[upstream.NAME]`.
+
+use crate::config::decode::Map;
+use crate::config::diagnostics::Diagnostic;
+use crate::config::file::{self, Health};
+use crate::config::section::{List, Setting};
+use crate::config::{
+    EndpointAddress, HealthCheck, HostPattern, Keepalive, Run, Source, Timeouts, Upstream, UpstreamTls,
+};
+
+use super::Lowering;
+
+impl Lowering<'_> {
+    pub(super) fn upstreams(&mut self, upstreams: &Map<file::Upstream>) -> Vec<Upstream> {
+        upstreams.0.iter().filter_map(|(name, section)| self.upstream(name, section)).collect()
+    }
+
+    fn upstream(&mut self, name: &Setting<String>, section: &file::Upstream) -> Option<Upstream> {
+        // The name is a label of metrics and a part of control paths.
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
+        if name.value.is_empty() || name.value.len() > 64 || !name.value.chars().all(plain) {
+            let error = Diagnostic::error(name.origin, format!("`{}` is not a name for an upstream", name.value));
+            self.report(error.label("expected up to 64 letters, digits, `-`, `_` and `.`"));
+        }
+        let source = self.source(&name.value, section)?;
+        Some(Upstream {
+            name: name.value.clone(),
+            source,
+            protocol: section.protocol.value,
+            tls: self.upstream_tls(section),
+            balance: section.balance.value,
+            fails_max: section.fails_max.value.0,
+            fail_timeout: section.fail_timeout.value.0,
+            keepalive: keepalive(&section.keepalive.value),
+            timeout: timeouts(&section.timeout.value),
+            health: section.health.as_ref().map(|health| health_check(&health.value)),
+            attempts: section.retry.value.attempts.value.0,
+        })
+    }
+
+    fn source(&mut self, name: &str, section: &file::Upstream) -> Option<Source> {
+        match (&section.endpoints, &section.run) {
+            (Some(endpoints), Some(run)) => {
+                let message = format!("upstream `{name}` has both `endpoints` and `run`");
+                let error = Diagnostic::error(run.origin, message).label("replicas that are started here");
+                self.report(error.also(endpoints.origin, "endpoints that run elsewhere").help("keep one of them"));
+                None
+            }
+            (None, None) => {
+                if !section.tainted {
+                    let message = format!("upstream `{name}` has no endpoints");
+                    let error = Diagnostic::error(section.origin, message);
+                    self.report(error.help("add `endpoints = [\"host:port\"]`, or `run` to start replicas here"));
+                }
+                None
+            }
+            (Some(endpoints), None) => {
+                if endpoints.value.is_empty() && !section.tainted {
+                    self.report(Diagnostic::error(endpoints.origin, format!("upstream `{name}` has no endpoints")));
+                }
+                Some(Source::Endpoints(self.endpoints(&endpoints.value)))
+            }
+            (None, Some(run)) => self.run(&run.value).map(Source::Run),
+        }
+    }
+
+    fn endpoints(&mut self, list: &List<file::Endpoint>) -> Vec<EndpointAddress> {
+        let mut endpoints: Vec<(EndpointAddress, crate::config::diagnostics::Origin)> = Vec::new();
+        for Setting { value: endpoint, .. } in list {
+            let Some(address) = &endpoint.address else { continue };
+            if let Some((_, first)) = endpoints.iter().find(|(known, _)| known.target == address.value) {
+                let error = Diagnostic::error(address.origin, "the same endpoint twice").label("again here");
+                self.report(error.also(*first, "first here").help("for a larger share use `weight`"));
+            }
+            let target = address.value.clone();
+            endpoints.push((EndpointAddress { target, weight: endpoint.weight }, address.origin));
+        }
+        endpoints.into_iter().map(|(endpoint, _)| endpoint).collect()
+    }
+
+    fn run(&mut self, run: &file::Run) -> Option<Run> {
+        let command = run.command.as_ref()?;
+        let words: Vec<String> = command.value.iter().map(|word| word.value.clone()).collect();
+        if words.first().is_none_or(String::is_empty) && !run.tainted {
+            let error = Diagnostic::error(command.origin, "`command` names no program");
+            self.report(error.help("the first item is the program, as in [\"{self}\", \"backend\"]"));
+        }
+        for word in &command.value {
+            let known = ["{self}", "{address}", "{port}"];
+            let left = known.iter().fold(word.value.clone(), |text, known| text.replace(known, ""));
+            let unknown =
+                left.find('{').and_then(|start| left.get(start..)).and_then(|rest| rest.split_inclusive('}').next());
+            if let Some(unknown) = unknown.filter(|unknown| unknown.ends_with('}') && !unknown.contains(' ')) {
+                let warning = Diagnostic::warning(word.origin, format!("`{unknown}` is not filled in"));
+                self.report(warning.help("what is filled in are {self}, {address} and {port}"));
+            }
+        }
+        Some(Run { command: words, replicas: run.replicas.value.to_usize() })
+    }
+
+    fn upstream_tls(&mut self, section: &file::Upstream) -> Option<UpstreamTls> {
+        let tls = section.tls.as_ref()?.value.0.as_ref()?;
+        let server_name = tls.server_name.as_ref().and_then(|name| match &name.value {
+            HostPattern::Exact(host) => Some(host.clone()),
+            HostPattern::Wildcard(_) => {
+                self.report(Diagnostic::error(name.origin, "the name to verify is one name, not a pattern"));
+                None
+            }
+        });
+        Some(UpstreamTls { server_name, ca: tls.ca.as_ref().map(|ca| self.readable(ca).0) })
+    }
+
+    /// A warning for each upstream that no route names.
+    pub(super) fn unused_upstreams(&mut self, upstreams: &Map<file::Upstream>, routes: &List<file::Route>) {
+        // A route that could not be read may be the one that names it.
+        if routes.iter().any(|route| route.value.tainted) {
+            return;
+        }
+        for (name, _) in &upstreams.0 {
+            let named = |route: &Setting<file::Route>| {
+                route.value.upstream.as_ref().is_some_and(|upstream| upstream.value == name.value)
+            };
+            if !routes.iter().any(named) {
+                let message = format!("upstream `{}` is used by no route", name.value);
+                self.report(Diagnostic::warning(name.origin, message).label("never asked"));
+            }
+        }
+    }
+}
+
+fn keepalive(keepalive: &file::Keepalive) -> Keepalive {
+    Keepalive {
+        connections: keepalive.connections.value.to_usize(),
+        requests: keepalive.requests.value.0.into(),
+        idle: keepalive.idle.value.0,
+    }
+}
+
+fn timeouts(timeout: &file::Timeout) -> Timeouts {
+    Timeouts {
+        connect: timeout.connect.value.0,
+        send: timeout.send.value.0,
+        read: timeout.read.value.0,
+        tunnel_idle: timeout.tunnel_idle.value.0,
+        total: timeout.total.as_ref().map(|limit| limit.value.0),
+        attempt: timeout.attempt.as_ref().map(|limit| limit.value.0),
+    }
+}
+
+fn health_check(health: &Health) -> HealthCheck {
+    HealthCheck {
+        path: health.path.value.0.clone(),
+        interval: health.interval.value.0,
+        timeout: health.timeout.value.0,
+        healthy_after: health.healthy_after.value.0,
+        unhealthy_after: health.unhealthy_after.value.0,
+        expect_status: health.expect.value.status.value.0.clone(),
+        expect_body: health.expect.value.body.as_ref().map(|body| body.value.clone()),
+        when_all_fail: health.when_all_fail.value,
+    }
+}

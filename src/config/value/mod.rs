@@ -1,0 +1,13 @@
+//! The types that single values of the file can have, and how each is read.
+
+mod http;
+mod net;
+mod number;
+mod plain;
+mod word;
+
+pub use self::http::{FieldValue, HostPolicyText, Pattern, StatusRanges, UrlPath, field_name};
+pub use self::net::{host_pattern, target};
+pub use self::number::{Count, Limit, Size};
+pub use self::plain::{FilePath, SecretText};
+pub use self::word::{Protocol, StatusPage};

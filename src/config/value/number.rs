@@ -1,0 +1,109 @@
+//! Counts, sizes and durations.
+
+use std::time::Duration;
+
+use crate::config::decode::{Decode, Decoder};
+use crate::config::diagnostics::Diagnostic;
+use crate::config::section::Shape;
+use crate::config::tree::{self, Kind, Node};
+use crate::config::units;
+
+/// A whole number within bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count<const MIN: u32, const MAX: u32>(pub u32);
+
+impl<const MIN: u32, const MAX: u32> Decode for Count<MIN, MAX> {
+    fn shape() -> Shape {
+        Shape::Integer { min: MIN.into(), max: MAX.into() }
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        let expected = format!("a whole number from {MIN} to {MAX}");
+        let Kind::Integer(number) = &node.kind else {
+            let help = match &node.kind {
+                Kind::Text(text) if text.parse::<u32>().is_ok() => Some(format!("write it without quotes: {text}")),
+                _ => None,
+            };
+            decoder.mismatch(node, &expected, help);
+            return None;
+        };
+        let fitting = number.and_then(|number| u32::try_from(number).ok());
+        if let Some(number) = fitting.filter(|number| (MIN..=MAX).contains(number)) {
+            return Some(Self(number));
+        }
+        let found = number.map_or("a number beyond 64 bits".to_owned(), |number| number.to_string());
+        let message = format!("expected {expected}, found {found}");
+        decoder.report(Diagnostic::error(node.origin, message).label(format!("expected {expected}")));
+        None
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
+    pub fn to_usize(self) -> usize {
+        // 32 bits fit every platform this runs on.
+        self.0 as usize
+    }
+}
+
+/// A number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl Size {
+    /// What does not fit the address space is cut to it.
+    pub fn to_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+impl Decode for Size {
+    fn shape() -> Shape {
+        Shape::Size
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        let expected = "a size such as \"64KiB\"";
+        if let Kind::Integer(_) = node.kind {
+            let help = format!("sizes carry a unit: \"{}B\"", tree::show(node));
+            decoder.mismatch(node, expected, Some(help));
+            return None;
+        }
+        decoder.text(node, expected, units::size).map(Self)
+    }
+}
+
+impl Decode for Duration {
+    fn shape() -> Shape {
+        Shape::Duration
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        let expected = "a duration such as \"12s\"";
+        if let Kind::Integer(_) = node.kind {
+            let help = format!("durations carry a unit: \"{}s\"", tree::show(node));
+            decoder.mismatch(node, expected, Some(help));
+            return None;
+        }
+        decoder.text(node, expected, units::duration)
+    }
+}
+
+/// A duration that would make no sense as zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit(pub Duration);
+
+impl Decode for Limit {
+    fn shape() -> Shape {
+        Shape::Duration
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        let duration = Duration::decode(node, decoder)?;
+        if !duration.is_zero() {
+            return Some(Self(duration));
+        }
+        let zero = Diagnostic::error(node.origin, "a limit of zero would end everything at once");
+        decoder.report(zero.label("expected more than zero"));
+        None
+    }
+}
