@@ -1,10 +1,11 @@
 pub mod tls;
 pub mod client_ip;
+pub mod config;
+pub mod header;
 pub mod path;
 pub mod route;
 pub mod balance;
 pub mod telemetry;
-pub mod config;
 pub mod guard;
 pub mod timers;
 pub mod clock;

@@ -1,0 +1,95 @@
+//! What crossing this hop does to the fields of a message.
+//!
+//! A request passes through here in this order: [`authority`] says which host it is for, [`hop_by_hop`]
+//! takes out what was meant for this connection, [`forwarded`] drops what a stranger claims about the
+//! client and writes what is known instead, [`request_id`] and [`via`] mark it. A response passes
+//! [`hop_by_hop`] and [`via`]; trailers of either pass [`trailers`].
+//!
+//! These are rules over a `HeaderMap`: they know no route, no config and no connection. A message that
+//! needs nothing removed is looked through once by each and not copied.
+
+pub mod authority;
+pub mod forwarded;
+pub mod hop_by_hop;
+pub mod request_id;
+pub mod trailers;
+pub mod via;
+
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// How a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+
+    const fn value(self) -> HeaderValue {
+        HeaderValue::from_static(self.as_str())
+    }
+}
+
+/// Adds a last element to a list field and leaves it as one line: an upstream that reads only one line
+/// must not miss what this hop wrote.
+fn append_to_list(fields: &mut HeaderMap, name: HeaderName, element: HeaderValue) {
+    let mut joined = BytesMut::new();
+    for line in fields.get_all(&name).iter().filter(|line| !line.is_empty()) {
+        joined.extend_from_slice(line.as_bytes());
+        joined.extend_from_slice(b", ");
+    }
+    let value = if joined.is_empty() {
+        element
+    } else {
+        joined.extend_from_slice(element.as_bytes());
+        // Values joined by a comma are a value, so the element alone is never taken.
+        HeaderValue::from_maybe_shared(joined.freeze()).unwrap_or(element)
+    };
+    fields.insert(name, value);
+}
+
+/// The elements of a list field over all its lines (RFC 9110 §5.6.1), without empty ones.
+fn list<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lines = fields.get_all(name).iter();
+    let elements = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    elements.filter(|element| !element.is_empty())
+}
+
+#[cfg(test)]
+mod rows {
+    //! Fields written as in a message, so that a test is a row.
+    use super::*;
+
+    pub fn fields(text: &str) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(':').unwrap();
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            fields.append(name, HeaderValue::from_bytes(value.trim().as_bytes()).unwrap());
+        }
+        fields
+    }
+
+    /// Sorted, one field a line.
+    pub fn text(fields: &HeaderMap) -> String {
+        let mut lines: Vec<_> =
+            fields.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        lines.join("\n")
+    }
+}
