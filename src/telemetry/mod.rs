@@ -3,3 +3,6 @@
 //! Nothing here decides anything about a request, and nothing here may hold one up.
 
 pub mod access_log;
+pub mod log;
+pub mod metrics;
+mod process;

@@ -1,0 +1,600 @@
+//! The metrics of the process, in Prometheus' text format.
+//!
+//! Labels come from closed sets: names in the config, reason codes, status codes; never a path, host or
+//! method as sent. On the path of a request nothing is looked up or allocated: `RouteMetrics` and
+//! `UpstreamMetrics` hold instruments that are bound to their labels. What other parts already know is
+//! not counted a second time but read from them at each scrape.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use http::{StatusCode, Version};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{
+    BoundCounter, BoundHistogram, BoundUpDownCounter, Counter, Gauge, Histogram, Meter, MeterProvider,
+};
+use opentelemetry_sdk::error::OTelSdkError;
+use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
+use prometheus::{Registry, TextEncoder};
+
+use super::access_log::AccessLog;
+use super::process;
+use crate::config::TlsVersion;
+
+/// The media type of what `Metrics::encode` gives.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// The route label of requests that no route matched.
+pub const NO_ROUTE: &str = "none";
+
+/// Upper bounds of the histogram in seconds. A hit takes under a millisecond; 150 ms to 5 s are the
+/// limits that service levels and alert rules name, so that they are answered exactly.
+const DURATION_BOUNDS_S: [f64; 18] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0];
+
+/// Series of one instrument with a route label; what exceeds it is counted together.
+const ROUTE_SERIES_MAX: usize = 10_000;
+
+/// Every metric of the process; one is made at the start.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// The instruments live as long as it does.
+    _provider: SdkMeterProvider,
+    meter: Meter,
+    requests: Counter<u64>,
+    request_duration: Histogram<f64>,
+    request_failures: Counter<u64>,
+    guard_refusals: Counter<u64>,
+    connections: [ConnectionCounters; 2],
+    upstream_requests: Counter<u64>,
+    upstream_connections: Counter<u64>,
+    tls_handshakes: Counter<u64>,
+    reloads_ok: BoundCounter<u64>,
+    reloads_failed: BoundCounter<u64>,
+    generation: Gauge<u64>,
+    reload_successful: Gauge<u64>,
+    reload_at: Gauge<f64>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum MetricsError {
+    #[error("cannot set up the metrics")]
+    Setup(#[from] OTelSdkError),
+    #[error("cannot encode the metrics")]
+    Encode(#[from] prometheus::Error),
+}
+
+/// What a listener speaks below HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListenerProtocol {
+    Http,
+    Https,
+}
+
+/// How a TLS handshake with a client ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handshake {
+    Completed(TlsVersion),
+    /// The two sides did not agree, or the client left.
+    Failed,
+    TimedOut,
+}
+
+/// How one attempt at an upstream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// A whole response head, whatever its status.
+    Answered,
+    ConnectFailed,
+    /// A time limit, for connecting or later.
+    TimedOut,
+    /// The connection ended or broke the protocol before a response head.
+    Broken,
+    /// The client left first.
+    Abandoned,
+}
+
+/// One endpoint at the moment of a scrape.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointSample {
+    pub upstream: String,
+    pub address: SocketAddr,
+    pub up: bool,
+    pub in_flight: u64,
+}
+
+impl Metrics {
+    /// `started`: when the process was.
+    pub fn new(started: SystemTime) -> Result<Self, MetricsError> {
+        let registry = Registry::new();
+        // Names are written out in full below, so that they can be searched for.
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .without_units()
+            .without_counter_suffixes()
+            .without_target_info()
+            .scope_info_enabled(false)
+            .build()?;
+        let provider = SdkMeterProvider::builder().with_reader(exporter).with_view(more_series).build();
+        let meter = provider.meter("tollgate");
+        let counter = |name, description| meter.u64_counter(name).with_description(description).build();
+
+        process::observe(&meter, started);
+        meter
+            .u64_gauge("tollgate_build_info")
+            .with_description("Always 1; the labels say what runs.")
+            .build()
+            .record(1, &[KeyValue::new("version", env!("CARGO_PKG_VERSION"))]);
+        let reloads = counter("tollgate_reloads_total", "Times that the config was read again.");
+        let gauge = |name, description| meter.u64_gauge(name).with_description(description).build();
+        Ok(Self {
+            requests: counter("http_requests_total", "Requests answered, by route, status and protocol."),
+            request_duration: meter
+                .f64_histogram("http_request_duration_seconds")
+                .with_description("From the first byte of a request to the last of its response.")
+                .with_boundaries(DURATION_BOUNDS_S.to_vec())
+                .build(),
+            request_failures: counter("tollgate_request_failures_total", "Requests that failed, by reason."),
+            guard_refusals: counter("tollgate_guard_refusals_total", "Requests refused for their framing, by reason."),
+            connections: ConnectionCounters::both(&meter),
+            upstream_requests: counter("tollgate_upstream_requests_total", "Attempts at an upstream, by outcome."),
+            upstream_connections: counter("tollgate_upstream_connections_total", "Connections opened to an upstream."),
+            tls_handshakes: counter("tollgate_tls_handshakes_total", "TLS handshakes with clients."),
+            reloads_ok: reloads.bind(&[KeyValue::new("result", "success")]),
+            reloads_failed: reloads.bind(&[KeyValue::new("result", "failure")]),
+            generation: gauge("tollgate_config_generation", "Number of the config in use, from 1 at the start."),
+            reload_successful: gauge(
+                "tollgate_config_last_reload_successful",
+                "Whether the config in use is the latest.",
+            ),
+            reload_at: meter
+                .f64_gauge("tollgate_config_last_reload_timestamp_seconds")
+                .with_description("When the config in use was loaded, in seconds since 1970.")
+                .build(),
+            registry,
+            _provider: provider,
+            meter,
+        })
+    }
+
+    /// Everything, as the body of a scrape.
+    pub fn encode(&self) -> Result<String, MetricsError> {
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
+    }
+
+    /// The metrics of one route, by its name in the config; the same name gives the same series.
+    pub fn route(&self, name: &str) -> RouteMetrics {
+        let label = KeyValue::new("route", name.to_owned());
+        RouteMetrics {
+            duration: self.request_duration.bind(std::slice::from_ref(&label)),
+            requests: self.requests.clone(),
+            label,
+            series: Default::default(),
+        }
+    }
+
+    /// The metrics of one upstream, by its name in the config.
+    pub fn upstream(&self, name: &str) -> UpstreamMetrics {
+        let label = KeyValue::new("upstream", name.to_owned());
+        UpstreamMetrics {
+            connections: self.upstream_connections.bind(std::slice::from_ref(&label)),
+            attempts: AttemptOutcome::ALL.map(|outcome| {
+                self.upstream_requests.bind(&[label.clone(), KeyValue::new("outcome", outcome.as_str())])
+            }),
+        }
+    }
+
+    /// A client's connection, open until the result is dropped.
+    #[must_use]
+    pub fn connection(&self, protocol: ListenerProtocol) -> OpenConnection {
+        let [http, https] = &self.connections;
+        let counters = match protocol {
+            ListenerProtocol::Http => http,
+            ListenerProtocol::Https => https,
+        };
+        counters.accepted.add(1);
+        counters.open.add(1);
+        OpenConnection(counters.open.clone())
+    }
+
+    /// The guard refused a request; `reason` is its reason code.
+    pub fn guard_refused(&self, reason: &'static str) {
+        self.guard_refusals.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    /// A request ended in a failure; `reason` is its reason code.
+    pub fn request_failed(&self, reason: &'static str) {
+        self.request_failures.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    pub fn tls_handshake(&self, handshake: Handshake) {
+        let (version, result) = match handshake {
+            Handshake::Completed(TlsVersion::Tls12) => ("1.2", "completed"),
+            Handshake::Completed(TlsVersion::Tls13) => ("1.3", "completed"),
+            Handshake::Failed => ("none", "failed"),
+            Handshake::TimedOut => ("none", "timed_out"),
+        };
+        self.tls_handshakes.add(1, &[KeyValue::new("version", version), KeyValue::new("result", result)]);
+    }
+
+    /// The config of this generation is in use since `at`; said at the start.
+    pub fn config_loaded(&self, generation: u64, at: SystemTime) {
+        self.generation.record(generation, &[]);
+        self.reload_successful.record(1, &[]);
+        self.reload_at.record(unix_seconds(at), &[]);
+    }
+
+    pub fn reload_succeeded(&self, generation: u64, at: SystemTime) {
+        self.reloads_ok.add(1);
+        self.config_loaded(generation, at);
+    }
+
+    /// The old config goes on.
+    pub fn reload_failed(&self) {
+        self.reloads_failed.add(1);
+        self.reload_successful.record(0, &[]);
+    }
+
+    /// Has the endpoints read at each scrape. Called once.
+    pub fn observe_endpoints(&self, read: impl Fn() -> Vec<EndpointSample> + Send + Sync + 'static) {
+        let read = Arc::new(read);
+        let gauge = |name, description, value: fn(&EndpointSample) -> u64| {
+            let read = Arc::clone(&read);
+            let _gauge = self
+                .meter
+                .u64_observable_gauge(name)
+                .with_description(description)
+                .with_callback(move |observer| {
+                    for sample in read() {
+                        let value = value(&sample);
+                        let endpoint = KeyValue::new("endpoint", sample.address.to_string());
+                        observer.observe(value, &[KeyValue::new("upstream", sample.upstream), endpoint]);
+                    }
+                })
+                .build();
+        };
+        gauge("tollgate_upstream_in_flight", "Requests in flight at an endpoint.", |sample| sample.in_flight);
+        gauge("tollgate_endpoint_up", "Whether an endpoint is given requests.", |sample| sample.up.into());
+    }
+
+    /// Has the ends of the certificates' validity read at each scrape, by host name in the config.
+    /// Called once.
+    pub fn observe_certificates(&self, read: impl Fn() -> Vec<(String, SystemTime)> + Send + Sync + 'static) {
+        let _gauge = self
+            .meter
+            .f64_observable_gauge("tollgate_certificate_expiry_timestamp_seconds")
+            .with_description("When the certificate of a host expires, in seconds since 1970.")
+            .with_callback(move |observer| {
+                for (host, expiry) in read() {
+                    observer.observe(unix_seconds(expiry), &[KeyValue::new("host", host)]);
+                }
+            })
+            .build();
+    }
+
+    /// Has the lines that the access log lost read at each scrape. Called once.
+    pub fn observe_access_log(&self, log: AccessLog) {
+        let _counter = self
+            .meter
+            .u64_observable_counter("tollgate_access_log_dropped_total")
+            .with_description("Lines of the access log that were not written.")
+            .with_callback(move |observer| observer.observe(log.dropped(), &[]))
+            .build();
+    }
+}
+
+/// The series of one route.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    label: KeyValue,
+    requests: Counter<u64>,
+    duration: BoundHistogram<f64>,
+    /// By protocol, and by the first digit of the status: most routes see few of them.
+    series: [[OnceLock<Box<Statuses>>; 9]; 2],
+}
+
+/// A counter for each status of one class, bound when it is first seen.
+type Statuses = [OnceLock<BoundCounter<u64>>; 100];
+
+impl RouteMetrics {
+    /// Counts one request at the end of its response.
+    pub fn record(&self, version: Version, status: StatusCode, duration: Duration) {
+        self.duration.record(duration.as_secs_f64());
+        let [h1, h2] = &self.series;
+        let (protocol, classes) = if version == Version::HTTP_2 { ("h2", h2) } else { ("h1", h1) };
+        let code = usize::from(status.as_u16());
+        // A status has three digits, of which the first is not 0.
+        let Some(class) = (code / 100).checked_sub(1).and_then(|class| classes.get(class)) else {
+            return;
+        };
+        let statuses = class.get_or_init(|| Box::new([const { OnceLock::new() }; 100]));
+        let Some(counter) = statuses.get(code % 100) else {
+            return;
+        };
+        counter.get_or_init(|| self.bind(protocol, status)).add(1);
+    }
+
+    fn bind(&self, protocol: &'static str, status: StatusCode) -> BoundCounter<u64> {
+        let status = KeyValue::new("status", status.as_str().to_owned());
+        self.requests.bind(&[self.label.clone(), status, KeyValue::new("protocol", protocol)])
+    }
+}
+
+/// The series of one upstream.
+#[derive(Debug)]
+pub struct UpstreamMetrics {
+    connections: BoundCounter<u64>,
+    attempts: [BoundCounter<u64>; 5],
+}
+
+impl UpstreamMetrics {
+    pub fn connection_opened(&self) {
+        self.connections.add(1);
+    }
+
+    pub fn attempt_ended(&self, outcome: AttemptOutcome) {
+        let [answered, connect_failed, timed_out, broken, abandoned] = &self.attempts;
+        match outcome {
+            AttemptOutcome::Answered => answered,
+            AttemptOutcome::ConnectFailed => connect_failed,
+            AttemptOutcome::TimedOut => timed_out,
+            AttemptOutcome::Broken => broken,
+            AttemptOutcome::Abandoned => abandoned,
+        }
+        .add(1);
+    }
+}
+
+impl AttemptOutcome {
+    const ALL: [Self; 5] = [Self::Answered, Self::ConnectFailed, Self::TimedOut, Self::Broken, Self::Abandoned];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::ConnectFailed => "connect_failed",
+            Self::TimedOut => "timed_out",
+            Self::Broken => "broken",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// Counts as an open connection until it is dropped.
+#[derive(Debug)]
+pub struct OpenConnection(BoundUpDownCounter<i64>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.add(-1);
+    }
+}
+
+#[derive(Debug)]
+struct ConnectionCounters {
+    accepted: BoundCounter<u64>,
+    open: BoundUpDownCounter<i64>,
+}
+
+impl ConnectionCounters {
+    /// For `Http` and `Https`.
+    fn both(meter: &Meter) -> [Self; 2] {
+        let accepted =
+            meter.u64_counter("tollgate_connections_total").with_description("Connections accepted.").build();
+        let open = meter.i64_up_down_counter("tollgate_connections").with_description("Open connections.").build();
+        ["http", "https"].map(|protocol| {
+            let label = [KeyValue::new("protocol", protocol)];
+            Self { accepted: accepted.bind(&label), open: open.bind(&label) }
+        })
+    }
+}
+
+/// Seconds since 1970 as a metric's value.
+pub(super) fn unix_seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// Raises the SDK's limit of 2,000 series where each route has several.
+fn more_series(instrument: &Instrument) -> Option<Stream> {
+    let by_route = matches!(instrument.name(), "http_requests_total" | "http_request_duration_seconds");
+    by_route.then(|| Stream::builder().with_cardinality_limit(ROUTE_SERIES_MAX).build().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics() -> Metrics {
+        Metrics::new(UNIX_EPOCH + Duration::from_secs(1000)).unwrap()
+    }
+
+    /// Each of `expected` is a whole line of what is scraped.
+    #[track_caller]
+    fn check(metrics: &Metrics, expected: &[&str]) {
+        let text = metrics.encode().unwrap();
+        for line in expected {
+            assert!(text.lines().any(|other| other == *line), "no {line:?} in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn requests_are_counted_by_route_status_and_protocol() {
+        let metrics = metrics();
+        let (api, none) = (metrics.route("api"), metrics.route(NO_ROUTE));
+        let took = Duration::from_millis(150);
+        api.record(Version::HTTP_11, StatusCode::OK, took);
+        api.record(Version::HTTP_10, StatusCode::OK, took);
+        api.record(Version::HTTP_2, StatusCode::OK, Duration::from_secs(40));
+        none.record(Version::HTTP_11, StatusCode::NOT_FOUND, Duration::ZERO);
+        none.record(Version::HTTP_11, StatusCode::from_u16(999).unwrap(), Duration::ZERO);
+        check(
+            &metrics,
+            &[
+                "# TYPE http_requests_total counter",
+                r#"http_requests_total{protocol="h1",route="api",status="200"} 2"#,
+                r#"http_requests_total{protocol="h2",route="api",status="200"} 1"#,
+                r#"http_requests_total{protocol="h1",route="none",status="404"} 1"#,
+                r#"http_requests_total{protocol="h1",route="none",status="999"} 1"#,
+                "# TYPE http_request_duration_seconds histogram",
+                r#"http_request_duration_seconds_bucket{route="api",le="0.1"} 0"#,
+                r#"http_request_duration_seconds_bucket{route="api",le="0.15"} 2"#,
+                r#"http_request_duration_seconds_bucket{route="api",le="30"} 2"#,
+                r#"http_request_duration_seconds_bucket{route="api",le="+Inf"} 3"#,
+                r#"http_request_duration_seconds_sum{route="api"} 40.3"#,
+                r#"http_request_duration_seconds_count{route="api"} 3"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn a_route_made_again_at_a_reload_goes_on_counting() {
+        let metrics = metrics();
+        for _ in 0..2 {
+            metrics.route("api").record(Version::HTTP_11, StatusCode::OK, Duration::ZERO);
+        }
+        check(&metrics, &[r#"http_requests_total{protocol="h1",route="api",status="200"} 2"#]);
+    }
+
+    #[test]
+    fn more_routes_than_the_sdk_allows_by_default() {
+        let metrics = metrics();
+        let routes: Vec<_> = (0..2500).map(|n| metrics.route(&format!("r{n}"))).collect();
+        for route in &routes {
+            route.record(Version::HTTP_11, StatusCode::OK, Duration::ZERO);
+        }
+        check(&metrics, &[r#"http_requests_total{protocol="h1",route="r2499",status="200"} 1"#]);
+        assert!(!metrics.encode().unwrap().contains("overflow"));
+    }
+
+    #[test]
+    fn connections_are_open_until_dropped() {
+        let metrics = metrics();
+        let first = metrics.connection(ListenerProtocol::Https);
+        let second = metrics.connection(ListenerProtocol::Https);
+        drop(first);
+        check(
+            &metrics,
+            &[
+                "# TYPE tollgate_connections gauge",
+                r#"tollgate_connections{protocol="http"} 0"#,
+                r#"tollgate_connections{protocol="https"} 1"#,
+                r#"tollgate_connections_total{protocol="http"} 0"#,
+                r#"tollgate_connections_total{protocol="https"} 2"#,
+            ],
+        );
+        drop(second);
+        check(&metrics, &[r#"tollgate_connections{protocol="https"} 0"#]);
+    }
+
+    #[test]
+    fn events_by_reason_and_result() {
+        let metrics = metrics();
+        metrics.guard_refused("bare_lf");
+        metrics.request_failed("connect_refused");
+        metrics.request_failed("connect_refused");
+        metrics.tls_handshake(Handshake::Completed(TlsVersion::Tls13));
+        metrics.tls_handshake(Handshake::TimedOut);
+        let app = metrics.upstream("app");
+        app.connection_opened();
+        for outcome in AttemptOutcome::ALL {
+            app.attempt_ended(outcome);
+        }
+        app.attempt_ended(AttemptOutcome::Answered);
+        check(
+            &metrics,
+            &[
+                r#"tollgate_guard_refusals_total{reason="bare_lf"} 1"#,
+                r#"tollgate_request_failures_total{reason="connect_refused"} 2"#,
+                r#"tollgate_tls_handshakes_total{result="completed",version="1.3"} 1"#,
+                r#"tollgate_tls_handshakes_total{result="timed_out",version="none"} 1"#,
+                r#"tollgate_upstream_connections_total{upstream="app"} 1"#,
+                r#"tollgate_upstream_requests_total{outcome="answered",upstream="app"} 2"#,
+                r#"tollgate_upstream_requests_total{outcome="abandoned",upstream="app"} 1"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn a_failed_reload_shows_until_one_succeeds() {
+        let metrics = metrics();
+        let at = |unix_s| UNIX_EPOCH + Duration::from_secs(unix_s);
+        metrics.config_loaded(1, at(2000));
+        metrics.reload_failed();
+        check(
+            &metrics,
+            &[
+                "tollgate_config_generation 1",
+                "tollgate_config_last_reload_successful 0",
+                "tollgate_config_last_reload_timestamp_seconds 2000",
+                r#"tollgate_reloads_total{result="failure"} 1"#,
+                r#"tollgate_reloads_total{result="success"} 0"#,
+            ],
+        );
+        metrics.reload_succeeded(2, at(3000));
+        check(
+            &metrics,
+            &[
+                "tollgate_config_generation 2",
+                "tollgate_config_last_reload_successful 1",
+                "tollgate_config_last_reload_timestamp_seconds 3000",
+            ],
+        );
+    }
+
+    #[test]
+    fn endpoints_and_certificates_are_read_at_each_scrape() {
+        let metrics = metrics();
+        let up = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let shared = Arc::clone(&up);
+        metrics.observe_endpoints(move || {
+            let up = shared.load(std::sync::atomic::Ordering::Relaxed);
+            let sample = |port| EndpointSample {
+                upstream: "app".to_owned(),
+                address: ([10, 0, 0, 9], port).into(),
+                up,
+                in_flight: 7,
+            };
+            // The second one leaves with the first scrape.
+            if up { vec![sample(3000), sample(3001)] } else { vec![sample(3000)] }
+        });
+        metrics.observe_certificates(|| vec![("*.example.com".to_owned(), UNIX_EPOCH + Duration::from_secs(5000))]);
+        check(
+            &metrics,
+            &[
+                r#"tollgate_endpoint_up{endpoint="10.0.0.9:3000",upstream="app"} 1"#,
+                r#"tollgate_endpoint_up{endpoint="10.0.0.9:3001",upstream="app"} 1"#,
+                r#"tollgate_upstream_in_flight{endpoint="10.0.0.9:3000",upstream="app"} 7"#,
+                r#"tollgate_certificate_expiry_timestamp_seconds{host="*.example.com"} 5000"#,
+            ],
+        );
+        up.store(false, std::sync::atomic::Ordering::Relaxed);
+        check(&metrics, &[r#"tollgate_endpoint_up{endpoint="10.0.0.9:3000",upstream="app"} 0"#]);
+        assert!(!metrics.encode().unwrap().contains("10.0.0.9:3001"));
+    }
+
+    #[test]
+    fn the_process_describes_itself() {
+        let metrics = metrics();
+        let version = env!("CARGO_PKG_VERSION");
+        check(
+            &metrics,
+            &["process_start_time_seconds 1000", &format!("tollgate_build_info{{version=\"{version}\"}} 1")],
+        );
+        let text = metrics.encode().unwrap();
+        for name in
+            ["process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "process_max_fds"]
+        {
+            assert!(text.lines().any(|line| line.starts_with(name)), "no {name} in:\n{text}");
+        }
+        assert!(!text.contains("otel_scope") && !text.contains("target_info"));
+    }
+
+    #[test]
+    fn one_object_serves_every_thread() {
+        fn assert_shared<T: Send + Sync>() {}
+        assert_shared::<Metrics>();
+        assert_shared::<RouteMetrics>();
+        assert_shared::<UpstreamMetrics>();
+    }
+}
