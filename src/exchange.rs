@@ -101,6 +101,10 @@ impl Record {
         self.started
     }
 
+    pub fn is_h1(&self) -> bool {
+        self.version < Version::HTTP_2
+    }
+
     /// Counts the bytes of the request's body.
     pub fn count_received(&self) -> Box<dyn Guard> {
         Box::new(Received(Arc::clone(&self.received)))

@@ -1,26 +1,32 @@
 //! The path of a request: every stage in the order in which it happens, one call each. All the branching of
 //! a request is here; the stages are leaves.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, EXPECT, LOCATION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, UPGRADE};
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, UPGRADE,
+};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http_body::Body as _;
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 
-use crate::balance::InFlight;
-use crate::body::{Body, BodyError, Source};
-use crate::client_ip;
+use crate::body::{Body, Source};
+use crate::client_ip::{self, ClientIp};
 use crate::clock;
-use crate::config::{FieldEdits, HostPolicy};
+use crate::config::{FieldEdits, HostPolicy, UpstreamProtocol};
 use crate::connection::Link;
 use crate::error::{self, Reason};
 use crate::exchange::Record;
 use crate::fetch::Fetch;
 use crate::guard::Refusal;
-use crate::header::{authority, authority::Authority, forwarded, hop_by_hop, request_id, via};
+use crate::header::forwarded::{self, Hop};
+use crate::header::hop_by_hop::{self, Trailers, Upgrade};
+use crate::header::{Scheme, authority, request_id, via};
 use crate::path;
+use crate::rewrite;
 use crate::snapshot::{Action, Pass, Route, Snapshot};
 use crate::stub_status;
 use crate::upstream::{Reply, Tunnel};
@@ -58,7 +64,7 @@ pub async fn serve(
             exchange.refuse(reason, &record)
         }
     };
-    exchange.finish(&mut response, &record);
+    exchange.finish(&mut response);
     record.respond(response)
 }
 
@@ -76,48 +82,47 @@ struct Exchange<'a> {
 
 impl Exchange<'_> {
     async fn answer(&self, request: Request<Incoming>, record: &mut Record) -> Result<Answer, Reason> {
-        let authority = authority::effective(request.uri(), request.headers(), request.version())?;
+        let authority = authority::effective(request.uri(), request.headers(), self.scheme())?;
         let path = path::canonical(request.uri().path())?;
-        let peer = self.link.downstream.peer.ip();
-        let client = client_ip::resolve(&self.snapshot.config.client.trusted, peer, request.headers());
+        let query = request.uri().query();
+        let client = self.client(&request);
         record.client = client.address;
-        if let Some(response) = self.redirect_to_https(&authority, &path, request.uri()) {
+        refuse_method(request.method())?;
+        if let Some(response) = self.redirect_to_https(&authority.host, &path, query) {
             return Ok(Answer::Response(response));
         }
-        let route = self.snapshot.router.find(&authority.host, &path).ok_or(Reason::NoRoute)?;
-        record.route = Some(Arc::clone(route));
-        refuse_method(request.method())?;
-        admit(route, client.address)?;
-        admit_body(route, request.headers())?;
-        match &route.action {
-            Action::Redirect { to, status } => {
-                let location = to.render(&authority.host, &path, request.uri().query());
-                Ok(Answer::Response(redirect(location, *status)))
-            }
-            Action::Text { body, status } => Ok(Answer::Response(text(body.clone(), *status))),
-            Action::StubStatus => {
-                Ok(Answer::Response(text(stub_status::page(&self.worker.shared).into(), StatusCode::OK)))
-            }
+        let route = Arc::clone(self.snapshot.router.find(&authority.host, &path).ok_or(Reason::NoRoute)?);
+        record.route = Some(Arc::clone(&route));
+        admit(&route, client)?;
+        admit_body(&route, request.headers())?;
+        let mut response = match &route.action {
+            Action::Redirect { to, status } => redirect(to.render(&authority.host, &path, query), *status),
+            Action::Text { body, status } => text(body.clone(), *status),
+            Action::StubStatus => text(stub_status::page(&self.worker.shared.totals()).into(), StatusCode::OK),
             Action::Proxy(pass) => {
-                let target = pass.rewrite.target(&path, request.uri().query())?;
-                let facts = Facts { client, authority: &authority, target };
-                let (parts, incoming) = request.into_parts();
-                self.pass(Request::from_parts(parts, incoming), (route, pass), &facts, record).await
+                let target = target(pass, path, request.uri())?;
+                return self.pass(request, (&route, pass), (target, client), record).await;
             }
-        }
+        };
+        edit(response.headers_mut(), &route.config.response_fields);
+        Ok(Answer::Response(response))
     }
-}
 
-impl Exchange<'_> {
+    /// Sends the request on and makes the answer out of what comes back.
     async fn pass(
         &self,
         mut request: Request<Incoming>,
         (route, pass): (&Route, &Pass),
-        facts: &Facts<'_>,
+        (target, client): (Option<Uri>, ClientIp),
         record: &mut Record,
     ) -> Result<Answer, Reason> {
-        let upgrade = self.prepare(&mut request, (route, pass), facts, record)?;
-        let request = self.take_body(request, (route, pass), upgrade, record).await?;
+        let version = request.version();
+        if let Some(target) = target {
+            *request.uri_mut() = target;
+        }
+        let upgrade = self.prepare(&mut request, pass, client, record)?;
+        edit(request.headers_mut(), &route.config.request_fields);
+        let request = self.take_body(request, (route, pass), upgrade.is_some(), record).await?;
         let fetch = Fetch {
             upstream: &pass.upstream,
             connections: &self.worker.connections,
@@ -128,50 +133,49 @@ impl Exchange<'_> {
         record.head_after = Some(clock::now().saturating_duration_since(record.started()));
         match reply? {
             Reply::Response(mut response) => {
-                let version = response.version();
-                hop_by_hop::remove_from_response(response.headers_mut());
-                via::append(response.headers_mut(), version);
-                edit(response.headers_mut(), &route.config.response_fields);
-                *response.version_mut() = Version::HTTP_11;
+                let received = response.version();
+                *response.version_mut() = version;
+                let fields = response.headers_mut();
+                hop_by_hop::remove(fields, Trailers::Forward);
+                via::append(fields, received);
+                edit(fields, &route.config.response_fields);
                 Ok(Answer::Response(response))
             }
             Reply::Tunnel(mut response, tunnel) => {
-                edit(response.headers_mut(), &route.config.response_fields);
+                let fields = response.headers_mut();
+                let agreed = hop_by_hop::remove(fields, Trailers::Drop).or(upgrade);
+                announce_upgrade(fields, agreed.as_ref());
+                edit(fields, &route.config.response_fields);
                 Ok(Answer::Tunnel(response, tunnel))
             }
         }
     }
 
-    /// Makes the head that goes upstream out of the one that came.
+    /// Makes the head that goes upstream out of the one that came; says which upgrade is asked for.
     fn prepare(
         &self,
         request: &mut Request<Incoming>,
-        (route, pass): (&Route, &Pass),
-        facts: &Facts<'_>,
+        pass: &Pass,
+        client: ClientIp,
         record: &mut Record,
-    ) -> Result<bool, Reason> {
-        let version = request.version();
-        if let Some(target) = &facts.target {
-            *request.uri_mut() = origin_form(target)?;
-        } else if request.uri().authority().is_some() {
-            *request.uri_mut() = request.uri().path_and_query().cloned().map(Uri::from).unwrap_or_default();
-        }
-        *request.version_mut() = Version::HTTP_11;
+    ) -> Result<Option<Upgrade>, Reason> {
+        let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
+        let host = client_host(request)?;
         let fields = request.headers_mut();
-        let upgrade = hop_by_hop::remove_from_request(fields, version);
-        let scheme = if self.link.downstream.tls.is_some() { "https" } else { "http" };
-        forwarded::rebuild(fields, &facts.client, self.link.downstream.peer.ip(), scheme, facts.authority);
-        via::append(fields, version);
-        record.request_id = Some(request_id::ensure(fields, &facts.client));
+        let upgrade = hop_by_hop::remove(fields, Trailers::Forward)
+            .filter(|_| received == Version::HTTP_11 && pass.upstream.protocol == UpstreamProtocol::H1);
+        let peer = &self.link.downstream.peer_value;
+        forwarded::rewrite(fields, &Hop { peer, client, scheme: self.scheme(), host: &host });
+        via::append(fields, received);
+        let fresh = || request_id::value(fastrand::u128(..));
+        record.request_id = Some(request_id::settle(fields, client.via_trusted, fresh));
         match &pass.host {
-            HostPolicy::Preserve | HostPolicy::Upstream => facts.authority.insert_host(fields),
-            HostPolicy::Fixed(host) => {
-                fields.insert(http::header::HOST, host.clone());
-            }
-        }
+            HostPolicy::Preserve | HostPolicy::Upstream => fields.insert(HOST, host),
+            HostPolicy::Fixed(host) => fields.insert(HOST, host.clone()),
+        };
         // The edge answers the expectation itself, by reading the body.
         fields.remove(EXPECT);
-        edit(fields, &route.config.request_fields);
+        announce_upgrade(fields, upgrade.as_ref());
         Ok(upgrade)
     }
 
@@ -183,32 +187,39 @@ impl Exchange<'_> {
         upgrade: bool,
         record: &Record,
     ) -> Result<Request<Body>, Reason> {
-        use http_body::Body as _;
         if request.body().is_end_stream() {
             return Ok(request.map(|_| Body::empty()));
         }
         let known_size = request.body().size_hint().exact();
         let (parts, incoming) = request.into_parts();
-        let client = &self.snapshot.config.client;
         let source = Source::new(incoming, route.config.body_max)
-            .silent_at_most(self.worker.sweep.deadline(), client.body_timeout)
+            .silent_at_most(self.worker.sweep.deadline(), self.snapshot.config.client.body_timeout)
             .guarded(record.count_received());
         let ahead = known_size.is_some() && !upgrade && pass.buffer.request > 0;
         let body = if ahead { source.read_ahead(pass.buffer.request).await? } else { source.into_body() };
         Ok(Request::from_parts(parts, body))
     }
 
-    fn redirect_to_https(&self, authority: &Authority, path: &str, uri: &Uri) -> Option<Response<Body>> {
+    fn scheme(&self) -> Scheme {
+        if self.link.downstream.tls.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
+    fn client(&self, request: &Request<Incoming>) -> ClientIp {
+        let trusted = &self.snapshot.config.client.trusted;
+        client_ip::resolve(trusted, self.link.downstream.peer.ip(), request.headers())
+    }
+
+    fn redirect_to_https(&self, host: &str, path: &str, query: Option<&str>) -> Option<Response<Body>> {
         let port = self.snapshot.listener(self.link.downstream.listener)?.config.https_redirect?;
         let port = if port == 443 { String::new() } else { format!(":{port}") };
-        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-        let location = format!("https://{}{port}{path}{query}", authority.host);
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let location = HeaderValue::try_from(format!("https://{host}{port}{path}{query}")).ok()?;
         Some(redirect(location, StatusCode::PERMANENT_REDIRECT))
     }
 
     /// A page that says what went wrong, by the reason code that log and metrics use too.
     fn refuse(&self, reason: Reason, record: &Record) -> Response<Body> {
-        let id = record.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or_default();
+        let id = record.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-");
         let mut response = text(error::page(reason, id), reason.status());
         let fields = response.headers_mut();
         if reason.status() == StatusCode::SERVICE_UNAVAILABLE {
@@ -217,8 +228,8 @@ impl Exchange<'_> {
         if self.may_see_reason(record) {
             fields.insert("x-tollgate-reason", HeaderValue::from_static(reason.code()));
         }
-        if reason.closes_connection() && record.is_h1() {
-            fields.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+        if reason.status().is_client_error() && record.is_h1() && reason.ends_connection() {
+            fields.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }
@@ -228,8 +239,9 @@ impl Exchange<'_> {
         record.client.is_loopback() || allowed.iter().any(|network| network.contains(&record.client))
     }
 
-    fn finish(&self, response: &mut Response<Body>, record: &Record) {
-        if record.downstream_is_tls()
+    /// What every response over TLS says, whoever made it.
+    fn finish(&self, response: &mut Response<Body>) {
+        if self.link.downstream.tls.is_some()
             && let Some(listener) = self.snapshot.listener(self.link.downstream.listener)
             && let Some(hsts) = &listener.config.hsts
         {
@@ -238,20 +250,13 @@ impl Exchange<'_> {
     }
 }
 
-/// What was decided about a request before it is changed.
-struct Facts<'a> {
-    client: client_ip::ClientIp,
-    authority: &'a Authority,
-    /// Path and query for the upstream, where they differ from what came.
-    target: Option<String>,
-}
-
+/// CONNECT and TRACE have no business at an edge.
 fn refuse_method(method: &Method) -> Result<(), Reason> {
     if *method == Method::CONNECT || *method == Method::TRACE { Err(Reason::MethodNotAllowed) } else { Ok(()) }
 }
 
-fn admit(route: &Route, client: std::net::IpAddr) -> Result<(), Reason> {
-    let within = |networks: &[ipnet::IpNet]| networks.iter().any(|network| network.contains(&client));
+fn admit(route: &Route, client: ClientIp) -> Result<(), Reason> {
+    let within = |networks: &[ipnet::IpNet]| networks.iter().any(|network| network.contains(&client.address));
     let (allow, deny) = (&route.config.allow, &route.config.deny);
     if within(deny) || !(allow.is_empty() || within(allow)) { Err(Reason::AccessDenied) } else { Ok(()) }
 }
@@ -264,6 +269,39 @@ fn admit_body(route: &Route, fields: &HeaderMap) -> Result<(), Reason> {
     }
 }
 
+/// The target in origin form for the upstream, if it is not the one that came.
+fn target(pass: &Pass, path: Cow<'_, str>, uri: &Uri) -> Result<Option<Uri>, Reason> {
+    let rewritten = rewrite::rewrite(&pass.rewrite, &path)?;
+    let unchanged = *rewritten == *uri.path();
+    if unchanged && uri.authority().is_none() {
+        return Ok(None);
+    }
+    if unchanged {
+        return Ok(uri.path_and_query().cloned().map(Uri::from));
+    }
+    let target: Result<PathAndQuery, _> = match uri.query() {
+        Some(query) => format!("{rewritten}?{query}").try_into(),
+        None => rewritten.into_owned().try_into(),
+    };
+    target.map(|target| Some(Uri::from(target))).map_err(|_| Reason::RewriteFailed)
+}
+
+/// The host as the client names it: its field, or over HTTP/2 the authority.
+fn client_host(request: &Request<Incoming>) -> Result<HeaderValue, Reason> {
+    if let Some(host) = request.headers().get(HOST) {
+        return Ok(host.clone());
+    }
+    let authority = request.uri().authority().ok_or(Reason::HostMissing)?;
+    HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::HostInvalid)
+}
+
+fn announce_upgrade(fields: &mut HeaderMap, upgrade: Option<&Upgrade>) {
+    if let Some(upgrade) = upgrade {
+        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        fields.insert(UPGRADE, upgrade.value());
+    }
+}
+
 fn edit(fields: &mut HeaderMap, edits: &FieldEdits) {
     for name in &edits.remove {
         fields.remove(name);
@@ -273,20 +311,14 @@ fn edit(fields: &mut HeaderMap, edits: &FieldEdits) {
     }
 }
 
-fn origin_form(target: &str) -> Result<Uri, Reason> {
-    target.parse::<PathAndQuery>().map(Uri::from).map_err(|_| Reason::BadPath)
-}
-
-fn redirect(location: String, status: StatusCode) -> Response<Body> {
+fn redirect(location: HeaderValue, status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
-    if let Ok(location) = HeaderValue::try_from(location) {
-        response.headers_mut().insert(LOCATION, location);
-    }
+    response.headers_mut().insert(LOCATION, location);
     response
 }
 
-fn text(body: bytes::Bytes, status: StatusCode) -> Response<Body> {
+fn text(body: Bytes, status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::whole(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -14,10 +14,9 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use crate::clock;
-use crate::config::load::{self, Loaded};
-use crate::config::{Config, change};
+use crate::config::{self, Config, Environment, Loaded, change};
 use crate::ready;
-use crate::server::{Control, Order};
+use crate::server::{Control, Order, warn_of};
 use crate::snapshot::{Lasting, Snapshot};
 
 /// An editor writes a file in several steps.
@@ -83,8 +82,7 @@ struct Built {
 
 /// Everything that can fail, and nothing that can be seen from outside.
 async fn build(control: &Control) -> Result<(Loaded, Built), String> {
-    let environment = load::Environment::of_process();
-    let loaded = load::load(&control.options.config, &environment).map_err(|diagnostics| diagnostics.to_string())?;
+    let loaded = config::load(&control.options.config, &Environment::system()).map_err(|found| found.to_string())?;
     let now = clock::system_time();
     let certificates =
         control.certificates.prepare(&loaded.config.certificates, now).map_err(|error| error.to_string())?;
@@ -103,25 +101,22 @@ async fn build(control: &Control) -> Result<(Loaded, Built), String> {
 async fn apply(control: &Rc<Control>, loaded: &Loaded, built: Built) -> Outcome {
     let Built { snapshot, certificates, sockets } = built;
     let previous = control.shared.live.load_full();
-    for warning in control.certificates.install(certificates) {
-        tracing::warn!("{warning}");
-    }
+    certificates.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    control.certificates.install(certificates);
     control.tend(&snapshot);
     control.background.first_members(&snapshot, FIRST_MEMBERS_LIMIT).await;
     let generation = snapshot.generation;
     control.shared.live.store(Arc::clone(&snapshot));
     snapshot.activate();
     control.shared.cap.set_max(loaded.config.server.connections_max);
-    control.log_level.set(loaded.config.log.level);
+    control.diagnostics.set_level(loaded.config.log.level);
     for (address, sockets) in sockets {
         control.hand_out(address, sockets);
     }
     for address in addresses(&previous.config).difference(&addresses(&loaded.config)) {
         control.unlisten(*address);
     }
-    for warning in loaded.warnings.lines() {
-        tracing::warn!("{warning}");
-    }
+    warn_of(&loaded.warnings);
     Outcome::Applied { generation, changes: change::describe(&previous.config, &loaded.config) }
 }
 
@@ -142,7 +137,11 @@ fn note(control: &Control, outcome: &Outcome, trigger: Trigger) {
             Some(diagnostics.clone())
         }
     };
-    control.shared.metrics.reload(error.is_none(), control.shared.live.load().generation, at);
+    let metrics = &control.shared.metrics;
+    match &error {
+        None => metrics.reload_succeeded(control.shared.live.load().generation, clock::system_time()),
+        Some(_) => metrics.reload_failed(),
+    }
     control.last_reload.replace(Last { at: Some(at), error });
 }
 
@@ -153,7 +152,7 @@ fn addresses(config: &Config) -> BTreeSet<SocketAddr> {
 /// Starts to watch, if the configuration says so.
 pub fn watch(control: &Rc<Control>, files: Vec<PathBuf>) -> Watch {
     let watch = Watch { watcher: std::cell::RefCell::default(), files: Rc::default() };
-    if control.shared.live.load().config.server.reload == crate::config::Reload::Signal {
+    if control.shared.live.load().config.server.reload == config::Reload::Signal {
         return watch;
     }
     let (events, received) = mpsc::unbounded_channel();

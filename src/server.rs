@@ -18,13 +18,14 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::background::Background;
-use crate::config::load::{self, Loaded};
-use crate::config::{Config, Diagnostics};
+use crate::config::{self, Config, Diagnostics, Environment, Loaded};
 use crate::listener::{self, BindError, Cap};
 use crate::signals::{self, Signal};
 use crate::snapshot::{Lasting, Live, Snapshot, SnapshotError};
 use crate::supervise::Supervisor;
-use crate::telemetry::{AccessLog, AccessLogError, LogLevelHandle, Metrics};
+use crate::telemetry::access_log::{AccessLog, AccessLogError};
+use crate::telemetry::log;
+use crate::telemetry::metrics::{Metrics, MetricsError};
 use crate::tls::{CertificateError, Certificates};
 use crate::worker::{self, Command, Shared};
 use crate::{admin, clock, ready, reload};
@@ -54,6 +55,10 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    #[error("the log is set up already")]
+    Log(#[from] tracing::subscriber::SetGlobalDefaultError),
     #[error(transparent)]
     Admin(#[from] admin::AdminError),
     #[error("{0}")]
@@ -88,7 +93,7 @@ pub struct Control {
     pub shared: Shared,
     pub certificates: Arc<Certificates>,
     pub access: AccessLog,
-    pub log_level: LogLevelHandle,
+    pub diagnostics: log::Diagnostics,
     pub supervisor: Rc<Supervisor>,
     pub background: Background,
     pub started: Instant,
@@ -105,7 +110,7 @@ pub struct Control {
 
 /// Runs the proxy until it is told to end.
 pub fn run(options: Options) -> Result<Ended, StartError> {
-    let loaded = load::load(&options.config, &load::Environment::of_process()).map_err(StartError::Config)?;
+    let loaded = config::load(&options.config, &Environment::system()).map_err(StartError::Config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -114,12 +119,10 @@ pub fn run(options: Options) -> Result<Ended, StartError> {
 }
 
 async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
-    let log_level = crate::telemetry::init_log(loaded.config.log.level);
-    for warning in loaded.warnings.lines() {
-        tracing::warn!("{warning}");
-    }
+    let diagnostics = log::Diagnostics::start(loaded.config.log.level)?;
+    warn_of(&loaded.warnings);
     let (orders, mut received) = mpsc::unbounded_channel();
-    let control = Rc::new(Control::start(options, &loaded, log_level, orders)?);
+    let control = Rc::new(Control::start(options, &loaded, diagnostics, orders)?);
     control.listen_for_signals()?;
     let watch = reload::watch(&control, loaded.files);
     control.background.resolve_first(&control.shared.live.load()).await;
@@ -152,16 +155,15 @@ impl Control {
     fn start(
         options: Options,
         loaded: &Loaded,
-        log_level: LogLevelHandle,
+        diagnostics: log::Diagnostics,
         orders: mpsc::UnboundedSender<Order>,
     ) -> Result<Self, StartError> {
         let config = &loaded.config;
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(clock::system_time())?);
         let certificates = Certificates::new()?;
         let prepared = certificates.prepare(&config.certificates, clock::system_time())?;
-        for warning in certificates.install(prepared) {
-            tracing::warn!("{warning}");
-        }
+        prepared.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        certificates.install(prepared);
         let lasting = Lasting { certificates: &certificates, metrics: &metrics };
         let snapshot = Snapshot::build(config.clone(), None, &lasting)?;
         let access = AccessLog::start(&config.log.access)?;
@@ -183,7 +185,7 @@ impl Control {
             shared,
             certificates,
             access,
-            log_level,
+            diagnostics,
             supervisor,
             background: Background::new(),
             started: clock::now(),
@@ -332,5 +334,12 @@ fn worker_count(config: &Config) -> usize {
     match config.server.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         count => count,
+    }
+}
+
+/// Says what is doubtful about a configuration that is good enough.
+pub fn warn_of(warnings: &Diagnostics) {
+    if !warnings.is_empty() {
+        tracing::warn!("{warnings}");
     }
 }

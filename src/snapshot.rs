@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::balance::Pool;
-use crate::config::{self, Buffer, Config, HostPolicy, ProxyPass, Timeouts};
-use crate::rewrite::{Rewrite, Template};
+use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
+use crate::rewrite::Template;
 use crate::route::Router;
 use crate::telemetry::metrics::{Metrics, RouteMetrics};
 use crate::tls::{Acceptor, Certificates, RootsError, UpstreamTls};
@@ -50,7 +50,7 @@ pub enum Action {
 pub struct Pass {
     pub upstream: Arc<Upstream>,
     pub host: HostPolicy,
-    pub rewrite: Rewrite,
+    pub rewrite: PathRewrite,
     pub limits: Timeouts,
     pub buffer: Buffer,
 }
@@ -125,7 +125,7 @@ impl Route {
                 Action::Proxy(Pass {
                     upstream: Arc::clone(found),
                     host: host.clone(),
-                    rewrite: Rewrite::new(path),
+                    rewrite: path.clone(),
                     limits: *timeout,
                     buffer: *buffer,
                 })
