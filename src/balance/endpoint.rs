@@ -4,17 +4,15 @@
 //! who gets the next request in [`Pool`](super::Pool). It outlives reloads.
 
 use std::fmt;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::ejections::Ejections;
+use super::health::{Limits, State, Transition, Verdict};
 use http::HeaderValue;
 use serde::Serialize;
-use tokio::sync::Notify;
-
-use super::health::{Limits, State, Transition, Verdict};
 
 /// Bytes kept of the text of the last error.
 const LAST_ERROR_BYTES_MAX: usize = 256;
@@ -42,8 +40,7 @@ pub struct Endpoint {
     failures: AtomicU64,
     health: Health,
     last_error: Mutex<Option<Box<str>>>,
-    ejections: AtomicU64,
-    ejected: Notify,
+    ejections: Ejections,
 }
 
 impl Endpoint {
@@ -59,8 +56,7 @@ impl Endpoint {
             failures: AtomicU64::new(0),
             health: Health::default(),
             last_error: Mutex::new(None),
-            ejections: AtomicU64::new(0),
-            ejected: Notify::new(),
+            ejections: Ejections::default(),
         })
     }
 
@@ -76,20 +72,13 @@ impl Endpoint {
     /// How often this endpoint was taken out so far. An attempt notes it before it connects and hands it
     /// to [`Endpoint::ejected`].
     pub fn ejections(&self) -> u64 {
-        self.ejections.load(Ordering::Acquire)
+        self.ejections.count()
     }
 
     /// Ready as soon as the endpoint has been taken out more often than `seen` times. Draining by hand
     /// does not count: requests of a drained endpoint end in peace.
-    pub fn ejected(&self, seen: u64) -> impl Future<Output = ()> + Send + '_ {
-        async move {
-            // A `Notified` takes part in `notify_waiters` from its creation on, so that an ejection
-            // between the check and the first poll is not missed.
-            let notified = self.ejected.notified();
-            if self.ejections() == seen {
-                notified.await;
-            }
-        }
+    pub async fn ejected(&self, seen: u64) {
+        self.ejections.after(seen).await;
     }
 
     pub(super) fn is_usable(&self, now: Instant) -> bool {
@@ -118,9 +107,9 @@ impl Endpoint {
     }
 
     /// Lets a request through although the endpoint is out.
-    pub(super) fn admit_anyway(&self, limits: &Limits, now: Instant) {
+    pub(super) fn admit_anyway(&self) {
         if let Gate::OpensAt(_) = self.health.gate() {
-            self.health.change(|state| state.begin_trial(limits, now));
+            self.health.change(State::try_early);
         }
     }
 
@@ -181,8 +170,7 @@ impl Endpoint {
     fn transit(&self, change: impl FnOnce(&mut State) -> Option<Transition>) -> Option<Transition> {
         let transition = self.health.change(change);
         if transition.is_some_and(Transition::is_ejection) {
-            self.ejections.fetch_add(1, Ordering::Release);
-            self.ejected.notify_waiters();
+            self.ejections.announce();
         }
         transition
     }
@@ -312,8 +300,6 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use std::task::{Context, Poll, Waker};
-
     use super::*;
 
     const LIMITS: Limits =
@@ -374,18 +360,14 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_learns_of_an_ejection_whenever_it_began_to_wait() {
+    fn ejections_are_told_and_draining_is_not() {
         let (endpoint, now) = (endpoint(), Instant::now());
-        let mut cx = Context::from_waker(Waker::noop());
         let seen = endpoint.ejections();
-        let mut early = Box::pin(endpoint.ejected(seen));
-        assert_eq!(early.as_mut().poll(&mut cx), Poll::Pending);
         endpoint.drain();
-        assert_eq!(early.as_mut().poll(&mut cx), Poll::Pending, "a drained endpoint keeps its requests");
+        assert_eq!(endpoint.ejections(), seen, "a drained endpoint keeps its requests");
         endpoint.report(Outcome::Failed(&"reset"), &LIMITS, now);
-        assert_eq!(early.as_mut().poll(&mut cx), Poll::Ready(()));
-        assert_eq!(Box::pin(endpoint.ejected(seen)).as_mut().poll(&mut cx), Poll::Ready(()));
-        let next = endpoint.ejections();
-        assert_eq!(Box::pin(endpoint.ejected(next)).as_mut().poll(&mut cx), Poll::Pending);
+        assert_eq!(endpoint.ejections(), seen + 1);
+        endpoint.probe_failed(&"503", &LIMITS);
+        assert_eq!(endpoint.ejections(), seen + 2);
     }
 }

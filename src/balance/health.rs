@@ -107,10 +107,27 @@ pub struct State {
 #[derive(Debug)]
 enum Passive {
     /// When the failures of the last `fail_timeout` happened, oldest first; never more than `fails_max`.
-    In { failures: VecDeque<Instant> },
-    /// `trial`: the pause is over and a request was let through; its result decides. A trial without a
-    /// result (its client left) is followed by another one at `until`.
-    Out { until: Instant, trial: bool, passed_probes: u32 },
+    In {
+        failures: VecDeque<Instant>,
+    },
+    Out {
+        until: Instant,
+        trial: Trial,
+        passed_probes: u32,
+    },
+}
+
+/// Whether a request was let through to an endpoint that is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trial {
+    None,
+    /// After the pause; the result decides. A trial without a result (its client left) is followed by
+    /// another one at `until`.
+    Due,
+    /// During the pause, since every endpoint of the upstream was out. An answer counts, a failure is
+    /// what was expected: the pause stays as it is and nobody is told, or each request of an outage
+    /// would be a transition.
+    Early,
 }
 
 impl Default for Passive {
@@ -164,28 +181,26 @@ impl State {
         match self.verdict() {
             Verdict::Usable => true,
             Verdict::Ejected { until } if until <= now => {
-                self.begin_trial(limits, now);
+                if let Passive::Out { until, trial, .. } = &mut self.passive {
+                    (*until, *trial) = (now + limits.fail_timeout, Trial::Due);
+                }
                 true
             }
             Verdict::Ejected { .. } | Verdict::Unhealthy | Verdict::Drained => false,
         }
     }
 
-    /// Makes the next result count as that of a trial, also while the pause lasts: every endpoint of the
-    /// upstream is out, and the requests that are sent all the same show which one is back.
-    pub fn begin_trial(&mut self, limits: &Limits, now: Instant) {
-        if let Passive::Out { until, trial, .. } = &mut self.passive {
-            if *until <= now {
-                *until = now + limits.fail_timeout;
-            }
-            *trial = true;
+    /// A request is let through although the endpoint is out.
+    pub fn try_early(&mut self) {
+        if let Passive::Out { trial: trial @ Trial::None, .. } = &mut self.passive {
+            *trial = Trial::Early;
         }
     }
 
     /// A request was answered. Only a trial takes note: an answer to a request from before the ejection
     /// says nothing new.
     pub fn answered(&mut self) -> Option<Transition> {
-        let Passive::Out { trial: true, .. } = self.passive else { return None };
+        let Passive::Out { trial: Trial::Due | Trial::Early, .. } = self.passive else { return None };
         self.passive = Passive::default();
         Some(Transition::Returned)
     }
@@ -204,14 +219,17 @@ impl State {
                 if failures < limits.fails_max as usize {
                     return None;
                 }
-                self.passive = Passive::Out { until: now + pause, trial: false, passed_probes: 0 };
+                self.passive = Passive::Out { until: now + pause, trial: Trial::None, passed_probes: 0 };
                 Some(Transition::Ejected { failures, pause })
             }
-            Passive::Out { until, trial, passed_probes } if *trial => {
-                (*until, *trial, *passed_probes) = (now + pause, false, 0);
+            Passive::Out { until, trial, passed_probes } if *trial == Trial::Due => {
+                (*until, *trial, *passed_probes) = (now + pause, Trial::None, 0);
                 Some(Transition::TrialFailed { pause })
             }
-            Passive::Out { .. } => None,
+            Passive::Out { trial, .. } => {
+                *trial = Trial::None;
+                None
+            }
         }
     }
 
@@ -297,8 +315,8 @@ mod tests {
         Limits { fails_max: 3, fail_timeout: Duration::from_secs(30), healthy_after: 2, unhealthy_after: 3 };
 
     /// Plays a script, `event@second` by `event@second`, and compares the last transition and verdict.
-    /// Events: `f` failed, `a` answered, `r` a request is let in, `n` none is let in, `p` probe passed,
-    /// `x` probe failed, `d` drain, `u` undrain, `g` forget probes.
+    /// Events: `f` failed, `a` answered, `r` a request is let in, `n` none is let in, `e` one is sent
+    /// early, `p` probe passed, `x` probe failed, `d` drain, `u` undrain, `g` forget probes.
     fn check(script: &str, transition: Option<Transition>, verdict: &str) {
         let start = Instant::now();
         let mut state = State::default();
@@ -315,6 +333,10 @@ mod tests {
                 }
                 "n" => {
                     assert!(!state.admit(&LIMITS, now), "{script}: let in at {at}");
+                    None
+                }
+                "e" => {
+                    state.try_early();
                     None
                 }
                 "p" => state.probe_passed(&LIMITS),
@@ -405,13 +427,16 @@ mod tests {
     }
 
     #[test]
-    fn a_request_sent_although_all_are_out_counts_as_a_trial() {
-        let (mut state, now) = (State::default(), Instant::now());
-        for _ in 0..3 {
-            state.failed(&LIMITS, now);
-        }
-        state.begin_trial(&LIMITS, now);
-        assert_eq!(state.answered(), Some(Transition::Returned));
+    fn a_request_sent_although_all_are_out_can_only_help() {
+        check("f@0 f@0 f@0 e@1 a@1", Some(Transition::Returned), "usable");
+        check("f@0 f@0 f@0 e@1 f@1", None, "ejected until 30");
+        check("f@0 f@0 f@0 e@1 f@1 a@2", None, "ejected until 30");
+        check(
+            "f@0 f@0 f@0 r@30 e@31 f@31",
+            Some(Transition::TrialFailed { pause: LIMITS.fail_timeout }),
+            "ejected until 61",
+        );
+        check("e@0 f@0 f@0", None, "usable");
     }
 
     #[test]
@@ -443,7 +468,7 @@ mod tests {
                     2 => { state.admit(&LIMITS, now); }
                     3 => { state.probe_passed(&LIMITS); }
                     4 => { state.probe_failed(&LIMITS); }
-                    _ => state.begin_trial(&LIMITS, now),
+                    _ => state.try_early(),
                 }
                 if let Passive::In { failures } = &state.passive {
                     prop_assert!(failures.len() < LIMITS.fails_max as usize);

@@ -4,6 +4,7 @@
 //! known of them live on over reloads and DNS answers. This module chooses and keeps the books. It never
 //! connects: requests are sent by `upstream`, and what became of them is reported here.
 
+mod ejections;
 mod endpoint;
 pub mod health;
 mod least_connections;
@@ -145,7 +146,7 @@ impl Pool {
             return None;
         }
         let endpoint = self.pick(&members, |member| untried(member) && !member.endpoint.is_drained())?;
-        endpoint.admit_anyway(&self.limits, now);
+        endpoint.admit_anyway();
         Some(InFlight::begin(endpoint))
     }
 
@@ -399,6 +400,20 @@ mod tests {
         pool.report(in_flight.endpoint(), Outcome::Answered, now);
         assert_eq!(in_flight.endpoint().verdict(), Verdict::Usable);
         assert_eq!(attempts(&pool, now).len(), 1);
+    }
+
+    #[test]
+    fn failures_while_all_are_out_are_no_news() {
+        let now = Instant::now();
+        let pool = Pool::new(&upstream(2), None);
+        fail(&pool, 1, now);
+        fail(&pool, 2, now);
+        let changes = pool.changes();
+        for _ in 0..100 {
+            let in_flight = pool.choose(&[], now).unwrap();
+            pool.report(in_flight.endpoint(), Outcome::Failed(&"connection refused"), now);
+        }
+        assert!(!changes.has_changed().unwrap());
     }
 
     #[test]
