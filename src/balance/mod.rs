@@ -9,6 +9,8 @@ mod endpoint;
 pub mod health;
 mod least_connections;
 mod member;
+pub mod probe;
+pub mod resolve;
 mod round_robin;
 
 use std::collections::HashSet;
@@ -26,6 +28,7 @@ pub use endpoint::{Endpoint, EndpointStatus, InFlight, Outcome};
 use health::{Limits, Transition, Verdict};
 pub use member::Member;
 use member::{assemble, configured, initial_addresses};
+use probe::ProbeError;
 
 use crate::config::{Balance, HealthCheck, Target, Upstream, WhenAllFail};
 
@@ -42,6 +45,15 @@ pub struct Pool {
     /// Counts changes of members and of their health; shared by all generations of the upstream.
     changes: Arc<watch::Sender<u64>>,
     forgets_probes: bool,
+}
+
+/// A source whose addresses DNS knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedSource<'a> {
+    /// For [`Pool::set_members`] and [`Pool::nudged`].
+    pub source: usize,
+    pub host: &'a str,
+    pub port: u16,
 }
 
 impl Pool {
@@ -89,10 +101,10 @@ impl Pool {
         self.members.load_full()
     }
 
-    /// The names to resolve, with the index of their source.
-    pub fn names(&self) -> impl Iterator<Item = (usize, &str, u16)> {
+    /// The names to resolve.
+    pub fn names(&self) -> impl Iterator<Item = NamedSource<'_>> {
         configured(&self.upstream).iter().enumerate().filter_map(|(index, source)| match &source.target {
-            Target::Name { host, port } => Some((index, host.as_str(), *port)),
+            Target::Name { host, port } => Some(NamedSource { source: index, host, port: *port }),
             Target::Socket(_) => None,
         })
     }
@@ -173,14 +185,14 @@ impl Pool {
         }
     }
 
-    /// Takes note of a probe: passed, or failed for a reason.
-    pub fn report_probe(&self, endpoint: &Endpoint, result: Result<(), &dyn fmt::Display>) {
-        let transition = match result {
-            Ok(()) => endpoint.probe_passed(&self.limits),
-            Err(error) => endpoint.probe_failed(error, &self.limits),
+    /// Takes note of a probe.
+    pub fn report_probe(&self, endpoint: &Endpoint, result: &Result<(), ProbeError>) {
+        let (transition, error): (_, Option<&dyn fmt::Display>) = match result {
+            Ok(()) => (endpoint.probe_passed(&self.limits), None),
+            Err(error) => (endpoint.probe_failed(error, &self.limits), Some(error)),
         };
         if let Some(transition) = transition {
-            self.note(endpoint, transition, result.err());
+            self.note(endpoint, transition, error);
         }
     }
 
@@ -447,7 +459,7 @@ mod tests {
         let pool = Pool::new(&check("/health"), None);
         let _in_flight = pool.choose(&[], now);
         for _ in 0..3 {
-            pool.report_probe(&pool.members()[0].endpoint, Err(&"503"));
+            pool.report_probe(&pool.members()[0].endpoint, &Err(ProbeError::Body));
         }
         let states = |pool: &Pool| pool.snapshot(now).iter().map(|e| e.state).collect::<Vec<_>>();
         let same = Pool::new(&check("/health"), Some(&pool));
@@ -464,7 +476,7 @@ mod tests {
     fn members_follow_their_source_and_keep_their_state() {
         let now = Instant::now();
         let pool = Pool::new(&upstream_of(vec![(named("app"), 1), (Target::Socket(address(9)), 1)]), None);
-        assert_eq!(pool.names().collect::<Vec<_>>(), [(0, "app", 3000)]);
+        assert_eq!(pool.names().collect::<Vec<_>>(), [NamedSource { source: 0, host: "app", port: 3000 }]);
         assert_eq!(attempts(&pool, now), [9]);
         pool.set_members(0, [address(2), address(1), address(2)]);
         assert_eq!(attempts(&pool, now), [1, 2, 9]);
@@ -486,7 +498,7 @@ mod tests {
             for member in pool.members().iter() {
                 tokio::task::yield_now().await;
                 assert!(!pool.are_healthy(&addresses));
-                pool.report_probe(&member.endpoint, Ok(()));
+                pool.report_probe(&member.endpoint, &Ok(()));
             }
         };
         tokio::join!(pool.wait_healthy(&addresses), events);
@@ -509,8 +521,8 @@ mod tests {
                 let endpoint = Arc::clone(&pool.members()[usize::from(last) - 1].endpoint);
                 match event {
                     0 => fail(&pool, last, now),
-                    1 => pool.report_probe(&endpoint, Err(&"503")),
-                    2 => pool.report_probe(&endpoint, Ok(())),
+                    1 => pool.report_probe(&endpoint, &Err(ProbeError::Body)),
+                    2 => pool.report_probe(&endpoint, &Ok(())),
                     _ => { pool.drain(address(last)); }
                 }
                 let mut tried = Vec::new();
