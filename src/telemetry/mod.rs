@@ -5,4 +5,6 @@
 pub mod access_log;
 pub mod log;
 pub mod metrics;
-mod process;
+
+pub use access_log::{AccessLog, AccessWriter, Entry, UpstreamEntry};
+pub use metrics::{Metrics, RouteMetrics, UpstreamMetrics};

@@ -1,40 +1,38 @@
 //! The metrics of the process, in Prometheus' text format.
 //!
 //! Labels come from closed sets: names in the config, reason codes, status codes; never a path, host or
-//! method as sent. On the path of a request nothing is looked up or allocated: `RouteMetrics` and
-//! `UpstreamMetrics` hold instruments that are bound to their labels. What other parts already know is
-//! not counted a second time but read from them at each scrape.
+//! method as sent. On the path of a request nothing is looked up, allocated or shared between workers:
+//! `RouteMetrics` and `UpstreamMetrics` are made once and count on each thread for itself. What other
+//! parts already know is not counted a second time but read from them at each scrape.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::{StatusCode, Version};
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{
-    BoundCounter, BoundHistogram, BoundUpDownCounter, Counter, Gauge, Histogram, Meter, MeterProvider,
-};
+use opentelemetry::metrics::{BoundCounter, BoundUpDownCounter, Counter, Gauge, Meter, MeterProvider};
 use opentelemetry_sdk::error::OTelSdkError;
-use opentelemetry_sdk::metrics::{Instrument, SdkMeterProvider, Stream};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
 use super::access_log::AccessLog;
-use super::process;
 use crate::config::TlsVersion;
+
+mod cells;
+mod process;
+mod requests;
+mod upstreams;
+
+use cells::ByName;
+use requests::RouteCollector;
+pub use requests::RouteMetrics;
+pub use upstreams::{AttemptOutcome, UpstreamMetrics};
 
 /// The media type of what `Metrics::encode` gives.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// The route label of requests that no route matched.
-pub const NO_ROUTE: &str = "none";
-
-/// Upper bounds of the histogram in seconds. A hit takes under a millisecond; 150 ms to 5 s are the
-/// limits that service levels and alert rules name, so that they are answered exactly.
-const DURATION_BOUNDS_S: [f64; 18] =
-    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0];
-
-/// Series of one instrument with a route label; what exceeds it is counted together.
-const ROUTE_SERIES_MAX: usize = 10_000;
+const NO_ROUTE: &str = "none";
 
 /// Every metric of the process; one is made at the start.
 #[derive(Debug)]
@@ -43,13 +41,12 @@ pub struct Metrics {
     /// The instruments live as long as it does.
     _provider: SdkMeterProvider,
     meter: Meter,
-    requests: Counter<u64>,
-    request_duration: Histogram<f64>,
+    routes: Arc<ByName<RouteMetrics>>,
+    unrouted: RouteMetrics,
+    upstreams: Arc<ByName<UpstreamMetrics>>,
     request_failures: Counter<u64>,
     guard_refusals: Counter<u64>,
     connections: [ConnectionCounters; 2],
-    upstream_requests: Counter<u64>,
-    upstream_connections: Counter<u64>,
     tls_handshakes: Counter<u64>,
     reloads_ok: BoundCounter<u64>,
     reloads_failed: BoundCounter<u64>,
@@ -62,8 +59,8 @@ pub struct Metrics {
 pub enum MetricsError {
     #[error("cannot set up the metrics")]
     Setup(#[from] OTelSdkError),
-    #[error("cannot encode the metrics")]
-    Encode(#[from] prometheus::Error),
+    #[error("cannot register or encode the metrics")]
+    Registry(#[from] prometheus::Error),
 }
 
 /// What a listener speaks below HTTP.
@@ -80,20 +77,6 @@ pub enum Handshake {
     /// The two sides did not agree, or the client left.
     Failed,
     TimedOut,
-}
-
-/// How one attempt at an upstream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttemptOutcome {
-    /// A whole response head, whatever its status.
-    Answered,
-    ConnectFailed,
-    /// A time limit, for connecting or later.
-    TimedOut,
-    /// The connection ended or broke the protocol before a response head.
-    Broken,
-    /// The client left first.
-    Abandoned,
 }
 
 /// One endpoint at the moment of a scrape.
@@ -117,10 +100,13 @@ impl Metrics {
             .without_target_info()
             .scope_info_enabled(false)
             .build()?;
-        let provider = SdkMeterProvider::builder().with_reader(exporter).with_view(more_series).build();
+        let provider = SdkMeterProvider::builder().with_reader(exporter).build();
         let meter = provider.meter("tollgate");
         let counter = |name, description| meter.u64_counter(name).with_description(description).build();
 
+        let (routes, upstreams) = (Arc::<ByName<RouteMetrics>>::default(), Arc::default());
+        registry.register(Box::new(RouteCollector::new(Arc::clone(&routes))?))?;
+        upstreams::observe(&meter, &upstreams);
         process::observe(&meter, started);
         meter
             .u64_gauge("tollgate_build_info")
@@ -130,17 +116,12 @@ impl Metrics {
         let reloads = counter("tollgate_reloads_total", "Times that the config was read again.");
         let gauge = |name, description| meter.u64_gauge(name).with_description(description).build();
         Ok(Self {
-            requests: counter("http_requests_total", "Requests answered, by route, status and protocol."),
-            request_duration: meter
-                .f64_histogram("http_request_duration_seconds")
-                .with_description("From the first byte of a request to the last of its response.")
-                .with_boundaries(DURATION_BOUNDS_S.to_vec())
-                .build(),
+            unrouted: routes.get(NO_ROUTE),
+            routes,
+            upstreams,
             request_failures: counter("tollgate_request_failures_total", "Requests that failed, by reason."),
             guard_refusals: counter("tollgate_guard_refusals_total", "Requests refused for their framing, by reason."),
             connections: ConnectionCounters::both(&meter),
-            upstream_requests: counter("tollgate_upstream_requests_total", "Attempts at an upstream, by outcome."),
-            upstream_connections: counter("tollgate_upstream_connections_total", "Connections opened to an upstream."),
             tls_handshakes: counter("tollgate_tls_handshakes_total", "TLS handshakes with clients."),
             reloads_ok: reloads.bind(&[KeyValue::new("result", "success")]),
             reloads_failed: reloads.bind(&[KeyValue::new("result", "failure")]),
@@ -166,24 +147,17 @@ impl Metrics {
 
     /// The metrics of one route, by its name in the config; the same name gives the same series.
     pub fn route(&self, name: &str) -> RouteMetrics {
-        let label = KeyValue::new("route", name.to_owned());
-        RouteMetrics {
-            duration: self.request_duration.bind(std::slice::from_ref(&label)),
-            requests: self.requests.clone(),
-            label,
-            series: Default::default(),
-        }
+        self.routes.get(name)
+    }
+
+    /// The metrics of requests that no route matched; their route label is `none`.
+    pub fn unrouted(&self) -> &RouteMetrics {
+        &self.unrouted
     }
 
     /// The metrics of one upstream, by its name in the config.
     pub fn upstream(&self, name: &str) -> UpstreamMetrics {
-        let label = KeyValue::new("upstream", name.to_owned());
-        UpstreamMetrics {
-            connections: self.upstream_connections.bind(std::slice::from_ref(&label)),
-            attempts: AttemptOutcome::ALL.map(|outcome| {
-                self.upstream_requests.bind(&[label.clone(), KeyValue::new("outcome", outcome.as_str())])
-            }),
-        }
+        self.upstreams.get(name)
     }
 
     /// A client's connection, open until the result is dropped.
@@ -285,82 +259,6 @@ impl Metrics {
     }
 }
 
-/// The series of one route.
-#[derive(Debug)]
-pub struct RouteMetrics {
-    label: KeyValue,
-    requests: Counter<u64>,
-    duration: BoundHistogram<f64>,
-    /// By protocol, and by the first digit of the status: most routes see few of them.
-    series: [[OnceLock<Box<Statuses>>; 9]; 2],
-}
-
-/// A counter for each status of one class, bound when it is first seen.
-type Statuses = [OnceLock<BoundCounter<u64>>; 100];
-
-impl RouteMetrics {
-    /// Counts one request at the end of its response.
-    pub fn record(&self, version: Version, status: StatusCode, duration: Duration) {
-        self.duration.record(duration.as_secs_f64());
-        let [h1, h2] = &self.series;
-        let (protocol, classes) = if version == Version::HTTP_2 { ("h2", h2) } else { ("h1", h1) };
-        let code = usize::from(status.as_u16());
-        // A status has three digits, of which the first is not 0.
-        let Some(class) = (code / 100).checked_sub(1).and_then(|class| classes.get(class)) else {
-            return;
-        };
-        let statuses = class.get_or_init(|| Box::new([const { OnceLock::new() }; 100]));
-        let Some(counter) = statuses.get(code % 100) else {
-            return;
-        };
-        counter.get_or_init(|| self.bind(protocol, status)).add(1);
-    }
-
-    fn bind(&self, protocol: &'static str, status: StatusCode) -> BoundCounter<u64> {
-        let status = KeyValue::new("status", status.as_str().to_owned());
-        self.requests.bind(&[self.label.clone(), status, KeyValue::new("protocol", protocol)])
-    }
-}
-
-/// The series of one upstream.
-#[derive(Debug)]
-pub struct UpstreamMetrics {
-    connections: BoundCounter<u64>,
-    attempts: [BoundCounter<u64>; 5],
-}
-
-impl UpstreamMetrics {
-    pub fn connection_opened(&self) {
-        self.connections.add(1);
-    }
-
-    pub fn attempt_ended(&self, outcome: AttemptOutcome) {
-        let [answered, connect_failed, timed_out, broken, abandoned] = &self.attempts;
-        match outcome {
-            AttemptOutcome::Answered => answered,
-            AttemptOutcome::ConnectFailed => connect_failed,
-            AttemptOutcome::TimedOut => timed_out,
-            AttemptOutcome::Broken => broken,
-            AttemptOutcome::Abandoned => abandoned,
-        }
-        .add(1);
-    }
-}
-
-impl AttemptOutcome {
-    const ALL: [Self; 5] = [Self::Answered, Self::ConnectFailed, Self::TimedOut, Self::Broken, Self::Abandoned];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Answered => "answered",
-            Self::ConnectFailed => "connect_failed",
-            Self::TimedOut => "timed_out",
-            Self::Broken => "broken",
-            Self::Abandoned => "abandoned",
-        }
-    }
-}
-
 /// Counts as an open connection until it is dropped.
 #[derive(Debug)]
 pub struct OpenConnection(BoundUpDownCounter<i64>);
@@ -395,15 +293,11 @@ pub(super) fn unix_seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Raises the SDK's limit of 2,000 series where each route has several.
-fn more_series(instrument: &Instrument) -> Option<Stream> {
-    let by_route = matches!(instrument.name(), "http_requests_total" | "http_request_duration_seconds");
-    by_route.then(|| Stream::builder().with_cardinality_limit(ROUTE_SERIES_MAX).build().ok()).flatten()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::{StatusCode, Version};
+    use std::time::Duration;
 
     fn metrics() -> Metrics {
         Metrics::new(UNIX_EPOCH + Duration::from_secs(1000)).unwrap()
@@ -421,13 +315,13 @@ mod tests {
     #[test]
     fn requests_are_counted_by_route_status_and_protocol() {
         let metrics = metrics();
-        let (api, none) = (metrics.route("api"), metrics.route(NO_ROUTE));
+        let (api, none) = (metrics.route("api"), metrics.unrouted());
         let took = Duration::from_millis(150);
-        api.record(Version::HTTP_11, StatusCode::OK, took);
-        api.record(Version::HTTP_10, StatusCode::OK, took);
-        api.record(Version::HTTP_2, StatusCode::OK, Duration::from_secs(40));
-        none.record(Version::HTTP_11, StatusCode::NOT_FOUND, Duration::ZERO);
-        none.record(Version::HTTP_11, StatusCode::from_u16(999).unwrap(), Duration::ZERO);
+        api.record(StatusCode::OK, Version::HTTP_11, took);
+        api.record(StatusCode::OK, Version::HTTP_10, took);
+        api.record(StatusCode::OK, Version::HTTP_2, Duration::from_secs(40));
+        none.record(StatusCode::NOT_FOUND, Version::HTTP_11, Duration::ZERO);
+        none.record(StatusCode::from_u16(999).unwrap(), Version::HTTP_11, Duration::ZERO);
         check(
             &metrics,
             &[
@@ -451,17 +345,17 @@ mod tests {
     fn a_route_made_again_at_a_reload_goes_on_counting() {
         let metrics = metrics();
         for _ in 0..2 {
-            metrics.route("api").record(Version::HTTP_11, StatusCode::OK, Duration::ZERO);
+            metrics.route("api").record(StatusCode::OK, Version::HTTP_11, Duration::ZERO);
         }
         check(&metrics, &[r#"http_requests_total{protocol="h1",route="api",status="200"} 2"#]);
     }
 
     #[test]
-    fn more_routes_than_the_sdk_allows_by_default() {
+    fn thousands_of_routes_are_told_apart() {
         let metrics = metrics();
         let routes: Vec<_> = (0..2500).map(|n| metrics.route(&format!("r{n}"))).collect();
         for route in &routes {
-            route.record(Version::HTTP_11, StatusCode::OK, Duration::ZERO);
+            route.record(StatusCode::OK, Version::HTTP_11, Duration::ZERO);
         }
         check(&metrics, &[r#"http_requests_total{protocol="h1",route="r2499",status="200"} 1"#]);
         assert!(!metrics.encode().unwrap().contains("overflow"));

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use opentelemetry::metrics::Meter;
 use rustix::process::{Resource, getrlimit};
 
-use super::metrics::unix_seconds;
+use super::unix_seconds;
 
 /// Clock ticks a second in `/proc/self/stat`: a constant of Linux's interface to user space.
 const TICKS_PER_SECOND: f64 = 100.0;

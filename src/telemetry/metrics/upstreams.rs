@@ -1,0 +1,94 @@
+//! Attempts and connections by upstream, counted on each thread for itself like requests.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Meter;
+
+use super::cells::{ByName, PerThread};
+
+/// The series of one upstream. Clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct UpstreamMetrics(Arc<PerThread<Cells>>);
+
+#[derive(Debug, Default)]
+struct Cells {
+    connections: AtomicU64,
+    attempts: [AtomicU64; AttemptOutcome::ALL.len()],
+}
+
+/// How one attempt at an upstream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptOutcome {
+    /// A whole response head, whatever its status.
+    Answered,
+    ConnectFailed,
+    /// A time limit, for connecting or later.
+    TimedOut,
+    /// The connection ended or broke the protocol before a response head.
+    Broken,
+    /// The client left first.
+    Abandoned,
+}
+
+impl UpstreamMetrics {
+    pub fn connection_opened(&self) {
+        self.0.local().connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn attempt_ended(&self, outcome: AttemptOutcome) {
+        self.0.local().attempts[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn connections(&self) -> u64 {
+        self.0.iter().map(|cells| cells.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    fn attempts(&self, outcome: AttemptOutcome) -> u64 {
+        self.0.iter().map(|cells| cells.attempts[outcome as usize].load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl AttemptOutcome {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Answered, Self::ConnectFailed, Self::TimedOut, Self::Broken, Self::Abandoned];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::ConnectFailed => "connect_failed",
+            Self::TimedOut => "timed_out",
+            Self::Broken => "broken",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// Registers the instruments that read all upstreams at a scrape.
+pub fn observe(meter: &Meter, upstreams: &Arc<ByName<UpstreamMetrics>>) {
+    let shared = Arc::clone(upstreams);
+    let _requests = meter
+        .u64_observable_counter("tollgate_upstream_requests_total")
+        .with_description("Attempts at an upstream, by outcome.")
+        .with_callback(move |observer| {
+            for (name, upstream) in shared.all() {
+                for outcome in AttemptOutcome::ALL {
+                    let labels =
+                        [KeyValue::new("upstream", name.to_string()), KeyValue::new("outcome", outcome.as_str())];
+                    observer.observe(upstream.attempts(outcome), &labels);
+                }
+            }
+        })
+        .build();
+    let shared = Arc::clone(upstreams);
+    let _connections = meter
+        .u64_observable_counter("tollgate_upstream_connections_total")
+        .with_description("Connections opened to an upstream.")
+        .with_callback(move |observer| {
+            for (name, upstream) in shared.all() {
+                observer.observe(upstream.connections(), &[KeyValue::new("upstream", name.to_string())]);
+            }
+        })
+        .build();
+}
