@@ -188,7 +188,8 @@ fn spell(mut segment: &[u8], out: &mut String) {
     }
 }
 
-fn encode(byte: u8, out: &mut String) {
+/// Adds `%XX`.
+pub(crate) fn encode(byte: u8, out: &mut String) {
     const DIGITS: [u8; 16] = *b"0123456789ABCDEF";
     out.push('%');
     out.push(char::from(DIGITS[usize::from(byte >> 4)]));

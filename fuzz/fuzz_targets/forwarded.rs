@@ -1,0 +1,66 @@
+//! What a stranger sends changes nothing in what an upstream believes about him, and what he sends through
+//! a trusted proxy does not choose his address. Input: one field a line.
+#![no_main]
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use ipnet::IpNet;
+use libfuzzer_sys::fuzz_target;
+use tollgate::client_ip;
+use tollgate::header::forwarded::{Hop, address_value, rewrite};
+use tollgate::header::hop_by_hop::{self, Trailers};
+use tollgate::header::{Scheme, trailers};
+
+const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+
+fuzz_target!(|head: &[u8]| {
+    let fields = read(head);
+    let trusted = [IpNet::from(PROXY)];
+
+    let mut direct = fields.clone();
+    let client = client_ip::resolve(&trusted, STRANGER, &direct);
+    assert!(client.address == STRANGER && !client.via_trusted);
+    let hop = Hop {
+        peer: &address_value(STRANGER),
+        client,
+        scheme: Scheme::Https,
+        host: &HeaderValue::from_static("a.example"),
+    };
+    let _ = hop_by_hop::remove(&mut direct, Trailers::Drop);
+    rewrite(&mut direct, &hop);
+    assert!(!direct.contains_key("connection"));
+    for (name, value) in &direct {
+        assert!(!name.as_str().contains('_'));
+        match name.as_str() {
+            "x-forwarded-for" | "x-real-ip" => assert_eq!(value, "192.0.2.1"),
+            "x-forwarded-proto" => assert_eq!(value, "https"),
+            "x-forwarded-host" => assert_eq!(value, "a.example"),
+            other => assert!(!other.starts_with("x-forwarded") && other != "forwarded" && other != "proxy"),
+        }
+    }
+
+    // A trusted proxy adds the address that it saw.
+    let mut relayed = fields.clone();
+    relayed.append("x-forwarded-for", address_value(STRANGER));
+    assert_eq!(client_ip::resolve(&trusted, PROXY, &relayed).address, STRANGER);
+
+    let mut trailing = fields;
+    trailers::filter(&mut trailing);
+    for name in ["content-length", "transfer-encoding", "host", "authorization", "cookie", "x-forwarded-for"] {
+        assert!(!trailing.contains_key(name));
+    }
+});
+
+fn read(head: &[u8]) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    for line in head.split(|byte| *byte == b'\n').take(64) {
+        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
+        let (name, value) = line.split_at(colon);
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(&value[1..])) {
+            fields.append(name, value);
+        }
+    }
+    fields
+}

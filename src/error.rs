@@ -1,0 +1,200 @@
+//! Everything that can end a request other than by its upstream's answer: one table from reason to status.
+//!
+//! The same code stands in the log, in the metric, in the error page and in `docs/troubleshooting.md`, so
+//! codes never change their meaning. Subjects have errors of their own, which become a `Reason` here; this
+//! module decides no more than what each is called, how it is answered and how loudly it is logged.
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::config::LogLevel;
+use crate::header::authority::AuthorityError;
+use crate::path::PathError;
+
+/// Not in the registry, but known from nginx: the client left before its answer, so nobody sees it.
+pub const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
+    Ok(status) => status,
+    Err(_) => StatusCode::BAD_REQUEST,
+};
+
+/// One row for each reason: name, status, code, level, and one sentence for operators.
+macro_rules! reasons {
+    ($($name:ident, $status:expr, $code:expr, $level:ident, $summary:literal;)+) => {
+        /// Why a request ended.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $(#[doc = $summary] $name,)+
+        }
+
+        impl Reason {
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            const fn row(self) -> Row {
+                match self {
+                    $(Self::$name => Row { status: $status, code: $code, level: LogLevel::$level, summary: $summary },)+
+                }
+            }
+        }
+    };
+}
+
+struct Row {
+    status: StatusCode,
+    code: &'static str,
+    level: LogLevel,
+    summary: &'static str,
+}
+
+reasons! {
+    PathNotRooted, StatusCode::BAD_REQUEST, PathError::NotRooted.code(), Warn, "The path does not begin with a slash.";
+    PathBadPercent, StatusCode::BAD_REQUEST, PathError::BadPercent.code(), Warn, "A percent sign in the path is not followed by two hex digits.";
+    PathNul, StatusCode::BAD_REQUEST, PathError::Nul.code(), Warn, "The path holds an encoded NUL.";
+    PathBackslash, StatusCode::BAD_REQUEST, PathError::Backslash.code(), Warn, "The path holds a backslash.";
+    PathControl, StatusCode::BAD_REQUEST, PathError::Control.code(), Warn, "The path holds a control character or a space.";
+    PathDelimiter, StatusCode::BAD_REQUEST, PathError::Delimiter.code(), Warn, "The path holds a character that ends a path.";
+    HostMissing, StatusCode::BAD_REQUEST, AuthorityError::Missing.code(), Warn, "The request names no host.";
+    HostRepeated, StatusCode::BAD_REQUEST, AuthorityError::Repeated.code(), Warn, "The request has more than one Host field.";
+    HostInvalid, StatusCode::BAD_REQUEST, AuthorityError::Invalid.code(), Warn, "The host is not a name or an address with an optional port.";
+    HostMismatch, StatusCode::BAD_REQUEST, AuthorityError::Mismatch.code(), Warn, "The target and the Host field name different hosts.";
+    Misdirected, StatusCode::MISDIRECTED_REQUEST, "misdirected", Warn, "The host is not one that this TLS connection was opened for.";
+    MethodNotAllowed, StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", Warn, "The method is never let through: CONNECT or TRACE.";
+    ExpectationFailed, StatusCode::EXPECTATION_FAILED, "expectation-failed", Warn, "The request expects something other than 100-continue.";
+    NoRoute, StatusCode::NOT_FOUND, "no-route", Warn, "No route matches the host and the path.";
+    AccessDenied, StatusCode::FORBIDDEN, "access-denied", Warn, "The route's allow and deny lists keep this client out.";
+    BodyTooLarge, StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", Warn, "The request body is larger than the route's body_max.";
+    BodyReadTimeout, StatusCode::REQUEST_TIMEOUT, "body-read-timeout", Warn, "The client stopped sending its body for longer than body_timeout.";
+    BodyAborted, StatusCode::BAD_REQUEST, "body-aborted", Warn, "The client ended its request in the middle of the body.";
+    ClientGone, CLIENT_CLOSED_REQUEST, "client-gone", Info, "The client left before the answer was ready.";
+    ClientSendTimeout, CLIENT_CLOSED_REQUEST, "client-send-timeout", Info, "The client took nothing of its answer for longer than send_timeout.";
+    NoEndpoint, StatusCode::SERVICE_UNAVAILABLE, "no-endpoint", Error, "The upstream has no endpoint that may be used.";
+    ConnectRefused, StatusCode::BAD_GATEWAY, "connect-refused", Error, "The endpoint refused the connection.";
+    ConnectFailed, StatusCode::BAD_GATEWAY, "connect-failed", Error, "The endpoint could not be reached.";
+    ConnectTimeout, StatusCode::GATEWAY_TIMEOUT, "connect-timeout", Error, "The endpoint did not accept the connection within timeout.connect.";
+    UpstreamTls, StatusCode::BAD_GATEWAY, "upstream-tls", Error, "The TLS handshake with the endpoint failed.";
+    UpstreamClosedEarly, StatusCode::BAD_GATEWAY, "upstream-closed-early", Error, "The endpoint closed the connection before its response head.";
+    UpstreamProtocol, StatusCode::BAD_GATEWAY, "upstream-protocol", Error, "The endpoint's response is not valid HTTP.";
+    UpstreamHeadTooLarge, StatusCode::BAD_GATEWAY, "upstream-head-too-large", Error, "The endpoint's response head is over the limit.";
+    UpstreamInterimLimit, StatusCode::BAD_GATEWAY, "upstream-interim-limit", Error, "The endpoint sent too many interim (1xx) responses.";
+    UpstreamBadUpgrade, StatusCode::BAD_GATEWAY, "upstream-bad-upgrade", Error, "The endpoint changed to a protocol that was not asked for.";
+    SendTimeout, StatusCode::GATEWAY_TIMEOUT, "send-timeout", Error, "The endpoint took nothing of the request for longer than timeout.send.";
+    ReadTimeout, StatusCode::GATEWAY_TIMEOUT, "read-timeout", Error, "The endpoint sent nothing for longer than timeout.read.";
+    AttemptTimeout, StatusCode::GATEWAY_TIMEOUT, "attempt-timeout", Error, "The last attempt had no response head within timeout.attempt.";
+    TotalTimeout, StatusCode::GATEWAY_TIMEOUT, "total-timeout", Error, "All attempts together had no response head within timeout.total.";
+    BodyTruncated, StatusCode::BAD_GATEWAY, "body-truncated", Error, "The response body ended early, after its head had been sent.";
+    Draining, StatusCode::SERVICE_UNAVAILABLE, "draining", Warn, "The proxy is shutting down and takes no new requests.";
+    ConnectionsMax, StatusCode::SERVICE_UNAVAILABLE, "connections-max", Error, "As many connections are open as connections_max allows.";
+    RewriteFailed, StatusCode::INTERNAL_SERVER_ERROR, "rewrite-failed", Error, "The route's rewrite made something that is not a path.";
+    Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal", Error, "The proxy itself failed.";
+}
+
+impl Reason {
+    /// What the client is told. After a head has been sent it stands in the log alone.
+    pub const fn status(self) -> StatusCode {
+        self.row().status
+    }
+
+    /// A stable name in kebab case.
+    pub const fn code(self) -> &'static str {
+        self.row().code
+    }
+
+    pub const fn level(self) -> LogLevel {
+        self.row().level
+    }
+
+    /// One sentence for operators.
+    pub const fn summary(self) -> &'static str {
+        self.row().summary
+    }
+}
+
+impl From<PathError> for Reason {
+    fn from(error: PathError) -> Self {
+        match error {
+            PathError::NotRooted => Self::PathNotRooted,
+            PathError::BadPercent => Self::PathBadPercent,
+            PathError::Nul => Self::PathNul,
+            PathError::Backslash => Self::PathBackslash,
+            PathError::Control => Self::PathControl,
+            PathError::Delimiter => Self::PathDelimiter,
+        }
+    }
+}
+
+impl From<AuthorityError> for Reason {
+    fn from(error: AuthorityError) -> Self {
+        match error {
+            AuthorityError::Missing => Self::HostMissing,
+            AuthorityError::Repeated => Self::HostRepeated,
+            AuthorityError::Invalid => Self::HostInvalid,
+            AuthorityError::Mismatch => Self::HostMismatch,
+        }
+    }
+}
+
+/// The plain text that a client gets. It names nothing of the inside but the reason.
+pub fn page(reason: Reason, request_id: &str) -> Bytes {
+    let status = reason.status();
+    let phrase = status.canonical_reason().unwrap_or("Client Closed Request");
+    format!("{} {phrase}\nreason: {}\nrequest: {request_id}\n", status.as_u16(), reason.code()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_in_kebab_case() {
+        let codes: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
+        assert_eq!(codes.len(), Reason::ALL.len());
+        for code in codes {
+            let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
+            assert!(code.split('-').all(is_word), "{code}");
+        }
+    }
+
+    #[test]
+    fn only_faults_of_this_side_are_errors() {
+        for reason in Reason::ALL {
+            if reason.status().is_client_error() {
+                assert!(reason.level() > LogLevel::Error, "{}", reason.code());
+            } else {
+                assert!(reason.status().is_server_error(), "{}", reason.code());
+            }
+            assert!(reason.summary().ends_with('.'), "{}", reason.code());
+        }
+        assert_eq!(Reason::ClientGone.status().as_u16(), 499);
+    }
+
+    #[test]
+    fn errors_of_subjects_keep_their_code() {
+        for error in PathError::ALL {
+            assert_eq!(Reason::from(*error).code(), error.code());
+        }
+        for error in AuthorityError::ALL {
+            assert_eq!(Reason::from(*error).code(), error.code());
+        }
+    }
+
+    #[test]
+    fn the_page_is_plain() {
+        assert_eq!(page(Reason::ConnectRefused, "7f"), "502 Bad Gateway\nreason: connect-refused\nrequest: 7f\n");
+        assert_eq!(page(Reason::ClientGone, "-"), "499 Client Closed Request\nreason: client-gone\nrequest: -\n");
+    }
+
+    /// A heading in the document is `### code (status)`.
+    #[test]
+    fn every_reason_is_in_the_document() {
+        let document = include_str!("../docs/troubleshooting.md");
+        let written: Vec<_> = document.lines().filter_map(|line| line.strip_prefix("### ")).collect();
+        let expected: BTreeSet<_> =
+            Reason::ALL.iter().map(|reason| format!("`{}` ({})", reason.code(), reason.status().as_u16())).collect();
+        assert_eq!(written.iter().map(|heading| (*heading).to_owned()).collect::<BTreeSet<_>>(), expected);
+        assert_eq!(written.len(), expected.len(), "a reason stands twice in the document");
+        for reason in Reason::ALL {
+            assert!(document.contains(reason.summary()), "the document words {} differently", reason.code());
+        }
+    }
+}
