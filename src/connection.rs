@@ -27,10 +27,10 @@ use crate::header::forwarded;
 use crate::local_executor::LocalExecutor;
 use crate::proxy::{self, Opened};
 use crate::snapshot::{Listener, Snapshot};
+use crate::telemetry::metrics::Handshake;
 use crate::timed::Timed;
 use crate::timers::Deadline;
-use crate::tls;
-use crate::telemetry::metrics::Handshake;
+use crate::tls::{self, HandshakeError};
 use crate::tunnel;
 use crate::upstream::Tunnel;
 use crate::worker::{Counts, Worker};
@@ -104,12 +104,8 @@ pub async fn serve(worker: Rc<Worker>, configured: SocketAddr, stream: TcpStream
     if let Err(error) = stream.set_nodelay(true) {
         return tracing::debug!(%peer, "the client left: {error}");
     }
-    let mut downstream = Downstream {
-        peer,
-        peer_value: forwarded::address_value(peer.ip()),
-        listener: configured,
-        tls: None,
-    };
+    let mut downstream =
+        Downstream { peer, peer_value: forwarded::address_value(peer.ip()), listener: configured, tls: None };
     let Some(acceptor) = &listener.tls else {
         return serve_cleartext(worker, &snapshot, stream, downstream).await;
     };
@@ -129,6 +125,13 @@ pub async fn serve(worker: Rc<Worker>, configured: SocketAddr, stream: TcpStream
             worker.shared.metrics.tls_handshake(handshake_failure(&error));
             tracing::debug!(%peer, "no TLS: {error}");
         }
+    }
+}
+
+fn handshake_failure(error: &HandshakeError) -> Handshake {
+    match error {
+        HandshakeError::Timeout(_) => Handshake::TimedOut,
+        _ => Handshake::Failed,
     }
 }
 
@@ -329,4 +332,3 @@ where
     }
     drop(in_flight);
 }
-

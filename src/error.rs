@@ -4,12 +4,18 @@
 //! codes never change their meaning. Subjects have errors of their own, which become a `Reason` here; this
 //! module decides no more than what each is called, how it is answered and how loudly it is logged.
 
+use std::io;
+
 use bytes::Bytes;
 use http::StatusCode;
 
+use crate::body::BodyError;
 use crate::config::LogLevel;
+use crate::fetch::FetchError;
+use crate::guard;
 use crate::header::authority::AuthorityError;
 use crate::path::PathError;
+use crate::upstream::UpstreamError;
 
 /// Not in the registry, but known from nginx: the client left before its answer, so nobody sees it.
 pub const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
@@ -21,16 +27,24 @@ pub const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
 macro_rules! reasons {
     ($($name:ident, $status:expr, $code:expr, $level:ident, $summary:literal;)+) => {
         /// Why a request ended.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Reason {
+            /// The framing guard refused it; the guard has the table of its own reasons.
+            Guard(guard::Reason),
             $(#[doc = $summary] $name,)+
         }
 
         impl Reason {
             pub const ALL: &[Self] = &[$(Self::$name,)+];
 
-            const fn row(self) -> Row {
+            fn row(self) -> Row {
                 match self {
+                    Self::Guard(refused) => Row {
+                        status: refused.status(),
+                        code: refused.code(),
+                        level: LogLevel::Warn,
+                        summary: "The framing guard refused the request.",
+                    },
                     $(Self::$name => Row { status: $status, code: $code, level: LogLevel::$level, summary: $summary },)+
                 }
             }
@@ -81,6 +95,8 @@ reasons! {
     AttemptTimeout, StatusCode::GATEWAY_TIMEOUT, "attempt-timeout", Error, "The last attempt had no response head within timeout.attempt.";
     TotalTimeout, StatusCode::GATEWAY_TIMEOUT, "total-timeout", Error, "All attempts together had no response head within timeout.total.";
     BodyTruncated, StatusCode::BAD_GATEWAY, "body-truncated", Error, "The response body ended early, after its head had been sent.";
+    TunnelIdle, StatusCode::SWITCHING_PROTOCOLS, "tunnel-idle", Info, "Nothing passed the tunnel for longer than timeout.tunnel_idle.";
+    TunnelFailed, StatusCode::SWITCHING_PROTOCOLS, "tunnel-failed", Info, "One side broke the tunnel off.";
     Draining, StatusCode::SERVICE_UNAVAILABLE, "draining", Warn, "The proxy is shutting down and takes no new requests.";
     ConnectionsMax, StatusCode::SERVICE_UNAVAILABLE, "connections-max", Error, "As many connections are open as connections_max allows.";
     RewriteFailed, StatusCode::INTERNAL_SERVER_ERROR, "rewrite-failed", Error, "The route's rewrite made something that is not a path.";
@@ -89,22 +105,76 @@ reasons! {
 
 impl Reason {
     /// What the client is told. After a head has been sent it stands in the log alone.
-    pub const fn status(self) -> StatusCode {
+    pub fn status(self) -> StatusCode {
         self.row().status
     }
 
     /// A stable name in kebab case.
-    pub const fn code(self) -> &'static str {
+    pub fn code(self) -> &'static str {
         self.row().code
     }
 
-    pub const fn level(self) -> LogLevel {
+    pub fn level(self) -> LogLevel {
         self.row().level
     }
 
+    /// Whether bytes may follow on an HTTP/1.1 connection that are not to be parsed.
+    pub fn ends_connection(self) -> bool {
+        matches!(self, Self::Guard(_) | Self::BodyTooLarge | Self::BodyReadTimeout | Self::BodyAborted)
+    }
+
     /// One sentence for operators.
-    pub const fn summary(self) -> &'static str {
+    pub fn summary(self) -> &'static str {
         self.row().summary
+    }
+}
+
+impl From<FetchError> for Reason {
+    fn from(error: FetchError) -> Self {
+        match error {
+            FetchError::NoEndpoint(_) => Self::NoEndpoint,
+            FetchError::TotalTimeout(_) => Self::TotalTimeout,
+            FetchError::AttemptTimeout(_) => Self::AttemptTimeout,
+            FetchError::Upstream(error) => error.into(),
+        }
+    }
+}
+
+impl From<UpstreamError> for Reason {
+    fn from(error: UpstreamError) -> Self {
+        match error {
+            UpstreamError::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused => Self::ConnectRefused,
+            UpstreamError::Connect(_) => Self::ConnectFailed,
+            UpstreamError::ConnectTimeout(_) => Self::ConnectTimeout,
+            UpstreamError::Tls(_) => Self::UpstreamTls,
+            UpstreamError::Protocol(error) if error.is_parse_too_large() => Self::UpstreamHeadTooLarge,
+            UpstreamError::Protocol(_) => Self::UpstreamProtocol,
+            UpstreamError::Closed(_) => Self::UpstreamClosedEarly,
+            UpstreamError::ReadTimeout(_) => Self::ReadTimeout,
+            UpstreamError::SendTimeout => Self::SendTimeout,
+            UpstreamError::UnaskedUpgrade => Self::UpstreamBadUpgrade,
+            UpstreamError::RequestBody(error) => {
+                let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<BodyError>());
+                cause.map_or(Self::BodyAborted, Self::from)
+            }
+        }
+    }
+}
+
+/// For the body of a request.
+impl From<&BodyError> for Reason {
+    fn from(error: &BodyError) -> Self {
+        match error {
+            BodyError::TooLarge { .. } => Self::BodyTooLarge,
+            BodyError::Silence(_) => Self::BodyReadTimeout,
+            BodyError::Peer(_) => Self::BodyAborted,
+        }
+    }
+}
+
+impl From<BodyError> for Reason {
+    fn from(error: BodyError) -> Self {
+        Self::from(&error)
     }
 }
 

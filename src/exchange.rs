@@ -7,10 +7,12 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::header::{HOST, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+
+use tokio::time::Instant;
 
 use crate::body::{Body, BodyError, End, Guard};
 use crate::clock;
@@ -18,8 +20,7 @@ use crate::connection::{Downstream, OpenRequest};
 use crate::error::Reason;
 use crate::fetch::Attempts;
 use crate::snapshot::Route;
-use crate::telemetry::access_log::{AccessWriter, Entry, UpstreamEntry};
-use crate::telemetry::metrics::{Metrics, NO_ROUTE, RouteMetrics};
+use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
 use crate::tunnel::{Passed, TunnelEnd};
 
 thread_local! {
@@ -30,12 +31,10 @@ thread_local! {
 struct Desk {
     access: AccessWriter,
     metrics: Arc<Metrics>,
-    unrouted: RouteMetrics,
 }
 
 pub fn open_desk(access: AccessWriter, metrics: Arc<Metrics>) {
-    let unrouted = metrics.route(NO_ROUTE);
-    DESK.with_borrow_mut(|desk| *desk = Some(Desk { access, metrics, unrouted }));
+    DESK.with_borrow_mut(|desk| *desk = Some(Desk { access, metrics }));
 }
 
 pub fn flush_desk() {
@@ -139,8 +138,8 @@ impl Record {
         DESK.with_borrow(|desk| {
             let Some(desk) = desk else { return };
             let route = self.route.as_deref();
-            let metrics = route.map_or(&desk.unrouted, |route| &route.metrics);
-            metrics.record(self.version, self.status, duration);
+            let metrics = route.map_or(desk.metrics.unrouted(), |route| &route.metrics);
+            metrics.record(self.status, self.version, duration);
             if let Some(reason) = self.reason {
                 desk.metrics.request_failed(reason.code());
                 if let Reason::Guard(refused) = reason {

@@ -57,7 +57,7 @@ impl Fetch<'_> {
     async fn attempts(&self, mut request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
         let mut last_error = None;
         loop {
-            let now = clock::now();
+            let now = clock::now().into_std();
             let Some(in_flight) = self.upstream.pool.choose(&attempts.tried, now) else {
                 return Err(last_error.unwrap_or_else(|| FetchError::NoEndpoint(self.upstream.name.clone())));
             };
@@ -108,7 +108,9 @@ impl Fetch<'_> {
     fn report(&self, endpoint: &Endpoint, error: &FetchError) {
         let outcome = match error {
             FetchError::Upstream(UpstreamError::RequestBody(_)) => AttemptOutcome::Abandoned,
-            FetchError::Upstream(UpstreamError::Connect(_) | UpstreamError::ConnectTimeout(_) | UpstreamError::Tls(_)) => {
+            FetchError::Upstream(
+                UpstreamError::Connect(_) | UpstreamError::ConnectTimeout(_) | UpstreamError::Tls(_),
+            ) => {
                 self.upstream.pool.nudge();
                 AttemptOutcome::ConnectFailed
             }
@@ -118,7 +120,7 @@ impl Fetch<'_> {
         };
         self.upstream.metrics.attempt_ended(outcome);
         if outcome != AttemptOutcome::Abandoned {
-            self.upstream.pool.report(endpoint, Outcome::Failed(error), clock::now());
+            self.upstream.pool.report(endpoint, Outcome::Failed(error), clock::now().into_std());
         }
     }
 }
@@ -138,7 +140,8 @@ impl From<Failed> for FailedAttempt {
 /// The request once more, if sending it twice is the same as sending it once (RFC 9110 §9.2.2) and its body
 /// is at hand.
 fn replay(request: &Request<Body>) -> Option<Request<Body>> {
-    let idempotent = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+    let idempotent =
+        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
     if !idempotent || request.headers().contains_key(http::header::UPGRADE) {
         return None;
     }

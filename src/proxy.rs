@@ -117,10 +117,11 @@ impl Exchange<'_> {
         record: &mut Record,
     ) -> Result<Answer, Reason> {
         let version = request.version();
+        let host = client_host(&request)?;
         if let Some(target) = target {
             *request.uri_mut() = target;
         }
-        let upgrade = self.prepare(&mut request, pass, client, record)?;
+        let upgrade = self.prepare(&mut request, (pass, host), client, record);
         edit(request.headers_mut(), &route.config.request_fields);
         let request = self.take_body(request, (route, pass), upgrade.is_some(), record).await?;
         let fetch = Fetch {
@@ -155,12 +156,11 @@ impl Exchange<'_> {
     fn prepare(
         &self,
         request: &mut Request<Incoming>,
-        pass: &Pass,
+        (pass, host): (&Pass, HeaderValue),
         client: ClientIp,
         record: &mut Record,
-    ) -> Result<Option<Upgrade>, Reason> {
+    ) -> Option<Upgrade> {
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
-        let host = client_host(request)?;
         let fields = request.headers_mut();
         let upgrade = hop_by_hop::remove(fields, Trailers::Forward)
             .filter(|_| received == Version::HTTP_11 && pass.upstream.protocol == UpstreamProtocol::H1);
@@ -176,7 +176,7 @@ impl Exchange<'_> {
         // The edge answers the expectation itself, by reading the body.
         fields.remove(EXPECT);
         announce_upgrade(fields, upgrade.as_ref());
-        Ok(upgrade)
+        upgrade
     }
 
     /// Reads ahead what a slow client would hold an endpoint with; streams pass as they come.
@@ -228,7 +228,7 @@ impl Exchange<'_> {
         if self.may_see_reason(record) {
             fields.insert("x-tollgate-reason", HeaderValue::from_static(reason.code()));
         }
-        if reason.status().is_client_error() && record.is_h1() && reason.ends_connection() {
+        if record.is_h1() && reason.ends_connection() {
             fields.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::clock;
 use crate::config::{self, Config, Environment, Loaded, change};
 use crate::ready;
-use crate::server::{Control, Order, warn_of};
+use crate::server::{self, Control, Order, warn_of};
 use crate::snapshot::{Lasting, Snapshot};
 
 /// An editor writes a file in several steps.
@@ -108,7 +108,7 @@ async fn apply(control: &Rc<Control>, loaded: &Loaded, built: Built) -> Outcome 
     let generation = snapshot.generation;
     control.shared.live.store(Arc::clone(&snapshot));
     snapshot.activate();
-    control.shared.cap.set_max(loaded.config.server.connections_max);
+    control.shared.cap.set_max(server::connections_max(&loaded.config));
     control.diagnostics.set_level(loaded.config.log.level);
     for (address, sockets) in sockets {
         control.hand_out(address, sockets);
@@ -133,7 +133,9 @@ fn note(control: &Control, outcome: &Outcome, trigger: Trigger) {
             None
         }
         Outcome::Refused { diagnostics } => {
-            tracing::error!("the new configuration is refused, the old one stays in force ({trigger:?})\n{diagnostics}");
+            tracing::error!(
+                "the new configuration is refused, the old one stays in force ({trigger:?})\n{diagnostics}"
+            );
             Some(diagnostics.clone())
         }
     };

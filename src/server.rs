@@ -12,26 +12,31 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
+use tokio::time::Instant;
 
 use crate::background::Background;
+use crate::balance::Member;
+use crate::balance::health::Verdict;
 use crate::config::{self, Config, Diagnostics, Environment, Loaded};
 use crate::listener::{self, BindError, Cap};
 use crate::signals::{self, Signal};
 use crate::snapshot::{Lasting, Live, Snapshot, SnapshotError};
-use crate::supervise::Supervisor;
+use crate::supervise::{Supervisor, Wanted};
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::log;
-use crate::telemetry::metrics::{Metrics, MetricsError};
+use crate::telemetry::metrics::{EndpointSample, Metrics, MetricsError};
 use crate::tls::{CertificateError, Certificates};
+use crate::upstream::Upstream;
 use crate::worker::{self, Command, Shared};
 use crate::{admin, clock, ready, reload};
 
-/// Replicas of our own have this long to come up before connections are accepted anyway.
-const FIRST_READY_LIMIT: Duration = Duration::from_secs(5);
+/// Replicas of our own and names have this long to be there before connections are accepted anyway.
+const FIRST_MEMBERS_LIMIT: Duration = Duration::from_secs(5);
 /// Replicas have this long to end after the last request.
 const REPLICA_STOP_LIMIT: Duration = Duration::from_secs(10);
 const LOG_CLOSE_LIMIT: Duration = Duration::from_secs(2);
@@ -110,6 +115,7 @@ pub struct Control {
 
 /// Runs the proxy until it is told to end.
 pub fn run(options: Options) -> Result<Ended, StartError> {
+    raise_open_files_limit();
     let loaded = config::load(&options.config, &Environment::system()).map_err(StartError::Config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -124,9 +130,8 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     let (orders, mut received) = mpsc::unbounded_channel();
     let control = Rc::new(Control::start(options, &loaded, diagnostics, orders)?);
     control.listen_for_signals()?;
-    let watch = reload::watch(&control, loaded.files);
-    control.background.resolve_first(&control.shared.live.load()).await;
-    control.supervisor.first_ready(FIRST_READY_LIMIT).await;
+    let watch = reload::watch(&control, loaded.files.clone());
+    control.background.first_members(&control.shared.live.load_full(), FIRST_MEMBERS_LIMIT).await;
     control.open_listeners(&loaded.config)?;
     let admin = admin::listen(&control).await?;
     control.announce(&loaded, admin.address());
@@ -172,11 +177,12 @@ impl Control {
         let supervisor = Supervisor::new(executable);
         let shared = Shared {
             live: Arc::new(Live::from_pointee(snapshot)),
-            cap: Cap::new(config.server.connections_max),
+            cap: Cap::new(connections_max(config)),
             metrics,
+            counts: (0..worker_count(config)).map(|_| Arc::default()).collect(),
         };
         let mut workers = Vec::new();
-        for index in 0..worker_count(config) {
+        for index in 0..shared.counts.len() {
             let started = worker::start(index, shared.clone(), access.writer());
             workers.push(started.map_err(|source| StartError::System { what: "cannot start a worker", source })?);
         }
@@ -187,7 +193,7 @@ impl Control {
             access,
             diagnostics,
             supervisor,
-            background: Background::new(),
+            background: Background::default(),
             started: clock::now(),
             started_at: clock::system_time(),
             draining: Cell::new(false),
@@ -197,13 +203,31 @@ impl Control {
             bound: RefCell::default(),
             handed_over: RefCell::new(ready::handed_over_sockets()),
         };
+        control.observe();
         control.tend(&control.shared.live.load_full());
         Ok(control)
     }
 
+    /// Has the metrics read at a scrape what others hold.
+    fn observe(&self) {
+        let metrics = &self.shared.metrics;
+        metrics.config_loaded(1, self.started_at);
+        metrics.observe_access_log(self.access.clone());
+        let certificates = Arc::clone(&self.certificates);
+        metrics.observe_certificates(move || {
+            let expiries = certificates.info().into_iter();
+            expiries
+                .flat_map(|info| info.hosts.into_iter().map(move |host| (host.to_string(), info.not_after)))
+                .collect()
+        });
+        let live = Arc::clone(&self.shared.live);
+        metrics
+            .observe_endpoints(move || live.load().upstreams.values().flat_map(|upstream| samples(upstream)).collect());
+    }
+
     /// Gives the replicas, names and probes of a generation to those who tend them.
     pub fn tend(&self, snapshot: &Arc<Snapshot>) {
-        self.supervisor.apply(snapshot.replicas_wanted());
+        self.supervisor.apply(replicas_wanted(snapshot));
         self.background.apply(snapshot);
     }
 
@@ -259,7 +283,7 @@ impl Control {
     }
 
     pub fn connections(&self) -> usize {
-        self.workers.iter().map(|worker| worker.counts.connections.load(Ordering::Relaxed)).sum()
+        self.shared.counts.iter().map(|counts| counts.connections.load(Ordering::Relaxed)).sum()
     }
 
     fn announce(&self, loaded: &Loaded, admin: Option<SocketAddr>) {
@@ -327,6 +351,46 @@ impl Control {
             Ended::Drained => tracing::info!("stopped; every request was answered"),
             Ended::Cut => tracing::warn!("stopped; open connections were cut"),
         }
+    }
+}
+
+fn samples(upstream: &Upstream) -> Vec<EndpointSample> {
+    let members = upstream.pool.members();
+    let sample = |member: &Member| EndpointSample {
+        upstream: upstream.name.clone(),
+        address: member.endpoint.address,
+        up: member.endpoint.verdict() == Verdict::Usable,
+        in_flight: member.endpoint.in_flight() as u64,
+    };
+    members.iter().map(sample).collect()
+}
+
+/// The replicas of a generation; they become members of its pools.
+fn replicas_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
+    let wanted = snapshot.upstreams.values().filter_map(|upstream| {
+        let pool = Arc::clone(&upstream.pool);
+        let members = Rc::new(move |addresses: &[SocketAddr]| pool.set_members(0, addresses.iter().copied()));
+        Wanted::of(upstream.pool.upstream(), members)
+    });
+    wanted.collect()
+}
+
+/// What the config says, or what the limit of open files leaves.
+pub fn connections_max(config: &Config) -> usize {
+    if config.server.connections_max > 0 {
+        return config.server.connections_max;
+    }
+    let open_files_max = Environment::system().open_files_max;
+    let left = config::connections_left(open_files_max, worker_count(config), config.listeners.len());
+    usize::try_from(left).unwrap_or(usize::MAX).max(1)
+}
+
+/// The soft limit of open files is for programs that use `select`; this one takes what it may have.
+fn raise_open_files_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::debug!("the limit of open files stays as it is: {error}");
     }
 }
 

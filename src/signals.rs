@@ -26,9 +26,7 @@ pub fn listen(to: &mpsc::UnboundedSender<Signal>) -> io::Result<()> {
     ];
     for (kind, meaning) in kinds {
         let (mut stream, to) = (signal(kind)?, to.clone());
-        tokio::task::spawn_local(async move {
-            while stream.recv().await.is_some() && to.send(meaning).is_ok() {}
-        });
+        tokio::task::spawn_local(async move { while stream.recv().await.is_some() && to.send(meaning).is_ok() {} });
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use crate::balance::Pool;
 use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::rewrite::Template;
 use crate::route::Router;
-use crate::telemetry::metrics::{Metrics, RouteMetrics};
+use crate::telemetry::{Metrics, RouteMetrics};
 use crate::tls::{Acceptor, Certificates, RootsError, UpstreamTls};
 use crate::upstream::Upstream;
 
@@ -118,10 +118,9 @@ impl Route {
         let action = match &route.action {
             config::Action::Proxy(pass) => {
                 let ProxyPass { upstream, host, path, timeout, buffer } = &**pass;
-                let found = upstreams.get(upstream).ok_or_else(|| SnapshotError::UnknownUpstream {
-                    origin: origin(),
-                    upstream: upstream.clone(),
-                })?;
+                let found = upstreams
+                    .get(upstream)
+                    .ok_or_else(|| SnapshotError::UnknownUpstream { origin: origin(), upstream: upstream.clone() })?;
                 Action::Proxy(Pass {
                     upstream: Arc::clone(found),
                     host: host.clone(),
@@ -131,8 +130,7 @@ impl Route {
                 })
             }
             config::Action::Redirect { to, status } => {
-                let to =
-                    Template::parse(to).map_err(|source| SnapshotError::Template { origin: origin(), source })?;
+                let to = Template::parse(to).map_err(|source| SnapshotError::Template { origin: origin(), source })?;
                 Action::Redirect { to, status: *status }
             }
             config::Action::Text { body, status } => {

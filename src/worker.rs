@@ -19,6 +19,7 @@ use crate::connection;
 use crate::exchange;
 use crate::listener::{self, Cap, Place};
 use crate::snapshot::{Live, Snapshot};
+use crate::stub_status::Totals;
 use crate::telemetry::{AccessWriter, Metrics};
 use crate::timers::{self, Sweep};
 use crate::upstream::Connections;
@@ -42,6 +43,26 @@ pub struct Shared {
     pub live: Arc<Live>,
     pub cap: Arc<Cap>,
     pub metrics: Arc<Metrics>,
+    /// The counts of every worker, in the order of their numbers.
+    pub counts: Arc<[Arc<Counts>]>,
+}
+
+impl Shared {
+    /// What all workers have counted.
+    pub fn totals(&self) -> Totals {
+        self.counts.iter().map(|counts| counts.read()).sum()
+    }
+}
+
+impl Counts {
+    fn read(&self) -> Totals {
+        Totals {
+            accepted: self.accepted.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
+            connections: self.connections.load(Ordering::Relaxed),
+            busy: self.busy.load(Ordering::Relaxed),
+        }
+    }
 }
 
 /// Counts of one worker; its own cache lines, so that counting is not shared work.
@@ -68,22 +89,20 @@ pub struct Worker {
 /// A started worker, as the control thread sees it.
 pub struct Handle {
     commands: mpsc::UnboundedSender<Command>,
-    pub counts: Arc<Counts>,
     thread: JoinHandle<()>,
 }
 
-/// Starts a worker thread.
+/// Starts the worker thread of that number; there are counts for it.
 pub fn start(index: usize, shared: Shared, access: AccessWriter) -> std::io::Result<Handle> {
     let (commands, received) = mpsc::unbounded_channel();
-    let counts = Arc::<Counts>::default();
-    let (worker_counts, builder) = (Arc::clone(&counts), std::thread::Builder::new());
+    let (counts, builder) = (Arc::clone(&shared.counts[index]), std::thread::Builder::new());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = builder.name(format!("worker-{index}")).spawn(move || {
         exchange::open_desk(access, Arc::clone(&shared.metrics));
-        LocalSet::new().block_on(&runtime, Worker::new(shared, worker_counts).run(received));
+        LocalSet::new().block_on(&runtime, Worker::new(shared, counts).run(received));
         exchange::close_desk();
     })?;
-    Ok(Handle { commands, counts, thread })
+    Ok(Handle { commands, thread })
 }
 
 impl Handle {

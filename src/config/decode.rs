@@ -49,10 +49,6 @@ impl Decoder {
         (self.errors, self.recorder)
     }
 
-    pub fn error_count(&self) -> usize {
-        self.errors.len()
-    }
-
     pub fn report(&mut self, diagnostic: Diagnostic) {
         self.errors.push(diagnostic);
     }
@@ -70,6 +66,11 @@ impl Decoder {
         let keys: Vec<_> = S::SHAPE.keys.iter().take(3).map(|key| key.name).collect();
         self.mismatch(node, &format!("a table with keys such as {}", keys.join(", ")), None);
         None
+    }
+
+    /// A section of which the file gives no key.
+    pub fn defaults<S: Section>(profile: Profile) -> S {
+        S::from_table(&Table::default(), Origin::Default, &mut Self::new(profile))
     }
 
     /// Text that `parse` understands.
@@ -110,12 +111,19 @@ impl Decoder {
     fn value<T: Decode>(&mut self, key: &str, node: &Node) -> Option<Setting<T>> {
         let leaf = T::is_leaf(node);
         self.recorder.enter(key, leaf);
-        let decoded = T::decode(node, self);
+        let setting = self.setting(node);
         if leaf {
             self.recorder.value(T::show(node), node.origin);
         }
         self.recorder.leave();
-        decoded.map(|value| Setting { value, origin: node.origin })
+        setting
+    }
+
+    /// Decodes one value and notes whether there were errors in it.
+    pub fn setting<T: Decode>(&mut self, node: &Node) -> Option<Setting<T>> {
+        let errors_before = self.errors.len();
+        let value = T::decode(node, self)?;
+        Some(Setting { value, origin: node.origin, tainted: self.errors.len() > errors_before })
     }
 }
 
@@ -154,6 +162,8 @@ impl<T: Decode> Field for Option<Setting<T>> {
             return decoder.value(key.name, &entry.node);
         }
         match key.fallback {
+            // One of several keys that exclude each other: which one is given says it all.
+            Fallback::Absent("") => {}
             Fallback::Absent(meaning) => decoder.recorder.absent(key.name, meaning),
             _ => {
                 let help = did_you_mean(key.name, table.0.iter().map(|entry| entry.key.as_str()))
@@ -184,7 +194,7 @@ impl<T: Decode> Decode for Vec<Setting<T>> {
         let mut list = Vec::with_capacity(items.len());
         for item in items {
             decoder.recorder.list_item();
-            list.extend(T::decode(item, decoder).map(|value| Setting { value, origin: item.origin }));
+            list.extend(decoder.setting(item));
         }
         Some(list)
     }
@@ -199,7 +209,11 @@ impl<T: Decode> Decode for Vec<Setting<T>> {
 
 /// A table whose keys the operator chooses.
 #[derive(Debug, Clone)]
-pub struct Map<T>(pub Vec<(Setting<String>, T)>);
+pub struct Map<T> {
+    pub entries: Vec<(Setting<String>, Setting<T>)>,
+    /// Keys whose values are of another kind.
+    pub unread: Vec<String>,
+}
 
 impl<T: Decode> Decode for Map<T> {
     fn shape() -> Shape {
@@ -212,12 +226,16 @@ impl<T: Decode> Decode for Map<T> {
             return None;
         };
         let mut entries = Vec::with_capacity(table.0.len());
+        let mut unread = Vec::new();
         for entry in &table.0 {
             decoder.recorder.map_entry(&entry.key);
-            let name = Setting { value: entry.key.clone(), origin: entry.key_origin };
-            entries.extend(T::decode(&entry.node, decoder).map(|value| (name, value)));
+            let name = Setting { value: entry.key.clone(), origin: entry.key_origin, tainted: false };
+            match decoder.setting(&entry.node) {
+                Some(value) => entries.push((name, value)),
+                None => unread.push(name.value),
+            }
         }
-        Some(Self(entries))
+        Some(Self { entries, unread })
     }
 
     fn is_leaf(node: &Node) -> bool {

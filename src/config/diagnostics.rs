@@ -187,9 +187,8 @@ impl Diagnostics {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.decor_style(DecorStyle::Ascii).hyperlink(false);
         let reports = self.list.iter().map(|diagnostic| renderer.render(&[self.group(diagnostic)]));
-        let mut text = reports.collect::<Vec<_>>().join("\n\n");
-        text.push('\n');
-        text
+        let reports: Vec<_> = reports.collect();
+        if reports.is_empty() { String::new() } else { reports.join("\n\n") + "\n" }
     }
 
     fn group<'a>(&'a self, diagnostic: &'a Diagnostic) -> Group<'a> {

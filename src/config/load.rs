@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::decode::{Decode, Decoder};
-use super::diagnostics::{Diagnostic, Diagnostics, Source};
+use super::decode::Decoder;
+use super::diagnostics::{Diagnostic, Diagnostics, Origin, Source, Span};
 use super::effective::Effective;
 use super::environment::Environment;
+use super::file::File;
 use super::parse::{Parsed, parse_sources};
-use super::section::List;
+use super::section::{List, Section};
 use super::{Config, Profile, tree};
 
 /// More included files are taken for a wrong pattern.
@@ -65,8 +66,8 @@ impl Environment {
     pub fn system() -> Self {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         Self {
-            variable: Box::new(|name| std::env::var(name).ok()),
-            read: Box::new(|path| read(path)),
+            variable: |name| std::env::var(name).ok(),
+            read,
             open_files_max: limit.current.unwrap_or(u64::MAX),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
         }
@@ -88,9 +89,8 @@ fn read(path: &Path) -> io::Result<String> {
 /// The patterns of `include`. What is wrong with the key is reported when the file is decoded.
 fn includes(main: &Source) -> List<String> {
     let (tree, _) = tree::read(&main.text, 0);
-    let entry = tree.get("include");
-    let list = entry.and_then(|entry| List::<String>::decode(&entry.node, &mut Decoder::new(Profile::Production)));
-    list.unwrap_or_default()
+    let start = Origin::File(Span { file: 0, start: 0, end: 0 });
+    File::from_table(&tree, start, &mut Decoder::new(Profile::Production)).include.value
 }
 
 /// The folder that was looked in and the files that the pattern finds there, sorted by name.
@@ -143,7 +143,32 @@ fn matches(pattern: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+
+    const MAIN: &str = "include = [\"conf.d/*.toml\"]\n[[listen]]\naddress = \"127.0.0.1:0\"\n";
+
+    /// A folder with these files, and what loading its `config.toml` says.
+    fn loaded(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Loaded, Diagnostics>) {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        let loaded = load(&folder.path().join("config.toml"), &Environment::system());
+        (folder, loaded)
+    }
+
+    #[track_caller]
+    fn refused(files: &[(&str, &str)], expected: &[&str]) {
+        let (folder, loaded) = loaded(files);
+        let said = loaded.unwrap_err().to_string().replace(&format!("{}/", folder.path().display()), "");
+        for expected in expected {
+            assert!(said.contains(expected), "{said}");
+        }
+    }
 
     #[test]
     fn the_file_at_the_root_loads() {
@@ -151,6 +176,79 @@ mod tests {
         let loaded = load(&path, &Environment::system()).unwrap_or_else(|found| panic!("{}", found.render(false)));
         assert!(loaded.warnings.is_empty(), "{}", loaded.warnings.render(false));
         assert!(loaded.files.contains(&path));
-        println!("{}", loaded.effective);
+    }
+
+    #[test]
+    fn included_files_are_joined_in_the_order_of_their_names() {
+        let app = "[upstream.app]\nendpoints = [\"app:80\"]\n[[route]]\npath = \"/\"\nupstream = \"app\"\n";
+        let more = "[[route]]\npath = \"/more\"\nupstream = \"app\"\n[[certificate]]\nhosts = [\"a\"]\n\
+                    certificate = \"a.pem\"\nkey = \"../a.key\"\n";
+        let (folder, loaded) = loaded(&[
+            ("config.toml", MAIN),
+            ("conf.d/20-more.toml", more),
+            ("conf.d/10-app.toml", app),
+            ("conf.d/.hidden.toml", "broken"),
+            ("conf.d/notes.txt", "broken"),
+            ("conf.d/a.pem", "pem"),
+            ("a.key", "key"),
+        ]);
+        let Loaded { config, files, .. } = loaded.unwrap_or_else(|found| panic!("{}", found.render(false)));
+        let names: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
+        assert_eq!(names, ["/", "/more"]);
+        assert!(config.routes[1].origin.ends_with("conf.d/20-more.toml:1"), "{}", config.routes[1].origin);
+        // Its files are relative to the included file.
+        let watched = ["a.key", "conf.d", "conf.d/10-app.toml", "conf.d/20-more.toml", "conf.d/a.pem", "config.toml"];
+        let relative =
+            |path: &PathBuf| path.strip_prefix(folder.path()).unwrap().to_str().unwrap().replace("conf.d/../", "");
+        let mut found: Vec<_> = files.iter().map(relative).collect();
+        found.sort();
+        assert_eq!(found, watched);
+    }
+
+    #[test]
+    fn mistakes_in_included_files_name_them() {
+        refused(
+            &[
+                ("config.toml", MAIN),
+                (
+                    "conf.d/a.toml",
+                    "[upstream.app]\nendpoints = [\"app:80\"]\n[[route]]\npath = \"/\"\nupstrem = \"app\"\n",
+                ),
+                ("conf.d/b.toml", "profile = \"staging\"\n[upstream.app]\nendpoints = [\"app:80\"]\n"),
+            ],
+            &[
+                "conf.d/a.toml:5:1: unknown key `upstrem` in [[route]]",
+                "conf.d/b.toml:1:1: `profile` stands in the main file only",
+                "conf.d/b.toml:2:11: `upstream.app` is given in two files",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said() {
+        refused(&[], &["cannot read config.toml: No such file"]);
+        refused(
+            &[("config.toml", "include = [\"other.toml\", \"*/x.toml\"]\n")],
+            &[
+                "config.toml:1:12: there is no file other.toml",
+                "config.toml:1:26: only the name of the file can hold `*`",
+            ],
+        );
+        let token = "[admin]\ncontrol = { token = \"file:none\" }\n";
+        refused(&[("config.toml", token)], &["config.toml:2:21: cannot read none: No such file"]);
+    }
+
+    #[test]
+    fn patterns_match_names_of_files() {
+        let check = |pattern, name, expected| assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        check("*.toml", "a.toml", true);
+        check("*.toml", "a.toml~", false);
+        check("*.toml", ".a.toml", false);
+        check(".*", ".a.toml", true);
+        check("a-*-z.toml", "a-b-c-z.toml", true);
+        check("a-*-z.toml", "a-z.toml", false);
+        check("*a*b*", "xxaxxbxx", true);
+        check("*a*b*", "xxbxxaxx", false);
+        check("*", "anything", true);
     }
 }

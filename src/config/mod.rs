@@ -3,15 +3,24 @@
 //! Nothing after this module looks at raw input. No `Option` here means "default": it means that the
 //! operator can leave the thing out.
 
+#[cfg(test)]
+mod broken;
+pub mod change;
 mod decode;
 pub mod diagnostics;
+pub mod docs;
 pub mod effective;
 pub mod environment;
 mod file;
+#[cfg(test)]
+mod generated;
+mod keys;
 pub mod load;
 mod lower;
 mod nearest;
 pub mod parse;
+mod routes;
+pub mod schema;
 mod section;
 mod tree;
 mod units;
@@ -24,7 +33,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::HeaderValue;
 use ipnet::IpNet;
 
 pub use self::diagnostics::Diagnostics;
@@ -32,6 +41,7 @@ pub use self::environment::Environment;
 pub use self::load::{Loaded, load};
 pub use self::lower::connections_left;
 pub use self::parse::parse;
+pub use self::routes::{Action, Buffer, FieldEdits, HostPolicy, PathMatch, PathRewrite, ProxyPass, Route};
 
 /// One whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -272,90 +282,6 @@ pub enum WhenAllFail {
     UseAll,
     /// 503.
     Refuse,
-}
-
-#[derive(Debug, Clone)]
-pub struct Route {
-    /// Its `name`, or the path as written: a label from a closed set.
-    pub name: String,
-    /// Where it stands, for messages: `config.toml:12`.
-    pub origin: String,
-    pub hosts: Vec<HostPattern>,
-    pub path: PathMatch,
-    pub action: Action,
-    /// Networks let in; empty lets in all. `deny` wins over `allow`.
-    pub allow: Vec<IpNet>,
-    pub deny: Vec<IpNet>,
-    pub request_fields: FieldEdits,
-    pub response_fields: FieldEdits,
-    pub access_log: bool,
-    pub body_max: u64,
-}
-
-#[derive(Debug, Clone)]
-pub enum PathMatch {
-    /// That path and what lies below it, by whole segments: `/a` matches `/a` and `/a/b`, not `/ab`.
-    Prefix(String),
-    Exact(String),
-    Regex(regex::Regex),
-}
-
-#[derive(Debug, Clone)]
-pub enum Action {
-    Proxy(Box<ProxyPass>),
-    /// `{host}`, `{path}` and `{uri}` (path and query) are filled in.
-    Redirect {
-        to: String,
-        status: StatusCode,
-    },
-    Text {
-        body: String,
-        status: StatusCode,
-    },
-    /// nginx's stub status page.
-    StubStatus,
-}
-
-#[derive(Debug, Clone)]
-pub struct ProxyPass {
-    pub upstream: String,
-    pub host: HostPolicy,
-    pub path: PathRewrite,
-    pub timeout: Timeouts,
-    pub buffer: Buffer,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostPolicy {
-    /// What the client sent.
-    Preserve,
-    /// The endpoint's own name or address.
-    Upstream,
-    Fixed(HeaderValue),
-}
-
-#[derive(Debug, Clone)]
-pub enum PathRewrite {
-    Keep,
-    StripPrefix(String),
-    /// `$1`, `${name}` in `to` are the groups of `pattern`.
-    Regex {
-        pattern: regex::Regex,
-        to: String,
-    },
-}
-
-/// Bytes read ahead of the slower side, so that slow clients do not hold endpoints.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Buffer {
-    pub request: usize,
-    pub response: usize,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FieldEdits {
-    pub set: Vec<(HeaderName, HeaderValue)>,
-    pub remove: Vec<HeaderName>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

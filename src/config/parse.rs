@@ -9,7 +9,6 @@ use super::effective::Effective;
 use super::environment::Environment;
 use super::file::File;
 use super::lower::lower;
-use super::section::Section;
 use super::tree::{self, Kind, Node, Table};
 use super::{Config, Profile};
 
@@ -36,21 +35,19 @@ pub fn parse_sources(
     environment: &Environment,
 ) -> Result<Parsed, Diagnostics> {
     let mut found = found;
-    let tree = read_all(&sources, &mut found);
+    let trees = read_all(&sources, &mut found);
     let syntax_errors = found.len();
-    let root = Node { kind: Kind::Table(tree), origin: start_of_file() };
+    let whole = join_all(trees, &mut found);
+    let root = Node { kind: Kind::Table(whole), origin: start_of_file() };
     let mut decoder = Decoder::new(profile(&root));
-    let file = match &root.kind {
-        Kind::Table(table) => File::from_table(table, root.origin, &mut decoder),
-        _ => unreachable!("the root is a table"),
-    };
+    let file = decoder.setting::<File>(&root);
     let (errors, recorder) = decoder.finish();
     found.extend(errors);
     drop_consequences(&mut found, syntax_errors, &sources);
     let mut config = None;
     let mut files = Vec::new();
     // What the text means is not clear while its syntax is wrong.
-    if syntax_errors == 0 {
+    if let (0, Some(file)) = (syntax_errors, file) {
         let (lowered, errors, named) = lower(&file, &sources, environment);
         found.extend(errors);
         files = named;
@@ -75,15 +72,21 @@ fn start_of_file() -> Origin {
     Origin::File(Span { file: 0, start: 0, end: 0 })
 }
 
-fn read_all(sources: &[Source], found: &mut Vec<Diagnostic>) -> Table {
-    let mut whole = Table::default();
-    for (index, source) in sources.iter().enumerate() {
-        let (mut tree, errors) = tree::read(&source.text, index);
+/// Every file's tree, as far as it could be read.
+fn read_all(sources: &[Source], found: &mut Vec<Diagnostic>) -> Vec<Table> {
+    let trees = sources.iter().enumerate().map(|(index, source)| {
+        let (tree, errors) = tree::read(&source.text, index);
         found.extend(errors);
-        if index == 0 {
-            whole = tree;
-            continue;
-        }
+        tree
+    });
+    trees.collect()
+}
+
+/// One tree of the main file and those that it includes.
+fn join_all(trees: Vec<Table>, found: &mut Vec<Diagnostic>) -> Table {
+    let mut trees = trees.into_iter();
+    let mut whole = trees.next().unwrap_or_default();
+    for mut tree in trees {
         tree.0.retain(|entry| {
             let main_only = matches!(entry.key.as_str(), "profile" | "include" | "server");
             if main_only {
@@ -147,5 +150,91 @@ fn key_at(node: &Node, place: Span) -> Option<String> {
             }
         }),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WHOLE: &str = include_str!("../../config.toml");
+
+    /// Whatever a text says: spans fit it, and what is in effect reads back.
+    fn judge(text: &str) -> Option<Diagnostics> {
+        match parse("config.toml", text, &Environment::bare()) {
+            Err(found) => {
+                let _ = (found.render(true), found.to_json(), found.to_string());
+                Some(found)
+            }
+            Ok(parsed) => {
+                let shown = parsed.effective.to_string();
+                let again = parse("effective", &shown, &Environment::bare());
+                assert!(again.is_ok_and(|again| again.config.routes.len() == parsed.config.routes.len()), "{shown}");
+                None
+            }
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_refused() {
+        judge(&format!("{}a = 1", "a.".repeat(100_000)));
+        judge(&format!("[{}a]", "a.".repeat(100_000)));
+        judge(&format!("a = {}1{}", "[".repeat(100_000), "]".repeat(100_000)));
+        judge(&format!("a = {}", "{ a = ".repeat(100_000)));
+    }
+
+    #[test]
+    fn odd_names_and_texts_are_shown_as_toml() {
+        let text = r##"
+            [[listen]]
+            address = "[::1]:80"
+            [upstream."a.b"]
+            endpoints = ["a:1", { address = "b:1", weight = 2 }]
+            health = { expect = { body = ODD } }
+            [[route]]
+            name = ODD
+            path = "/"
+            upstream = "a.b"
+            request = { set = { "x!#$%&'*" = "a\\b" }, remove = ["y"] }
+            [[route]]
+            path_exact = "/"
+            text = ODD
+        "##;
+        let found = judge(&text.replace("ODD", r##""a \"b\" #c = '\u00e9' \n\t\\ [x]\u0000""##));
+        assert!(found.is_none(), "{found:?}");
+    }
+
+    #[test]
+    fn what_follows_from_a_broken_line_is_not_reported() {
+        let text = "[[listen]]\naddress = \"127.0.0.1:8080\n[[route]]\npath = \"/\"\ntext = \"\"\n";
+        let found = parse("config.toml", text, &Environment::bare()).unwrap_err();
+        let lines: Vec<_> =
+            found.iter().filter_map(|one| found.position(one.place?)).map(|(_, line, _)| line).collect();
+        assert_eq!(lines, [2], "{}", found.render(false));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_damaged_file_never_panics(
+            at in 0..WHOLE.len(),
+            length in 0_usize..40,
+            put in "[\\[\\]{}=\"'.,a-z0-9é\n-]{0,8}",
+        ) {
+            let start = WHOLE.floor_char_boundary(at);
+            let end = WHOLE.floor_char_boundary((start + length).min(WHOLE.len()));
+            judge(&format!("{}{put}{}", &WHOLE[..start], &WHOLE[end.max(start)..]));
+        }
+
+        #[test]
+        fn no_text_panics(
+            headers in "(\\[\\[?(listen|route|upstream|client)(\\.[a-z])?\\]\\]?\n){0,3}",
+            keys in "([a-z_]{1,8} ?= ?[\\[\"{}0-9a-z,=\\]é]{0,12}\n|\\PC{0,6}){0,8}",
+        ) {
+            judge(&format!("{headers}{keys}"));
+        }
     }
 }

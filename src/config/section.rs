@@ -14,6 +14,8 @@ use super::tree::Table;
 pub struct Setting<T> {
     pub value: T,
     pub origin: Origin,
+    /// Something in it could not be read, so what seems to be missing may only be misspelt.
+    pub tainted: bool,
 }
 
 /// A list in which each item knows its place.
@@ -109,9 +111,6 @@ macro_rules! section {
         $(#[doc = $about])+
         #[derive(Debug, Clone)]
         pub struct $section {
-            pub origin: Origin,
-            /// Some key in it could not be read, so what seems to be missing may only be misspelt.
-            pub tainted: bool,
             $($(#[doc = $doc])+ pub $key: $type,)*
         }
 
@@ -123,7 +122,6 @@ macro_rules! section {
             };
 
             fn from_table(table: &Table, origin: Origin, decoder: &mut Decoder) -> Self {
-                let errors_before = decoder.error_count();
                 decoder.refuse_unknown(table, &Self::SHAPE);
                 $(
                     let $key = <$type as Field>::take(
@@ -133,7 +131,7 @@ macro_rules! section {
                         decoder,
                     );
                 )*
-                Self { origin, tainted: decoder.error_count() > errors_before, $($key,)* }
+                Self { $($key),* }
             }
         }
 

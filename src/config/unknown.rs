@@ -1,9 +1,9 @@
 //! What to say of a key that no version knows, or that this version does not know yet.
 
 use super::diagnostics::Diagnostic;
-use super::file;
+use super::keys::{all_keys, inner_section};
 use super::nearest::{did_you_mean, nearest};
-use super::section::{Key, SectionShape, Shape};
+use super::section::{Key, SectionShape};
 use super::tree::Entry;
 
 /// Keys that the design holds and a later version will take: the table and the key.
@@ -34,12 +34,18 @@ pub fn key(entry: &Entry, section: &SectionShape) -> Diagnostic {
         return error.label("unknown key").help(help);
     }
     let keys = all_keys();
-    let of_nginx = keys.iter().find(|(_, _, key)| key.nginx.split(", ").any(|directive| directive == name));
-    if let Some((table, path, _)) = of_nginx {
-        return error.label("a directive of nginx").help(format!("here it is `{path}` in {table}"));
-    }
     if let Some((table, path, _)) = keys.iter().find(|(table, path, _)| *table != section.name && path == name) {
-        return error.label("unknown here").help(format!("`{path}` belongs to {table}"));
+        let place = if table.starts_with('[') { (*table).to_owned() } else { format!("the top of {table}") };
+        return error.label("unknown here").help(format!("`{path}` belongs to {place}"));
+    }
+    let of_nginx = |key: &Key| key.nginx.split(", ").any(|directive| directive == name);
+    let here = keys.iter().find(|(table, _, key)| *table == section.name && of_nginx(key));
+    if let Some((table, path, key)) = here.or_else(|| keys.iter().find(|(_, _, key)| of_nginx(key))) {
+        let instead = match inner_section(&(key.shape)()) {
+            Some(inner) if inner.name.starts_with('[') => format!("here it is `{}`", inner.name),
+            _ => format!("here it is `{path}` in {table}"),
+        };
+        return error.label("a directive of nginx").help(instead);
     }
     let elsewhere = keys.iter().filter(|(table, ..)| *table == section.name).find_map(|(_, path, key)| {
         let inner = path.contains('.') && nearest(name, [key.name]).is_some();
@@ -50,40 +56,4 @@ pub fn key(entry: &Entry, section: &SectionShape) -> Diagnostic {
     }
     let known: Vec<_> = section.keys.iter().map(|key| key.name).collect();
     error.label("unknown key").help(format!("the keys are {}", known.join(", ")))
-}
-
-/// Every key of the file: the table it stands in, its dotted path in it, what is declared of it.
-pub fn all_keys() -> Vec<(&'static str, String, &'static Key)> {
-    let mut keys = Vec::new();
-    let root = file::root();
-    collect(root, root.name, "", &mut keys);
-    keys
-}
-
-fn collect(
-    section: SectionShape,
-    table: &'static str,
-    prefix: &str,
-    keys: &mut Vec<(&'static str, String, &'static Key)>,
-) {
-    for key in section.keys {
-        let path = if prefix.is_empty() { key.name.to_owned() } else { format!("{prefix}.{}", key.name) };
-        let inner = inner_section(&(key.shape)());
-        keys.push((table, path.clone(), key));
-        if let Some(inner) = inner {
-            let is_table = inner.name.starts_with('[');
-            let (table, prefix) = if is_table { (inner.name, "") } else { (table, path.as_str()) };
-            collect(inner, table, prefix, keys);
-        }
-    }
-}
-
-/// The section that a value of this shape is, or holds.
-pub fn inner_section(shape: &Shape) -> Option<SectionShape> {
-    match shape {
-        Shape::Section(section) => Some(*section),
-        Shape::List(item) | Shape::Map(item) => inner_section(item),
-        Shape::Either(shapes) => shapes.iter().find_map(inner_section),
-        _ => None,
-    }
 }

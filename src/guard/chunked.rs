@@ -1,15 +1,14 @@
 //! The framing of a chunked body (RFC 9112 §7.1) byte by byte, its data skipped in one step.
 
 use super::class;
-use super::head::{BODY_BYTES_MAX, FIELDS_MAX};
+use super::head::{BODY_BYTES_MAX, FIELDS_MAX, HEAD_BYTES_MAX};
 use super::reject::Reason;
 
 /// All chunk extensions of a body together. Nobody uses them; hyper drops them.
 const EXTENSIONS_BYTES_MAX: u64 = 16 * 1024;
 
-/// The trailer section with its last line is shorter than this: hyper's own limit unless it is told otherwise,
-/// so that the refusal is made and counted here.
-const TRAILERS_BYTES_MAX: usize = 16 * 1024;
+/// The trailer section with its last line, as much as a head may be.
+const TRAILERS_BYTES_MAX: usize = HEAD_BYTES_MAX;
 
 /// Size lines and line ends of a body may take this much and twice the data before them. A chunk costs
 /// five bytes at least, so one-byte chunks end after some 5,500 and chunks of three bytes or more go on.
@@ -156,7 +155,7 @@ impl Chunked {
     /// Trailers keep the rules of the fields of a head (RFC 9112 §7.1.2).
     fn take_trailer(&mut self, byte: u8) -> Result<State, Reason> {
         self.trailer_bytes += 1;
-        if self.trailer_bytes >= TRAILERS_BYTES_MAX {
+        if self.trailer_bytes > TRAILERS_BYTES_MAX {
             return Err(Reason::TrailersTooLarge);
         }
         Ok(match (self.state, byte) {

@@ -14,7 +14,8 @@
 //! - The bytes after a request that asks for an upgrade wait until the tunnel is opened. If it is not, they
 //!   are never parsed, and neither is what follows a client's last request.
 //!
-//! What is accepted is a subset of RFC 9112, and a subset of what hyper and `http::Uri` accept. `class`,
+//! What is accepted is a subset of RFC 9112, and a subset of what hyper and `http::Uri` accept, given that
+//! hyper's own limit of head and trailer bytes (`max_header_size`) is above [`HEAD_BYTES_MAX`]. `class`,
 //! `target`, `head`, `chunked`, `machine` and `reject` are pure; `state` reads and keeps the time, `stream`
 //! is the two sides of it.
 //! Not decided here: names that are dropped from heads and trailers, limits of body size, routing.

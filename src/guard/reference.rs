@@ -219,7 +219,7 @@ fn read_trailers(bytes: &[u8]) -> Part<()> {
     loop {
         let line = read_line(&bytes[at..])?;
         at += line.len();
-        if at >= 16 * 1024 || fields > 100 {
+        if at > HEAD_MAX || fields > 100 {
             return Err(End::Violated);
         }
         if line == b"\r\n" {

@@ -147,9 +147,6 @@ impl<S> State<S> {
         let progress = self.machine.inspect(&self.withheld);
         self.is_news = false;
         self.released = progress.released;
-        if self.machine.phase() == Phase::Ended {
-            self.withheld.truncate(progress.released);
-        }
         self.conclude(progress);
     }
 
@@ -207,6 +204,13 @@ impl<S> State<S> {
         usize::try_from(self.machine.data_left()).unwrap_or(usize::MAX).saturating_add(READ_AHEAD_MAX)
     }
 
+    /// The time in which the end of a response is still on its way is none in which the client is idle.
+    fn put_off_idle(&mut self, has_written: bool) {
+        if has_written && self.awaited == Some(Awaited::Request) {
+            self.deadlines.read.arm(self.limits.idle_timeout);
+        }
+    }
+
     /// Keeps the limit of a write that made progress or did not.
     fn after_write<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if self.machine.phase() == Phase::Tunnel {
@@ -216,10 +220,6 @@ impl<S> State<S> {
             if self.is_write_blocked {
                 self.is_write_blocked = false;
                 self.deadlines.write.disarm();
-            }
-            // The end of a response still on its way is no time in which the client is idle.
-            if self.awaited == Some(Awaited::Request) {
-                self.deadlines.read.arm(self.limits.idle_timeout);
             }
             return result;
         }
@@ -325,11 +325,13 @@ impl<S: AsyncRead + Unpin> State<S> {
 impl<S: AsyncWrite + Unpin> State<S> {
     pub fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.put_off_idle(result.is_ready());
         self.after_write(cx, result)
     }
 
     pub fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.put_off_idle(result.is_ready());
         self.after_write(cx, result)
     }
 

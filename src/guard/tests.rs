@@ -161,7 +161,7 @@ fn a3_field_lines() {
     check_fields("A3", "Content-Length : 5", SpaceBeforeColon);
     check_fields("A3", "Transfer-Encoding\t: chunked", SpaceBeforeColon);
     check_fields("A3", "A: b\r\n c", ObsFold);
-    check_fields("A3", "Transfer-Encoding:\r\n\tchunked", ObsFold);
+    check_fields("A3", "Content-Type:\r\n\ttext/plain", ObsFold);
     check_fields("A3", ": b", EmptyFieldName);
     check_fields("A3", "no colon", SpaceBeforeColon);
     check_fields("A3", "nocolon", BadFieldName);
@@ -263,7 +263,7 @@ fn a11_trailers() {
     }
     let stop_of = |trailers: String| feed([&chunked(b"0\r\n")[..], trailers.as_bytes()]).stop;
     assert_eq!(stop_of("a: b\r\n".repeat(101)), Some(Stop::Violated(TrailersTooLarge)));
-    assert_eq!(stop_of(format!("a: {}", "b".repeat(16 * 1024))), Some(Stop::Violated(TrailersTooLarge)));
+    assert_eq!(stop_of(format!("a: {}", "b".repeat(32 * 1024))), Some(Stop::Violated(TrailersTooLarge)));
     assert_eq!(stop_of("a: b\r\n".repeat(100) + "\r\n"), None);
 }
 
@@ -362,11 +362,13 @@ fn a21_request_lines() {
     for line in ["GET /", "GET", "GET  / HTTP/1.1", "GET /  HTTP/1.1", " GET / HTTP/1.1", "\r\n\r\nGET / HTTP/1.1"] {
         check_request_line("A21", line, BadRequestLine);
     }
-    for line in ["G(T / HTTP/1.1", "G\tT / HTTP/1.1", "\u{16}\u{3}\u{1}", "GET/ HTTP/1.1 \u{0}"] {
-        check_refused("A21", format!("{line}\r\n"), if line.starts_with("GET/") { BadTarget } else { BadMethod });
+    for line in ["G(T / HTTP/1.1", "G\tT / HTTP/1.1", "GET/ HTTP/1.1 x", "(GET / HTTP/1.1"] {
+        check_request_line("A21", line, BadMethod);
     }
     check_request_line("A21", &format!("{} / HTTP/1.1", "M".repeat(33)), BadMethod);
+    // A TLS hello on a plain port, and a line that HTTP/0.9 ends a request with, are not waited for.
     check_refused("A21", "\u{16}\u{3}\u{1}", BadMethod);
+    check_refused("A21", "GET /\r\n", BadRequestLine);
 }
 
 #[test]
@@ -420,7 +422,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Good messages with some bytes put in, taken out or changed.
-fn client_bytes() -> impl Strategy<Value = Vec<u8>> {
+pub fn client_bytes() -> impl Strategy<Value = Vec<u8>> {
     let byte =
         prop_oneof![prop::sample::select(b"\r\n \t:;,\"\\/?#*@[]=-0159aAfFzZ\0\x7f\x80%+".to_vec()), any::<u8>()];
     let edits = prop::collection::vec((any::<prop::sample::Index>(), 0..3_u8, byte), 0..3);
@@ -483,7 +485,7 @@ proptest! {
     }
 
     #[test]
-    fn every_target_that_passes_is_a_uri(target in "(/|http://a|https://[[]::1[]]:80/?|[*])[!-~]{0,12}", method in "GET|OPTIONS") {
+    fn every_target_that_passes_is_a_uri(target in r"(/|http://a|https://\[::1\]:80/?|\*)[!-~]{0,12}", method in "GET|OPTIONS") {
         if super::target::check_target(method.as_bytes(), target.as_bytes()).is_ok() {
             prop_assert!(target.parse::<http::Uri>().is_ok(), "{}", target);
         }

@@ -171,6 +171,14 @@ pub fn selected_h2<S>(stream: &TlsStream<S>) -> bool {
     stream.get_ref().1.alpn_protocol() == Some(ALPN_H2)
 }
 
+/// The version that was agreed on.
+pub fn version<S>(stream: &TlsStream<S>) -> TlsVersion {
+    match stream.get_ref().1.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => TlsVersion::Tls12,
+        _ => TlsVersion::Tls13,
+    }
+}
+
 fn versions(min: TlsVersion) -> Vec<&'static SupportedProtocolVersion> {
     match min {
         TlsVersion::Tls12 => vec![&TLS13, &TLS12],

@@ -20,7 +20,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub use self::accept::{Acceptor, HandshakeError, selected_h2, server_name};
+pub use self::accept::{Acceptor, HandshakeError, selected_h2, server_name, version};
 pub use self::certificates::{CertificateInfo, Certificates, Prepared, Warning};
 pub use self::pair::{CertificateError, CertificateProblem};
 pub use self::upstream::{ConnectError, RootsError, UpstreamTls};

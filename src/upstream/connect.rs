@@ -1,9 +1,11 @@
 //! Makes connections to endpoints: TCP, TLS where the upstream asks for it, then HTTP/1.1 or HTTP/2.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
@@ -13,6 +15,7 @@ use tokio::net::TcpStream;
 use super::pool::{Connections, Exclusive, SharedH2};
 use super::{Upstream, UpstreamError};
 use crate::balance::Endpoint;
+use crate::body::Body;
 use crate::config::{Timeouts, UpstreamProtocol};
 use crate::local_executor::LocalExecutor;
 use crate::timed::Timed;
@@ -93,8 +96,23 @@ where
                 .handshake(stream)
                 .await
                 .map_err(UpstreamError::Protocol)?;
-            tokio::task::spawn_local(connection);
-            Ok(Dialled::Shared(SharedH2 { sender, streams: Arc::new(AtomicUsize::new(0)) }))
+            let streams_max = Arc::new(AtomicUsize::new(H2_STREAMS_AT_FIRST));
+            tokio::task::spawn_local(drive_h2(connection, Arc::clone(&streams_max)));
+            Ok(Dialled::Shared(SharedH2 { sender, streams: Arc::default(), streams_max }))
         }
     }
+}
+
+/// Runs a connection and keeps what its peer allows in sight.
+async fn drive_h2<S>(mut connection: http2::Connection<Timed<S>, Body, LocalExecutor>, streams_max: Arc<AtomicUsize>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    // Its error reaches the requests that wait.
+    let _ended = poll_fn(|cx| {
+        let ended = Pin::new(&mut connection).poll(cx);
+        streams_max.store(connection.current_max_send_streams(), Ordering::Relaxed);
+        ended
+    })
+    .await;
 }

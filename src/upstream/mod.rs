@@ -5,6 +5,7 @@
 
 mod connect;
 mod pool;
+mod probing;
 
 use std::io;
 use std::sync::Arc;
@@ -16,15 +17,16 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
-pub use self::pool::Connections;
 use self::connect::Dialled;
+pub use self::pool::Connections;
 use self::pool::{EndpointConnections, Exclusive, OpenStream, Return, SharedH2};
+pub use self::probing::Probing;
 use crate::balance::{Endpoint, InFlight, Outcome, Pool};
 use crate::body::{Body, BodyError, End, Guard, Source};
 use crate::clock;
 use crate::config::{Keepalive, Timeouts, UpstreamProtocol};
+use crate::telemetry::UpstreamMetrics;
 use crate::timers::Deadline;
-use crate::telemetry::metrics::UpstreamMetrics;
 use crate::tls::{ConnectError, UpstreamTls};
 
 /// An upstream as a snapshot serves it.
@@ -265,7 +267,7 @@ struct Lease {
 
 enum Carrier {
     Exclusive(Exclusive, Return),
-    Shared(OpenStream),
+    Shared(#[expect(dead_code, reason = "counted until it is dropped")] OpenStream),
 }
 
 impl Guard for Lease {
@@ -273,7 +275,7 @@ impl Guard for Lease {
         let Self { carrier, in_flight, pool } = *self;
         if let End::Failed(BodyError::Peer(_) | BodyError::Silence(_)) = end {
             let failure = Outcome::Failed(&"the response's body ended early");
-            pool.report(in_flight.endpoint(), failure, clock::now());
+            pool.report(in_flight.endpoint(), failure, clock::now().into_std());
         }
         if let (Carrier::Exclusive(connection, way_back), End::Complete) = (carrier, end) {
             way_back.give_back(connection);

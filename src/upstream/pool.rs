@@ -47,6 +47,8 @@ pub struct Exclusive {
 pub struct SharedH2 {
     pub(super) sender: http2::SendRequest<Body>,
     pub(super) streams: Arc<AtomicUsize>,
+    /// What the peer allows at the moment.
+    pub(super) streams_max: Arc<AtomicUsize>,
 }
 
 /// One stream on a shared connection, counted until it is dropped.
@@ -177,7 +179,7 @@ impl SharedH2 {
 
     /// Whether another stream fits: a second connection is made at 80 % of the peer's limit.
     pub(super) fn has_room(&self) -> bool {
-        let limit = self.sender.current_max_send_streams();
+        let limit = self.streams_max.load(Ordering::Relaxed);
         !self.sender.is_closed() && self.streams.load(Ordering::Relaxed) * 5 < limit.saturating_mul(4)
     }
 }

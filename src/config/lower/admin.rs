@@ -84,7 +84,7 @@ impl Lowering<'_> {
                 value
             }
             SecretText::File(path) => {
-                self.readable(&Setting { value: FilePath(path.clone()), origin: secret.origin }).1
+                self.readable(&Setting { value: FilePath(path.clone()), origin: secret.origin, tainted: false }).1
             }
         }
     }

@@ -6,18 +6,19 @@ use http::HeaderValue;
 
 use crate::config::diagnostics::{Diagnostic, Origin};
 use crate::config::file::{self, File};
-use crate::config::section::Setting;
+use crate::config::section::{List, Setting};
 use crate::config::value::Protocol;
 use crate::config::{Certificate, CertificateSource, HostPattern, Listen, ListenTls, Protocols};
 
 use super::Lowering;
 
 impl Lowering<'_> {
-    pub(super) fn listeners(&mut self, file: &File) -> Vec<Listen> {
+    pub(super) fn listeners(&mut self, file: &Setting<File>) -> Vec<Listen> {
+        let Setting { value: file, origin, tainted } = file;
         let sections = &file.listen.value;
-        if sections.is_empty() && !file.tainted {
+        if sections.is_empty() && !tainted {
             self.report(
-                Diagnostic::error(file.listen.origin, "nothing is served: there is no `[[listen]]`")
+                Diagnostic::error(*origin, "nothing is served: there is no `[[listen]]`")
                     .help("add `[[listen]]` with `address = \"127.0.0.1:8080\"`"),
             );
         }
@@ -25,23 +26,24 @@ impl Lowering<'_> {
         let tls_port = sections.iter().map(|listen| &listen.value).find(|listen| tls(listen).is_some());
         let tls_port = tls_port.and_then(|listen| listen.address.as_ref()).map(|address| address.value.port());
         let any_tls = sections.iter().find_map(|listen| tls(&listen.value));
-        if let (Some((_, origin)), true) = (any_tls, file.certificate.value.is_empty() && !file.tainted) {
+        if let (Some((_, origin)), true) = (any_tls, file.certificate.value.is_empty() && !tainted) {
             self.report(
                 Diagnostic::error(origin, "TLS without any certificate")
                     .label("this listener needs one")
                     .help("add `[[certificate]]` with `hosts`, and `certificate` and `key`, or `local = true`"),
             );
         }
-        sections.iter().filter_map(|listen| self.listener(&listen.value, tls_port)).collect()
+        sections.iter().filter_map(|listen| self.listener(listen, tls_port)).collect()
     }
 
-    fn listener(&mut self, listen: &file::Listen, tls_port: Option<u16>) -> Option<Listen> {
+    fn listener(&mut self, section: &Setting<file::Listen>, tls_port: Option<u16>) -> Option<Listen> {
+        let listen = &section.value;
         let tls = tls(listen).map(|(tls, _)| tls);
         let redirect = &listen.https_redirect;
         if redirect.value && tls.is_some() {
             let error = Diagnostic::error(redirect.origin, "a listener with TLS cannot redirect to https");
-            self.report(error.label("every request here is https already").also(listen.origin, "has `tls`"));
-        } else if redirect.value && tls_port.is_none() && !listen.tainted {
+            self.report(error.label("every request here is https already").also(section.origin, "has `tls`"));
+        } else if redirect.value && tls_port.is_none() && !section.tainted {
             let error = Diagnostic::error(redirect.origin, "there is no listener with TLS to redirect to");
             self.report(error.help("add a `[[listen]]` with `tls = true`"));
         }
@@ -64,7 +66,7 @@ impl Lowering<'_> {
         let Some(list) = &listen.protocols else { return Protocols { h1: true, h2: tls } };
         let has = |wanted| list.value.iter().any(|protocol| protocol.value == wanted);
         let protocols = Protocols { h1: has(Protocol::H1), h2: has(Protocol::H2) };
-        if list.value.is_empty() && !listen.tainted {
+        if list.value.is_empty() && !list.tainted {
             let error = Diagnostic::error(list.origin, "a listener speaks at least one protocol");
             self.report(error.label("expected \"h1\", \"h2\" or both"));
         }
@@ -88,8 +90,7 @@ impl Lowering<'_> {
         }
     }
 
-    pub(super) fn certificates(&mut self, file: &File) -> Vec<Certificate> {
-        let sections = &file.certificate.value;
+    pub(super) fn certificates(&mut self, sections: &List<file::Certificate>) -> Vec<Certificate> {
         let mut seen: Vec<&Setting<HostPattern>> = Vec::new();
         for host in sections.iter().filter_map(|section| section.value.hosts.as_ref()).flat_map(|hosts| &hosts.value) {
             if let Some(first) = seen.iter().find(|seen| seen.value == host.value) {
@@ -100,17 +101,18 @@ impl Lowering<'_> {
             }
             seen.push(host);
         }
-        sections.iter().filter_map(|section| self.certificate(&section.value)).collect()
+        sections.iter().filter_map(|section| self.certificate(section)).collect()
     }
 
-    fn certificate(&mut self, section: &file::Certificate) -> Option<Certificate> {
+    fn certificate(&mut self, setting: &Setting<file::Certificate>) -> Option<Certificate> {
+        let section = &setting.value;
         let file = section.certificate.as_ref().or(section.key.as_ref());
         let source = match (section.local.value, &section.certificate, &section.key) {
             (true, None, None) => CertificateSource::Local,
             (true, _, _) => {
                 let error =
                     Diagnostic::error(section.local.origin, "a certificate is either made here or read from files");
-                let also = file.map_or(section.origin, |file| file.origin);
+                let also = file.map_or(setting.origin, |file| file.origin);
                 self.report(error.label("made here").also(also, "read from a file"));
                 return None;
             }
@@ -118,20 +120,20 @@ impl Lowering<'_> {
                 CertificateSource::Files { certificate: self.readable(certificate).0, key: self.readable(key).0 }
             }
             (false, certificate, _) => {
-                if !section.tainted {
+                if !setting.tainted {
                     let missing = match (certificate, file) {
                         (_, None) => "a certificate needs `certificate` and `key`, or `local = true`",
                         (None, _) => "`key` without `certificate`",
                         (Some(_), _) => "`certificate` without `key`",
                     };
-                    let place = file.map_or(section.origin, |file| file.origin);
+                    let place = file.map_or(setting.origin, |file| file.origin);
                     self.report(Diagnostic::error(place, missing));
                 }
                 return None;
             }
         };
         let hosts = section.hosts.as_ref()?;
-        if hosts.value.is_empty() && !section.tainted {
+        if hosts.value.is_empty() && !hosts.tainted {
             self.report(Diagnostic::error(hosts.origin, "a certificate is for at least one host"));
         }
         Some(Certificate { hosts: hosts.value.iter().map(|host| host.value.clone()).collect(), source })

@@ -30,12 +30,17 @@ pub struct Lowering<'a> {
 }
 
 /// The configuration as far as it could be made, what is wrong with it, and the files that it names.
-pub fn lower(file: &File, sources: &[Source], environment: &Environment) -> (Config, Vec<Diagnostic>, Vec<PathBuf>) {
+pub fn lower(
+    file: &Setting<File>,
+    sources: &[Source],
+    environment: &Environment,
+) -> (Config, Vec<Diagnostic>, Vec<PathBuf>) {
     let mut lowering = Lowering { sources, environment, found: Vec::new(), files: Vec::new() };
     let listeners = lowering.listeners(file);
-    let certificates = lowering.certificates(file);
-    let upstreams = lowering.upstreams(&file.upstream.value);
+    let upstreams = lowering.upstreams(&file.value.upstream.value);
     let routes = lowering.routes(file, &upstreams);
+    let file = &file.value;
+    let certificates = lowering.certificates(&file.certificate.value);
     lowering.unused_upstreams(&file.upstream.value, &file.route.value);
     let config = Config {
         profile: file.profile.value,

@@ -1,14 +1,16 @@
 //! `[[route]]`.
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderName, StatusCode};
 
+use crate::config::decode::{Decoder, Map};
 use crate::config::diagnostics::{Diagnostic, Origin};
 use crate::config::file::{self, File};
 use crate::config::nearest::did_you_mean;
 use crate::config::section::{List, Setting};
-use crate::config::value::{FieldValue, field_name};
+use crate::config::value::field_name;
 use crate::config::{
-    Action, Buffer, FieldEdits, HostPattern, PathMatch, PathRewrite, ProxyPass, Route, Timeouts, Upstream,
+    Action, Buffer, FieldEdits, HostPattern, HostPolicy, PathMatch, PathRewrite, Profile, ProxyPass, Route, Timeouts,
+    Upstream,
 };
 
 use super::Lowering;
@@ -16,27 +18,45 @@ use super::Lowering;
 /// More read ahead a request would let few clients take all memory.
 const BUFFER_MAX: usize = 64 << 20;
 
+/// Upstreams that routes can name.
+struct Known<'a> {
+    names: Vec<&'a str>,
+    /// Those that are right.
+    upstreams: &'a [Upstream],
+    profile: Profile,
+    /// A name that is not among them is an error.
+    complete: bool,
+}
+
 impl Lowering<'_> {
-    pub(super) fn routes(&mut self, file: &File, upstreams: &[Upstream]) -> Vec<Route> {
+    pub(super) fn routes(&mut self, file: &Setting<File>, upstreams: &[Upstream]) -> Vec<Route> {
+        let Setting { value: file, origin, tainted } = file;
         let sections = &file.route.value;
-        if sections.is_empty() && !file.tainted {
-            let error = Diagnostic::error(
-                file.route.origin,
-                "every request would be answered with 404: there is no `[[route]]`",
-            );
+        if sections.is_empty() && !tainted {
+            let message = "every request would be answered with 404: there is no `[[route]]`";
+            let error = Diagnostic::error(*origin, message);
             self.report(error.help("add `[[route]]` with `path = \"/\"` and `upstream`"));
         }
         let body_max = file.client.value.body_max.value.0;
-        let names: Vec<&str> = file.upstream.value.0.iter().map(|(name, _)| name.value.as_str()).collect();
+        let Map { entries, unread } = &file.upstream.value;
+        let names = entries.iter().map(|(name, _)| name.value.as_str()).chain(unread.iter().map(String::as_str));
+        // Without any, while something in the file could not be read, their table may be what was misspelt.
+        let known = Known {
+            names: names.collect(),
+            upstreams,
+            profile: file.profile.value,
+            complete: !tainted || !entries.is_empty(),
+        };
         let mut routes: Vec<(Route, Origin)> = Vec::new();
-        for Setting { value: section, .. } in sections {
-            let path = self.path(section);
-            let action = self.action(section, &names, upstreams);
+        for setting in sections {
+            let section = &setting.value;
+            let path = self.path(setting);
+            let action = self.action(setting, &known);
             let edits = (self.field_edits(&section.request.value), self.field_edits(&section.response.value));
             let (Some((path, path_origin)), Some(action)) = (path, action) else { continue };
             let route = Route {
                 name: section.name.as_ref().map_or_else(|| path_text(&path).to_owned(), |name| name.value.clone()),
-                origin: self.place(section.origin),
+                origin: self.place(setting.origin),
                 hosts: section.hosts.value.iter().map(|host| host.value.clone()).collect(),
                 path,
                 action,
@@ -57,7 +77,8 @@ impl Lowering<'_> {
         routes.into_iter().map(|(route, _)| route).collect()
     }
 
-    fn path(&mut self, section: &file::Route) -> Option<(PathMatch, Origin)> {
+    fn path(&mut self, setting: &Setting<file::Route>) -> Option<(PathMatch, Origin)> {
+        let section = &setting.value;
         let prefix = section.path.as_ref();
         let prefix = prefix.map(|path| ("path", path.origin, PathMatch::Prefix(path.value.0.clone())));
         let exact = section.path_exact.as_ref();
@@ -65,29 +86,30 @@ impl Lowering<'_> {
         let regex = section.path_regex.as_ref();
         let regex = regex.map(|path| ("path_regex", path.origin, PathMatch::Regex(path.value.0.clone())));
         let given = [prefix, exact, regex].into_iter().flatten().collect();
-        self.only_one(section, given, "`path`, `path_exact` or `path_regex`", "path")
+        self.only_one(setting, given, "`path`, `path_exact` or `path_regex`", "path")
     }
 
-    fn action(&mut self, section: &file::Route, names: &[&str], upstreams: &[Upstream]) -> Option<Action> {
+    fn action(&mut self, setting: &Setting<file::Route>, known: &Known<'_>) -> Option<Action> {
         enum Kind<'a> {
             Proxy(&'a Setting<String>),
             Redirect(&'a Setting<String>),
             Text(&'a String),
             Stub,
         }
+        let section = &setting.value;
         let upstream = section.upstream.as_ref().map(|to| ("upstream", to.origin, Kind::Proxy(to)));
         let redirect = section.redirect.as_ref().map(|to| ("redirect", to.origin, Kind::Redirect(to)));
         let text = section.text.as_ref().map(|text| ("text", text.origin, Kind::Text(&text.value)));
         let status = section.status.as_ref().map(|page| ("status", page.origin, Kind::Stub));
         let given = [upstream, redirect, text, status].into_iter().flatten().collect();
-        let (kind, origin) = self.only_one(section, given, "`upstream`, `redirect`, `text` or `status`", "action")?;
+        let (kind, origin) = self.only_one(setting, given, "`upstream`, `redirect`, `text` or `status`", "action")?;
         if !matches!(kind, Kind::Proxy(_)) {
             self.proxy_keys_without_upstream(section, origin);
         }
         match kind {
             Kind::Proxy(name) => {
                 self.refuse_code(section, "upstream");
-                self.proxy(section, name, names, upstreams).map(Action::Proxy)
+                self.proxy(section, name, known).map(|proxy| Action::Proxy(Box::new(proxy)))
             }
             Kind::Redirect(to) => {
                 let status = self.redirect_code(section)?;
@@ -107,7 +129,7 @@ impl Lowering<'_> {
     /// Exactly one of some keys: none and two are errors.
     fn only_one<T>(
         &mut self,
-        section: &file::Route,
+        section: &Setting<file::Route>,
         given: Vec<(&str, Origin, T)>,
         choices: &str,
         what: &str,
@@ -127,31 +149,30 @@ impl Lowering<'_> {
         Some((value, first))
     }
 
-    fn proxy(
-        &mut self,
-        section: &file::Route,
-        name: &Setting<String>,
-        names: &[&str],
-        upstreams: &[Upstream],
-    ) -> Option<ProxyPass> {
+    fn proxy(&mut self, section: &file::Route, name: &Setting<String>, known: &Known<'_>) -> Option<ProxyPass> {
         let path = self.path_rewrite(section);
-        let buffer = self.buffer(&section.buffer.value);
-        if !names.contains(&name.value.as_str()) {
+        let buffer = match &section.buffer {
+            Some(buffer) => self.buffer(&buffer.value),
+            None => self.buffer(&Decoder::defaults(known.profile)),
+        };
+        if !known.names.contains(&name.value.as_str()) {
             let mut error = Diagnostic::error(name.origin, format!("there is no upstream `{}`", name.value))
                 .label("not defined")
-                .maybe_help(did_you_mean(&name.value, names.iter().copied()));
+                .maybe_help(did_you_mean(&name.value, known.names.iter().copied()));
             if name.value.contains(':') {
                 error = error.help("name an `[upstream.NAME]` here; its `endpoints` hold the addresses");
             }
-            self.report(error);
+            if known.complete {
+                self.report(error);
+            }
             return None;
         }
         // An upstream that is defined but wrong has been reported already.
-        let upstream = upstreams.iter().find(|upstream| upstream.name == name.value)?;
+        let upstream = known.upstreams.iter().find(|upstream| upstream.name == name.value)?;
         let timeout = section.timeout.as_ref();
         Some(ProxyPass {
             upstream: name.value.clone(),
-            host: section.host.value.0.clone(),
+            host: section.host.as_ref().map_or(HostPolicy::Preserve, |host| host.value.0.clone()),
             path,
             timeout: timeout.map_or(upstream.timeout, |timeout| overridden(upstream.timeout, &timeout.value)),
             buffer,
@@ -215,13 +236,12 @@ impl Lowering<'_> {
     }
 
     fn proxy_keys_without_upstream(&mut self, section: &file::Route, action: Origin) {
-        let given = |origin: Origin| origin.span().map(|_| origin);
         let keys = [
-            ("host", given(section.host.origin)),
+            ("host", section.host.as_ref().map(|key| key.origin)),
             ("strip_prefix", section.strip_prefix.as_ref().map(|key| key.origin)),
             ("rewrite", section.rewrite.as_ref().map(|key| key.origin)),
             ("timeout", section.timeout.as_ref().map(|key| key.origin)),
-            ("buffer", given(section.buffer.origin)),
+            ("buffer", section.buffer.as_ref().map(|key| key.origin)),
         ];
         for (key, origin) in keys {
             if let Some(origin) = origin {
@@ -249,7 +269,8 @@ impl Lowering<'_> {
     }
 
     fn redirect_target(&mut self, to: &Setting<String>) -> bool {
-        let filled = ["{host}", "{path}", "{uri}"].iter().fold(to.value.clone(), |text, name| text.replace(name, "/"));
+        let names = [("{host}", "host"), ("{path}", "/"), ("{uri}", "/")];
+        let filled = names.iter().fold(to.value.clone(), |text, (name, value)| text.replace(name, value));
         let error = Diagnostic::error(to.origin, "not a target for a redirect");
         let error = if to.value.contains('$') && !to.value.contains('{') {
             error.help("nginx's $host and $request_uri are {host} and {uri} here")
@@ -257,8 +278,8 @@ impl Lowering<'_> {
             error.help("what is filled in are {host}, {path} and {uri}")
         } else if !["/", "http://", "https://"].iter().any(|start| filled.starts_with(start)) {
             error.help("it starts with https://, http:// or /")
-        } else if filled.contains(' ') || HeaderValue::from_str(&filled).is_err() {
-            error.label("a URL has no spaces or control characters")
+        } else if !filled.bytes().all(|byte| byte.is_ascii_graphic()) {
+            error.label("a URL is visible ASCII without spaces")
         } else {
             return true;
         };
@@ -270,9 +291,9 @@ impl Lowering<'_> {
         let set = fields
             .set
             .value
-            .0
+            .entries
             .iter()
-            .filter_map(|(name, FieldValue(value))| self.field(name).map(|name| (name, value.clone())));
+            .filter_map(|(name, value)| self.field(name).map(|name| (name, value.value.0.clone())));
         let set = set.collect();
         let remove = self.field_names(&fields.remove.value);
         FieldEdits { set, remove }
@@ -308,9 +329,7 @@ fn overridden(upstream: Timeouts, route: &file::RouteTimeout) -> Timeouts {
 /// Does `first` take every request that `second` could match?
 fn shadows(first: &Route, second: &Route) -> bool {
     let same_path = match (&first.path, &second.path) {
-        (PathMatch::Prefix(first), PathMatch::Prefix(second)) => {
-            first.trim_end_matches('/') == second.trim_end_matches('/')
-        }
+        (PathMatch::Prefix(first), PathMatch::Prefix(second)) => first == second,
         (PathMatch::Exact(first), PathMatch::Exact(second)) => first == second,
         (PathMatch::Regex(first), PathMatch::Regex(second)) => first.as_str() == second.as_str(),
         _ => false,

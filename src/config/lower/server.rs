@@ -41,8 +41,8 @@ impl Lowering<'_> {
                 )
                 .label(format!("at most {left}"))
                 .help(format!(
-                    "({limit} − {reserved} for {workers} workers, listeners, logs and the like) ÷ {OPEN_FILES_CONNECTION} \
-                     a connection (client and endpoint) = {left}"
+                    "({limit} − {reserved} for {workers} workers, listeners, logs and the like) ÷ \
+                     {OPEN_FILES_CONNECTION} a connection (client and endpoint) = {left}"
                 ))
                 .help(format!("raise the limit to {needed} (ulimit -n, LimitNOFILE=), or leave the key out")),
             );

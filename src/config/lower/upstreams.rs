@@ -12,17 +12,18 @@ use super::Lowering;
 
 impl Lowering<'_> {
     pub(super) fn upstreams(&mut self, upstreams: &Map<file::Upstream>) -> Vec<Upstream> {
-        upstreams.0.iter().filter_map(|(name, section)| self.upstream(name, section)).collect()
+        upstreams.entries.iter().filter_map(|(name, section)| self.upstream(name, section)).collect()
     }
 
-    fn upstream(&mut self, name: &Setting<String>, section: &file::Upstream) -> Option<Upstream> {
+    fn upstream(&mut self, name: &Setting<String>, setting: &Setting<file::Upstream>) -> Option<Upstream> {
+        let section = &setting.value;
         // The name is a label of metrics and a part of control paths.
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
         if name.value.is_empty() || name.value.len() > 64 || !name.value.chars().all(plain) {
             let error = Diagnostic::error(name.origin, format!("`{}` is not a name for an upstream", name.value));
             self.report(error.label("expected up to 64 letters, digits, `-`, `_` and `.`"));
         }
-        let source = self.source(&name.value, section)?;
+        let source = self.source(&name.value, setting)?;
         Some(Upstream {
             name: name.value.clone(),
             source,
@@ -38,8 +39,8 @@ impl Lowering<'_> {
         })
     }
 
-    fn source(&mut self, name: &str, section: &file::Upstream) -> Option<Source> {
-        match (&section.endpoints, &section.run) {
+    fn source(&mut self, name: &str, section: &Setting<file::Upstream>) -> Option<Source> {
+        match (&section.value.endpoints, &section.value.run) {
             (Some(endpoints), Some(run)) => {
                 let message = format!("upstream `{name}` has both `endpoints` and `run`");
                 let error = Diagnostic::error(run.origin, message).label("replicas that are started here");
@@ -55,7 +56,7 @@ impl Lowering<'_> {
                 None
             }
             (Some(endpoints), None) => {
-                if endpoints.value.is_empty() && !section.tainted {
+                if endpoints.value.is_empty() && !endpoints.tainted {
                     self.report(Diagnostic::error(endpoints.origin, format!("upstream `{name}` has no endpoints")));
                 }
                 Some(Source::Endpoints(self.endpoints(&endpoints.value)))
@@ -81,7 +82,7 @@ impl Lowering<'_> {
     fn run(&mut self, run: &file::Run) -> Option<Run> {
         let command = run.command.as_ref()?;
         let words: Vec<String> = command.value.iter().map(|word| word.value.clone()).collect();
-        if words.first().is_none_or(String::is_empty) && !run.tainted {
+        if words.first().is_none_or(String::is_empty) && !command.tainted {
             let error = Diagnostic::error(command.origin, "`command` names no program");
             self.report(error.help("the first item is the program, as in [\"{self}\", \"backend\"]"));
         }
@@ -113,10 +114,10 @@ impl Lowering<'_> {
     /// A warning for each upstream that no route names.
     pub(super) fn unused_upstreams(&mut self, upstreams: &Map<file::Upstream>, routes: &List<file::Route>) {
         // A route that could not be read may be the one that names it.
-        if routes.iter().any(|route| route.value.tainted) {
+        if routes.iter().any(|route| route.tainted) {
             return;
         }
-        for (name, _) in &upstreams.0 {
+        for (name, _) in &upstreams.entries {
             let named = |route: &Setting<file::Route>| {
                 route.value.upstream.as_ref().is_some_and(|upstream| upstream.value == name.value)
             };

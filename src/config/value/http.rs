@@ -10,6 +10,7 @@ use crate::config::diagnostics::{Diagnostic, Problem};
 use crate::config::section::Shape;
 use crate::config::tree::{Kind, Node};
 use crate::config::{HostPattern, HostPolicy};
+use crate::path::{self, PathError};
 
 /// A path in the form in which requests are matched: decoded where that changes nothing, no dot segments.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,43 +38,18 @@ fn url_path(text: &str) -> Result<String, Problem> {
     if text.contains(['?', '#']) {
         return Err(wrong("holds a query or a fragment").help("routes match the path alone"));
     }
-    if text.split('/').any(|segment| segment == "." || segment == "..") {
-        return Err(wrong("has dot segments, which are removed from requests before they are matched"));
+    if text.contains(['{', '}', '^']) {
+        return Err(wrong("is not a path").help("for a pattern use `path_regex`"));
     }
-    if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic() || "\"<>\\^`{|}".contains(*c)) {
-        return Err(match bad {
-            '{' | '}' | '^' => wrong("is not a path").help("for a pattern use `path_regex`"),
-            _ => wrong("is not a path as requests send it").help(format!("write `{}`", percent_encoded(bad))),
-        });
-    }
-    canonical_percents(text).map(|()| text.to_owned())
-}
-
-fn percent_encoded(c: char) -> String {
-    let mut buffer = [0; 4];
-    c.encode_utf8(&mut buffer).bytes().map(|byte| format!("%{byte:02X}")).collect()
-}
-
-/// Requests are matched with their percent-encoding in one form, so a route in another would never match.
-fn canonical_percents(path: &str) -> Result<(), Problem> {
-    for part in path.split('%').skip(1) {
-        let digits = part.get(..2).unwrap_or(part);
-        let Ok(byte) = u8::from_str_radix(digits, 16) else {
-            return Err(
-                Problem::new(format!("`%{digits}` is no percent-encoding")).help("write `%25` for a percent sign")
-            );
-        };
-        let plain = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        if plain {
-            let help = format!("write `{}`", char::from(byte));
-            return Err(Problem::new(format!("`%{digits}` is decoded before requests are matched")).help(help));
+    match path::canonical(text) {
+        Ok(canonical) if canonical == text => Ok(canonical.into_owned()),
+        Ok(canonical) => Err(wrong("is not how requests are matched").help(format!("did you mean \"{canonical}\"?"))),
+        Err(PathError::BadPercent) => {
+            Err(wrong("has a percent sign without two hex digits").help("write `%25` for a percent sign"))
         }
-        if digits != digits.to_ascii_uppercase() {
-            let help = format!("write `%{}`", digits.to_ascii_uppercase());
-            return Err(Problem::new(format!("`%{digits}` is matched with its hex digits in upper case")).help(help));
-        }
+        Err(PathError::Control) => Err(wrong("holds a control character or a space").help("write `%20` for a space")),
+        Err(error) => Err(Problem::new(error.to_string())),
     }
-    Ok(())
 }
 
 /// A regular expression, in the syntax of the `regex` crate.
@@ -277,15 +253,14 @@ mod tests {
         check("api", "\"/api\"");
         check("http://x/api", "\"/api\"");
         check("/a?b", "path alone");
-        check("/a/../b", "dot segments");
+        check("/a/../b", "\"/b\"");
         check("/a b", "%20");
-        check("/é", "%C3%A9");
+        check("/é", "\"/%C3%A9\"");
         check("/{id}", "path_regex");
-        check("/%7e", "write `~`");
-        check("/%2f", "write `%2F`");
+        check("/%7e", "\"/~\"");
+        check("/%2f", "\"/%2F\"");
         check("/50%", "%25");
-        check("/%é", "%C3%A9");
-        check("/%zz", "%25");
+        check("/a\\b", "backslash");
     }
 
     #[test]

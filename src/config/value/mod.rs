@@ -7,7 +7,7 @@ mod plain;
 mod word;
 
 pub use self::http::{FieldValue, HostPolicyText, Pattern, StatusRanges, UrlPath, field_name};
-pub use self::net::{host_pattern, target};
+pub use self::net::target;
 pub use self::number::{Count, Limit, Size};
 pub use self::plain::{FilePath, SecretText};
 pub use self::word::{Protocol, StatusPage};

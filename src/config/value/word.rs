@@ -25,10 +25,12 @@ macro_rules! words {
 
             fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
                 let words = [$($word),+];
-                decoder.text(node, &format!("one of {}", listed(&words)), |text| match text {
-                    $($word => Ok(Self::$value),)+
-                    $($($later)|+ => Err(Problem::new(format!("`{text}` is not supported by this version"))),)?
-                    _ => Err(wrong_word(text, &words)),
+                decoder.text(node, &format!("one of {}", listed(&words)), |text| {
+                    let value = [$(Self::$value),+].into_iter().find(|value| value.word() == text);
+                    value.ok_or_else(|| match text {
+                        $($($later)|+ => Problem::new(format!("`{text}` is not supported by this version")),)?
+                        _ => wrong_word(text, &words),
+                    })
                 })
             }
         }
@@ -44,7 +46,7 @@ words! {
     WhenAllFail { "use-all" => UseAll, "refuse" => Refuse }
     LogLevel { "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug, "trace" => Trace }
     AccessFormat { "line" => Line, "json" => Json, "combined" => Combined }
-    Protocol { "h1" => H1, "h2" => H2 }
+    Protocol { "h1" => H1, "h2" => H2; later "h3" }
     StatusPage { "stub" => Stub }
 }
 

@@ -1,0 +1,78 @@
+//! What the control thread does for the pools of a generation: resolves their names and probes their
+//! endpoints.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use crate::balance::resolve::{self, ResolveError, Resolver};
+use crate::balance::{Pool, probe};
+use crate::config::Dns;
+use crate::snapshot::Snapshot;
+use crate::upstream::Probing;
+
+/// The tasks of the generation that is served.
+#[derive(Default)]
+pub struct Background {
+    tasks: RefCell<Vec<AbortHandle>>,
+    resolver: RefCell<Option<(Dns, Arc<Resolver>)>>,
+}
+
+impl Background {
+    /// Ends the tasks of the generation before and starts those of this one.
+    pub fn apply(&self, snapshot: &Snapshot) {
+        let resolver = match self.resolver(&snapshot.config.dns) {
+            Ok(resolver) => Some(resolver),
+            Err(error) => {
+                tracing::error!("names are not resolved: {error}");
+                None
+            }
+        };
+        let mut tasks = Vec::new();
+        for upstream in snapshot.upstreams.values() {
+            if let Some(resolver) = &resolver
+                && upstream.pool.names().next().is_some()
+            {
+                let follow = resolve::follow(Arc::clone(resolver), Arc::clone(&upstream.pool));
+                tasks.push(tokio::task::spawn_local(follow).abort_handle());
+            }
+            if upstream.pool.upstream().health.is_some() {
+                let probes = probe::run(Arc::clone(&upstream.pool), Probing::new(Arc::clone(upstream)));
+                tasks.push(tokio::task::spawn_local(probes).abort_handle());
+            }
+        }
+        for task in self.tasks.replace(tasks) {
+            task.abort();
+        }
+    }
+
+    /// Waits until every pool has a member, for names of a new upstream that are resolved right now.
+    pub async fn first_members(&self, snapshot: &Snapshot, limit: Duration) {
+        let all = async {
+            for upstream in snapshot.upstreams.values() {
+                first_member(&upstream.pool).await;
+            }
+        };
+        let _elapsed = tokio::time::timeout(limit, all).await;
+    }
+
+    /// One resolver for as long as its settings stay: it holds sockets and the hosts file.
+    fn resolver(&self, dns: &Dns) -> Result<Arc<Resolver>, ResolveError> {
+        let mut current = self.resolver.borrow_mut();
+        if let Some((settings, resolver)) = &*current
+            && settings == dns
+        {
+            return Ok(Arc::clone(resolver));
+        }
+        let resolver = Arc::new(Resolver::new(dns)?);
+        *current = Some((dns.clone(), Arc::clone(&resolver)));
+        Ok(resolver)
+    }
+}
+
+async fn first_member(pool: &Pool) {
+    let mut changes = pool.changes();
+    while pool.members().is_empty() && changes.changed().await.is_ok() {}
+}

@@ -1,0 +1,402 @@
+//! What a reload changed, in an operator's words.
+//!
+//! Every struct is taken apart without `..`, so that a new key cannot be forgotten here.
+
+mod route;
+mod upstream;
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::units::{show_duration, show_size};
+use super::{
+    AccessLog, Admin, Certificate, CertificateSource, Client, Config, Dns, Listen, Log, LogTarget, Profile, Protocols,
+    Reload, Server, TlsVersion,
+};
+
+/// One sentence a change, in the order of the file; nothing if both mean the same.
+pub fn describe(old: &Config, new: &Config) -> Vec<String> {
+    let Config { profile, server, listeners, certificates, client, dns, upstreams, routes: _, admin, log } = old;
+    let mut changes = Changes::default();
+    changes.profile(*profile, new.profile);
+    changes.server(server, &new.server);
+    changes.listeners(listeners, &new.listeners);
+    changes.certificates(certificates, &new.certificates);
+    changes.client(client, &new.client);
+    changes.dns(dns, &new.dns);
+    changes.upstreams(upstreams, &new.upstreams);
+    changes.routes(old, new);
+    changes.admin(admin.as_ref(), new.admin.as_ref());
+    changes.log(log, &new.log);
+    changes.list
+}
+
+/// Collects sentences about one subject after the other.
+#[derive(Default)]
+struct Changes {
+    list: Vec<String>,
+    subject: String,
+}
+
+impl Changes {
+    fn about(&mut self, subject: impl Into<String>) {
+        self.subject = subject.into();
+    }
+
+    fn say(&mut self, what: impl Display) {
+        self.list.push(format!("{}{what}", self.subject));
+    }
+
+    /// `read timeout 60s → 10s`, if they differ.
+    fn value<T: PartialEq + Shown>(&mut self, name: &str, old: &T, new: &T) {
+        if old != new {
+            self.say(format_args!("{name} {} → {}", old.shown(), new.shown()));
+        }
+    }
+
+    /// `endpoint 10.0.0.3:3000 removed`, for members of a set.
+    fn members<T: PartialEq + Shown>(&mut self, name: &str, old: &[T], new: &[T]) {
+        for gone in old.iter().filter(|item| !new.contains(item)) {
+            self.say(format_args!("{name} {} removed", gone.shown()));
+        }
+        for added in new.iter().filter(|item| !old.contains(item)) {
+            self.say(format_args!("{name} {} added", added.shown()));
+        }
+    }
+
+    /// `rewrite changed`, where the values are too long to show or secret.
+    fn silent<T: PartialEq>(&mut self, name: &str, old: &T, new: &T) {
+        if old != new {
+            self.say(format_args!("{name} changed"));
+        }
+    }
+
+    fn profile(&mut self, old: Profile, new: Profile) {
+        self.about("");
+        if old != new {
+            self.say(format_args!("profile {} → {}: needs a restart", old.word(), new.word()));
+        }
+    }
+
+    fn server(&mut self, old: &Server, new: &Server) {
+        let Server { workers, connections_max, drain_delay, drain_timeout, reload } = old;
+        self.about("server: ");
+        if *workers != new.workers {
+            self.say(format_args!("workers {workers} → {}: needs a restart", new.workers));
+        }
+        self.value("most connections", connections_max, &new.connections_max);
+        self.value("drain delay", drain_delay, &new.drain_delay);
+        self.value("drain timeout", drain_timeout, &new.drain_timeout);
+        self.value("reload", reload, &new.reload);
+    }
+
+    fn listeners(&mut self, old: &[Listen], new: &[Listen]) {
+        self.about("");
+        let addresses = |listeners: &[Listen]| listeners.iter().map(|listen| listen.address).collect::<Vec<_>>();
+        self.members("listener", &addresses(old), &addresses(new));
+        for listen in old {
+            let Some(now) = new.iter().find(|now| now.address == listen.address) else { continue };
+            let Listen { address, tls, protocols, https_redirect, hsts } = listen;
+            self.about(format!("listener {address}: "));
+            self.value("TLS from", &tls.as_ref().map(|tls| tls.min), &now.tls.as_ref().map(|tls| tls.min));
+            self.value("protocols", protocols, &now.protocols);
+            self.value("redirect to https at port", https_redirect, &now.https_redirect);
+            self.silent("Strict-Transport-Security", hsts, &now.hsts);
+        }
+    }
+
+    fn certificates(&mut self, old: &[Certificate], new: &[Certificate]) {
+        self.about("");
+        let names = |certificates: &[Certificate]| certificates.iter().map(names).collect::<Vec<_>>();
+        self.members("certificate for", &names(old), &names(new));
+        for Certificate { hosts, source } in old {
+            if let Some(now) = new.iter().find(|now| now.hosts == *hosts) {
+                self.value(&format!("certificate for {}:", self::names(now)), source, &now.source);
+            }
+        }
+    }
+
+    fn client(&mut self, old: &Client, new: &Client) {
+        let Client { trusted, handshake_timeout, header_timeout, body_timeout, idle_timeout, send_timeout, body_max } =
+            old;
+        self.about("client: ");
+        self.members("trusted network", trusted, &new.trusted);
+        self.value("handshake timeout", handshake_timeout, &new.handshake_timeout);
+        self.value("header timeout", header_timeout, &new.header_timeout);
+        self.value("body timeout", body_timeout, &new.body_timeout);
+        self.value("idle timeout", idle_timeout, &new.idle_timeout);
+        self.value("send timeout", send_timeout, &new.send_timeout);
+        self.value("largest body", &Bytes(*body_max), &Bytes(new.body_max));
+    }
+
+    fn dns(&mut self, old: &Dns, new: &Dns) {
+        let Dns { ttl_max, servers } = old;
+        self.about("dns: ");
+        self.value("longest life of an answer", ttl_max, &new.ttl_max);
+        self.members("server", servers, &new.servers);
+    }
+
+    fn admin(&mut self, old: Option<&Admin>, new: Option<&Admin>) {
+        self.about("");
+        let addresses = |admin: Option<&Admin>| admin.map(|admin| admin.address).into_iter().collect::<Vec<_>>();
+        self.members("admin listener", &addresses(old), &addresses(new));
+        let (Some(old), Some(new)) = (old, new) else { return };
+        let Admin { address: _, hosts, allow, socket, token } = old;
+        self.about("admin: ");
+        self.members("host", hosts, &new.hosts);
+        self.members("allowed network", allow, &new.allow);
+        let path = |socket: &Option<std::path::PathBuf>| socket.as_ref().map(|path| path.display().to_string());
+        self.value("control socket", &path(socket), &path(&new.socket));
+        self.silent("token", token, &new.token);
+    }
+
+    fn log(&mut self, old: &Log, new: &Log) {
+        let Log { level, access: AccessLog { format, target, redact } } = old;
+        self.about("log: ");
+        self.value("level", &level.word(), &new.level.word());
+        self.value("access format", &format.word(), &new.access.format.word());
+        self.value("access log", target, &new.access.target);
+        self.members("redacted parameter", redact, &new.access.redact);
+    }
+}
+
+fn names(certificate: &Certificate) -> String {
+    certificate.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// A value as an operator would write it.
+trait Shown {
+    fn shown(&self) -> String;
+}
+
+macro_rules! shown_as_displayed {
+    ($($type:ty)*) => {$(
+        impl Shown for $type {
+            fn shown(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+
+shown_as_displayed!(bool u16 u32 u64 usize &str String IpNet SocketAddr http::StatusCode http::HeaderName);
+
+/// A number of bytes.
+#[derive(PartialEq)]
+struct Bytes(u64);
+
+impl Shown for Bytes {
+    fn shown(&self) -> String {
+        show_size(self.0)
+    }
+}
+
+impl Shown for Duration {
+    fn shown(&self) -> String {
+        show_duration(*self)
+    }
+}
+
+impl<T: Shown> Shown for Option<T> {
+    fn shown(&self) -> String {
+        self.as_ref().map_or_else(|| "off".to_owned(), Shown::shown)
+    }
+}
+
+impl Shown for Reload {
+    fn shown(&self) -> String {
+        self.word().to_owned()
+    }
+}
+
+impl Shown for TlsVersion {
+    fn shown(&self) -> String {
+        self.word().to_owned()
+    }
+}
+
+impl Shown for Protocols {
+    fn shown(&self) -> String {
+        match (self.h1, self.h2) {
+            (true, true) => "h1 and h2".to_owned(),
+            (true, false) => "h1".to_owned(),
+            (false, true) => "h2".to_owned(),
+            (false, false) => "none".to_owned(),
+        }
+    }
+}
+
+impl Shown for CertificateSource {
+    fn shown(&self) -> String {
+        match self {
+            Self::Local => "made here".to_owned(),
+            Self::Files { certificate, .. } => certificate.display().to_string(),
+        }
+    }
+}
+
+impl Shown for LogTarget {
+    fn shown(&self) -> String {
+        match self {
+            Self::Off => "off".to_owned(),
+            Self::Stdout => "stdout".to_owned(),
+            Self::Stderr => "stderr".to_owned(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, parse};
+
+    const BEFORE: &str = r#"
+        [[listen]]
+        address = "127.0.0.1:8080"
+        [[listen]]
+        address = "127.0.0.1:8443"
+        tls = true
+        [[certificate]]
+        hosts = ["localhost"]
+        local = true
+        [client]
+        body_max = "10MiB"
+        trusted = ["10.0.0.0/8"]
+        [upstream.app]
+        endpoints = ["10.0.0.1:3000", "10.0.0.3:3000"]
+        timeout = { read = "30s" }
+        [upstream.jobs]
+        run = { command = ["jobs", "--port", "{port}"], replicas = 2 }
+        [[route]]
+        path = "/api"
+        upstream = "app"
+        timeout = { read = "60s" }
+        [[route]]
+        path = "/"
+        upstream = "app"
+        [[route]]
+        path = "/jobs"
+        upstream = "jobs"
+        [[route]]
+        path_regex = "^/a"
+        redirect = "https://{host}/"
+        [[route]]
+        path_regex = "^/b"
+        text = "b"
+        [admin]
+        control = { token = "a-token-that-is-long" }
+    "#;
+
+    fn config(text: &str) -> Config {
+        let parsed = parse("config.toml", text, &Environment::bare());
+        parsed.unwrap_or_else(|found| panic!("{}", found.render(false))).config
+    }
+
+    #[track_caller]
+    fn check(edits: &[(&str, &str)], expected: &[&str]) {
+        let mut after = BEFORE.to_owned();
+        for (from, to) in edits {
+            assert!(after.contains(from), "{from}");
+            after = after.replacen(from, to, 1);
+        }
+        assert_eq!(describe(&config(BEFORE), &config(&after)), expected);
+    }
+
+    #[test]
+    fn the_same_is_no_change() {
+        check(&[], &[]);
+        check(&[("[client]", "# a comment\n[client]")], &[]);
+    }
+
+    #[test]
+    fn listeners_and_certificates() {
+        check(
+            &[("127.0.0.1:8080", "127.0.0.1:8081")],
+            &["listener 127.0.0.1:8080 removed", "listener 127.0.0.1:8081 added"],
+        );
+        check(&[("tls = true", "tls = { min = \"1.3\" }")], &["listener 127.0.0.1:8443: TLS from 1.2 → 1.3"]);
+        check(
+            &[("tls = true", "tls = true\nhsts = true\nprotocols = [\"h1\"]")],
+            &[
+                "listener 127.0.0.1:8443: protocols h1 and h2 → h1",
+                "listener 127.0.0.1:8443: Strict-Transport-Security changed",
+            ],
+        );
+        check(
+            &[("local = true", "certificate = \"a.pem\"\nkey = \"a.key\"")],
+            &["certificate for localhost: made here → a.pem"],
+        );
+    }
+
+    #[test]
+    fn what_needs_a_restart_says_so() {
+        check(
+            &[("[client]", "[server]\nworkers = 4\ndrain_delay = \"5s\"\n[client]")],
+            &["server: workers 0 → 4: needs a restart", "server: drain delay 0s → 5s"],
+        );
+        check(
+            &[("\n        [[listen]]", "profile = \"staging\"\n[[listen]]")],
+            &["profile production → staging: needs a restart", "log: level warn → info"],
+        );
+    }
+
+    #[test]
+    fn upstreams() {
+        check(&[(", \"10.0.0.3:3000\"", "")], &["upstream app: endpoint 10.0.0.3:3000 removed"]);
+        check(
+            &[("\"10.0.0.3:3000\"", "{ address = \"10.0.0.3:3000\", weight = 3 }, \"app:80\"")],
+            &["upstream app: endpoint app:80 added", "upstream app: weight of 10.0.0.3:3000 1 → 3"],
+        );
+        check(&[("replicas = 2", "replicas = 5")], &["upstream jobs: replicas 2 → 5"]);
+        check(&[("read = \"30s\" }", "read = \"30s\" }\nhealth = {}")], &["upstream app: health check added"]);
+        check(
+            &[("run = {", "endpoints = [\"jobs:80\"] #")],
+            &["upstream jobs: endpoints in place of replicas that were started here"],
+        );
+    }
+
+    #[test]
+    fn routes_tell_their_own_limits_only() {
+        check(&[("read = \"60s\"", "read = \"10s\"")], &["route /api: read timeout 60s → 10s"]);
+        // The limit of `/api` is its own, the one of `/` the upstream's.
+        check(&[("read = \"30s\"", "read = \"5s\"")], &["upstream app: read timeout 30s → 5s"]);
+        check(&[("10MiB", "20MiB")], &["client: largest body 10MiB → 20MiB"]);
+        check(
+            &[("text = \"b\"", "text = \"c\"\ncode = 404")],
+            &["route ~ ^/b: text changed", "route ~ ^/b: code 200 OK → 404 Not Found"],
+        );
+        check(
+            &[("path = \"/jobs\"", "hosts = [\"jobs.example\"]\npath = \"/jobs\"")],
+            &["route /jobs removed", "route jobs.example /jobs added"],
+        );
+        check(
+            &[("^/a", "^/x"), ("^/b", "^/a"), ("^/x", "^/b")],
+            &[
+                "route ~ ^/a: redirect to https://{host}/ → a text",
+                "route ~ ^/b: a text → redirect to https://{host}/",
+                "routes with patterns are tried in another order",
+            ],
+        );
+        check(
+            &[("text = \"b\"", "text = \"b\"\nresponse = { set = { X-B = \"1\" }, remove = [\"server\"] }")],
+            &["route ~ ^/b: response field x-b is set", "route ~ ^/b: removal of response field server added"],
+        );
+    }
+
+    #[test]
+    fn the_admin_listener_and_its_token() {
+        check(
+            &[("[admin]", "[log]\naccess = { format = \"combined\", path = \"off\" }\n[admin]")],
+            &["log: access format json → combined", "log: access log stdout → off"],
+        );
+        check(&[("a-token", "another-token")], &["admin: token changed"]);
+        check(
+            &[("[admin]", "[admin]\naddress = \"127.0.0.1:9901\"")],
+            &["admin listener 127.0.0.1:9900 removed", "admin listener 127.0.0.1:9901 added"],
+        );
+    }
+}

@@ -1,0 +1,112 @@
+//! `[server]`, `[[listen]]`, `[[certificate]]`, `[client]` and `[dns]`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::config::decode::{Decode, Decoder, Field, Switch};
+use crate::config::diagnostics::Origin;
+use crate::config::section::Fallback::{Absent, ByProfile, Required, Value};
+use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
+use crate::config::tree::{Node, Table};
+use crate::config::value::{Count, FilePath, Limit, Protocol, Size};
+use crate::config::{HostPattern, Reload, TlsVersion};
+
+section! {
+    /// The process as a whole.
+    Server "[server]" {
+        /// Worker threads; 0 is one a core.
+        workers: Setting<Count<0, 1024>> = Value("0"), restart, nginx "worker_processes";
+        /// Connections from clients at a time, over all workers; 0 is what the limit of open files leaves.
+        connections_max: Setting<Count<0, 10_000_000>> = Value("0"), nginx "worker_connections";
+        /// How long new connections are still accepted after `/readyz` says 503, so that load balancers see it.
+        drain_delay: Setting<Duration> = Value("\"0s\"");
+        /// How long open requests may take once no connection is accepted any more.
+        drain_timeout: Setting<Duration> = ByProfile {
+            development: "\"1s\"",
+            staging: "\"30s\"",
+            production: "\"30s\"",
+        }, nginx "worker_shutdown_timeout";
+        /// `watch`: a changed file is read at once. `signal`: at SIGHUP or `tollgate reload` only.
+        reload: Setting<Reload> = Value("\"watch\"");
+    }
+}
+
+section! {
+    /// One address that is served.
+    Listen "[[listen]]" {
+        /// IP address and port; port 0 takes a free one.
+        address: Option<Setting<SocketAddr>> = Required, nginx "listen";
+        /// TLS: `true`, or a table with details.
+        tls: Option<Setting<Switch<ListenTls>>> = Absent("cleartext"), nginx "ssl";
+        /// What is spoken. Without TLS, h2 is by prior knowledge.
+        protocols: Option<Setting<List<Protocol>>> = Absent("h1 and h2 with TLS, h1 without"), nginx "http2";
+        /// Answer every request with a redirect to the port of the first listener with TLS.
+        https_redirect: Setting<bool> = Value("false");
+        /// Send `Strict-Transport-Security`: `true`, or a table with details. With TLS only.
+        hsts: Option<Setting<Switch<Hsts>>> = Absent("not sent");
+    }
+}
+
+section! {
+    /// TLS of a listener.
+    ListenTls "`tls`" {
+        /// The oldest version that is spoken.
+        min: Setting<TlsVersion> = Value("\"1.2\""), nginx "ssl_protocols";
+    }
+}
+
+section! {
+    /// `Strict-Transport-Security` (RFC 6797).
+    Hsts "`hsts`" {
+        /// How long browsers use TLS only; `0s` takes it back.
+        max_age: Setting<Duration> = Value("\"365d\"");
+        /// Also for every name below this one.
+        include_subdomains: Setting<bool> = Value("false");
+    }
+}
+
+section! {
+    /// One certificate. The first one also serves clients that ask for no name, or for one that no certificate has.
+    Certificate "[[certificate]]" {
+        /// Names that it is shown for.
+        hosts: Option<Setting<List<HostPattern>>> = Required, nginx "server_name";
+        /// Make a certificate here, for development; clients do not trust it by themselves.
+        local: Setting<bool> = Value("false");
+        /// PEM file: the certificate and what links it to its root.
+        certificate: Option<Setting<FilePath>> = Absent("needed unless `local` is true"), nginx "ssl_certificate";
+        /// PEM file: the private key.
+        key: Option<Setting<FilePath>> = Absent("needed unless `local` is true"), nginx "ssl_certificate_key";
+    }
+}
+
+section! {
+    /// What is asked of clients.
+    Client "[client]" {
+        /// Peers whose `X-Forwarded-For` is believed.
+        trusted: Setting<List<IpNet>> = Value("[\"127.0.0.0/8\", \"::1/128\"]"), nginx "set_real_ip_from";
+        /// From the first byte to the end of a TLS handshake.
+        handshake_timeout: Setting<Limit> = Value("\"10s\""), nginx "ssl_handshake_timeout";
+        /// From the first byte of a request to the end of its head.
+        header_timeout: Setting<Limit> = Value("\"12s\""), nginx "client_header_timeout";
+        /// Silence between two reads of a body.
+        body_timeout: Setting<Limit> = Value("\"12s\""), nginx "client_body_timeout";
+        /// Silence between two requests on a connection.
+        idle_timeout: Setting<Limit> = Value("\"15s\""), nginx "keepalive_timeout";
+        /// Silence between two writes of a response.
+        send_timeout: Setting<Limit> = Value("\"10s\""), nginx "send_timeout";
+        /// Largest body of a request; a larger one is answered with 413.
+        body_max: Setting<Size> = Value("\"10MiB\""), nginx "client_max_body_size";
+    }
+}
+
+section! {
+    /// How names of endpoints are resolved.
+    Dns "[dns]" {
+        /// An answer is asked for again after its own TTL, and never later than this.
+        ttl_max: Setting<Limit> = Value("\"5s\""), nginx "resolver";
+        /// Name servers to ask, with port.
+        servers: Setting<List<SocketAddr>> = Value("[]"), nginx "resolver";
+    }
+}

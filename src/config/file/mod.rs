@@ -1,0 +1,55 @@
+//! Every table and key of `config.toml`, declared once. See [`section`](super::section) for what is made of it.
+//!
+//! The sentences here are the operator's: they go to `docs/configuration.md` and into the JSON schema.
+
+mod admin;
+mod listen;
+mod route;
+mod upstream;
+
+use crate::config::Profile;
+use crate::config::decode::{Decode, Decoder, Field, Map};
+use crate::config::diagnostics::Origin;
+use crate::config::section::Fallback::{Absent, Value};
+use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
+use crate::config::tree::{Node, Table};
+
+pub use self::admin::{Admin, Control, Log};
+pub use self::listen::{Certificate, Client, Dns, Hsts, Listen, Server};
+pub use self::route::{BufferTable, Fields, Route, RouteTimeout};
+pub use self::upstream::{Endpoint, Health, Keepalive, Run, Timeout, Upstream};
+
+/// The whole file.
+pub fn root() -> SectionShape {
+    File::SHAPE
+}
+
+section! {
+    /// Tables and keys at the top of `config.toml`.
+    File "the file" {
+        /// The set of defaults that the rest of the file starts from.
+        profile: Setting<Profile> = Value("\"production\""), restart;
+        /// Further files, `*` standing for any part of a file's name, relative to this file. They may hold
+        /// everything but `profile`, `include` and `[server]`; a key given in two files is an error.
+        include: Setting<List<String>> = Value("[]"), nginx "include";
+        /// The process as a whole.
+        server: Setting<Server> = Value("{}");
+        /// Addresses that are served.
+        listen: Setting<List<Listen>> = Value("[]"), nginx "server";
+        /// Certificates, chosen by the name that the client asks for (SNI).
+        certificate: Setting<List<Certificate>> = Value("[]");
+        /// What is asked of clients.
+        client: Setting<Client> = Value("{}");
+        /// How names of endpoints are resolved.
+        dns: Setting<Dns> = Value("{}");
+        /// Groups of endpoints, by name.
+        upstream: Setting<Map<Upstream>> = Value("{}"), nginx "upstream";
+        /// What is done with requests. Exact paths win over patterns, patterns (in the order of the file) over
+        /// prefixes, and the longest prefix wins.
+        route: Setting<List<Route>> = Value("[]"), nginx "location";
+        /// The listener for operators: health, metrics, status, control.
+        admin: Option<Setting<Admin>> = Absent("no admin listener and no control socket");
+        /// Logs.
+        log: Setting<Log> = Value("{}");
+    }
+}

@@ -1,0 +1,109 @@
+//! `[[route]]`.
+
+use http::StatusCode;
+use ipnet::IpNet;
+
+use crate::config::HostPattern;
+use crate::config::decode::{Decode, Decoder, Field, Map};
+use crate::config::diagnostics::Origin;
+use crate::config::section::Fallback::{Absent, Required, Value};
+use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
+use crate::config::tree::{Node, Table};
+use crate::config::value::{FieldValue, HostPolicyText, Limit, Pattern, Size, StatusPage, UrlPath};
+
+section! {
+    /// What is done with some requests. It has one of `path`, `path_exact`, `path_regex`, and one of `upstream`,
+    /// `redirect`, `text`, `status`.
+    Route "[[route]]" {
+        /// Its name in logs and metrics.
+        name: Option<Setting<String>> = Absent("the path as written");
+        /// Hosts it is for.
+        hosts: Setting<List<HostPattern>> = Value("[]"), nginx "server_name";
+        /// That path and what lies below it, by whole segments.
+        path: Option<Setting<UrlPath>> = Absent("");
+        /// That path alone.
+        path_exact: Option<Setting<UrlPath>> = Absent("");
+        /// Paths that contain a match of this pattern.
+        path_regex: Option<Setting<Pattern>> = Absent("");
+        /// Pass requests on to this upstream.
+        upstream: Option<Setting<String>> = Absent(""), nginx "proxy_pass";
+        /// Redirect to this URL; `{host}`, `{path}` and `{uri}` (path and query) are filled in.
+        redirect: Option<Setting<String>> = Absent(""), nginx "return";
+        /// Answer with this text.
+        text: Option<Setting<String>> = Absent("");
+        /// Answer with a page of the proxy's own: `stub` is nginx's stub status.
+        status: Option<Setting<StatusPage>> = Absent(""), nginx "stub_status";
+        /// Status of `redirect` or `text`.
+        code: Option<Setting<StatusCode>> = Absent("308 for `redirect`, 200 for `text`");
+        /// What `Host` the endpoint sees: the client's, the endpoint's own, or a fixed one.
+        host: Option<Setting<HostPolicyText>> = Absent("preserve");
+        /// Take this off the front of the path before it is sent on.
+        strip_prefix: Option<Setting<UrlPath>> = Absent("the path is kept");
+        /// Rewrite the path before it is sent on.
+        rewrite: Option<Setting<Rewrite>> = Absent("the path is kept"), nginx "rewrite";
+        /// Fields of the request to the endpoint.
+        request: Setting<Fields> = Value("{}"), nginx "proxy_set_header";
+        /// Fields of the response to the client.
+        response: Setting<Fields> = Value("{}"), nginx "add_header, proxy_hide_header";
+        /// Networks that are let in; all if there is none.
+        allow: Setting<List<IpNet>> = Value("[]"), nginx "allow";
+        /// Networks that are kept out, even where `allow` lets them in.
+        deny: Setting<List<IpNet>> = Value("[]"), nginx "deny";
+        /// Write these requests to the access log.
+        access_log: Setting<bool> = Value("true"), nginx "access_log";
+        /// Largest body of a request.
+        body_max: Option<Setting<Size>> = Absent("that of [client]"), nginx "client_max_body_size";
+        /// Time limits other than the upstream's.
+        timeout: Option<Setting<RouteTimeout>> = Absent("those of the upstream");
+        /// How far to read ahead of the slower side.
+        buffer: Option<Setting<BufferTable>> = Absent("64KiB each way"), nginx "proxy_buffering";
+    }
+}
+
+section! {
+    /// Time limits of one route.
+    RouteTimeout "`timeout`" {
+        /// To open a connection, TLS included.
+        connect: Option<Setting<Limit>> = Absent("the upstream's");
+        /// Silence between two writes to the endpoint.
+        send: Option<Setting<Limit>> = Absent("the upstream's");
+        /// Silence between two reads from the endpoint.
+        read: Option<Setting<Limit>> = Absent("the upstream's");
+        /// Silence in both directions of a tunnel, such as a WebSocket.
+        tunnel_idle: Option<Setting<Limit>> = Absent("the upstream's");
+        /// From the request's head to the response's head, over all attempts.
+        total: Option<Setting<Limit>> = Absent("the upstream's");
+        /// The same for one attempt.
+        attempt: Option<Setting<Limit>> = Absent("the upstream's");
+    }
+}
+
+section! {
+    /// Rewriting of a path.
+    Rewrite "`rewrite`" {
+        /// What is replaced.
+        regex: Option<Setting<Pattern>> = Required;
+        /// What stands in its place; `$1` and `${name}` are the groups of `regex`.
+        to: Option<Setting<String>> = Required;
+    }
+}
+
+section! {
+    /// Changes to the fields of a message.
+    Fields "`request` and `response`" {
+        /// Set these, in place of what is there.
+        set: Setting<Map<FieldValue>> = Value("{}");
+        /// Remove these.
+        remove: Setting<List<String>> = Value("[]");
+    }
+}
+
+section! {
+    /// How far to read ahead of the slower side, so that slow clients do not hold endpoints. Tunnels pass through.
+    BufferTable "`buffer`" {
+        /// Of a request's body.
+        request: Setting<Size> = Value("\"64KiB\""), nginx "client_body_buffer_size";
+        /// Of a response's body.
+        response: Setting<Size> = Value("\"64KiB\""), nginx "proxy_buffers";
+    }
+}

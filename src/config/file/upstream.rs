@@ -1,0 +1,158 @@
+//! `[upstream.NAME]`.
+
+use crate::config::decode::{Decode, Decoder, Field, Switch};
+use crate::config::diagnostics::Origin;
+use crate::config::section::Fallback::{Absent, Required, Value};
+use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
+use crate::config::tree::{Kind, Node, Table};
+use crate::config::value::{Count, FilePath, Limit, StatusRanges, UrlPath, target};
+use crate::config::{Balance, HostPattern, Target, UpstreamProtocol, WhenAllFail};
+
+section! {
+    /// A group of endpoints that do the same. It has either `endpoints` or `run`.
+    Upstream "[upstream.NAME]" {
+        /// `host:port` each, or a table with a weight. Every address of a name is an endpoint.
+        endpoints: Option<Setting<List<Endpoint>>> = Absent(""), nginx "server";
+        /// Replicas that this process starts, watches and replaces.
+        run: Option<Setting<Run>> = Absent("");
+        /// What the endpoints speak.
+        protocol: Setting<UpstreamProtocol> = Value("\"h1\""), nginx "proxy_http_version, grpc_pass";
+        /// TLS to the endpoints: `true`, or a table with details. Names are verified.
+        tls: Option<Setting<Switch<UpstreamTls>>> = Absent("cleartext"), nginx "proxy_ssl_verify";
+        /// Which endpoint is next: the one with the fewest requests in flight, or each in turn.
+        balance: Setting<Balance> = Value("\"least-connections\""), nginx "least_conn";
+        /// Failures within `fail_timeout` that take an endpoint out; 0 switches this off.
+        fails_max: Setting<Count<0, 1_000_000>> = Value("3"), nginx "max_fails";
+        /// Failures count for this long, and an endpoint stays out for this long.
+        fail_timeout: Setting<Limit> = Value("\"30s\""), nginx "fail_timeout";
+        /// Idle connections to the endpoints.
+        keepalive: Setting<Keepalive> = Value("{}"), nginx "keepalive";
+        /// Time limits; a route can have its own.
+        timeout: Setting<Timeout> = Value("{}");
+        /// Ask each endpoint regularly whether it is well; `health = {}` does so with the defaults.
+        health: Option<Setting<Health>> = Absent("failures of requests alone decide");
+        /// Sending a request again to another endpoint.
+        retry: Setting<Retry> = Value("{}"), nginx "proxy_next_upstream";
+    }
+}
+
+section! {
+    /// One endpoint with details.
+    EndpointTable "`endpoints`" {
+        /// `host:port`.
+        address: Option<Setting<Target>> = Required;
+        /// Its share compared with the others'.
+        weight: Setting<Count<1, 1000>> = Value("1"), nginx "weight";
+    }
+}
+
+section! {
+    /// Replicas that this process starts.
+    Run "`run`" {
+        /// Program and arguments. `{self}` is this program, `{address}` and `{port}` where the replica must listen.
+        command: Option<Setting<List<String>>> = Required;
+        /// How many.
+        replicas: Setting<Count<1, 256>> = Value("1");
+    }
+}
+
+section! {
+    /// TLS to the endpoints.
+    UpstreamTls "`tls` of an upstream" {
+        /// The name that is sent and verified.
+        server_name: Option<Setting<HostPattern>> = Absent("the endpoint's own name"), nginx "proxy_ssl_name";
+        /// PEM file of the roots that are trusted.
+        ca: Option<Setting<FilePath>> = Absent("those of the system"), nginx "proxy_ssl_trusted_certificate";
+    }
+}
+
+section! {
+    /// Idle connections to the endpoints.
+    Keepalive "`keepalive`" {
+        /// Kept per endpoint and worker; 0 keeps none.
+        connections: Setting<Count<0, 100_000>> = Value("32"), nginx "keepalive";
+        /// Requests that one connection carries before it is closed.
+        requests: Setting<Count<1, 1_000_000_000>> = Value("100"), nginx "keepalive_requests";
+        /// A connection idle for longer is closed.
+        idle: Setting<Limit> = Value("\"60s\""), nginx "keepalive_timeout";
+    }
+}
+
+section! {
+    /// Time limits towards an upstream. Those not named `total` or `attempt` count silence between two operations.
+    Timeout "`timeout`" {
+        /// To open a connection, TLS included.
+        connect: Setting<Limit> = Value("\"5s\""), nginx "proxy_connect_timeout";
+        /// Silence between two writes to the endpoint.
+        send: Setting<Limit> = Value("\"10s\""), nginx "proxy_send_timeout";
+        /// Silence between two reads from the endpoint.
+        read: Setting<Limit> = Value("\"30s\""), nginx "proxy_read_timeout";
+        /// Silence in both directions of a tunnel, such as a WebSocket.
+        tunnel_idle: Setting<Limit> = Value("\"1h\"");
+        /// From the request's head to the response's head, over all attempts.
+        total: Option<Setting<Limit>> = Absent("no limit"), nginx "proxy_next_upstream_timeout";
+        /// The same for one attempt.
+        attempt: Option<Setting<Limit>> = Absent("no limit");
+    }
+}
+
+section! {
+    /// A regular question to each endpoint.
+    Health "`health`" {
+        /// Path that is asked for.
+        path: Setting<UrlPath> = Value("\"/health\""), nginx "health_check";
+        /// From one question to the next.
+        interval: Setting<Limit> = Value("\"5s\"");
+        /// For the whole answer.
+        timeout: Setting<Limit> = Value("\"2s\"");
+        /// Good answers in a row that bring an endpoint back.
+        healthy_after: Setting<Count<1, 1000>> = Value("2");
+        /// Bad answers in a row that take it out.
+        unhealthy_after: Setting<Count<1, 1000>> = Value("3");
+        /// What a good answer is.
+        expect: Setting<Expect> = Value("{}");
+        /// When no endpoint is well: use them all, or answer 503.
+        when_all_fail: Setting<WhenAllFail> = Value("\"use-all\"");
+    }
+}
+
+section! {
+    /// What a good answer is.
+    Expect "`expect`" {
+        /// Its status: codes and ranges of them.
+        status: Setting<StatusRanges> = Value("\"200-399\"");
+        /// A text within the first 64 KiB of its body.
+        body: Option<Setting<String>> = Absent("any body");
+    }
+}
+
+section! {
+    /// Sending a request again to another endpoint. Only what is safe to repeat is sent again.
+    Retry "`retry`" {
+        /// Attempts in all: 2 is one retry, 1 is none.
+        attempts: Setting<Count<1, 16>> = Value("2"), nginx "proxy_next_upstream_tries";
+    }
+}
+
+/// An endpoint, as a string or as a table.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    pub address: Option<Setting<Target>>,
+    pub weight: u32,
+}
+
+impl Decode for Endpoint {
+    fn shape() -> Shape {
+        Shape::Either(vec![Target::shape(), EndpointTable::shape()])
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        if let Kind::Table(_) = node.kind {
+            let EndpointTable { address, weight, .. } = decoder.section(node)?;
+            return Some(Self { address, weight: weight.value.0 });
+        }
+        let value = decoder.text(node, "\"host:port\" or a table with `address` and `weight`", target)?;
+        let address = Setting { value, origin: node.origin, tainted: false };
+        Some(Self { address: Some(address), weight: 1 })
+    }
+}

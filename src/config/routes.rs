@@ -1,0 +1,103 @@
+//! A checked route: which requests it is for, and what is done with them.
+
+use http::{HeaderName, HeaderValue, StatusCode};
+use ipnet::IpNet;
+
+use super::{HostPattern, Timeouts};
+
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Its `name`, or the path as written: a label from a closed set.
+    pub name: String,
+    /// Where it stands, for messages: `config.toml:12`.
+    pub origin: String,
+    pub hosts: Vec<HostPattern>,
+    pub path: PathMatch,
+    pub action: Action,
+    /// Networks let in; empty lets in all. `deny` wins over `allow`.
+    pub allow: Vec<IpNet>,
+    pub deny: Vec<IpNet>,
+    pub request_fields: FieldEdits,
+    pub response_fields: FieldEdits,
+    pub access_log: bool,
+    pub body_max: u64,
+}
+
+#[derive(Debug, Clone)]
+pub enum PathMatch {
+    /// That path and what lies below it, by whole segments: `/a` matches `/a` and `/a/b`, not `/ab`.
+    Prefix(String),
+    Exact(String),
+    Regex(regex::Regex),
+}
+
+#[derive(Debug, Clone)]
+pub enum Action {
+    Proxy(Box<ProxyPass>),
+    /// `{host}`, `{path}` and `{uri}` (path and query) are filled in.
+    Redirect {
+        to: String,
+        status: StatusCode,
+    },
+    Text {
+        body: String,
+        status: StatusCode,
+    },
+    /// nginx's stub status page.
+    StubStatus,
+}
+
+#[derive(Debug, Clone)]
+pub struct ProxyPass {
+    pub upstream: String,
+    pub host: HostPolicy,
+    pub path: PathRewrite,
+    pub timeout: Timeouts,
+    pub buffer: Buffer,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPolicy {
+    /// What the client sent.
+    Preserve,
+    /// The endpoint's own name or address.
+    Upstream,
+    Fixed(HeaderValue),
+}
+
+#[derive(Debug, Clone)]
+pub enum PathRewrite {
+    Keep,
+    StripPrefix(String),
+    /// `$1`, `${name}` in `to` are the groups of `pattern`.
+    Regex {
+        pattern: regex::Regex,
+        to: String,
+    },
+}
+
+/// Bytes read ahead of the slower side, so that slow clients do not hold endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Buffer {
+    pub request: usize,
+    pub response: usize,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FieldEdits {
+    pub set: Vec<(HeaderName, HeaderValue)>,
+    pub remove: Vec<HeaderName>,
+}
+
+impl PartialEq for PathRewrite {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Keep, Self::Keep) => true,
+            (Self::StripPrefix(one), Self::StripPrefix(other)) => one == other,
+            (Self::Regex { pattern, to }, Self::Regex { pattern: other, to: other_to }) => {
+                pattern.as_str() == other.as_str() && to == other_to
+            }
+            _ => false,
+        }
+    }
+}
