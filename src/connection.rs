@@ -187,11 +187,8 @@ where
     let (stream, guard) = guard::guarded(stream, limits, deadlines);
     let link = Link::new(downstream);
     let service = service_fn(|request| answer_h1(&worker, &link, &guard, request));
-    let mut connection = http1::Builder::new()
-        .half_close(true)
-        .pipeline_flush(true)
-        .max_header_size(HEAD_BYTES_MAX + 1024)
-        .serve_connection(stream, service);
+    let mut connection =
+        http1::Builder::new().half_close(true).max_header_size(HEAD_BYTES_MAX + 1024).serve_connection(stream, service);
     let mut draining = worker.draining();
     let mut drain = pin!(async move { draining.wait_for(|draining| *draining).await.is_ok() });
     let mut told = false;
@@ -202,7 +199,11 @@ where
         }
         poll_h1(Pin::new(&mut connection), &link, &guard, cx)
     });
-    match ended.await {
+    let ended = ended.await;
+    if let Some(reason) = guard.violation() {
+        worker.shared.metrics.guard_refused(reason.code());
+    }
+    match ended {
         H1End::Closed(outcome) => {
             if let Err(error) = outcome {
                 tracing::debug!(peer = %link.downstream.peer, "connection ended: {error}");

@@ -70,7 +70,6 @@ reasons! {
     HostRepeated, StatusCode::BAD_REQUEST, AuthorityError::Repeated.code(), Warn, "The request has more than one Host field.";
     HostInvalid, StatusCode::BAD_REQUEST, AuthorityError::Invalid.code(), Warn, "The host is not a name or an address with an optional port.";
     HostMismatch, StatusCode::BAD_REQUEST, AuthorityError::Mismatch.code(), Warn, "The target and the Host field name different hosts.";
-    Misdirected, StatusCode::MISDIRECTED_REQUEST, "misdirected", Warn, "The host is not one that this TLS connection was opened for.";
     MethodNotAllowed, StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", Warn, "The method is never let through: CONNECT or TRACE.";
     ExpectationFailed, StatusCode::EXPECTATION_FAILED, "expectation-failed", Warn, "The request expects something other than 100-continue.";
     NoRoute, StatusCode::NOT_FOUND, "no-route", Warn, "No route matches the host and the path.";
@@ -79,7 +78,6 @@ reasons! {
     BodyReadTimeout, StatusCode::REQUEST_TIMEOUT, "body-read-timeout", Warn, "The client stopped sending its body for longer than body_timeout.";
     BodyAborted, StatusCode::BAD_REQUEST, "body-aborted", Warn, "The client ended its request in the middle of the body.";
     ClientGone, CLIENT_CLOSED_REQUEST, "client-gone", Info, "The client left before the answer was ready.";
-    ClientSendTimeout, CLIENT_CLOSED_REQUEST, "client-send-timeout", Info, "The client took nothing of its answer for longer than send_timeout.";
     NoEndpoint, StatusCode::SERVICE_UNAVAILABLE, "no-endpoint", Error, "The upstream has no endpoint that may be used.";
     ConnectRefused, StatusCode::BAD_GATEWAY, "connect-refused", Error, "The endpoint refused the connection.";
     ConnectFailed, StatusCode::BAD_GATEWAY, "connect-failed", Error, "The endpoint could not be reached.";
@@ -88,7 +86,6 @@ reasons! {
     UpstreamClosedEarly, StatusCode::BAD_GATEWAY, "upstream-closed-early", Error, "The endpoint closed the connection before its response head.";
     UpstreamProtocol, StatusCode::BAD_GATEWAY, "upstream-protocol", Error, "The endpoint's response is not valid HTTP.";
     UpstreamHeadTooLarge, StatusCode::BAD_GATEWAY, "upstream-head-too-large", Error, "The endpoint's response head is over the limit.";
-    UpstreamInterimLimit, StatusCode::BAD_GATEWAY, "upstream-interim-limit", Error, "The endpoint sent too many interim (1xx) responses.";
     UpstreamBadUpgrade, StatusCode::BAD_GATEWAY, "upstream-bad-upgrade", Error, "The endpoint changed to a protocol that was not asked for.";
     SendTimeout, StatusCode::GATEWAY_TIMEOUT, "send-timeout", Error, "The endpoint took nothing of the request for longer than timeout.send.";
     ReadTimeout, StatusCode::GATEWAY_TIMEOUT, "read-timeout", Error, "The endpoint sent nothing for longer than timeout.read.";
@@ -97,10 +94,7 @@ reasons! {
     BodyTruncated, StatusCode::BAD_GATEWAY, "body-truncated", Error, "The response body ended early, after its head had been sent.";
     TunnelIdle, StatusCode::SWITCHING_PROTOCOLS, "tunnel-idle", Info, "Nothing passed the tunnel for longer than timeout.tunnel_idle.";
     TunnelFailed, StatusCode::SWITCHING_PROTOCOLS, "tunnel-failed", Info, "One side broke the tunnel off.";
-    Draining, StatusCode::SERVICE_UNAVAILABLE, "draining", Warn, "The proxy is shutting down and takes no new requests.";
-    ConnectionsMax, StatusCode::SERVICE_UNAVAILABLE, "connections-max", Error, "As many connections are open as connections_max allows.";
     RewriteFailed, StatusCode::INTERNAL_SERVER_ERROR, "rewrite-failed", Error, "The route's rewrite made something that is not a path.";
-    Internal, StatusCode::INTERNAL_SERVER_ERROR, "internal", Error, "The proxy itself failed.";
 }
 
 impl Reason {
@@ -167,9 +161,16 @@ impl From<&BodyError> for Reason {
         match error {
             BodyError::TooLarge { .. } => Self::BodyTooLarge,
             BodyError::Silence(_) => Self::BodyReadTimeout,
-            BodyError::Peer(_) => Self::BodyAborted,
+            BodyError::Peer(error) => violation(error).map_or(Self::BodyAborted, Self::Guard),
         }
     }
+}
+
+/// The guard's reason, if it made the read of a body fail.
+fn violation(error: &hyper::Error) -> Option<guard::Reason> {
+    let io_error = std::error::Error::source(error)?.downcast_ref::<io::Error>()?;
+    let guard::Violation(reason) = io_error.get_ref()?.downcast_ref::<guard::Violation>()?;
+    Some(*reason)
 }
 
 impl From<BodyError> for Reason {
@@ -228,11 +229,8 @@ mod tests {
     #[test]
     fn only_faults_of_this_side_are_errors() {
         for reason in Reason::ALL {
-            if reason.status().is_client_error() {
-                assert!(reason.level() > LogLevel::Error, "{}", reason.code());
-            } else {
-                assert!(reason.status().is_server_error(), "{}", reason.code());
-            }
+            let is_fault_of_ours = reason.status().is_server_error();
+            assert_eq!(reason.level() == LogLevel::Error, is_fault_of_ours, "{}", reason.code());
             assert!(reason.summary().ends_with('.'), "{}", reason.code());
         }
         assert_eq!(Reason::ClientGone.status().as_u16(), 499);
@@ -259,8 +257,14 @@ mod tests {
     fn every_reason_is_in_the_document() {
         let document = include_str!("../docs/troubleshooting.md");
         let written: Vec<_> = document.lines().filter_map(|line| line.strip_prefix("### ")).collect();
-        let expected: BTreeSet<_> =
-            Reason::ALL.iter().map(|reason| format!("`{}` ({})", reason.code(), reason.status().as_u16())).collect();
+        let own = Reason::ALL.iter().map(|reason| (reason.code(), reason.status()));
+        // A fault that HTTP/2 has too is explained once, with the status that the path answers.
+        let of_the_guard = guard::Reason::ALL.iter().map(|reason| (reason.code(), reason.status()));
+        let known: BTreeSet<_> = own.clone().map(|(code, _)| code).collect();
+        let expected: BTreeSet<_> = own
+            .chain(of_the_guard.filter(|(code, _)| !known.contains(code)))
+            .map(|(code, status)| format!("`{code}` ({})", status.as_u16()))
+            .collect();
         assert_eq!(written.iter().map(|heading| (*heading).to_owned()).collect::<BTreeSet<_>>(), expected);
         assert_eq!(written.len(), expected.len(), "a reason stands twice in the document");
         for reason in Reason::ALL {

@@ -1,9 +1,14 @@
-fn main() {
-    let config = std::env::args().nth(1).unwrap();
-    let r = tollgate::server::run(tollgate::server::Options { config: config.into(), ready_fd: None });
-    match r {
-        Ok(e) => eprintln!("{e:?}"),
-        Err(tollgate::server::StartError::Config(d)) => eprintln!("{d}"),
-        Err(e) => eprintln!("{e}"),
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tollgate::cli::{self, Arguments};
+
+fn main() -> ExitCode {
+    match cli::run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            cli::say(&failure.to_string());
+            ExitCode::from(failure.status())
+        }
     }
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, UPGRADE,
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY,
+    UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -88,6 +89,7 @@ impl Exchange<'_> {
         let client = self.client(&request);
         record.client = client.address;
         refuse_method(request.method())?;
+        refuse_expectation(request.headers())?;
         if let Some(response) = self.redirect_to_https(&authority.host, &path, query) {
             return Ok(Answer::Response(response));
         }
@@ -222,6 +224,9 @@ impl Exchange<'_> {
         let id = record.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-");
         let mut response = text(error::page(reason, id), reason.status());
         let fields = response.headers_mut();
+        if reason.status() == StatusCode::METHOD_NOT_ALLOWED {
+            fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
         if reason.status() == StatusCode::SERVICE_UNAVAILABLE {
             fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -253,6 +258,14 @@ impl Exchange<'_> {
 /// CONNECT and TRACE have no business at an edge.
 fn refuse_method(method: &Method) -> Result<(), Reason> {
     if *method == Method::CONNECT || *method == Method::TRACE { Err(Reason::MethodNotAllowed) } else { Ok(()) }
+}
+
+/// The only expectation there is (RFC 9110 §10.1.1); over HTTP/1.1 the guard has looked already.
+fn refuse_expectation(fields: &HeaderMap) -> Result<(), Reason> {
+    match fields.get(EXPECT) {
+        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Reason::ExpectationFailed),
+        _ => Ok(()),
+    }
 }
 
 fn admit(route: &Route, client: ClientIp) -> Result<(), Reason> {

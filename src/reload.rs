@@ -43,6 +43,8 @@ pub enum Outcome {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Last {
     pub at: Option<u64>,
+    /// When the configuration in force was read; None at the start.
+    pub applied_at: Option<u64>,
     pub error: Option<String>,
 }
 
@@ -144,7 +146,8 @@ fn note(control: &Control, outcome: &Outcome, trigger: Trigger) {
         None => metrics.reload_succeeded(control.shared.live.load().generation, clock::system_time()),
         Some(_) => metrics.reload_failed(),
     }
-    control.last_reload.replace(Last { at: Some(at), error });
+    let applied_at = if error.is_none() { Some(at) } else { control.last_reload.borrow().applied_at };
+    control.last_reload.replace(Last { at: Some(at), applied_at, error });
 }
 
 fn addresses(config: &Config) -> BTreeSet<SocketAddr> {

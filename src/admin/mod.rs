@@ -1,15 +1,108 @@
-use crate::server::Control;
+//! The listener for operators: health, metrics and status to read, and control of the running process.
+//!
+//! It runs on the control thread, so it answers when every worker is busy. Reading is by TCP, for networks and
+//! `Host` values of the configuration; control is by a Unix socket whose file says who may, or by TCP
+//! with a token. It decides nothing about the proxy: orders go to the control thread's queue, and what
+//! is shown is read at the moment of the request.
+
+mod access;
+mod answer;
+mod judge;
+mod machine;
+mod routes;
+mod serve;
+mod socket;
+mod status;
+#[cfg(test)]
+mod testing;
+mod view;
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
-pub struct Admin;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::task::AbortHandle;
+
+use self::serve::Desk;
+use self::socket::{SocketError, SocketFile};
+use self::status::UpstreamStatus;
+use crate::balance::Pool;
+use crate::config;
+use crate::reload::Outcome;
+use crate::server::Control;
+
 #[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct AdminError;
-pub async fn listen(_c: &Rc<Control>) -> Result<Admin, AdminError> {
-    Ok(Admin)
+pub enum AdminError {
+    #[error("cannot bind the admin address {address}: {source}")]
+    Bind { address: SocketAddr, source: io::Error },
+    #[error("cannot bind the control socket {}: {source}", path.display())]
+    Socket { path: PathBuf, source: SocketError },
 }
-impl Admin {
-    pub fn address(&self) -> Option<SocketAddr> {
-        None
+
+/// The open listeners. When it is dropped they close, with their connections, and the socket's file goes.
+#[derive(Debug)]
+pub struct Admin {
+    address: Option<SocketAddr>,
+    listeners: Vec<AbortHandle>,
+    _file: Option<SocketFile>,
+}
+
+/// The running process, as far as operators see and move it.
+trait Process: 'static {
+    /// The rules in force; None if the configuration has none any more.
+    fn rules(&self) -> Option<config::Admin>;
+    fn is_draining(&self) -> bool;
+    fn status(&self) -> impl Serialize;
+    fn metrics(&self) -> Result<String, Box<dyn Error>>;
+    fn pools(&self) -> BTreeMap<String, Arc<Pool>>;
+    /// None if the process ends before.
+    fn reload(&self) -> impl Future<Output = Option<Outcome>>;
+    fn stop(&self);
+}
+
+/// Opens what `[admin]` names; nothing without it. To be called on a `LocalSet`.
+///
+/// Networks, hosts and token follow the configuration; the address and the path of the socket stay.
+pub async fn listen(control: &Rc<Control>) -> Result<Admin, AdminError> {
+    let mut admin = Admin { address: None, listeners: Vec::new(), _file: None };
+    let Some(rules) = control.rules() else { return Ok(admin) };
+    let desk = Rc::new(Desk { process: Rc::clone(control), first_rules: rules.clone() });
+    if let Some(path) = rules.socket {
+        let (listener, file) = socket::bind(&path).map_err(|source| AdminError::Socket { path, source })?;
+        admin._file = Some(file);
+        admin.listeners.push(tokio::task::spawn_local(serve::socket(listener, Rc::clone(&desk))).abort_handle());
     }
+    let failed = |source| AdminError::Bind { address: rules.address, source };
+    let listener = TcpListener::bind(rules.address).await.map_err(failed)?;
+    admin.address = Some(listener.local_addr().map_err(failed)?);
+    admin.listeners.push(tokio::task::spawn_local(serve::tcp(listener, desk)).abort_handle());
+    Ok(admin)
+}
+
+impl Admin {
+    /// Where it listens on TCP, with the real port for port 0.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        self.listeners.iter().for_each(AbortHandle::abort);
+    }
+}
+
+fn upstreams(pools: &BTreeMap<String, Arc<Pool>>) -> Vec<UpstreamStatus> {
+    pools.iter().map(|(name, pool)| upstream(name, pool)).collect()
+}
+
+fn upstream(name: &str, pool: &Pool) -> UpstreamStatus {
+    UpstreamStatus::new(name, pool.snapshot(crate::clock::now().into()))
 }

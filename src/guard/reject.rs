@@ -100,7 +100,8 @@ impl Reason {
         Self::SendTimeout,
     ];
 
-    /// The stable name in the log, the metric and the debug field.
+    /// The stable name in the log, the metric and the debug field. Where HTTP/2 knows the same fault, it has the
+    /// same name.
     pub fn code(self) -> &'static str {
         match self {
             Self::BadRequestLine => "bad-request-line",
@@ -120,10 +121,10 @@ impl Reason {
             Self::BadFieldName => "bad-field-name",
             Self::TooManyFields => "too-many-fields",
             Self::HeadTooLarge => "head-too-large",
-            Self::NoHost => "no-host",
-            Self::RepeatedHost => "repeated-host",
-            Self::BadHost => "bad-host",
-            Self::AuthorityMismatch => "authority-mismatch",
+            Self::NoHost => "host-missing",
+            Self::RepeatedHost => "host-repeated",
+            Self::BadHost => "host-invalid",
+            Self::AuthorityMismatch => "host-mismatch",
             Self::BadContentLength => "bad-content-length",
             Self::RepeatedContentLength => "repeated-content-length",
             Self::NoContentLength => "no-content-length",
@@ -132,7 +133,7 @@ impl Reason {
             Self::RepeatedTe => "repeated-te",
             Self::BadTe => "bad-te",
             Self::UnknownTe => "unknown-te",
-            Self::BadExpect => "bad-expect",
+            Self::BadExpect => "expectation-failed",
             Self::BadChunkSize => "bad-chunk-size",
             Self::BadChunkEnd => "bad-chunk-end",
             Self::BadChunkExtension => "bad-chunk-extension",
@@ -141,8 +142,8 @@ impl Reason {
             Self::BadTrailer => "bad-trailer",
             Self::TrailersTooLarge => "trailers-too-large",
             Self::HeaderTimeout => "header-timeout",
-            Self::BodyTimeout => "body-timeout",
-            Self::SendTimeout => "send-timeout",
+            Self::BodyTimeout => "body-read-timeout",
+            Self::SendTimeout => "client-send-timeout",
         }
     }
 

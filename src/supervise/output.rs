@@ -146,7 +146,6 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use std::io;
-
     use std::sync::mpsc as std_mpsc;
 
     use tokio::io::AsyncWriteExt as _;

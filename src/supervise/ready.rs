@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use crate::balance::probe;
 use crate::config::HealthCheck;
 
 /// A refused connect costs nothing, so a new replica is known almost at once.
@@ -74,7 +75,7 @@ async fn get(
 ) -> Result<(), NotReady> {
     let request = Request::get(&health.path)
         .header(HOST, address.to_string())
-        .header(USER_AGENT, "tollgate-probe")
+        .header(USER_AGENT, probe::USER_AGENT)
         .body(Empty::<Bytes>::new())?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let answer = sender.send_request(request);
@@ -91,14 +92,14 @@ async fn get(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use socket2::{Domain, Socket, Type};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
     use crate::config::WhenAllFail;
 
-    fn health() -> HealthCheck {
+    pub fn health() -> HealthCheck {
         HealthCheck {
             path: "/health?deep".to_owned(),
             interval: Duration::from_secs(5),

@@ -19,7 +19,7 @@ use super::access_log::AccessLog;
 use crate::config::TlsVersion;
 
 mod cells;
-mod process;
+pub mod process;
 mod requests;
 mod upstreams;
 

@@ -28,8 +28,7 @@ pub fn observe(meter: &Meter, started: SystemTime) {
         .u64_observable_gauge("process_resident_memory_bytes")
         .with_description("Memory held in RAM.")
         .with_callback(|observer| {
-            if let Some(bytes) = fs::read_to_string("/proc/self/status").ok().and_then(|status| resident_bytes(&status))
-            {
+            if let Some(bytes) = resident_memory() {
                 observer.observe(bytes, &[]);
             }
         })
@@ -38,7 +37,7 @@ pub fn observe(meter: &Meter, started: SystemTime) {
         .u64_observable_gauge("process_open_fds")
         .with_description("Open file descriptors.")
         .with_callback(|observer| {
-            if let Some(count) = open_fds() {
+            if let Some(count) = open_descriptors() {
                 observer.observe(count, &[]);
             }
         })
@@ -59,6 +58,19 @@ pub fn observe(meter: &Meter, started: SystemTime) {
         .build();
 }
 
+/// Memory of this process that is held in RAM, in bytes.
+pub fn resident_memory() -> Option<u64> {
+    fs::read_to_string("/proc/self/status").ok().and_then(|status| resident_bytes(&status))
+}
+
+pub fn open_descriptors() -> Option<u64> {
+    // Since Linux 6.2 the size of the folder is the count; listing 100,000 entries takes long.
+    match fs::metadata("/proc/self/fd").ok()?.len() {
+        0 => fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as u64),
+        count => Some(count),
+    }
+}
+
 /// From `/proc/self/stat`, whose second field is a name that may hold spaces and parentheses.
 fn cpu_seconds(stat: &str) -> Option<f64> {
     let (_, after_name) = stat.rsplit_once(')')?;
@@ -74,14 +86,6 @@ fn resident_bytes(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
     Some(kib * 1024)
-}
-
-fn open_fds() -> Option<u64> {
-    // Since Linux 6.2 the size of the folder is the count; listing 100,000 entries takes long.
-    match fs::metadata("/proc/self/fd").ok()?.len() {
-        0 => fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as u64),
-        count => Some(count),
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,92 @@
+//! The responses of the admin listener. Whatever is shown goes through JSON, which escapes it, or is plain text of ours.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::access::Refusal;
+
+pub type Answer = Response<Full<Bytes>>;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+
+/// What went wrong, and what would have been right.
+#[derive(Debug, Serialize)]
+struct Problem<'a> {
+    error: &'a str,
+    expected: &'a str,
+}
+
+pub fn text(status: StatusCode, body: &'static str) -> Answer {
+    answer(status, TEXT, Bytes::from_static(body.as_bytes()))
+}
+
+pub fn metrics(body: String) -> Answer {
+    answer(StatusCode::OK, PROMETHEUS, body.into())
+}
+
+pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(mut body) => {
+            body.push(b'\n');
+            answer(status, JSON, body.into())
+        }
+        Err(error) => {
+            tracing::error!("cannot write a status as JSON: {error}");
+            text(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the answer as JSON\n")
+        }
+    }
+}
+
+pub fn problem(status: StatusCode, error: &str, expected: &str) -> Answer {
+    json(status, &Problem { error, expected })
+}
+
+pub fn method_not_allowed(method: &http::Method, allowed: &'static str) -> Answer {
+    let error = format!("{method} does not work here");
+    let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, &error, allowed);
+    answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
+pub fn refused(refusal: &Refusal) -> Answer {
+    match refusal {
+        Refusal::Network(peer) => {
+            problem(StatusCode::FORBIDDEN, &format!("{peer} may not read"), "an address within `admin.allow`")
+        }
+        Refusal::Host(host) => problem(
+            StatusCode::MISDIRECTED_REQUEST,
+            &format!("{host:?} is not a name of this listener"),
+            "one `Host` that is localhost, the address of this listener, or within `admin.hosts`",
+        ),
+        Refusal::SocketOnly => problem(
+            StatusCode::FORBIDDEN,
+            "control over TCP is off",
+            "the control socket, or a token configured as `admin.control.token_file`",
+        ),
+        Refusal::Token => problem(
+            StatusCode::FORBIDDEN,
+            "the token is missing or wrong",
+            "Authorization: Bearer, with the token that `admin.control` names",
+        ),
+        Refusal::Origin => problem(
+            StatusCode::FORBIDDEN,
+            "a page of another origin sent this",
+            "no `Origin`, or that of this listener",
+        ),
+    }
+}
+
+fn answer(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Answer {
+    let mut answer = Response::new(Full::new(body));
+    *answer.status_mut() = status;
+    let fields = answer.headers_mut();
+    fields.insert(CONTENT_TYPE, content_type);
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}

@@ -1,0 +1,205 @@
+//! From a request to its answer: the path, the method, the right to it, the body, and then what is asked for.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Request, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::Deserialize;
+
+use super::access::{self, Via};
+use super::answer::{self, Answer};
+use super::{Process, upstreams};
+use crate::balance::Pool;
+use crate::config;
+use crate::reload::Outcome;
+
+const BODY_BYTES_MAX: usize = 64 << 10;
+const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+const PATHS: &str = "/livez, /readyz, /status, /metrics, /upstreams, /reload, /stop, /upstreams/{name}/drain or \
+                     /upstreams/{name}/undrain";
+
+/// What a path stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target<'a> {
+    Page(Page),
+    Action(Action<'a>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Page {
+    Live,
+    Ready,
+    Status,
+    Metrics,
+    Upstreams,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action<'a> {
+    Reload,
+    Stop,
+    Drain { upstream: &'a str },
+    Undrain { upstream: &'a str },
+}
+
+impl<'a> Target<'a> {
+    fn of(path: &'a str) -> Option<Self> {
+        let known = match path {
+            "/livez" => Self::Page(Page::Live),
+            "/readyz" => Self::Page(Page::Ready),
+            "/status" => Self::Page(Page::Status),
+            "/metrics" => Self::Page(Page::Metrics),
+            "/upstreams" => Self::Page(Page::Upstreams),
+            "/reload" => Self::Action(Action::Reload),
+            "/stop" => Self::Action(Action::Stop),
+            _ => {
+                let (upstream, action) = path.strip_prefix("/upstreams/")?.split_once('/')?;
+                match action {
+                    "drain" => Self::Action(Action::Drain { upstream }),
+                    "undrain" => Self::Action(Action::Undrain { upstream }),
+                    _ => return None,
+                }
+            }
+        };
+        Some(known)
+    }
+
+    /// What does not work with this method names those that do.
+    fn check_method(self, method: &Method) -> Result<(), &'static str> {
+        match (self, method) {
+            (Self::Page(_), &Method::GET | &Method::HEAD) | (Self::Action(_), &Method::POST) => Ok(()),
+            (Self::Page(_), _) => Err("GET, HEAD"),
+            (Self::Action(_), _) => Err("POST"),
+        }
+    }
+}
+
+/// Answers a request. `rules` are those of this moment. For HEAD the codec leaves the body out.
+pub async fn answer<P, B>(process: &P, rules: &config::Admin, via: Via, request: Request<B>) -> Answer
+where
+    P: Process,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    let (head, body) = request.into_parts();
+    if let Err(refusal) = access::may_read(via, &head, rules) {
+        return answer::refused(&refusal);
+    }
+    let Some(target) = Target::of(head.uri.path()) else {
+        return answer::problem(StatusCode::NOT_FOUND, &format!("there is no {}", head.uri.path()), PATHS);
+    };
+    if let Err(allowed) = target.check_method(&head.method) {
+        return answer::method_not_allowed(&head.method, allowed);
+    }
+    match target {
+        Target::Page(page) => show(process, page),
+        Target::Action(action) => match access::may_control(via, &head, rules) {
+            Ok(()) => act(process, action, &head, body).await,
+            Err(refusal) => answer::refused(&refusal),
+        },
+    }
+}
+
+fn show<P: Process>(process: &P, page: Page) -> Answer {
+    match page {
+        Page::Live => answer::text(StatusCode::OK, "ok\n"),
+        Page::Ready if process.is_draining() => answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        Page::Ready => answer::text(StatusCode::OK, "ready\n"),
+        Page::Status => answer::json(StatusCode::OK, &process.status()),
+        Page::Upstreams => answer::json(StatusCode::OK, &upstreams(&process.pools())),
+        Page::Metrics => match process.metrics() {
+            Ok(text) => answer::metrics(text),
+            Err(error) => {
+                tracing::error!("{error}");
+                answer::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the metrics\n")
+            }
+        },
+    }
+}
+
+async fn act<P, B>(process: &P, action: Action<'_>, head: &Parts, body: B) -> Answer
+where
+    P: Process,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    let (upstream, change): (_, fn(&Pool, SocketAddr) -> bool) = match action {
+        Action::Reload => return reload(process).await,
+        Action::Stop => {
+            tracing::info!("told to stop by {}", head.uri.path());
+            process.stop();
+            return answer::json(StatusCode::ACCEPTED, &serde_json::json!({ "result": "stopping" }));
+        }
+        Action::Drain { upstream } => (upstream, Pool::drain),
+        Action::Undrain { upstream } => (upstream, Pool::undrain),
+    };
+    match which(body).await {
+        Ok(address) => change_endpoint(&process.pools(), upstream, address, change),
+        Err(problem) => problem,
+    }
+}
+
+async fn reload<P: Process>(process: &P) -> Answer {
+    match process.reload().await {
+        Some(outcome @ Outcome::Applied { .. }) => answer::json(StatusCode::OK, &outcome),
+        Some(outcome @ Outcome::Refused { .. }) => answer::json(StatusCode::UNPROCESSABLE_ENTITY, &outcome),
+        None => answer::problem(StatusCode::SERVICE_UNAVAILABLE, "the process is stopping", "a process that runs"),
+    }
+}
+
+fn change_endpoint(
+    pools: &BTreeMap<String, Arc<Pool>>,
+    upstream: &str,
+    address: SocketAddr,
+    change: fn(&Pool, SocketAddr) -> bool,
+) -> Answer {
+    let Some(pool) = pools.get(upstream) else {
+        let error = format!("there is no upstream {upstream:?}");
+        return answer::problem(StatusCode::NOT_FOUND, &error, &one_of(pools.keys()));
+    };
+    if !change(pool, address) {
+        let error = format!("upstream {upstream} has no endpoint {address}");
+        let known = pool.members().iter().map(|member| member.endpoint.address).collect::<Vec<_>>();
+        return answer::problem(StatusCode::NOT_FOUND, &error, &one_of(known));
+    }
+    answer::json(StatusCode::OK, &super::upstream(upstream, pool))
+}
+
+fn one_of(known: impl IntoIterator<Item = impl ToString>) -> String {
+    let known: Vec<String> = known.into_iter().map(|name| name.to_string()).collect();
+    if known.is_empty() { "none: there are none".to_owned() } else { format!("one of {}", known.join(", ")) }
+}
+
+/// Reads `{"address": "10.0.0.1:3000"}`.
+async fn which<B>(body: B) -> Result<SocketAddr, Answer>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    /// The endpoint that is meant.
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Which {
+        address: SocketAddr,
+    }
+    let problem = |status, error: &str| answer::problem(status, error, r#"{"address": "10.0.0.1:3000"}"#);
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await;
+    let body = match collected {
+        Err(_elapsed) => return Err(problem(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "the body has more than 64 KiB"));
+        }
+        Ok(Err(_)) => return Err(problem(StatusCode::BAD_REQUEST, "the body ended too early")),
+        Ok(Ok(body)) => body.to_bytes(),
+    };
+    let which: Which =
+        serde_json::from_slice(&body).map_err(|error| problem(StatusCode::BAD_REQUEST, &error.to_string()))?;
+    Ok(which.address)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+use std::time::Duration;
+
+use http_body_util::Full;
+
+use super::*;
+use crate::admin::testing::{FakeProcess, rules};
+use crate::config::{Balance, EndpointAddress, Keepalive, Source, Target as Address, Timeouts, Upstream};
+
+const LOCAL: Via = Via::Tcp { peer: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), local: LOOPBACK };
+const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+const TOKEN: (&str, &str) = ("authorization", "Bearer 0123456789abcdef");
+const ADDRESS: &str = r#"{"address": "10.0.0.1:3000"}"#;
+
+fn pool() -> Arc<Pool> {
+    let second = Duration::from_secs(1);
+    let endpoint = |last| EndpointAddress { target: Address::Socket(([10, 0, 0, last], 3000).into()), weight: 1 };
+    let upstream = Upstream {
+        name: "app".to_owned(),
+        source: Source::Endpoints(vec![endpoint(1), endpoint(2)]),
+        protocol: config::UpstreamProtocol::H1,
+        tls: None,
+        balance: Balance::LeastConnections,
+        fails_max: 1,
+        fail_timeout: second,
+        keepalive: Keepalive { connections: 1, requests: 1, idle: second },
+        timeout: Timeouts {
+            connect: second,
+            send: second,
+            read: second,
+            tunnel_idle: second,
+            total: None,
+            attempt: None,
+        },
+        health: None,
+        attempts: 1,
+    };
+    Arc::new(Pool::new(&upstream, None))
+}
+
+fn process() -> FakeProcess {
+    FakeProcess { pools: [("app".to_owned(), pool())].into(), ..FakeProcess::default() }
+}
+
+/// Asks and gives status and body.
+async fn ask(process: &FakeProcess, via: Via, line: &str, fields: &[(&str, &str)], body: &str) -> (u16, String) {
+    let (method, path) = line.split_once(' ').unwrap();
+    let mut request = Request::builder().method(method).uri(path);
+    if !fields.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", "localhost:9900");
+    }
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
+    let answer = answer(process, &rules(), via, request).await;
+    let status = answer.status().as_u16();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn pages_and_refusals() {
+    let check = async |line: &str, fields: &[(&str, &str)], status: u16, part: &str| {
+        let (found, body) = ask(&process(), LOCAL, line, fields, "").await;
+        assert_eq!(found, status, "{line} {fields:?}: {body}");
+        assert!(body.contains(part), "{line}: {body}");
+    };
+    check("GET /livez", &[], 200, "ok").await;
+    check("HEAD /livez", &[], 200, "ok").await;
+    check("GET /readyz", &[], 200, "ready").await;
+    check("GET /status", &[], 200, r#""status":"healthy""#).await;
+    check("GET /metrics", &[], 200, "up 1").await;
+    check("GET /upstreams", &[], 200, r#"[{"name":"app","usable":2,"#).await;
+    check("GET /", &[], 404, "/livez").await;
+    check("GET /livez/", &[], 404, "/livez").await;
+    check("POST /upstreams/app/pause", &[TOKEN], 404, "/upstreams/{name}/drain").await;
+    check("POST /livez", &[TOKEN], 405, "GET, HEAD").await;
+    check("GET /reload", &[TOKEN], 405, "POST").await;
+    check("OPTIONS /reload", &[], 405, "POST").await;
+    check("GET /livez", &[("host", "evil.example")], 421, "admin.hosts").await;
+    check("POST /reload", &[], 403, "token").await;
+    check("POST /reload", &[TOKEN, ("origin", "http://evil.example")], 403, "origin").await;
+    check("POST /stop", &[], 403, "token").await;
+    check("POST /upstreams/app/drain", &[], 403, "token").await;
+}
+
+#[tokio::test]
+async fn draining_is_not_ready_and_still_live() {
+    let process = process();
+    process.draining.set(true);
+    assert_eq!(ask(&process, LOCAL, "GET /readyz", &[], "").await, (503, "draining\n".to_owned()));
+    assert_eq!(ask(&process, LOCAL, "GET /livez", &[], "").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_stranger_reads_nothing() {
+    let stranger = Via::Tcp { peer: [192, 0, 2, 1].into(), local: LOOPBACK };
+    for line in ["GET /livez", "GET /status", "GET /nothing", "POST /stop"] {
+        assert_eq!(ask(&process(), stranger, line, &[TOKEN], "").await.0, 403, "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_says_what_came_of_it() {
+    let check = async |outcome: Option<Outcome>, status: u16, part: &str| {
+        let process = process();
+        process.outcome.replace(outcome);
+        let (found, body) = ask(&process, Via::Socket, "POST /reload", &[], "").await;
+        assert_eq!(found, status, "{body}");
+        assert!(body.contains(part), "{body}");
+    };
+    let changes = vec!["route / added".to_owned()];
+    check(Some(Outcome::Applied { generation: 2, changes }), 200, r#""changes":["route / added"]"#).await;
+    check(Some(Outcome::Refused { diagnostics: "bad".to_owned() }), 422, r#""diagnostics":"bad""#).await;
+    check(None, 503, "stopping").await;
+}
+
+#[tokio::test]
+async fn stop_is_accepted() {
+    let process = process();
+    assert_eq!(ask(&process, LOCAL, "POST /stop", &[TOKEN], "").await.0, 202);
+    assert!(process.stopped.get());
+}
+
+#[tokio::test]
+async fn an_endpoint_is_drained_and_taken_back() {
+    let process = process();
+    let (status, body) = ask(&process, Via::Socket, "POST /upstreams/app/drain", &[], ADDRESS).await;
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains(r#""usable":1"#) && body.contains(r#""state":"drained""#), "{body}");
+    let (status, body) = ask(&process, LOCAL, "POST /upstreams/app/undrain", &[TOKEN], ADDRESS).await;
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains(r#""usable":2"#), "{body}");
+}
+
+#[tokio::test]
+async fn a_wrong_endpoint_is_told_what_would_be_right() {
+    let check = async |line: &str, body: &str, status: u16, part: &str| {
+        let (found, answer) = ask(&process(), Via::Socket, line, &[], body).await;
+        assert_eq!(found, status, "{line} {body}: {answer}");
+        assert!(answer.contains(part), "{answer}");
+    };
+    let drain = "POST /upstreams/app/drain";
+    check("POST /upstreams/none/drain", ADDRESS, 404, "one of app").await;
+    check(drain, r#"{"address": "10.0.0.9:3000"}"#, 404, "one of 10.0.0.1:3000, 10.0.0.2:3000").await;
+    check(drain, r#"{"address": "app"}"#, 400, "invalid socket address").await;
+    check(drain, r#"{"address": "10.0.0.1:3000", "force": true}"#, 400, "unknown field").await;
+    check(drain, "", 400, "10.0.0.1:3000").await;
+    check(drain, &" ".repeat(BODY_BYTES_MAX + 1), 413, "64 KiB").await;
+}

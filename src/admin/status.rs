@@ -1,0 +1,155 @@
+//! What `/status` and `/upstreams` say: the shape of the JSON, which tools read. Names are not changed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::judge::{self, Endpoints, Finding, Health};
+use crate::balance::EndpointStatus;
+use crate::supervise::ReplicaStatus;
+
+#[derive(Debug, Serialize)]
+pub struct Status {
+    pub status: Health,
+    pub timestamp: String,
+    pub uptime_s: f64,
+    pub version: &'static str,
+    pub pid: u32,
+    /// What it took to find all of this.
+    pub response_time_ms: f64,
+    pub config: ConfigStatus,
+    pub workers: Vec<WorkerStatus>,
+    pub connections: Connections,
+    pub listeners: Vec<ListenerStatus>,
+    pub upstreams: Vec<UpstreamStatus>,
+    pub replicas: Vec<ReplicaStatus>,
+    pub certificates: Vec<CertificateStatus>,
+    pub checks: Vec<Check>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ConfigStatus {
+    pub file: PathBuf,
+    pub generation: u64,
+    pub loaded_at: Option<String>,
+    pub last_reload_at: Option<String>,
+    /// Why the last reload was refused.
+    pub last_error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct WorkerStatus {
+    pub connections: usize,
+    pub busy: usize,
+    pub accepted: u64,
+    pub requests: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Connections {
+    pub open: usize,
+    pub max: usize,
+}
+
+#[derive(Debug, Serialize)]
+pub struct ListenerStatus {
+    pub configured: SocketAddr,
+    /// None while it is not open.
+    pub bound: Option<SocketAddr>,
+    pub tls: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub struct UpstreamStatus {
+    pub name: String,
+    pub usable: usize,
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct CertificateStatus {
+    pub hosts: Vec<String>,
+    pub not_after: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Check {
+    pub name: &'static str,
+    pub status: Health,
+    pub duration_ms: f64,
+    pub detail: String,
+}
+
+impl Check {
+    pub fn new(name: &'static str, finding: Finding, duration_ms: f64) -> Self {
+        Self { name, status: finding.health, duration_ms, detail: finding.detail }
+    }
+}
+
+impl UpstreamStatus {
+    pub fn new(name: &str, endpoints: Vec<EndpointStatus>) -> Self {
+        let usable = endpoints.iter().filter(|endpoint| is_usable(endpoint)).count();
+        Self { name: name.to_owned(), usable, endpoints }
+    }
+
+    /// For the judgement.
+    pub fn counts(&self) -> Endpoints {
+        let drained = self.endpoints.iter().filter(|endpoint| endpoint.drained).count();
+        let out = self.endpoints.len() - self.usable - drained;
+        Endpoints { upstream: self.name.clone(), usable: self.usable, out, drained }
+    }
+}
+
+fn is_usable(endpoint: &EndpointStatus) -> bool {
+    endpoint.state == crate::balance::health::Verdict::Usable.label()
+}
+
+/// The worst of the checks.
+pub fn overall(checks: &[Check]) -> Health {
+    judge::overall(checks.iter().map(|check| check.status))
+}
+
+/// RFC 3339 in UTC, to the millisecond. None is a time that no calendar has.
+pub fn rfc3339(time: SystemTime) -> Option<String> {
+    Timestamp::try_from(time).ok().map(|time| format!("{time:.3}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_are_utc_to_the_millisecond() {
+        let check = |millis: u64, expected: &str| {
+            let time = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+            assert_eq!(rfc3339(time).as_deref(), Some(expected));
+        };
+        check(0, "1970-01-01T00:00:00.000Z");
+        check(1_795_233_091_042, "2026-11-21T03:51:31.042Z");
+    }
+
+    #[test]
+    fn endpoints_are_counted_by_what_keeps_them_out() {
+        let endpoint = |state: &'static str| EndpointStatus {
+            address: ([10, 0, 0, 1], 3000).into(),
+            name: "app".into(),
+            state,
+            out_for_s: None,
+            drained: state == "drained",
+            weight: 1,
+            in_flight: 0,
+            requests: 0,
+            failures: 0,
+            last_error: None,
+        };
+        let states = ["usable", "usable", "ejected", "unhealthy", "drained"];
+        let status = UpstreamStatus::new("app", states.map(endpoint).into());
+        assert_eq!(status.usable, 2);
+        assert_eq!(status.counts(), Endpoints { upstream: "app".to_owned(), usable: 2, out: 2, drained: 1 });
+    }
+}

@@ -1,0 +1,62 @@
+//! A process that is none, for the tests of what is asked of it.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Process;
+use crate::balance::Pool;
+use crate::config;
+use crate::reload::Outcome;
+
+#[derive(Default)]
+pub struct FakeProcess {
+    pub draining: Cell<bool>,
+    pub pools: BTreeMap<String, Arc<Pool>>,
+    /// What the next reload comes to.
+    pub outcome: RefCell<Option<Outcome>>,
+    pub stopped: Cell<bool>,
+}
+
+pub fn rules() -> config::Admin {
+    config::Admin {
+        address: ([127, 0, 0, 1], 9900).into(),
+        hosts: Vec::new(),
+        allow: vec!["127.0.0.0/8".parse().unwrap()],
+        socket: None,
+        token: Some(config::Secret("0123456789abcdef".to_owned())),
+    }
+}
+
+impl Process for FakeProcess {
+    fn rules(&self) -> Option<config::Admin> {
+        None
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    fn status(&self) -> impl Serialize {
+        serde_json::json!({ "status": "healthy" })
+    }
+
+    fn metrics(&self) -> Result<String, Box<dyn Error>> {
+        Ok("up 1\n".to_owned())
+    }
+
+    fn pools(&self) -> BTreeMap<String, Arc<Pool>> {
+        self.pools.clone()
+    }
+
+    async fn reload(&self) -> Option<Outcome> {
+        self.outcome.take()
+    }
+
+    fn stop(&self) {
+        self.stopped.set(true);
+    }
+}

@@ -1,0 +1,156 @@
+//! The control thread's [`Control`] as the admin listener sees it. The only file here that knows it.
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::judge::{self, Endpoints, Expiry, Finding};
+use super::status::{
+    CertificateStatus, Check, ConfigStatus, Connections, ListenerStatus, Status, UpstreamStatus, WorkerStatus, overall,
+    rfc3339,
+};
+use super::{Process, machine};
+use crate::balance::Pool;
+use crate::reload::Outcome;
+use crate::server::{Control, Order};
+use crate::snapshot::Snapshot;
+use crate::tls::CertificateInfo;
+use crate::{clock, config};
+
+impl Process for Control {
+    fn rules(&self) -> Option<config::Admin> {
+        self.shared.live.load().config.admin.clone()
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    fn status(&self) -> impl Serialize {
+        status(self)
+    }
+
+    fn metrics(&self) -> Result<String, Box<dyn Error>> {
+        Ok(self.shared.metrics.encode()?)
+    }
+
+    fn pools(&self) -> BTreeMap<String, Arc<Pool>> {
+        let snapshot = self.shared.live.load();
+        snapshot.upstreams.iter().map(|(name, upstream)| (name.clone(), Arc::clone(&upstream.pool))).collect()
+    }
+
+    async fn reload(&self) -> Option<Outcome> {
+        let (reply, outcome) = oneshot::channel();
+        self.orders.send(Order::Reload(reply)).ok()?;
+        outcome.await.ok()
+    }
+
+    fn stop(&self) {
+        let _ended = self.orders.send(Order::Stop);
+    }
+}
+
+fn status(control: &Control) -> Status {
+    let begun = clock::now();
+    let now = clock::system_time();
+    let snapshot = control.shared.live.load_full();
+    let upstreams = super::upstreams(&control.pools());
+    let certificates = control.certificates.info();
+    let checks = checks(control, &snapshot, &upstreams, &certificates, now);
+    Status {
+        status: overall(&checks),
+        timestamp: rfc3339(now).unwrap_or_default(),
+        uptime_s: begun.duration_since(control.started).as_secs_f64(),
+        version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        config: config_status(control, &snapshot),
+        workers: workers(control),
+        connections: Connections { open: control.shared.cap.open(), max: control.shared.cap.max() },
+        listeners: listeners(control, &snapshot),
+        upstreams,
+        replicas: control.supervisor.status(),
+        certificates: certificates.iter().map(certificate).collect(),
+        checks,
+        response_time_ms: milliseconds_since(begun),
+    }
+}
+
+fn checks(
+    control: &Control,
+    snapshot: &Snapshot,
+    upstreams: &[UpstreamStatus],
+    certificates: &[CertificateInfo],
+    now: SystemTime,
+) -> Vec<Check> {
+    let endpoints: Vec<Endpoints> = upstreams.iter().map(UpstreamStatus::counts).collect();
+    let last_reload = control.last_reload.borrow();
+    let expiry = |certificate: &CertificateInfo| Expiry {
+        hosts: hosts(certificate).join(", "),
+        not_after: certificate.not_after,
+    };
+    vec![
+        timed("upstreams", || judge::upstreams(&endpoints)),
+        timed("config", || judge::config(snapshot.generation, last_reload.error.as_deref())),
+        timed("memory", || judge::memory(machine::memory())),
+        timed("descriptors", || judge::descriptors(machine::descriptors())),
+        timed("certificates", || judge::certificates(&certificates.iter().map(expiry).collect::<Vec<_>>(), now)),
+    ]
+}
+
+fn timed(name: &'static str, look: impl FnOnce() -> Finding) -> Check {
+    let begun = clock::now();
+    let finding = look();
+    Check::new(name, finding, milliseconds_since(begun))
+}
+
+/// To the microsecond.
+fn milliseconds_since(begun: Instant) -> f64 {
+    clock::now().duration_since(begun).as_micros() as f64 / 1_000.0
+}
+
+fn config_status(control: &Control, snapshot: &Snapshot) -> ConfigStatus {
+    let last = control.last_reload.borrow();
+    let at = |unix: u64| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(unix));
+    ConfigStatus {
+        file: control.options.config.clone(),
+        generation: snapshot.generation,
+        loaded_at: last.applied_at.map_or_else(|| rfc3339(control.started_at), at),
+        last_reload_at: last.at.and_then(at),
+        last_error: last.error.clone(),
+    }
+}
+
+fn workers(control: &Control) -> Vec<WorkerStatus> {
+    let counts = control.shared.counts.iter();
+    let status = counts.map(|counts| WorkerStatus {
+        connections: counts.connections.load(Relaxed),
+        busy: counts.busy.load(Relaxed),
+        accepted: counts.accepted.load(Relaxed),
+        requests: counts.requests.load(Relaxed),
+    });
+    status.collect()
+}
+
+fn listeners(control: &Control, snapshot: &Snapshot) -> Vec<ListenerStatus> {
+    let bound = control.bound.borrow();
+    let status = snapshot.config.listeners.iter().map(|listen| ListenerStatus {
+        configured: listen.address,
+        bound: bound.get(&listen.address).copied(),
+        tls: listen.tls.is_some(),
+    });
+    status.collect()
+}
+
+fn certificate(info: &CertificateInfo) -> CertificateStatus {
+    CertificateStatus { hosts: hosts(info), not_after: rfc3339(info.not_after) }
+}
+
+fn hosts(certificate: &CertificateInfo) -> Vec<String> {
+    certificate.hosts.iter().map(ToString::to_string).collect()
+}

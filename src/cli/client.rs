@@ -1,0 +1,206 @@
+//! One request to the running proxy and its answer.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+use super::Failure;
+use super::config_file::{ConfigFile, Contact};
+
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// A reload may wait for new replicas.
+const CONTROL_LIMIT: Duration = Duration::from_secs(60);
+
+/// How to reach the running proxy.
+#[derive(Debug, Default, clap::Args)]
+pub struct Reach {
+    /// Control socket; if not given, the one that the configuration file names
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+/// The control socket of a running proxy.
+#[derive(Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+#[derive(Debug)]
+pub struct Reply {
+    pub status: StatusCode,
+    pub body: String,
+}
+
+/// What the admin listener says of an error.
+#[derive(Debug, Deserialize)]
+struct Problem {
+    error: String,
+    expected: String,
+}
+
+impl Reach {
+    pub fn client(&self, config: &ConfigFile) -> Result<Client, Failure> {
+        if let Some(socket) = &self.socket {
+            return Ok(Client { socket: socket.clone() });
+        }
+        let Contact { config, socket, address } = config.admin()?;
+        let file = config.display();
+        match (socket, address) {
+            (Some(socket), _) => Ok(Client { socket }),
+            (None, Some(_)) => Err(anyhow!("`control.socket` is off in {file}").into()),
+            (None, None) => {
+                Err(anyhow!("{file} has no [admin] table, so the proxy has no control socket; add `[admin]`").into())
+            }
+        }
+    }
+
+    /// The socket that was named, or what the configuration says.
+    pub fn contact(&self, config: &ConfigFile) -> Result<Contact, Failure> {
+        match &self.socket {
+            Some(socket) => Ok(Contact { config: PathBuf::new(), socket: Some(socket.clone()), address: None }),
+            None => config.admin(),
+        }
+    }
+}
+
+impl Client {
+    pub fn get(&self, path: &str) -> anyhow::Result<Reply> {
+        self.ask(Method::GET, path, String::new())
+    }
+
+    pub fn post(&self, path: &str, body: String) -> anyhow::Result<Reply> {
+        self.ask(Method::POST, path, body)
+    }
+
+    fn ask(&self, method: Method, path: &str, body: String) -> anyhow::Result<Reply> {
+        limited(CONTROL_LIMIT, async {
+            let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreached(&self.socket, error))?;
+            exchange(stream, method, path, body).await
+        })
+    }
+}
+
+impl Reply {
+    /// The body, if all went well; otherwise what the proxy says of it.
+    pub fn read<T: DeserializeOwned>(self) -> anyhow::Result<T> {
+        if self.status.is_success() {
+            return serde_json::from_str(&self.body).context("the proxy's answer is not understood");
+        }
+        Err(match serde_json::from_str::<Problem>(&self.body) {
+            Ok(Problem { error, expected }) => anyhow!("{error}; expected {expected}"),
+            Err(_) => anyhow!("the proxy answered {}", self.status),
+        })
+    }
+}
+
+/// Asks whoever answers, for a health check: the socket, or without one that can be reached the address.
+pub fn get_by_any(contact: &Contact, path: &str, limit: Duration) -> anyhow::Result<Reply> {
+    limited(limit, async {
+        let mut failed = anyhow!("{} has no [admin] table, so there is nobody to ask", contact.config.display());
+        if let Some(socket) = &contact.socket {
+            match UnixStream::connect(socket).await {
+                Ok(stream) => return exchange(stream, Method::GET, path, String::new()).await,
+                Err(error) => failed = unreached(socket, error),
+            }
+        }
+        // The system chose the port, and only the proxy knows it.
+        let Some(address) = contact.address.filter(|address| address.port() != 0) else { return Err(failed) };
+        let address = reachable(address);
+        let stream = TcpStream::connect(address).await.with_context(|| format!("nothing answers at {address}"))?;
+        exchange(stream, Method::GET, path, String::new()).await
+    })
+}
+
+/// Where to connect for what is bound to every address.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    let ip = match bound.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, bound.port())
+}
+
+fn limited<T>(limit: Duration, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime
+        .block_on(async { tokio::time::timeout(limit, work).await })
+        .unwrap_or_else(|_elapsed| Err(anyhow!("no answer within {} s", limit.as_secs())))
+}
+
+async fn exchange<S>(stream: S, method: Method, path: &str, body: String) -> anyhow::Result<Reply>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with the answer, whose failures are seen there.
+    let connection = tokio::spawn(connection);
+    let request = Request::builder().method(method).uri(path).header("host", "localhost");
+    let request = request.body(Full::new(Bytes::from(body))).with_context(|| format!("{path:?} is no path"))?;
+    let response = sender.send_request(request).await.context("the proxy closed the connection")?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    connection.abort();
+    let body = body.map_err(|error| anyhow!(error)).context("the answer broke off")?.to_bytes();
+    Ok(Reply { status, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+fn unreached(socket: &Path, error: io::Error) -> anyhow::Error {
+    let socket = socket.display();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            anyhow!("nothing answers at {socket}: tollgate does not run with this configuration")
+        }
+        io::ErrorKind::PermissionDenied => {
+            anyhow!("no permission for {socket}: only the user that tollgate runs as, and root, may control it")
+        }
+        _ => anyhow!(error).context(format!("cannot connect to {socket}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_to_connect_to() {
+        let check = |bound: &str, expected: &str| {
+            assert_eq!(reachable(bound.parse().unwrap()), expected.parse().unwrap());
+        };
+        check("0.0.0.0:9900", "127.0.0.1:9900");
+        check("[::]:9900", "[::1]:9900");
+        check("10.0.0.5:9900", "10.0.0.5:9900");
+    }
+
+    #[test]
+    fn replies_are_read_or_explained() {
+        let check = |status: StatusCode, body: &str, expected: Result<u32, &str>| {
+            let reply = Reply { status, body: body.to_owned() };
+            assert_eq!(reply.read::<u32>().map_err(|error| error.to_string()), expected.map_err(str::to_owned));
+        };
+        check(StatusCode::OK, "7", Ok(7));
+        check(StatusCode::OK, "x", Err("the proxy's answer is not understood"));
+        check(StatusCode::NOT_FOUND, r#"{"error": "no x", "expected": "y"}"#, Err("no x; expected y"));
+        check(StatusCode::BAD_GATEWAY, "", Err("the proxy answered 502 Bad Gateway"));
+    }
+
+    #[test]
+    fn nobody_answers() {
+        let folder = tempfile::tempdir().unwrap();
+        let client = Client { socket: folder.path().join("none.sock") };
+        let error = client.get("/livez").unwrap_err().to_string();
+        assert!(error.starts_with("nothing answers at "), "{error}");
+    }
+}

@@ -1,0 +1,89 @@
+//! Writing for people and programs. A reader that has gone (`tollgate status | head -1`) is no error and no panic.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use anyhow::anyhow;
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+use super::Failure;
+
+/// A result, to stdout.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    let end = if text.ends_with('\n') { "" } else { "\n" };
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.write_all(end.as_bytes()))
+        .and_then(|()| stdout.flush())
+    {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(anyhow!(error).context("cannot write the result").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    print(&serde_json::to_string_pretty(value)?)
+}
+
+/// Anything but a result, to stderr. There is nobody to tell if that is closed.
+pub fn say(text: &str) {
+    let _closed = writeln!(io::stderr().lock(), "{}", text.trim_end());
+}
+
+/// <https://no-color.org>, and not into files.
+pub fn has_colour() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Columns without lines between them, as `ps` and `docker ps` print. What a cell holds may come from a peer, so control
+/// characters, which a terminal would obey, are escaped.
+pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row.iter().map(|cell| shown(cell)).collect::<Vec<_>>());
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.trim_fmt()
+}
+
+/// Text of others, safe for a terminal.
+pub fn shown(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            safe.extend(character.escape_default());
+        } else {
+            safe.push(character);
+        }
+    }
+    safe
+}
+
+/// `1 listener`, `2 listeners`.
+pub fn count(count: usize, name: &str) -> String {
+    if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_align_and_escape() {
+        let rows = [["app".to_owned(), "10.0.0.1:3000".to_owned()], ["a\x1b[31m".to_owned(), String::new()]];
+        assert_eq!(table(["NAME", "ADDRESS"], rows), "NAME         ADDRESS\napp          10.0.0.1:3000\na\\u{1b}[31m");
+    }
+
+    #[test]
+    fn counts_have_a_plural() {
+        assert_eq!([0, 1, 2].map(|n| count(n, "route")), ["0 routes", "1 route", "2 routes"]);
+    }
+}

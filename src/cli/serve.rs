@@ -1,0 +1,33 @@
+//! `tollgate run`, and `tollgate` alone: serve until told to stop.
+
+use crate::server::{self, Options, StartError};
+
+use super::config_file::ConfigFile;
+use super::{Failure, output};
+
+/// Serve: the default
+#[derive(Debug, Default, clap::Args)]
+#[command(
+    long_about = "Serve what the configuration says until SIGTERM, SIGINT or SIGQUIT; then finish open requests and \
+                  end. A second signal ends it at once.\n\nThe files of the configuration are watched, and a change \
+                  is taken over while it runs, whole or not at all; SIGHUP does the same. SIGUSR1 opens the log files again.",
+    after_help = "Examples:\n  tollgate run -c /etc/tollgate/config.toml\n  \
+                  tollgate run --ready-fd 3 3>ready.json   one line of JSON with the bound addresses, once it serves"
+)]
+pub struct Run {
+    /// Write one line of JSON with the bound addresses to this descriptor once connections are accepted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(3..))]
+    ready_fd: Option<i32>,
+}
+
+impl Run {
+    pub fn run(self, config: &ConfigFile) -> Result<(), Failure> {
+        let options = Options { config: config.path()?, ready_fd: self.ready_fd };
+        match server::run(options) {
+            // It was told to stop, and did; the log says what was cut.
+            Ok(_ended) => Ok(()),
+            Err(StartError::Config(mistakes)) => Err(Failure::Config(mistakes.render(output::has_colour()))),
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! `tollgate upstreams`: who serves, and taking an endpoint out by hand.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::client::Reach;
+use super::config_file::ConfigFile;
+use super::{Failure, output};
+
+/// Show the endpoints of every upstream; drain one or take it back
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Show the endpoints of every upstream as the running proxy sees them, or take one out by hand. A \
+                  drained endpoint gets no new requests and finishes those that it has. It stays drained over \
+                  reloads, until it is taken back or the proxy restarts.",
+    after_help = "Examples:\n  tollgate upstreams\n  tollgate upstreams drain app 10.0.0.1:3000\n  \
+                  tollgate upstreams undrain app 10.0.0.1:3000"
+)]
+pub struct Upstreams {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    reach: Reach,
+    /// Print the result as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Show them all: the default
+    List,
+    /// Give an endpoint no new requests
+    Drain(Which),
+    /// Give it requests again
+    Undrain(Which),
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// Upstream, as the configuration names it
+    name: String,
+    /// Address and port of the endpoint, as `tollgate upstreams` shows it
+    address: SocketAddr,
+}
+
+/// One upstream of `/upstreams`.
+#[derive(Debug, Deserialize)]
+pub struct Upstream {
+    name: String,
+    endpoints: Vec<Endpoint>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Endpoint {
+    address: SocketAddr,
+    name: String,
+    state: String,
+    out_for_s: Option<f64>,
+    weight: u32,
+    in_flight: usize,
+    requests: u64,
+    failures: u64,
+    last_error: Option<String>,
+}
+
+impl Upstreams {
+    pub fn run(self, config: &ConfigFile) -> Result<(), Failure> {
+        let client = self.reach.client(config)?;
+        let reply = match self.action {
+            None | Some(Action::List) => client.get("/upstreams")?,
+            Some(Action::Drain(which)) => client.post(&which.path("drain"), which.body())?,
+            Some(Action::Undrain(which)) => client.post(&which.path("undrain"), which.body())?,
+        };
+        if self.json && reply.status.is_success() {
+            return output::print(&reply.body);
+        }
+        let found: serde_json::Value = reply.read()?;
+        let upstreams: Vec<Upstream> =
+            if found.is_array() { serde_json::from_value(found)? } else { vec![serde_json::from_value(found)?] };
+        output::print(&table(&upstreams))
+    }
+}
+
+impl Which {
+    fn path(&self, action: &str) -> String {
+        format!("/upstreams/{}/{action}", self.name)
+    }
+
+    fn body(&self) -> String {
+        json!({ "address": self.address }).to_string()
+    }
+}
+
+/// One line an endpoint.
+pub fn table(upstreams: &[Upstream]) -> String {
+    let rows = upstreams.iter().flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| row(upstream, endpoint)));
+    output::table(
+        ["UPSTREAM", "ENDPOINT", "NAME", "STATE", "WEIGHT", "IN FLIGHT", "REQUESTS", "FAILURES", "LAST ERROR"],
+        rows,
+    )
+}
+
+fn row(upstream: &Upstream, endpoint: &Endpoint) -> [String; 9] {
+    let state = match endpoint.out_for_s {
+        Some(seconds) => format!("{} ({seconds:.0} s left)", endpoint.state),
+        None => endpoint.state.clone(),
+    };
+    [
+        upstream.name.clone(),
+        endpoint.address.to_string(),
+        endpoint.name.clone(),
+        state,
+        endpoint.weight.to_string(),
+        endpoint.in_flight.to_string(),
+        endpoint.requests.to_string(),
+        endpoint.failures.to_string(),
+        endpoint.last_error.clone().unwrap_or_default(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_an_endpoint() {
+        let upstreams: Vec<Upstream> = serde_json::from_value(json!([{
+            "name": "app", "usable": 1, "endpoints": [
+                { "address": "10.0.0.1:3000", "name": "app", "state": "usable", "out_for_s": null, "drained": false,
+                  "weight": 1, "in_flight": 2, "requests": 10, "failures": 0, "last_error": null },
+                { "address": "10.0.0.2:3000", "name": "app", "state": "ejected", "out_for_s": 12.4, "drained": false,
+                  "weight": 1, "in_flight": 0, "requests": 7, "failures": 3, "last_error": "no\nanswer" },
+            ],
+        }]))
+        .unwrap();
+        let text = table(&upstreams);
+        let squeezed: Vec<String> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(
+            squeezed,
+            [
+                "UPSTREAM ENDPOINT NAME STATE WEIGHT IN FLIGHT REQUESTS FAILURES LAST ERROR",
+                "app 10.0.0.1:3000 app usable 1 2 10 0",
+                "app 10.0.0.2:3000 app ejected (12 s left) 1 0 7 3 no\\nanswer",
+            ]
+        );
+    }
+}
