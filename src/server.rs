@@ -151,7 +151,7 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
         }
     }
     let ended = control.drain(&mut received).await;
-    drop(admin);
+
     control.finish(ended).await;
     Ok(ended)
 }

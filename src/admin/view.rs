@@ -71,7 +71,7 @@ fn status(control: &Control) -> Status {
         pid: std::process::id(),
         config: config_status(control, &snapshot),
         workers: workers(control),
-        connections: Connections { open: control.shared.cap.open(), max: control.shared.cap.max() },
+        connections: Connections { open: control.shared.totals().connections, max: control.shared.cap.max() },
         listeners: listeners(control, &snapshot),
         upstreams,
         replicas: control.supervisor.status(),

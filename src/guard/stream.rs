@@ -301,7 +301,7 @@ mod tests {
             GET /4 HTTP/1.1\r\nHost: a\r\n\r\n";
         let (statuses, seen) = dialogue(async |stream| exchange(stream, input).await).await;
         assert_eq!(statuses, [200, 200, 400]);
-        assert_eq!(seen.calls, ["/1 ", "/2 hi", "refused: repeated-host"]);
+        assert_eq!(seen.calls, ["/1 ", "/2 hi", "refused: host-repeated"]);
         assert!(seen.result.is_ok());
         assert_eq!(seen.handle.requests(), 2);
     }
@@ -388,7 +388,7 @@ mod tests {
         })
         .await;
         assert!(took);
-        assert_eq!(seen.calls, ["/1 cut off: body-timeout"]);
+        assert_eq!(seen.calls, ["/1 cut off: body-read-timeout"]);
     }
 
     #[tokio::test(start_paused = true)]

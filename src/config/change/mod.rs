@@ -139,17 +139,30 @@ impl Changes {
         self.members("server", servers, &new.servers);
     }
 
+    /// The listener is opened once; who may use it is looked up for each request.
     fn admin(&mut self, old: Option<&Admin>, new: Option<&Admin>) {
         self.about("");
-        let addresses = |admin: Option<&Admin>| admin.map(|admin| admin.address).into_iter().collect::<Vec<_>>();
-        self.members("admin listener", &addresses(old), &addresses(new));
-        let (Some(old), Some(new)) = (old, new) else { return };
-        let Admin { address: _, hosts, allow, socket, token } = old;
+        match (old, new) {
+            (None, None) => {}
+            (Some(old), None) => self.say(format_args!("admin listener {} removed: needs a restart", old.address)),
+            (None, Some(new)) => self.say(format_args!("admin listener {} added: needs a restart", new.address)),
+            (Some(old), Some(new)) => self.admin_table(old, new),
+        }
+    }
+
+    fn admin_table(&mut self, old: &Admin, new: &Admin) {
+        let Admin { address, hosts, allow, socket, token } = old;
         self.about("admin: ");
+        if *address != new.address {
+            self.say(format_args!("address {address} → {}: needs a restart", new.address));
+        }
         self.members("host", hosts, &new.hosts);
         self.members("allowed network", allow, &new.allow);
-        let path = |socket: &Option<std::path::PathBuf>| socket.as_ref().map(|path| path.display().to_string());
-        self.value("control socket", &path(socket), &path(&new.socket));
+        if *socket != new.socket {
+            let path = |socket: &Option<std::path::PathBuf>| socket.as_ref().map(|path| path.display().to_string());
+            let (old, new) = (path(socket), path(&new.socket));
+            self.say(format_args!("control socket {} → {}: needs a restart", old.shown(), new.shown()));
+        }
         self.silent("token", token, &new.token);
     }
 
@@ -396,7 +409,11 @@ mod tests {
         check(&[("a-token", "another-token")], &["admin: token changed"]);
         check(
             &[("[admin]", "[admin]\naddress = \"127.0.0.1:9901\"")],
-            &["admin listener 127.0.0.1:9900 removed", "admin listener 127.0.0.1:9901 added"],
+            &["admin: address 127.0.0.1:9900 → 127.0.0.1:9901: needs a restart"],
+        );
+        check(
+            &[("control = {", "control = { socket = \"off\",")],
+            &["admin: control socket tollgate.sock → off: needs a restart"],
         );
     }
 }
