@@ -129,11 +129,16 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     warn_of(&loaded.warnings);
     let (orders, mut received) = mpsc::unbounded_channel();
     let control = Rc::new(Control::start(options, &loaded, diagnostics, orders)?);
+    // First of all: an address that is taken must not start anything.
+    let sockets = control.bind_all(&loaded.config)?;
+    let admin = admin::listen(&control).await?;
     control.listen_for_signals()?;
+    control.tend(&control.shared.live.load_full());
     let watch = reload::watch(&control, loaded.files.clone());
     control.background.first_members(&control.shared.live.load_full(), FIRST_MEMBERS_LIMIT).await;
-    control.open_listeners(&loaded.config)?;
-    let admin = admin::listen(&control).await?;
+    for (address, sockets) in sockets {
+        control.hand_out(address, sockets);
+    }
     control.announce(&loaded, admin.address());
     while let Some(order) = received.recv().await {
         match order {
@@ -204,7 +209,6 @@ impl Control {
             handed_over: RefCell::new(ready::handed_over_sockets()),
         };
         control.observe();
-        control.tend(&control.shared.live.load_full());
         Ok(control)
     }
 
@@ -243,15 +247,8 @@ impl Control {
         Ok(())
     }
 
-    fn open_listeners(&self, config: &Config) -> Result<(), StartError> {
-        let mut sockets = Vec::new();
-        for listen in &config.listeners {
-            sockets.push((listen.address, self.bind(listen.address)?));
-        }
-        for (address, sockets) in sockets {
-            self.hand_out(address, sockets);
-        }
-        Ok(())
+    fn bind_all(&self, config: &Config) -> Result<Vec<(SocketAddr, Vec<StdListener>)>, BindError> {
+        config.listeners.iter().map(|listen| Ok((listen.address, self.bind(listen.address)?))).collect()
     }
 
     /// Binds what the workers will accept on, without accepting yet.
