@@ -15,6 +15,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::header::trailers;
+use crate::read_ahead::{Ahead, ReadAhead};
 use crate::timers::Deadline;
 
 /// How a body ended.
@@ -53,8 +54,10 @@ enum Kind {
     Empty,
     Whole(Bytes),
     Peer(Source),
-    /// What was read ahead, and the rest if there is one.
-    Ahead(VecDeque<Bytes>, Option<Source>),
+    /// What was buffered, and the rest if there is one.
+    Buffered(VecDeque<Bytes>, Option<Source>),
+    /// Read ahead while its client falls behind.
+    Ahead(Ahead),
 }
 
 /// A body as a peer sends it.
@@ -98,8 +101,8 @@ impl Body {
         match &self.kind {
             Kind::Empty => Some(Self::empty()),
             Kind::Whole(bytes) => Some(Self::whole(bytes.clone())),
-            Kind::Ahead(chunks, None) => Some(Self::of(Kind::Ahead(chunks.clone(), None))),
-            Kind::Ahead(_, Some(_)) | Kind::Peer(_) => None,
+            Kind::Buffered(chunks, None) => Some(Self::of(Kind::Buffered(chunks.clone(), None))),
+            Kind::Buffered(_, Some(_)) | Kind::Peer(_) | Kind::Ahead(_) => None,
         }
     }
 
@@ -112,7 +115,8 @@ impl Body {
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Kind::Peer(source) => source.poll_frame(cx),
-            Kind::Ahead(chunks, rest) => match (chunks.pop_front(), rest) {
+            Kind::Ahead(ahead) => ahead.poll_frame(cx),
+            Kind::Buffered(chunks, rest) => match (chunks.pop_front(), rest) {
                 (Some(bytes), _) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 (None, Some(source)) => source.poll_frame(cx),
                 (None, None) => Poll::Ready(None),
@@ -148,17 +152,25 @@ impl Source {
     }
 
     pub fn into_body(self) -> Body {
-        let ended = self.guard.is_none() && self.incoming.is_end_stream();
-        Body::of(if ended { Kind::Empty } else { Kind::Peer(self) })
+        Body::of(if self.has_ended() { Kind::Empty } else { Kind::Peer(self) })
+    }
+
+    fn has_ended(&self) -> bool {
+        self.guard.is_none() && self.incoming.is_end_stream()
+    }
+
+    /// A body that is read ahead for a client that falls behind.
+    pub fn into_body_ahead(self, ahead: &ReadAhead, buffered_max: usize) -> Body {
+        Body::of(if self.has_ended() { Kind::Empty } else { Kind::Ahead(ahead.watch(self, buffered_max)) })
     }
 
     /// Reads until the body ends or `ahead` bytes are at hand, so that the other side is not held meanwhile.
-    pub async fn read_ahead(mut self, ahead: usize) -> Result<Body, BodyError> {
+    pub async fn buffer(mut self, ahead: usize) -> Result<Body, BodyError> {
         let mut chunks = VecDeque::new();
         let mut buffered = 0;
         while buffered < ahead && !self.incoming.is_end_stream() {
             let Some(frame) = std::future::poll_fn(|cx| self.poll_frame(cx)).await else {
-                return Ok(Body::of(Kind::Ahead(chunks, None)));
+                return Ok(Body::of(Kind::Buffered(chunks, None)));
             };
             match frame?.into_data() {
                 Ok(data) => {
@@ -173,11 +185,19 @@ impl Source {
         Ok(match (chunks.len(), rest) {
             (0, None) => Body::empty(),
             (1, None) => Body::whole(chunks.pop_front().unwrap_or_default()),
-            (_, rest) => Body::of(Kind::Ahead(chunks, rest)),
+            (_, rest) => Body::of(Kind::Buffered(chunks, rest)),
         })
     }
 
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    pub fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         if polled.is_pending() {
             return self.poll_silence(cx);
@@ -280,10 +300,9 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Empty => true,
             Kind::Whole(_) => false,
-            Kind::Peer(source) => source.incoming.is_end_stream(),
-            Kind::Ahead(chunks, rest) => {
-                chunks.is_empty() && rest.as_ref().is_none_or(|source| source.incoming.is_end_stream())
-            }
+            Kind::Peer(source) => source.is_end_stream(),
+            Kind::Ahead(ahead) => ahead.is_end_stream(),
+            Kind::Buffered(chunks, rest) => chunks.is_empty() && rest.as_ref().is_none_or(Source::is_end_stream),
         }
     }
 
@@ -291,16 +310,23 @@ impl http_body::Body for Body {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Peer(source) => source.incoming.size_hint(),
-            Kind::Ahead(chunks, rest) => {
+            Kind::Peer(source) => source.size_hint(),
+            Kind::Ahead(ahead) => ahead.size_hint(),
+            Kind::Buffered(chunks, rest) => {
                 let ahead: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-                match rest.as_ref().map(|source| source.incoming.size_hint().exact()) {
+                match rest.as_ref().map(|source| source.size_hint().exact()) {
                     None => SizeHint::with_exact(ahead),
                     Some(Some(left)) => SizeHint::with_exact(ahead + left),
                     Some(None) => SizeHint::default(),
                 }
             }
         }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("received", &self.received).finish_non_exhaustive()
     }
 }
 

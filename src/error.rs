@@ -126,7 +126,7 @@ impl Reason {
 impl From<FetchError> for Reason {
     fn from(error: FetchError) -> Self {
         match error {
-            FetchError::NoEndpoint(_) => Self::NoEndpoint,
+            FetchError::NoEndpoint(_) | FetchError::Ejected => Self::NoEndpoint,
             FetchError::TotalTimeout(_) => Self::TotalTimeout,
             FetchError::AttemptTimeout(_) => Self::AttemptTimeout,
             FetchError::Upstream(error) => error.into(),

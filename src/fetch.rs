@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use http::{Method, Request};
 
-use crate::balance::{Endpoint, Outcome};
+use crate::balance::{Endpoint, Outcome, Pool};
 use crate::body::Body;
 use crate::clock;
-use crate::config::Timeouts;
 use crate::telemetry::metrics::AttemptOutcome;
-use crate::upstream::{Connections, Failed, Reply, Upstream, UpstreamError};
+use crate::upstream::{Connections, Failed, Limits, Reply, Upstream, UpstreamError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -22,6 +21,8 @@ pub enum FetchError {
     TotalTimeout(Duration),
     #[error("no response within {0:?} of an attempt")]
     AttemptTimeout(Duration),
+    #[error("the endpoint was taken out while the request waited")]
+    Ejected,
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
 }
@@ -30,7 +31,7 @@ pub enum FetchError {
 pub struct Fetch<'a> {
     pub upstream: &'a Arc<Upstream>,
     pub connections: &'a Connections,
-    pub limits: &'a Timeouts,
+    pub limits: Limits<'a>,
     /// The endpoint's own name goes into `Host`.
     pub host_of_endpoint: bool,
 }
@@ -45,7 +46,7 @@ pub struct Attempts {
 
 impl Fetch<'_> {
     pub async fn send(&self, request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
-        match self.limits.total {
+        match self.limits.timeouts.total {
             None => self.attempts(request, attempts).await,
             Some(total) => match tokio::time::timeout(total, self.attempts(request, attempts)).await {
                 Ok(reply) => reply,
@@ -67,9 +68,12 @@ impl Fetch<'_> {
             if self.host_of_endpoint {
                 name_endpoint(&mut request, &endpoint);
             }
+            let ejections = endpoint.ejections();
             let spare = if attempts.made < self.upstream.attempts { replay(&request) } else { None };
             let sending = self.upstream.send(in_flight, request, self.connections, self.limits);
-            let failed = match self.attempt_within(sending).await {
+            let seen = spare.is_some().then_some(ejections);
+            let moved_on = Ejection { pool: &self.upstream.pool, endpoint: &endpoint, tried: &attempts.tried, seen };
+            let failed = match self.attempt_within(sending, moved_on).await {
                 Ok(reply) => {
                     self.upstream.pool.report(&endpoint, Outcome::Answered, now);
                     self.upstream.metrics.attempt_ended(AttemptOutcome::Answered);
@@ -95,19 +99,25 @@ impl Fetch<'_> {
     async fn attempt_within(
         &self,
         sending: impl Future<Output = Result<Reply, Failed>>,
+        ejection: Ejection<'_>,
     ) -> Result<Reply, FailedAttempt> {
-        let Some(limit) = self.limits.attempt else { return sending.await.map_err(FailedAttempt::from) };
-        match tokio::time::timeout(limit, sending).await {
-            Ok(reply) => reply.map_err(FailedAttempt::from),
-            Err(_elapsed) => {
-                Err(FailedAttempt { error: FetchError::AttemptTimeout(limit), unsent: None, stale: false })
+        let sending = async {
+            tokio::select! {
+                biased;
+                reply = sending => reply.map_err(FailedAttempt::from),
+                () = ejection.wait() => Err(FailedAttempt::after(FetchError::Ejected)),
             }
+        };
+        let Some(limit) = self.limits.timeouts.attempt else { return sending.await };
+        match tokio::time::timeout(limit, sending).await {
+            Ok(reply) => reply,
+            Err(_elapsed) => Err(FailedAttempt::after(FetchError::AttemptTimeout(limit))),
         }
     }
 
     fn report(&self, endpoint: &Endpoint, error: &FetchError) {
         let outcome = match error {
-            FetchError::Upstream(UpstreamError::RequestBody(_)) => AttemptOutcome::Abandoned,
+            FetchError::Ejected | FetchError::Upstream(UpstreamError::RequestBody(_)) => AttemptOutcome::Abandoned,
             FetchError::Upstream(
                 UpstreamError::Connect(_) | UpstreamError::ConnectTimeout(_) | UpstreamError::Tls(_),
             ) => {
@@ -125,10 +135,39 @@ impl Fetch<'_> {
     }
 }
 
+/// A request that may be sent again does not wait for an endpoint that has been taken out meanwhile.
+struct Ejection<'a> {
+    pool: &'a Pool,
+    endpoint: &'a Endpoint,
+    tried: &'a [u64],
+    /// How often the endpoint had been taken out before the attempt; None if the request must wait.
+    seen: Option<u64>,
+}
+
+impl Ejection<'_> {
+    async fn wait(&self) {
+        match self.seen {
+            Some(seen) => self.endpoint.ejected(seen).await,
+            None => std::future::pending().await,
+        }
+        // Without another endpoint this one is still the best hope.
+        let tried: Vec<u64> = self.tried.iter().copied().chain([self.endpoint.id]).collect();
+        if self.pool.choose(&tried, clock::now().into_std()).is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 struct FailedAttempt {
     error: FetchError,
     unsent: Option<Box<Request<Body>>>,
     stale: bool,
+}
+
+impl FailedAttempt {
+    fn after(error: FetchError) -> Self {
+        Self { error, unsent: None, stale: false }
+    }
 }
 
 impl From<Failed> for FailedAttempt {

@@ -16,6 +16,7 @@ pub mod listener;
 pub mod local_executor;
 pub mod path;
 pub mod proxy;
+pub mod read_ahead;
 pub mod ready;
 pub mod reload;
 pub mod rewrite;

@@ -30,7 +30,7 @@ use crate::path;
 use crate::rewrite;
 use crate::snapshot::{Action, Pass, Route, Snapshot};
 use crate::stub_status;
-use crate::upstream::{Reply, Tunnel};
+use crate::upstream::{Limits, Reply, Tunnel};
 use crate::worker::Worker;
 
 /// A tunnel that opens once its 101 is written.
@@ -129,7 +129,7 @@ impl Exchange<'_> {
         let fetch = Fetch {
             upstream: &pass.upstream,
             connections: &self.worker.connections,
-            limits: &pass.limits,
+            limits: Limits { timeouts: &pass.limits, buffered_max: pass.buffer.response },
             host_of_endpoint: pass.host == HostPolicy::Upstream,
         };
         let reply = fetch.send(request, &mut record.attempts).await;
@@ -198,7 +198,7 @@ impl Exchange<'_> {
             .silent_at_most(self.worker.sweep.deadline(), self.snapshot.config.client.body_timeout)
             .guarded(record.count_received());
         let ahead = known_size.is_some() && !upgrade && pass.buffer.request > 0;
-        let body = if ahead { source.read_ahead(pass.buffer.request).await? } else { source.into_body() };
+        let body = if ahead { source.buffer(pass.buffer.request).await? } else { source.into_body() };
         Ok(Request::from_parts(parts, body))
     }
 

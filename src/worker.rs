@@ -142,7 +142,7 @@ impl Worker {
 
     async fn run(self: Rc<Self>, mut commands: mpsc::UnboundedReceiver<Command>) {
         let upkeep = async {
-            tokio::join!(self.sweep.run(), self.connections.reap(), flush_logs());
+            tokio::join!(self.sweep.run(), self.connections.run(), flush_logs());
         };
         let orders = async {
             while let Some(command) = commands.recv().await {

@@ -29,6 +29,9 @@ use crate::telemetry::UpstreamMetrics;
 use crate::timers::Deadline;
 use crate::tls::{ConnectError, UpstreamTls};
 
+/// A body up to this size fits into the buffers of the downstream connection.
+const SMALL_BODY_BYTES: u64 = 8 * 1024;
+
 /// An upstream as a snapshot serves it.
 pub struct Upstream {
     pub name: String,
@@ -96,6 +99,14 @@ pub struct Tunnel {
     pub idle_timeout: Duration,
 }
 
+/// What an attempt may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits<'a> {
+    pub timeouts: &'a Timeouts,
+    /// Bytes of the response that are read ahead of a slow client.
+    pub buffered_max: usize,
+}
+
 impl Upstream {
     /// Sends `request` to the endpoint that `in_flight` counts on, and waits for the response's head.
     pub async fn send(
@@ -103,7 +114,7 @@ impl Upstream {
         in_flight: InFlight,
         request: Request<Body>,
         connections: &Connections,
-        limits: &Timeouts,
+        limits: Limits<'_>,
     ) -> Result<Reply, Failed> {
         let endpoint = Arc::clone(in_flight.endpoint());
         let to = connections.of_endpoint(endpoint.id, self.keepalive);
@@ -119,7 +130,7 @@ struct Attempt<'a> {
     upstream: &'a Arc<Upstream>,
     endpoint: &'a Endpoint,
     connections: &'a Connections,
-    limits: &'a Timeouts,
+    limits: Limits<'a>,
 }
 
 impl Attempt<'_> {
@@ -167,7 +178,7 @@ impl Attempt<'_> {
                 return Err(Failed::sent(UpstreamError::UnaskedUpgrade));
             }
             let upgrade = hyper::upgrade::on(&mut response);
-            let tunnel = Tunnel { upgrade, in_flight, idle_timeout: self.limits.tunnel_idle };
+            let tunnel = Tunnel { upgrade, in_flight, idle_timeout: self.limits.timeouts.tunnel_idle };
             return Ok(Reply::Tunnel(response.map(drop), tunnel));
         }
         let silence = connection.silence.clone();
@@ -214,17 +225,17 @@ impl Attempt<'_> {
     }
 
     async fn dial(&self) -> Result<Dialled, UpstreamError> {
-        connect::dial(self.upstream, self.endpoint, self.connections, self.limits).await
+        connect::dial(self.upstream, self.endpoint, self.connections, self.limits.timeouts).await
     }
 
     /// The silence of the endpoint counts from the end of the request.
     fn watch_request(&self, request: Request<Body>, silence: &Deadline) -> Request<Body> {
         if request.body().is_end_stream() || request.body().replay().is_some() {
-            silence.arm(self.limits.read);
+            silence.arm(self.limits.timeouts.read);
             return request;
         }
         silence.disarm();
-        let watch = ArmAtEnd { silence: silence.clone(), limit: self.limits.read };
+        let watch = ArmAtEnd { silence: silence.clone(), limit: self.limits.timeouts.read };
         request.map(|body| body.guarded(Box::new(watch)))
     }
 
@@ -240,16 +251,21 @@ impl Attempt<'_> {
                 error: classify(failed.into_error()),
                 stale: false,
             }),
-            () = silence.expired() => Err(Failed::sent(UpstreamError::ReadTimeout(self.limits.read))),
+            () = silence.expired() => Err(Failed::sent(UpstreamError::ReadTimeout(self.limits.timeouts.read))),
         }
     }
 
     fn with_lease(&self, response: Response<Incoming>, silence: Deadline, lease: Lease) -> Response<Body> {
         response.map(|incoming| {
-            Source::new(incoming, u64::MAX)
-                .silent_at_most(silence, self.limits.read)
-                .guarded(Box::new(lease))
-                .into_body()
+            let size = incoming.size_hint().exact();
+            let source = Source::new(incoming, u64::MAX)
+                .silent_at_most(silence, self.limits.timeouts.read)
+                .guarded(Box::new(lease));
+            match size {
+                // The writer takes a small body at once, whatever its client does.
+                Some(size) if size <= SMALL_BODY_BYTES => source.into_body(),
+                _ => source.into_body_ahead(&self.connections.read_ahead, self.limits.buffered_max),
+            }
         })
     }
 

@@ -15,6 +15,7 @@ use hyper::client::conn::{http1, http2};
 
 use crate::body::Body;
 use crate::config::Keepalive;
+use crate::read_ahead::ReadAhead;
 use crate::timers::{Deadline, Sweep};
 
 /// How often connections that idled too long are looked for.
@@ -23,6 +24,7 @@ const REAP_INTERVAL: Duration = Duration::from_secs(1);
 /// Every upstream connection of one worker.
 pub struct Connections {
     sweep: Rc<Sweep>,
+    pub(super) read_ahead: ReadAhead,
     endpoints: RefCell<HashMap<u64, Rc<EndpointConnections>>>,
 }
 
@@ -75,7 +77,7 @@ pub struct Return {
 
 impl Connections {
     pub fn new(sweep: Rc<Sweep>) -> Rc<Self> {
-        Rc::new(Self { sweep, endpoints: RefCell::default() })
+        Rc::new(Self { sweep, read_ahead: ReadAhead::default(), endpoints: RefCell::default() })
     }
 
     pub fn sweep(&self) -> &Sweep {
@@ -89,8 +91,13 @@ impl Connections {
         Rc::clone(found)
     }
 
+    /// The upkeep: reads ahead for slow clients and closes what idled too long, for as long as it is polled.
+    pub async fn run(&self) {
+        tokio::join!(self.read_ahead.run(), self.reap());
+    }
+
     /// Closes what idled too long and forgets endpoints that nothing is left of, for as long as it is polled.
-    pub async fn reap(&self) {
+    async fn reap(&self) {
         let mut ticks = tokio::time::interval(REAP_INTERVAL);
         loop {
             ticks.tick().await;
