@@ -13,10 +13,11 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
+use crate::capacity;
 use crate::clock;
 use crate::config::{self, Config, Environment, Loaded, change};
 use crate::ready;
-use crate::server::{self, Control, Order, warn_of};
+use crate::server::{Control, Order, warn_of};
 use crate::snapshot::{Lasting, Snapshot};
 
 /// An editor writes a file in several steps.
@@ -110,7 +111,7 @@ async fn apply(control: &Rc<Control>, loaded: &Loaded, built: Built) -> Outcome 
     let generation = snapshot.generation;
     control.shared.live.store(Arc::clone(&snapshot));
     snapshot.activate();
-    control.shared.cap.set_max(server::connections_max(&loaded.config));
+    control.shared.cap.set_max(capacity::connections_max(&loaded.config));
     control.diagnostics.set_level(loaded.config.log.level);
     for (address, sockets) in sockets {
         control.hand_out(address, sockets);

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 use tokio::time::Instant;
@@ -33,13 +32,10 @@ use crate::telemetry::metrics::{EndpointSample, Metrics, MetricsError};
 use crate::tls::{CertificateError, Certificates};
 use crate::upstream::Upstream;
 use crate::worker::{self, Command, Shared};
-use crate::{admin, clock, ready, reload};
+use crate::{admin, capacity, clock, ready, reload, shutdown};
 
 /// Replicas of our own and names have this long to be there before connections are accepted anyway.
 const FIRST_MEMBERS_LIMIT: Duration = Duration::from_secs(5);
-/// Replicas have this long to end after the last request.
-const REPLICA_STOP_LIMIT: Duration = Duration::from_secs(10);
-const LOG_CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -115,7 +111,7 @@ pub struct Control {
 
 /// Runs the proxy until it is told to end.
 pub fn run(options: Options) -> Result<Ended, StartError> {
-    raise_open_files_limit();
+    capacity::raise_open_files_limit();
     let loaded = config::load(&options.config, &Environment::system()).map_err(StartError::Config)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -155,9 +151,9 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
             Order::Signal(Signal::ReopenLogs) => control.reopen_logs(),
         }
     }
-    let ended = control.drain(&mut received).await;
+    let ended = shutdown::drain(&control, &mut received).await;
 
-    control.finish(ended).await;
+    shutdown::finish(&control, ended).await;
     Ok(ended)
 }
 
@@ -182,9 +178,9 @@ impl Control {
         let supervisor = Supervisor::new(executable);
         let shared = Shared {
             live: Arc::new(Live::from_pointee(snapshot)),
-            cap: Cap::new(connections_max(config)),
+            cap: Cap::new(capacity::connections_max(config)),
             metrics,
-            counts: (0..worker_count(config)).map(|_| Arc::default()).collect(),
+            counts: (0..capacity::worker_count(config)).map(|_| Arc::default()).collect(),
         };
         let mut workers = Vec::new();
         for index in 0..shared.counts.len() {
@@ -295,60 +291,6 @@ impl Control {
             Err(error) => tracing::error!("{error}; the old file stays in use"),
         }
     }
-
-    /// Says 503 on `/readyz`, goes on accepting for `drain_delay`, closes the sockets, and waits for what is
-    /// open until `drain_timeout`, a second signal or the last response.
-    async fn drain(&self, orders: &mut mpsc::UnboundedReceiver<Order>) -> Ended {
-        self.draining.set(true);
-        ready::stopping();
-        let server = self.shared.live.load().config.server.clone();
-        tracing::info!("draining: {} connections are open", self.connections());
-        let second_signal = async {
-            while let Some(order) = orders.recv().await {
-                if matches!(order, Order::Signal(Signal::Stop)) {
-                    return;
-                }
-            }
-        };
-        let in_peace = async {
-            tokio::time::sleep(server.drain_delay).await;
-            let configured: Vec<_> = self.bound.borrow().keys().copied().collect();
-            configured.into_iter().for_each(|address| self.unlisten(address));
-            self.workers.iter().for_each(|worker| worker.order(Command::Drain));
-            let mut ticks = tokio::time::interval(Duration::from_millis(20));
-            while !self.workers.iter().all(worker::Handle::is_finished) {
-                ticks.tick().await;
-            }
-        };
-        let ended = tokio::select! {
-            () = in_peace => Ended::Drained,
-            () = tokio::time::sleep(server.drain_delay + server.drain_timeout) => Ended::Cut,
-            () = second_signal => Ended::Cut,
-        };
-        self.workers.iter().for_each(|worker| worker.order(Command::Stop));
-        ended
-    }
-
-    async fn finish(&self, ended: Ended) {
-        let limit = if ended == Ended::Drained { REPLICA_STOP_LIMIT } else { Duration::from_secs(1) };
-        self.supervisor.stop(limit).await;
-        let mut ticks = tokio::time::interval(Duration::from_millis(10));
-        let workers_ended = async {
-            while !self.workers.iter().all(worker::Handle::is_finished) {
-                ticks.tick().await;
-            }
-        };
-        if tokio::time::timeout(LOG_CLOSE_LIMIT, workers_ended).await.is_err() {
-            tracing::warn!("a worker did not end in time");
-        }
-        if !self.access.close(LOG_CLOSE_LIMIT) {
-            tracing::warn!("the end of the access log was not written in time");
-        }
-        match ended {
-            Ended::Drained => tracing::info!("stopped; every request was answered"),
-            Ended::Cut => tracing::warn!("stopped; open connections were cut"),
-        }
-    }
 }
 
 fn samples(upstream: &Upstream) -> Vec<EndpointSample> {
@@ -370,32 +312,6 @@ fn replicas_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
         Wanted::of(upstream.pool.upstream(), members)
     });
     wanted.collect()
-}
-
-/// What the config says, or what the limit of open files leaves.
-pub fn connections_max(config: &Config) -> usize {
-    if config.server.connections_max > 0 {
-        return config.server.connections_max;
-    }
-    let open_files_max = Environment::system().open_files_max;
-    let left = config::connections_left(open_files_max, worker_count(config), config.listeners.len());
-    usize::try_from(left).unwrap_or(usize::MAX).max(1)
-}
-
-/// The soft limit of open files is for programs that use `select`; this one takes what it may have.
-fn raise_open_files_limit() {
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::debug!("the limit of open files stays as it is: {error}");
-    }
-}
-
-fn worker_count(config: &Config) -> usize {
-    match config.server.workers {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        count => count,
-    }
 }
 
 /// Says what is doubtful about a configuration that is good enough.

@@ -1,0 +1,136 @@
+//! HTTP/1.1 downstream: hyper behind the framing guard.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Downstream, HEAD_BYTES_MAX, Link, run_tunnel};
+use crate::body::Body;
+use crate::guard::{self, Deadlines, GuardHandle, Limits};
+use crate::proxy;
+use crate::snapshot::Snapshot;
+use crate::worker::Worker;
+
+/// After the last answer, unread bytes of the client are taken and dropped, so that the kernel does not
+/// reset the connection while the client still reads.
+const LINGER: Duration = Duration::from_secs(2);
+/// When draining, a connection that has not carried a request has this long for its first.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
+
+pub(super) async fn serve_h1<S>(worker: Rc<Worker>, snapshot: &Snapshot, stream: S, downstream: Downstream)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let client = &snapshot.config.client;
+    let limits = Limits {
+        idle_timeout: client.idle_timeout,
+        header_timeout: client.header_timeout,
+        body_timeout: client.body_timeout,
+        send_timeout: client.send_timeout,
+    };
+    let deadlines = Deadlines { read: worker.sweep.deadline(), write: worker.sweep.deadline() };
+    let (stream, guard) = guard::guarded(stream, limits, deadlines);
+    let link = Link::new(downstream);
+    let service = service_fn(|request| answer(&worker, &link, &guard, request));
+    let mut connection =
+        http1::Builder::new().half_close(true).max_header_size(HEAD_BYTES_MAX + 1024).serve_connection(stream, service);
+    let mut last_request = pin!(last_request(&worker, &link));
+    let mut told = false;
+    let ended = poll_fn(|cx| {
+        // What has arrived is read before an idle connection is told to end.
+        let ended = poll_once(Pin::new(&mut connection), &link, &guard, cx);
+        if ended.is_pending() && !told && last_request.as_mut().poll(cx).is_ready() {
+            told = true;
+            Pin::new(&mut connection).graceful_shutdown();
+            return poll_once(Pin::new(&mut connection), &link, &guard, cx);
+        }
+        ended
+    });
+    let ended = ended.await;
+    if let Some(reason) = guard.violation() {
+        worker.shared.metrics.guard_refused(reason.code());
+    }
+    match ended {
+        Ended::Closed(outcome) => {
+            if let Err(error) = outcome {
+                tracing::debug!(peer = %link.downstream.peer, "connection ended: {error}");
+            }
+        }
+        // Dropping the connection drops the request, whose entry in the log says that the client left.
+        Ended::Vanished => return,
+    }
+    match link.tunnel.take() {
+        Some(opened) => run_tunnel(&worker, opened, connection.into_parts().io).await,
+        None => {
+            let _elapsed = tokio::time::timeout(LINGER, guard.discard()).await;
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the request's body had not ended when the upstream changed the protocol")]
+struct TunnelRefused;
+
+enum Ended {
+    Closed(hyper::Result<()>),
+    /// The client left while a response was being made.
+    Vanished,
+}
+
+fn poll_once<S>(
+    connection: Pin<&mut impl Future<Output = hyper::Result<()>>>,
+    link: &Link,
+    guard: &GuardHandle<S>,
+    cx: &mut Context<'_>,
+) -> Poll<Ended>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if let Poll::Ready(outcome) = connection.poll(cx) {
+        return Poll::Ready(Ended::Closed(outcome));
+    }
+    if !link.is_idle() && guard.poll_vanished(cx).is_ready() {
+        return Poll::Ready(Ended::Vanished);
+    }
+    Poll::Pending
+}
+
+async fn answer<S>(
+    worker: &Worker,
+    link: &Link,
+    guard: &GuardHandle<S>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, TunnelRefused> {
+    let call = link.calls.get() + 1;
+    link.calls.set(call);
+    let refusal = guard.refusal().filter(|refusal| refusal.request_number == call);
+    let response = proxy::serve(worker, link, request, refusal).await;
+    if link.tunnel.borrow().is_none() || guard.open_tunnel() {
+        return Ok(response);
+    }
+    // The rest of the request's body would be taken for the first bytes of the tunnel.
+    if let Some(opened) = link.tunnel.take() {
+        opened.record.tunnel_failed();
+    }
+    Err(TunnelRefused)
+}
+
+/// Ready when the request in progress, or the first one that is still to come, is to be the last: a client
+/// whose connection was accepted a moment before the drain has a request on its way.
+async fn last_request(worker: &Worker, link: &Link) {
+    let mut draining = worker.draining();
+    let _alive = draining.wait_for(|draining| *draining).await;
+    if link.calls.get() == 0 {
+        let grace = worker.sweep.deadline();
+        grace.arm(FIRST_REQUEST_GRACE);
+        grace.expired().await;
+    }
+}

@@ -1,0 +1,81 @@
+//! HTTP/2 downstream.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Downstream, HEAD_BYTES_MAX, Link};
+use crate::local_executor::LocalExecutor;
+use crate::proxy;
+use crate::snapshot::Snapshot;
+use crate::timed::Timed;
+use crate::timers::Deadline;
+use crate::worker::Worker;
+
+const H2_STREAMS_MAX: u32 = 128;
+const H2_STREAM_WINDOW: u32 = 256 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// An idle client has this long to close after it was told to.
+const GOAWAY_GRACE: Duration = Duration::from_secs(2);
+
+pub(super) async fn serve_h2<S>(worker: Rc<Worker>, snapshot: &Snapshot, stream: S, downstream: Downstream)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let client = &snapshot.config.client;
+    let (idle, idle_timeout, header_timeout) = (worker.sweep.deadline(), client.idle_timeout, client.header_timeout);
+    let stream = Timed::new(stream, worker.sweep.deadline(), client.send_timeout);
+    let mut draining = worker.draining();
+    let link = Rc::new(Link::new(downstream));
+    let (of_requests, at_work) = (Rc::clone(&link), Rc::clone(&worker));
+    let service = service_fn(move |request| {
+        let (worker, link) = (Rc::clone(&at_work), Rc::clone(&of_requests));
+        async move { Ok::<_, Infallible>(proxy::serve(&worker, &link, request, None).await) }
+    });
+    let mut connection = pin!(
+        http2::Builder::new(LocalExecutor)
+            .max_concurrent_streams(H2_STREAMS_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .initial_stream_window_size(H2_STREAM_WINDOW)
+            .initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .max_send_buf_size(H2_SEND_BUFFER_BYTES)
+            .serve_connection(stream, service)
+    );
+    let mut drain = pin!(async move { draining.wait_for(|draining| *draining).await.is_ok() });
+    let mut told = false;
+    // The preface and the first request have as long as one head.
+    idle.arm(header_timeout);
+    let ended = poll_fn(|cx| {
+        if !told && (drain.as_mut().poll(cx).is_ready() || idle.poll_expired(cx).is_ready()) {
+            told = true;
+            idle.arm(GOAWAY_GRACE);
+            connection.as_mut().graceful_shutdown();
+        } else if told && link.is_idle() && idle.poll_expired(cx).is_ready() {
+            // The client does not react; perhaps it never sent its preface.
+            return Poll::Ready(Ok(()));
+        }
+        let outcome = connection.as_mut().poll(cx);
+        watch_idle(&link, &idle, idle_timeout);
+        outcome
+    });
+    if let Err(error) = ended.await {
+        tracing::debug!(peer = %link.downstream.peer, "connection ended: {error}");
+    }
+}
+
+/// The time without a stream counts from the end of the last one.
+fn watch_idle(link: &Link, idle: &Deadline, limit: Duration) {
+    if !link.is_idle() {
+        idle.disarm();
+    } else if !idle.is_armed() && !idle.is_expired() {
+        idle.arm(limit);
+    }
+}

@@ -1,0 +1,178 @@
+//! One downstream connection from its first byte to its last: hand-shake, choice of protocol, HTTP/1.1 behind
+//! the guard or HTTP/2, tunnel, and an end that lets the client read what was said.
+
+mod h1;
+mod h2;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::HeaderValue;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use self::h1::serve_h1;
+use self::h2::serve_h2;
+use crate::config::TlsVersion;
+use crate::header::forwarded;
+use crate::proxy::Opened;
+use crate::snapshot::{Listener, Snapshot};
+use crate::telemetry::metrics::Handshake;
+use crate::tls::{self, HandshakeError};
+use crate::tunnel;
+use crate::upstream::Tunnel;
+use crate::worker::{Counts, Worker};
+
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A head over this is refused by the guard or by HTTP/2's own limit.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// What is known of a connection before its first request.
+#[derive(Debug)]
+pub struct Downstream {
+    pub peer: SocketAddr,
+    /// The peer's address as fields carry it.
+    pub peer_value: HeaderValue,
+    /// The listener's address as the config names it.
+    pub listener: SocketAddr,
+    pub tls: Option<TlsVersion>,
+}
+
+/// What a request needs of its connection.
+pub struct Link {
+    pub downstream: Downstream,
+    /// Taken by a request that became a tunnel; the connection runs it once the 101 is written.
+    pub tunnel: RefCell<Option<Opened>>,
+    /// Requests whose response has not ended.
+    open: Arc<AtomicUsize>,
+    /// Requests that hyper has asked to be answered.
+    calls: Cell<u64>,
+}
+
+/// Counts one request from its head to the end of its response, for its connection and for its worker.
+pub struct OpenRequest {
+    open: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
+}
+
+impl Link {
+    fn new(downstream: Downstream) -> Self {
+        Self { downstream, tunnel: RefCell::default(), open: Arc::default(), calls: Cell::new(0) }
+    }
+
+    pub fn open_request(&self, worker: &Worker) -> OpenRequest {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        worker.counts.requests.fetch_add(1, Ordering::Relaxed);
+        worker.counts.busy.fetch_add(1, Ordering::Relaxed);
+        OpenRequest { open: Arc::clone(&self.open), counts: Arc::clone(&worker.counts) }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.open.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.counts.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pub async fn serve(worker: Rc<Worker>, configured: SocketAddr, stream: TcpStream, peer: SocketAddr) {
+    let snapshot = worker.snapshot();
+    let Some(listener) = snapshot.listener(configured) else { return };
+    if let Err(error) = stream.set_nodelay(true) {
+        return tracing::debug!(%peer, "the client left: {error}");
+    }
+    let mut downstream =
+        Downstream { peer, peer_value: forwarded::address_value(peer.ip()), listener: configured, tls: None };
+    let Some(acceptor) = &listener.tls else {
+        return serve_cleartext(worker, &snapshot, stream, downstream).await;
+    };
+    let limit = snapshot.config.client.handshake_timeout;
+    match acceptor.accept(stream, limit).await {
+        Ok(stream) => {
+            let version = tls::version(&stream);
+            downstream.tls = Some(version);
+            worker.shared.metrics.tls_handshake(Handshake::Completed(version));
+            if tls::selected_h2(&stream) {
+                serve_h2(worker, &snapshot, stream, downstream).await;
+            } else {
+                serve_h1(worker, &snapshot, stream, downstream).await;
+            }
+        }
+        Err(error) => {
+            worker.shared.metrics.tls_handshake(handshake_failure(&error));
+            tracing::debug!(%peer, "no TLS: {error}");
+        }
+    }
+}
+
+fn handshake_failure(error: &HandshakeError) -> Handshake {
+    match error {
+        HandshakeError::Timeout(_) => Handshake::TimedOut,
+        _ => Handshake::Failed,
+    }
+}
+
+/// HTTP/2 without TLS is by prior knowledge: its preface is no HTTP/1.1 request (RFC 9113 §3.3).
+async fn serve_cleartext(worker: Rc<Worker>, snapshot: &Snapshot, stream: TcpStream, downstream: Downstream) {
+    let protocols = snapshot.listener(downstream.listener).map(|listener: &Listener| listener.config.protocols);
+    if !protocols.is_some_and(|protocols| protocols.h2) {
+        return serve_h1(worker, snapshot, stream, downstream).await;
+    }
+    let limit = snapshot.config.client.header_timeout;
+    match tokio::time::timeout(limit, speaks_h2(&stream)).await {
+        Ok(Ok(true)) => serve_h2(worker, snapshot, stream, downstream).await,
+        Ok(Ok(false)) if protocols.is_some_and(|protocols| protocols.h1) => {
+            serve_h1(worker, snapshot, stream, downstream).await;
+        }
+        _ => {}
+    }
+}
+
+/// Looks at the first bytes without taking them.
+async fn speaks_h2(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut seen = [0; H2_PREFACE.len()];
+    let mut before = 0;
+    loop {
+        let n = stream.peek(&mut seen).await?;
+        let start = seen.get(..n).unwrap_or_default();
+        if !H2_PREFACE.starts_with(start) || n == 0 {
+            return Ok(false);
+        }
+        if n == H2_PREFACE.len() {
+            return Ok(true);
+        }
+        // A preface in pieces: what was seen stays readable, so waiting for readiness would spin.
+        if n == before {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        before = n;
+    }
+}
+
+async fn run_tunnel<S>(worker: &Worker, opened: Opened, client: S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Opened { tunnel: Tunnel { upgrade, idle_timeout, in_flight }, record } = opened;
+    match upgrade.await {
+        Ok(upstream) => {
+            let idle = worker.sweep.deadline();
+            let passed = tunnel::relay(client, TokioIo::new(upstream), idle, idle_timeout).await;
+            record.tunnel_ended(passed);
+        }
+        Err(error) => {
+            tracing::debug!("no tunnel: {error}");
+            record.tunnel_failed();
+        }
+    }
+    drop(in_flight);
+}
