@@ -16,7 +16,6 @@ use super::{Downstream, HEAD_BYTES_MAX, Link, run_tunnel};
 use crate::body::Body;
 use crate::guard::{self, Deadlines, GuardHandle, Limits};
 use crate::proxy;
-use crate::snapshot::Snapshot;
 use crate::worker::Worker;
 
 /// After the last answer, unread bytes of the client are taken and dropped, so that the kernel does not
@@ -25,17 +24,10 @@ const LINGER: Duration = Duration::from_secs(2);
 /// When draining, a connection that has not carried a request has this long for its first.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 
-pub(super) async fn serve_h1<S>(worker: Rc<Worker>, snapshot: &Snapshot, stream: S, downstream: Downstream)
+pub(super) async fn serve_h1<S>(worker: Rc<Worker>, limits: Limits, stream: S, downstream: Downstream)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let client = &snapshot.config.client;
-    let limits = Limits {
-        idle_timeout: client.idle_timeout,
-        header_timeout: client.header_timeout,
-        body_timeout: client.body_timeout,
-        send_timeout: client.send_timeout,
-    };
     let deadlines = Deadlines { read: worker.sweep.deadline(), write: worker.sweep.deadline() };
     let (stream, guard) = guard::guarded(stream, limits, deadlines);
     let link = Link::new(downstream);

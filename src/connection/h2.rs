@@ -12,9 +12,9 @@ use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Downstream, HEAD_BYTES_MAX, Link};
+use crate::guard::Limits;
 use crate::local_executor::LocalExecutor;
 use crate::proxy;
-use crate::snapshot::Snapshot;
 use crate::timed::Timed;
 use crate::timers::Deadline;
 use crate::worker::Worker;
@@ -26,13 +26,12 @@ const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// An idle client has this long to close after it was told to.
 const GOAWAY_GRACE: Duration = Duration::from_secs(2);
 
-pub(super) async fn serve_h2<S>(worker: Rc<Worker>, snapshot: &Snapshot, stream: S, downstream: Downstream)
+pub(super) async fn serve_h2<S>(worker: Rc<Worker>, limits: Limits, stream: S, downstream: Downstream)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let client = &snapshot.config.client;
-    let (idle, idle_timeout, header_timeout) = (worker.sweep.deadline(), client.idle_timeout, client.header_timeout);
-    let stream = Timed::new(stream, worker.sweep.deadline(), client.send_timeout);
+    let idle = worker.sweep.deadline();
+    let stream = Timed::new(stream, worker.sweep.deadline(), limits.send_timeout);
     let mut draining = worker.draining();
     let link = Rc::new(Link::new(downstream));
     let (of_requests, at_work) = (Rc::clone(&link), Rc::clone(&worker));
@@ -52,7 +51,7 @@ where
     let mut drain = pin!(async move { draining.wait_for(|draining| *draining).await.is_ok() });
     let mut told = false;
     // The preface and the first request have as long as one head.
-    idle.arm(header_timeout);
+    idle.arm(limits.header_timeout);
     let ended = poll_fn(|cx| {
         if !told && (drain.as_mut().poll(cx).is_ready() || idle.poll_expired(cx).is_ready()) {
             told = true;
@@ -63,7 +62,7 @@ where
             return Poll::Ready(Ok(()));
         }
         let outcome = connection.as_mut().poll(cx);
-        watch_idle(&link, &idle, idle_timeout);
+        watch_idle(&link, &idle, limits.idle_timeout);
         outcome
     });
     if let Err(error) = ended.await {

@@ -18,12 +18,12 @@ use tokio::net::TcpStream;
 
 use self::h1::serve_h1;
 use self::h2::serve_h2;
-use crate::config::TlsVersion;
+use crate::config::{Protocols, TlsVersion};
+use crate::guard::Limits;
 use crate::header::forwarded;
 use crate::proxy::Opened;
-use crate::snapshot::{Listener, Snapshot};
-use crate::telemetry::metrics::Handshake;
-use crate::tls::{self, HandshakeError};
+use crate::telemetry::metrics::{Handshake, ListenerProtocol};
+use crate::tls::{self, Acceptor, HandshakeError};
 use crate::tunnel;
 use crate::upstream::Tunnel;
 use crate::worker::{Counts, Worker};
@@ -85,33 +85,60 @@ impl Drop for OpenRequest {
 }
 
 pub async fn serve(worker: Rc<Worker>, configured: SocketAddr, stream: TcpStream, peer: SocketAddr) {
-    let snapshot = worker.snapshot();
-    let Some(listener) = snapshot.listener(configured) else { return };
+    let Some(Terms { limits, handshake_timeout, protocols, acceptor }) = terms(&worker, configured) else { return };
     if let Err(error) = stream.set_nodelay(true) {
         return tracing::debug!(%peer, "the client left: {error}");
     }
-    let mut downstream =
-        Downstream { peer, peer_value: forwarded::address_value(peer.ip()), listener: configured, tls: None };
-    let Some(acceptor) = &listener.tls else {
-        return serve_cleartext(worker, &snapshot, stream, downstream).await;
+    let metrics = Arc::clone(&worker.shared.metrics);
+    let peer_value = forwarded::address_value(peer.ip());
+    let mut downstream = Downstream { peer, peer_value, listener: configured, tls: None };
+    let Some(acceptor) = acceptor else {
+        let _open = metrics.connection(ListenerProtocol::Http);
+        return serve_cleartext(worker, protocols, limits, (stream, downstream)).await;
     };
-    let limit = snapshot.config.client.handshake_timeout;
-    match acceptor.accept(stream, limit).await {
+    let _open = metrics.connection(ListenerProtocol::Https);
+    match acceptor.accept(stream, handshake_timeout).await {
         Ok(stream) => {
             let version = tls::version(&stream);
             downstream.tls = Some(version);
-            worker.shared.metrics.tls_handshake(Handshake::Completed(version));
+            metrics.tls_handshake(Handshake::Completed(version));
             if tls::selected_h2(&stream) {
-                serve_h2(worker, &snapshot, stream, downstream).await;
+                serve_h2(worker, limits, stream, downstream).await;
             } else {
-                serve_h1(worker, &snapshot, stream, downstream).await;
+                serve_h1(worker, limits, stream, downstream).await;
             }
         }
         Err(error) => {
-            worker.shared.metrics.tls_handshake(handshake_failure(&error));
+            metrics.tls_handshake(handshake_failure(&error));
             tracing::debug!(%peer, "no TLS: {error}");
         }
     }
+}
+
+/// What a connection keeps of the generation that it was accepted in. It must not keep the generation: a
+/// connection can outlive a thousand.
+struct Terms {
+    limits: Limits,
+    handshake_timeout: Duration,
+    protocols: Protocols,
+    acceptor: Option<Acceptor>,
+}
+
+fn terms(worker: &Worker, configured: SocketAddr) -> Option<Terms> {
+    let snapshot = worker.snapshot();
+    let listener = snapshot.listener(configured)?;
+    let client = &snapshot.config.client;
+    Some(Terms {
+        limits: Limits {
+            idle_timeout: client.idle_timeout,
+            header_timeout: client.header_timeout,
+            body_timeout: client.body_timeout,
+            send_timeout: client.send_timeout,
+        },
+        handshake_timeout: client.handshake_timeout,
+        protocols: listener.config.protocols,
+        acceptor: listener.tls.clone(),
+    })
 }
 
 fn handshake_failure(error: &HandshakeError) -> Handshake {
@@ -122,17 +149,18 @@ fn handshake_failure(error: &HandshakeError) -> Handshake {
 }
 
 /// HTTP/2 without TLS is by prior knowledge: its preface is no HTTP/1.1 request (RFC 9113 §3.3).
-async fn serve_cleartext(worker: Rc<Worker>, snapshot: &Snapshot, stream: TcpStream, downstream: Downstream) {
-    let protocols = snapshot.listener(downstream.listener).map(|listener: &Listener| listener.config.protocols);
-    if !protocols.is_some_and(|protocols| protocols.h2) {
-        return serve_h1(worker, snapshot, stream, downstream).await;
+async fn serve_cleartext(
+    worker: Rc<Worker>,
+    protocols: Protocols,
+    limits: Limits,
+    (stream, downstream): (TcpStream, Downstream),
+) {
+    if !protocols.h2 {
+        return serve_h1(worker, limits, stream, downstream).await;
     }
-    let limit = snapshot.config.client.header_timeout;
-    match tokio::time::timeout(limit, speaks_h2(&stream)).await {
-        Ok(Ok(true)) => serve_h2(worker, snapshot, stream, downstream).await,
-        Ok(Ok(false)) if protocols.is_some_and(|protocols| protocols.h1) => {
-            serve_h1(worker, snapshot, stream, downstream).await;
-        }
+    match tokio::time::timeout(limits.header_timeout, speaks_h2(&stream)).await {
+        Ok(Ok(true)) => serve_h2(worker, limits, stream, downstream).await,
+        Ok(Ok(false)) if protocols.h1 => serve_h1(worker, limits, stream, downstream).await,
         _ => {}
     }
 }

@@ -1,0 +1,227 @@
+//! Origins that remember: each request is read by the strict rules of [`wire`](super::wire), kept, and
+//! answered by what the test says.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+use super::until;
+use super::wire::{Bad, Request, Wire};
+
+/// An origin on a free port. It ends with the test, which fails if the edge sent anything but HTTP/1.1.
+pub struct Origin {
+    address: SocketAddr,
+    seen: Arc<Seen>,
+    serving: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Seen {
+    requests: Mutex<Vec<Request>>,
+    violations: Mutex<Vec<String>>,
+    bytes: Arc<AtomicUsize>,
+    connections: AtomicUsize,
+    cut: AtomicUsize,
+}
+
+/// One connection of the edge.
+pub struct Connection {
+    pub wire: Wire<TcpStream>,
+    seen: Arc<Seen>,
+}
+
+/// An answer with `Content-Length`.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    status: u16,
+    fields: String,
+    body: Bytes,
+    close: bool,
+}
+
+pub fn ok(body: impl Into<Bytes>) -> Reply {
+    Reply { status: 200, fields: String::new(), body: body.into(), close: false }
+}
+
+impl Reply {
+    pub fn status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
+    pub fn field(mut self, name: &str, value: &str) -> Self {
+        self.fields.push_str(&format!("{name}: {value}\r\n"));
+        self
+    }
+
+    /// Closes the connection after this answer.
+    pub fn close(self) -> Self {
+        Self { close: true, ..self.field("connection", "close") }
+    }
+
+    fn head(&self) -> String {
+        let Self { status, fields, body, .. } = self;
+        format!("HTTP/1.1 {status} Said\r\n{fields}content-length: {}\r\n\r\n", body.len())
+    }
+}
+
+impl Origin {
+    /// Answers every request alike.
+    pub async fn replies(reply: Reply) -> Self {
+        Self::answers(move |_| std::future::ready(reply.clone())).await
+    }
+
+    /// Answers each request by what `answer` makes of it.
+    pub async fn answers<F>(answer: impl Fn(Request) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Reply> + Send,
+    {
+        let answer = Arc::new(answer);
+        Self::serves(move |mut connection| {
+            let answer = Arc::clone(&answer);
+            async move {
+                while let Some(request) = connection.request().await {
+                    let head = request.method == "HEAD";
+                    if !connection.reply(&answer(request).await, head).await {
+                        return;
+                    }
+                }
+            }
+        })
+        .await
+    }
+
+    /// Leaves each connection to `serve`; it is closed when that ends.
+    pub async fn serves<F>(serve: impl Fn(Connection) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        Self::serves_at("127.0.0.1:0".parse().unwrap(), serve).await
+    }
+
+    pub async fn serves_at<F>(address: SocketAddr, serve: impl Fn(Connection) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let seen = Arc::<Seen>::default();
+        let state = Arc::clone(&seen);
+        let serving = tokio::spawn(async move {
+            let mut open = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                state.connections.fetch_add(1, Ordering::Relaxed);
+                stream.set_nodelay(true).unwrap();
+                let wire = Wire::counted(stream, Arc::clone(&state.bytes));
+                open.spawn(serve(Connection { wire, seen: Arc::clone(&state) }));
+                while open.try_join_next().is_some() {}
+            }
+        });
+        Self { address, seen, serving }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Bytes that have come over all connections.
+    pub fn bytes(&self) -> usize {
+        self.seen.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Connections that the edge has opened.
+    pub fn connections(&self) -> usize {
+        self.seen.connections.load(Ordering::Relaxed)
+    }
+
+    /// Requests that ended before they were whole.
+    pub fn cut(&self) -> usize {
+        self.seen.cut.load(Ordering::Relaxed)
+    }
+
+    /// How many whole requests have come.
+    pub fn count(&self) -> usize {
+        self.seen.requests.lock().unwrap().len()
+    }
+
+    /// Waits for so many requests in all.
+    #[track_caller]
+    pub fn has(&self, count: usize) -> impl Future<Output = ()> {
+        until("requests at the origin", async move || (self.count() >= count).then_some(()))
+    }
+
+    /// The one request since the last call.
+    #[track_caller]
+    pub fn take(&self) -> Request {
+        let mut requests = std::mem::take(&mut *self.seen.requests.lock().unwrap());
+        assert_eq!(requests.len(), 1, "{requests:?}");
+        requests.remove(0)
+    }
+
+    /// Closes the socket and every connection, as a killed process does.
+    pub async fn kill(&mut self) {
+        self.serving.abort();
+        // The address is free once the task is gone.
+        assert!((&mut self.serving).await.is_err());
+    }
+}
+
+/// `[upstream.app]` with these endpoints and the given keys.
+pub fn upstream(endpoints: &[SocketAddr], keys: &str) -> String {
+    let endpoints: Vec<_> = endpoints.iter().map(SocketAddr::to_string).collect();
+    format!("[upstream.app]\nendpoints = {endpoints:?}\n{keys}\n")
+}
+
+/// The route of every path to `[upstream.app]`. More keys of the route may follow.
+pub const ROUTE: &str = "[[route]]\npath = \"/\"\nupstream = \"app\"\n";
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.serving.abort();
+        let violations = self.seen.violations.lock().unwrap();
+        assert!(std::thread::panicking() || violations.is_empty(), "the edge sent {violations:?}");
+    }
+}
+
+impl Connection {
+    /// The next whole request, noted; none when the edge closes.
+    pub async fn request(&mut self) -> Option<Request> {
+        let request = self.wire.request().await;
+        let request = self.understood(request)?;
+        self.note(&request);
+        Some(request)
+    }
+
+    /// The next head, noted; the body is left to the caller.
+    pub async fn request_head(&mut self) -> Option<Request> {
+        let head = self.wire.request_head().await;
+        let head = self.understood(head)?;
+        self.note(&head);
+        Some(head)
+    }
+
+    fn note(&self, request: &Request) {
+        self.seen.requests.lock().unwrap().push(request.clone());
+    }
+
+    fn understood(&self, request: Result<Option<Request>, Bad>) -> Option<Request> {
+        match request {
+            Ok(request) => return request,
+            Err(Bad::Cut) => _ = self.seen.cut.fetch_add(1, Ordering::Relaxed),
+            Err(Bad::Syntax(what)) => self.seen.violations.lock().unwrap().push(what),
+        }
+        None
+    }
+
+    /// Writes an answer; false if the connection is at its end.
+    pub async fn reply(&mut self, reply: &Reply, head_only: bool) -> bool {
+        let mut bytes = reply.head().into_bytes();
+        if !head_only {
+            bytes.extend(&reply.body);
+        }
+        self.wire.send(bytes).await.is_ok() && !reply.close
+    }
+}

@@ -1,0 +1,138 @@
+//! How the edge ends: what is open is finished, what waits is answered, and nothing takes for ever.
+
+use std::sync::Arc;
+
+use rustix::process::Signal;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use crate::harness::*;
+
+/// An origin that holds its answers, and how it is let go.
+async fn held() -> (Origin, Arc<Semaphore>) {
+    let allowed = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&allowed);
+    let origin = Origin::answers(move |request| {
+        let gate = Arc::clone(&gate);
+        async move {
+            if request.target == "/held" {
+                gate.acquire().await.unwrap().forget();
+            }
+            ok("done")
+        }
+    })
+    .await;
+    (origin, allowed)
+}
+
+#[tokio::test]
+async fn what_is_open_is_finished_and_what_idles_is_closed() {
+    for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
+        let (origin, allowed) = held().await;
+        let mut edge = Edge::before(&origin).await;
+        let (mut busy, mut idle) = (Vec::new(), Vec::new());
+        for via in Via::ALL {
+            let mut client = Client::connect(&edge, via).await;
+            assert_eq!(client.get("/").await.status, 200);
+            let response = client.send(request("GET", "/held").body(Body::whole("")).unwrap()).await;
+            busy.push((client, tokio::spawn(response)));
+            let mut client = Client::connect(&edge, via).await;
+            assert_eq!(client.get("/").await.status, 200);
+            idle.push(client);
+        }
+        origin.has(12).await;
+        edge.signal(signal);
+        for client in idle {
+            client.closed().await;
+        }
+        until("the port to be closed", async || TcpStream::connect(edge.address()).await.is_err().then_some(())).await;
+        allowed.add_permits(4);
+        for (client, response) in busy {
+            let response = within("the answer", response).await.unwrap().unwrap();
+            assert_eq!(Answer::read(response).await.unwrap().text(), "done");
+            client.closed().await;
+        }
+        assert_eq!(edge.exit().await.code(), Some(0));
+        assert_eq!(edge.logged("/held").await["status"], 200);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_http_1_while_draining_says_that_it_is_the_last() {
+    let (origin, allowed) = held().await;
+    let mut edge = Edge::before(&origin).await;
+    let mut client = edge.raw().await;
+    client.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    origin.has(1).await;
+    edge.signal(Signal::TERM);
+    until("the port to be closed", async || TcpStream::connect(edge.address()).await.is_err().then_some(())).await;
+    allowed.add_permits(1);
+    let response = within("the answer", client.response("GET")).await.unwrap();
+    assert_eq!((response.text().as_str(), response.fields.get("connection")), ("done", "close"));
+    assert_eq!(edge.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn load_balancers_are_told_before_the_door_is_shut() {
+    let config = "[server]\ndrain_delay = \"1s\"\n[[route]]\npath = \"/\"\ntext = \"in\"\n";
+    let mut edge = Edge::start(config).await;
+    assert_eq!(edge.admin("/readyz").await.status, 200);
+    edge.signal(Signal::TERM);
+    until("readyz to say no", async || (edge.admin("/readyz").await.status == 503).then_some(())).await;
+    assert_eq!(edge.admin("/livez").await.status, 200);
+    assert_eq!(edge.get("/").await.text(), "in");
+    assert_eq!(edge.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let (origin, _allowed) = held().await;
+    let mut edge = Edge::before(&origin).await;
+    let mut client = edge.raw().await;
+    client.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    origin.has(1).await;
+    edge.signal(Signal::TERM);
+    until("the port to be closed", async || TcpStream::connect(edge.address()).await.is_err().then_some(())).await;
+    edge.signal(Signal::TERM);
+    edge.exit().await;
+    assert_eq!(within("the cut", client.rest()).await, b"");
+}
+
+#[tokio::test]
+async fn a_tunnel_is_cut_when_time_is_up() {
+    let origin = Origin::serves(|mut connection| async move {
+        connection.request().await;
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
+        connection.wire.send(switch).await.unwrap();
+        connection.wire.rest().await;
+    })
+    .await;
+    let config = "[server]\ndrain_timeout = \"300ms\"\n".to_owned() + &upstream(&[origin.address()], "") + ROUTE;
+    let mut edge = Edge::start(config).await;
+    let mut client = edge.raw().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n").await.unwrap();
+    assert_eq!(within("101", client.response("GET")).await.unwrap().status, 101);
+    edge.signal(Signal::TERM);
+    within("the cut", client.rest()).await;
+    edge.exit().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_arrive_at_the_end_are_answered_or_refused() {
+    for _ in 0..5 {
+        let mut edge = Edge::start("[[route]]\npath = \"/\"\ntext = \"in\"\n").await;
+        let crowd = Load::start(edge.address(), 16, Connecting::EachTime);
+        crowd.answers(50).await;
+        edge.signal(Signal::TERM);
+        assert_eq!(edge.exit().await.code(), Some(0));
+        crowd.succeeded().await;
+    }
+}
+
+#[tokio::test]
+async fn the_command_stops_it_too() {
+    let mut edge = Edge::start("[[route]]\npath = \"/\"\ntext = \"in\"\n").await;
+    let output = edge.cli(&["stop"]).await;
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(edge.exit().await.code(), Some(0));
+}
