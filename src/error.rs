@@ -86,6 +86,7 @@ reasons! {
     UpstreamClosedEarly, StatusCode::BAD_GATEWAY, "upstream-closed-early", Error, "The endpoint closed the connection before its response head.";
     UpstreamProtocol, StatusCode::BAD_GATEWAY, "upstream-protocol", Error, "The endpoint's response is not valid HTTP.";
     UpstreamHeadTooLarge, StatusCode::BAD_GATEWAY, "upstream-head-too-large", Error, "The endpoint's response head is over the limit.";
+    UpstreamInterimLimit, StatusCode::BAD_GATEWAY, "upstream-interim-limit", Error, "The endpoint sent more than 16 interim (1xx) responses.";
     UpstreamBadUpgrade, StatusCode::BAD_GATEWAY, "upstream-bad-upgrade", Error, "The endpoint changed to a protocol that was not asked for.";
     SendTimeout, StatusCode::GATEWAY_TIMEOUT, "send-timeout", Error, "The endpoint took nothing of the request for longer than timeout.send.";
     ReadTimeout, StatusCode::GATEWAY_TIMEOUT, "read-timeout", Error, "The endpoint sent nothing for longer than timeout.read.";
@@ -146,6 +147,7 @@ impl From<UpstreamError> for Reason {
             UpstreamError::Closed(_) => Self::UpstreamClosedEarly,
             UpstreamError::ReadTimeout(_) => Self::ReadTimeout,
             UpstreamError::SendTimeout => Self::SendTimeout,
+            UpstreamError::InterimLimit => Self::UpstreamInterimLimit,
             UpstreamError::UnaskedUpgrade => Self::UpstreamBadUpgrade,
             UpstreamError::RequestBody(error) => {
                 let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<BodyError>());

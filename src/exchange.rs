@@ -60,7 +60,7 @@ pub struct Record {
     referer: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
     received: Arc<AtomicU64>,
-    _open: OpenRequest,
+    open: OpenRequest,
     written: bool,
     pub client: IpAddr,
     pub request_id: Option<HeaderValue>,
@@ -84,7 +84,7 @@ impl Record {
             referer: fields.get(REFERER).cloned(),
             user_agent: fields.get(USER_AGENT).cloned(),
             received: Arc::default(),
-            _open: open,
+            open,
             written: false,
             client: downstream.peer.ip(),
             request_id: None,
@@ -187,7 +187,7 @@ impl Guard for Record {
     fn ended(mut self: Box<Self>, passed: u64, end: End<'_>) {
         match end {
             End::Complete => {}
-            End::Abandoned => self.reason = self.reason.or(Some(Reason::ClientGone)),
+            End::Abandoned => self.reason = self.reason.or(Some(self.open.why_abandoned())),
             End::Failed(BodyError::Silence(_)) => self.reason = Some(Reason::ReadTimeout),
             End::Failed(_) => self.reason = Some(Reason::BodyTruncated),
         }

@@ -34,4 +34,5 @@ pub mod timers;
 pub mod tls;
 pub mod tunnel;
 pub mod upstream;
+pub mod watch;
 pub mod worker;

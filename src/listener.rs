@@ -122,13 +122,13 @@ impl Drop for Place {
     }
 }
 
-/// Accepts for as long as it is polled, and survives the end of descriptors.
-pub async fn accept(listener: &TcpListener, cap: &Arc<Cap>, mut accepted: impl FnMut(TcpStream, SocketAddr, Place)) {
+/// Accepts for as long as it is polled, and survives the end of descriptors. At the cap one connection waits
+/// here and the others in the kernel's queue.
+pub async fn accept(listener: &TcpListener, cap: &Arc<Cap>, accepted: &mut impl FnMut(TcpStream, SocketAddr, Place)) {
     let reserve = Reserve::default();
     loop {
-        let place = cap.place().await;
         match listener.accept().await {
-            Ok((stream, peer)) => accepted(stream, peer, place),
+            Ok((stream, peer)) => accepted(stream, peer, cap.place().await),
             Err(error) if is_exhausted(&error) => {
                 tracing::error!("cannot accept: {error}; pausing {BACK_OFF:?}");
                 reserve.turn_away_one(listener).await;
@@ -149,15 +149,14 @@ pub async fn accept(listener: &TcpListener, cap: &Arc<Cap>, mut accepted: impl F
 /// Closing a socket resets every connection in its queue, accepted by the kernel and unknown to us. So new
 /// hand-shakes are turned away first: their SYN is dropped, the client tries again and meets another socket
 /// or a refusal.
-pub async fn close(listener: TcpListener, cap: &Arc<Cap>, mut accepted: impl FnMut(TcpStream, SocketAddr, Place)) {
+pub async fn close(listener: TcpListener, cap: &Arc<Cap>, accepted: &mut impl FnMut(TcpStream, SocketAddr, Place)) {
     if let Err(error) = SockRef::from(&listener).attach_filter(&DROP_SYN) {
         tracing::debug!("cannot filter new connections: {error}");
     }
     let rest = async {
         loop {
-            let place = cap.place().await;
             match listener.accept().await {
-                Ok((stream, peer)) => accepted(stream, peer, place),
+                Ok((stream, peer)) => accepted(stream, peer, cap.place().await),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(_) => tokio::task::yield_now().await,
             }
@@ -253,7 +252,7 @@ mod tests {
         let listener = TcpListener::from_std(socket).unwrap();
         let clients: Vec<_> = (0..20).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
         let mut streams = Vec::new();
-        close(listener, &Cap::new(100), |stream, _, place| streams.push((stream, place))).await;
+        close(listener, &Cap::new(100), &mut |stream, _, place| streams.push((stream, place))).await;
         assert_eq!(streams.len(), clients.len());
     }
 }

@@ -1,27 +1,21 @@
 //! Reload: read, check, build, bind what is new, swap. On any error nothing has changed.
 
-use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{Hash as _, Hasher as _};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 use crate::capacity;
 use crate::clock;
 use crate::config::{self, Config, Environment, Loaded, change};
 use crate::ready;
-use crate::server::{Control, Order, warn_of};
+use crate::server::{Control, warn_of};
 use crate::snapshot::{Lasting, Snapshot};
+use crate::watch::Watch;
 
-/// An editor writes a file in several steps.
-const DEBOUNCE: Duration = Duration::from_millis(200);
 /// A new upstream's names and replicas have this long to be known before it serves.
 const FIRST_MEMBERS_LIMIT: Duration = Duration::from_secs(2);
 
@@ -47,18 +41,6 @@ pub struct Last {
     /// When the configuration in force was read; None at the start.
     pub applied_at: Option<u64>,
     pub error: Option<String>,
-}
-
-/// Watches the folders of the files that the configuration was made of.
-pub struct Watch {
-    watcher: std::cell::RefCell<Option<RecommendedWatcher>>,
-    files: Rc<std::cell::RefCell<Files>>,
-}
-
-#[derive(Debug, Default)]
-struct Files {
-    paths: Vec<PathBuf>,
-    hash: u64,
 }
 
 /// Reads the configuration again and serves it, if it is good.
@@ -153,103 +135,4 @@ fn note(control: &Control, outcome: &Outcome, trigger: Trigger) {
 
 fn addresses(config: &Config) -> BTreeSet<SocketAddr> {
     config.listeners.iter().map(|listen| listen.address).collect()
-}
-
-/// Starts to watch, if the configuration says so.
-pub fn watch(control: &Rc<Control>, files: Vec<PathBuf>) -> Watch {
-    let watch = Watch { watcher: std::cell::RefCell::default(), files: Rc::default() };
-    if control.shared.live.load().config.server.reload == config::Reload::Signal {
-        return watch;
-    }
-    let (events, received) = mpsc::unbounded_channel();
-    match notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| !event.kind.is_access()) {
-            let _ended = events.send(());
-        }
-    }) {
-        Ok(watcher) => {
-            watch.watcher.replace(Some(watcher));
-            tokio::task::spawn_local(report(received, Rc::clone(&watch.files), control.orders.clone()));
-        }
-        Err(error) => tracing::warn!("cannot watch the configuration: {error}; use SIGHUP or `tollgate reload`"),
-    }
-    watch.follow(files);
-    watch
-}
-
-/// Orders a reload when the events have calmed down and a file is not what it was.
-async fn report(
-    mut events: mpsc::UnboundedReceiver<()>,
-    files: Rc<std::cell::RefCell<Files>>,
-    orders: mpsc::UnboundedSender<Order>,
-) {
-    while events.recv().await.is_some() {
-        while tokio::time::timeout(DEBOUNCE, events.recv()).await.is_ok_and(|event| event.is_some()) {}
-        let mut files = files.borrow_mut();
-        let hash = hash_of(&files.paths);
-        if std::mem::replace(&mut files.hash, hash) != hash && orders.send(Order::FilesChanged).is_err() {
-            return;
-        }
-    }
-}
-
-impl Watch {
-    /// Watches the parent folders: a file that is renamed over, or a symlink that is swapped, gives no event
-    /// on the file itself.
-    fn follow(&self, paths: Vec<PathBuf>) {
-        let hash = hash_of(&paths);
-        let before = self.files.replace(Files { paths, hash });
-        let Some(watcher) = &mut *self.watcher.borrow_mut() else { return };
-        let (old, new) = (folders(&before.paths), folders(&self.files.borrow().paths));
-        for folder in old.difference(&new) {
-            let _gone = watcher.unwatch(folder);
-        }
-        for folder in new.difference(&old) {
-            if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-                tracing::warn!("cannot watch {}: {error}", folder.display());
-            }
-        }
-    }
-}
-
-/// The folders of the files, and of what they link to.
-fn folders(paths: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let mut folders = BTreeSet::new();
-    for path in paths {
-        let mut path = path.clone();
-        for _ in 0..LINKS_MAX {
-            folders.insert(folder_of(&path));
-            let Ok(target) = std::fs::read_link(&path) else { break };
-            path = folder_of(&path).join(target);
-        }
-        if let Ok(real) = std::fs::canonicalize(&path) {
-            folders.insert(folder_of(&real));
-        }
-    }
-    folders
-}
-
-const LINKS_MAX: usize = 8;
-
-fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-        _ => PathBuf::from("."),
-    }
-}
-
-fn hash_of(paths: &[PathBuf]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for path in paths {
-        path.hash(&mut hasher);
-        match std::fs::metadata(path) {
-            Ok(data) if data.is_dir() => {
-                let mut names: Vec<_> = std::fs::read_dir(path).into_iter().flatten().flatten().collect();
-                names.sort_by_key(std::fs::DirEntry::file_name);
-                names.iter().for_each(|entry| entry.file_name().hash(&mut hasher));
-            }
-            _ => std::fs::read(path).ok().hash(&mut hasher),
-        }
-    }
-    hasher.finish()
 }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use crate::background::Background;
 use crate::balance::Member;
 use crate::balance::health::Verdict;
-use crate::config::{self, Config, Diagnostics, Environment, Loaded};
+use crate::config::{self, Config, Diagnostics, Environment, Loaded, Reload};
 use crate::listener::{self, BindError, Cap};
 use crate::signals::{self, Signal};
 use crate::snapshot::{Lasting, Live, Snapshot, SnapshotError};
@@ -31,6 +31,7 @@ use crate::telemetry::log;
 use crate::telemetry::metrics::{EndpointSample, Metrics, MetricsError};
 use crate::tls::{CertificateError, Certificates};
 use crate::upstream::Upstream;
+use crate::watch::Watch;
 use crate::worker::{self, Command, Shared};
 use crate::{admin, capacity, clock, ready, reload, shutdown};
 
@@ -130,7 +131,7 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     let admin = admin::listen(&control).await?;
     control.listen_for_signals()?;
     control.tend(&control.shared.live.load_full());
-    let watch = reload::watch(&control, loaded.files.clone());
+    let watch = control.watch(&loaded);
     control.background.first_members(&control.shared.live.load_full(), FIRST_MEMBERS_LIMIT).await;
     for (address, sockets) in sockets {
         control.hand_out(address, sockets);
@@ -229,6 +230,14 @@ impl Control {
     pub fn tend(&self, snapshot: &Arc<Snapshot>) {
         self.supervisor.apply(replicas_wanted(snapshot));
         self.background.apply(snapshot);
+    }
+
+    fn watch(&self, loaded: &Loaded) -> Watch {
+        let orders = self.orders.clone();
+        match loaded.config.server.reload {
+            Reload::Signal => Watch::off(),
+            Reload::Watch => Watch::start(loaded.files.clone(), move || drop(orders.send(Order::FilesChanged))),
+        }
     }
 
     fn listen_for_signals(&self) -> Result<(), StartError> {

@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
-use crate::connection;
+use crate::connection::{self, Terms};
 use crate::exchange;
 use crate::listener::{self, Cap, Place};
 use crate::snapshot::{Live, Snapshot};
@@ -189,12 +189,19 @@ impl Worker {
         self.listening.borrow_mut().entry(configured).or_default().push(stop);
         let worker = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            let accepted = |stream, peer, place| worker.serve(configured, stream, peer, place);
+            let mut terms = None;
+            let mut accepted = |stream, peer, place| {
+                // A listener that is being removed serves what still waits as it did before.
+                terms = Terms::of(&worker.snapshot(), configured).or(terms.take());
+                if let Some(terms) = terms.clone() {
+                    worker.serve(terms, stream, peer, place);
+                }
+            };
             tokio::select! {
-                () = listener::accept(&listener, &worker.shared.cap, accepted) => {}
+                () = listener::accept(&listener, &worker.shared.cap, &mut accepted) => {}
                 _ = stopped.wait_for(|stopped| *stopped) => {}
             }
-            listener::close(listener, &worker.shared.cap, accepted).await;
+            listener::close(listener, &worker.shared.cap, &mut accepted).await;
         });
     }
 
@@ -206,12 +213,12 @@ impl Worker {
         }
     }
 
-    fn serve(self: &Rc<Self>, configured: SocketAddr, stream: TcpStream, peer: SocketAddr, place: Place) {
+    fn serve(self: &Rc<Self>, terms: Terms, stream: TcpStream, peer: SocketAddr, place: Place) {
         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
         let open = Open::new(&self.counts, place);
         let worker = Rc::clone(self);
         tokio::task::spawn_local(async move {
-            connection::serve(worker, configured, stream, peer).await;
+            connection::serve(worker, terms, stream, peer).await;
             drop(open);
         });
     }

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -49,6 +50,7 @@ where
     let ended = ended.await;
     if let Some(reason) = guard.violation() {
         worker.shared.metrics.guard_refused(reason.code());
+        link.open.send_timed_out.store(reason == guard::Reason::SendTimeout, Ordering::Relaxed);
     }
     match ended {
         Ended::Closed(outcome) => {

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -19,9 +19,11 @@ use tokio::net::TcpStream;
 use self::h1::serve_h1;
 use self::h2::serve_h2;
 use crate::config::{Protocols, TlsVersion};
-use crate::guard::Limits;
+use crate::error::Reason;
+use crate::guard::{self, Limits};
 use crate::header::forwarded;
 use crate::proxy::Opened;
+use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{Handshake, ListenerProtocol};
 use crate::tls::{self, Acceptor, HandshakeError};
 use crate::tunnel;
@@ -48,15 +50,23 @@ pub struct Link {
     pub downstream: Downstream,
     /// Taken by a request that became a tunnel; the connection runs it once the 101 is written.
     pub tunnel: RefCell<Option<Opened>>,
-    /// Requests whose response has not ended.
-    open: Arc<AtomicUsize>,
+    open: Arc<Open>,
     /// Requests that hyper has asked to be answered.
     calls: Cell<u64>,
 }
 
+/// What the requests of a connection and the connection itself tell each other.
+#[derive(Debug, Default)]
+struct Open {
+    /// Requests whose response has not ended.
+    requests: AtomicUsize,
+    /// The connection was given up because the client took nothing.
+    send_timed_out: AtomicBool,
+}
+
 /// Counts one request from its head to the end of its response, for its connection and for its worker.
 pub struct OpenRequest {
-    open: Arc<AtomicUsize>,
+    open: Arc<Open>,
     counts: Arc<Counts>,
 }
 
@@ -66,26 +76,37 @@ impl Link {
     }
 
     pub fn open_request(&self, worker: &Worker) -> OpenRequest {
-        self.open.fetch_add(1, Ordering::Relaxed);
+        self.open.requests.fetch_add(1, Ordering::Relaxed);
         worker.counts.requests.fetch_add(1, Ordering::Relaxed);
         worker.counts.busy.fetch_add(1, Ordering::Relaxed);
         OpenRequest { open: Arc::clone(&self.open), counts: Arc::clone(&worker.counts) }
     }
 
     fn is_idle(&self) -> bool {
-        self.open.load(Ordering::Relaxed) == 0
+        self.open.requests.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl OpenRequest {
+    /// Why a response was not taken to its end.
+    pub fn why_abandoned(&self) -> Reason {
+        if self.open.send_timed_out.load(Ordering::Relaxed) {
+            Reason::Guard(guard::Reason::SendTimeout)
+        } else {
+            Reason::ClientGone
+        }
     }
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.open.requests.fetch_sub(1, Ordering::Relaxed);
         self.counts.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-pub async fn serve(worker: Rc<Worker>, configured: SocketAddr, stream: TcpStream, peer: SocketAddr) {
-    let Some(Terms { limits, handshake_timeout, protocols, acceptor }) = terms(&worker, configured) else { return };
+pub async fn serve(worker: Rc<Worker>, terms: Terms, stream: TcpStream, peer: SocketAddr) {
+    let Terms { configured, limits, handshake_timeout, protocols, acceptor } = terms;
     if let Err(error) = stream.set_nodelay(true) {
         return tracing::debug!(%peer, "the client left: {error}");
     }
@@ -117,28 +138,33 @@ pub async fn serve(worker: Rc<Worker>, configured: SocketAddr, stream: TcpStream
 
 /// What a connection keeps of the generation that it was accepted in. It must not keep the generation: a
 /// connection can outlive a thousand.
-struct Terms {
+#[derive(Clone)]
+pub struct Terms {
+    configured: SocketAddr,
     limits: Limits,
     handshake_timeout: Duration,
     protocols: Protocols,
     acceptor: Option<Acceptor>,
 }
 
-fn terms(worker: &Worker, configured: SocketAddr) -> Option<Terms> {
-    let snapshot = worker.snapshot();
-    let listener = snapshot.listener(configured)?;
-    let client = &snapshot.config.client;
-    Some(Terms {
-        limits: Limits {
-            idle_timeout: client.idle_timeout,
-            header_timeout: client.header_timeout,
-            body_timeout: client.body_timeout,
-            send_timeout: client.send_timeout,
-        },
-        handshake_timeout: client.handshake_timeout,
-        protocols: listener.config.protocols,
-        acceptor: listener.tls.clone(),
-    })
+impl Terms {
+    /// None if the generation has no such listener.
+    pub fn of(snapshot: &Snapshot, configured: SocketAddr) -> Option<Self> {
+        let listener = snapshot.listener(configured)?;
+        let client = &snapshot.config.client;
+        Some(Self {
+            configured,
+            limits: Limits {
+                idle_timeout: client.idle_timeout,
+                header_timeout: client.header_timeout,
+                body_timeout: client.body_timeout,
+                send_timeout: client.send_timeout,
+            },
+            handshake_timeout: client.handshake_timeout,
+            protocols: listener.config.protocols,
+            acceptor: listener.tls.clone(),
+        })
+    }
 }
 
 fn handshake_failure(error: &HandshakeError) -> Handshake {

@@ -9,6 +9,7 @@ mod probing;
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http::uri::Scheme;
@@ -28,6 +29,9 @@ use crate::config::{Keepalive, Timeouts, UpstreamProtocol};
 use crate::telemetry::UpstreamMetrics;
 use crate::timers::Deadline;
 use crate::tls::{ConnectError, UpstreamTls};
+
+/// Interim (1xx) responses are taken and dropped, up to so many a request.
+const INTERIM_MAX: u32 = 16;
 
 /// A body up to this size fits into the buffers of the downstream connection.
 const SMALL_BODY_BYTES: u64 = 8 * 1024;
@@ -60,6 +64,8 @@ pub enum UpstreamError {
     ReadTimeout(Duration),
     #[error("the endpoint takes no data")]
     SendTimeout,
+    #[error("more than {INTERIM_MAX} interim responses")]
+    InterimLimit,
     #[error("101 was not asked for")]
     UnaskedUpgrade,
     /// The fault is the client's, not the endpoint's.
@@ -151,10 +157,10 @@ impl Attempt<'_> {
                 },
             };
             connection.serve();
-            let silence = connection.silence.clone();
-            let request_ready = self.watch_request(request, &silence);
+            let watch = Watch { silence: connection.silence.clone(), interim: Arc::clone(&connection.interim) };
+            let request_ready = self.watch_request(request, &watch);
             let sent = connection.sender.try_send_request(request_ready);
-            match self.head_within(sent, &silence).await {
+            match self.head_within(sent, &watch).await {
                 Ok(response) => return self.reply_h1(response, connection, in_flight, (to, wants_upgrade)),
                 // An idle connection that the endpoint closed meanwhile: nothing was sent, nothing is lost.
                 Err(Failed { unsent: Some(unsent), .. }) if reused => request = *unsent,
@@ -200,10 +206,10 @@ impl Attempt<'_> {
             Err(error) => return Err(Failed::unsent(error, request)),
         };
         let lease = Lease { carrier: Carrier::Shared(shared.open_stream()), in_flight, pool: self.pool() };
-        let silence = self.connections.sweep().deadline();
-        let request = self.watch_request(request, &silence);
-        let response = self.head_within(shared.sender.try_send_request(request), &silence).await?;
-        Ok(Reply::Response(self.with_lease(response, silence, lease)))
+        let watch = Watch { silence: self.connections.sweep().deadline(), interim: Arc::default() };
+        let request = self.watch_request(request, &watch);
+        let response = self.head_within(shared.sender.try_send_request(request), &watch).await?;
+        Ok(Reply::Response(self.with_lease(response, watch.silence, lease)))
     }
 
     async fn shared_connection(&self, to: &EndpointConnections) -> Result<SharedH2, UpstreamError> {
@@ -228,21 +234,29 @@ impl Attempt<'_> {
         connect::dial(self.upstream, self.endpoint, self.connections, self.limits.timeouts).await
     }
 
-    /// The silence of the endpoint counts from the end of the request.
-    fn watch_request(&self, request: Request<Body>, silence: &Deadline) -> Request<Body> {
+    /// The silence of the endpoint counts from the end of the request, and its interim responses are counted.
+    fn watch_request(&self, mut request: Request<Body>, watch: &Watch) -> Request<Body> {
+        let Watch { silence, interim } = watch.clone();
+        interim.store(0, Ordering::Relaxed);
+        let over = silence.clone();
+        hyper::ext::on_informational(&mut request, move |_| {
+            if interim.fetch_add(1, Ordering::Relaxed) >= INTERIM_MAX {
+                over.expire();
+            }
+        });
         if request.body().is_end_stream() || request.body().replay().is_some() {
             silence.arm(self.limits.timeouts.read);
             return request;
         }
         silence.disarm();
-        let watch = ArmAtEnd { silence: silence.clone(), limit: self.limits.timeouts.read };
-        request.map(|body| body.guarded(Box::new(watch)))
+        let arm = ArmAtEnd { silence, limit: self.limits.timeouts.read };
+        request.map(|body| body.guarded(Box::new(arm)))
     }
 
     async fn head_within(
         &self,
         sent: impl Future<Output = Result<Response<Incoming>, hyper::client::conn::TrySendError<Request<Body>>>>,
-        silence: &Deadline,
+        Watch { silence, interim }: &Watch,
     ) -> Result<Response<Incoming>, Failed> {
         tokio::select! {
             biased;
@@ -251,7 +265,11 @@ impl Attempt<'_> {
                 error: classify(failed.into_error()),
                 stale: false,
             }),
-            () = silence.expired() => Err(Failed::sent(UpstreamError::ReadTimeout(self.limits.timeouts.read))),
+            () = silence.expired() => Err(Failed::sent(if interim.load(Ordering::Relaxed) > INTERIM_MAX {
+                UpstreamError::InterimLimit
+            } else {
+                UpstreamError::ReadTimeout(self.limits.timeouts.read)
+            })),
         }
     }
 
@@ -272,6 +290,13 @@ impl Attempt<'_> {
     fn pool(&self) -> Arc<Pool> {
         Arc::clone(&self.upstream.pool)
     }
+}
+
+/// What is watched while a response's head is awaited.
+#[derive(Clone)]
+struct Watch {
+    silence: Deadline,
+    interim: Arc<AtomicU32>,
 }
 
 /// What a response in progress holds of its endpoint.

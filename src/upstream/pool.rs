@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +41,8 @@ pub struct Exclusive {
     pub(super) sender: http1::SendRequest<Body>,
     /// Silence of the upstream while something is waited for.
     pub(super) silence: Deadline,
+    /// Interim responses to the request in progress.
+    pub(super) interim: Arc<AtomicU32>,
     served: u64,
 }
 
@@ -152,7 +154,7 @@ impl EndpointConnections {
 
 impl Exclusive {
     pub(super) fn new(sender: http1::SendRequest<Body>, silence: Deadline) -> Self {
-        Self { sender, silence, served: 0 }
+        Self { sender, silence, interim: Arc::default(), served: 0 }
     }
 
     /// Counts a request that the connection carries.
