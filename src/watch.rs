@@ -65,6 +65,7 @@ impl Watch {
             }
             Err(error) => tracing::warn!("cannot watch the configuration: {error}; use SIGHUP or `tollgate reload`"),
         }
+        warn_of_mounts(&paths);
         watch.follow(paths);
         watch
     }
@@ -85,6 +86,27 @@ impl Watch {
             }
         }
     }
+}
+
+/// Says which of the files is a mount of its own, as Docker makes it of `-v config.toml:/config.toml`: a new
+/// file that an editor renames over the old one is never seen through it.
+fn warn_of_mounts(paths: &[PathBuf]) {
+    let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else { return };
+    for path in paths {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        if path.is_file() && is_mount_point(&mounts, &absolute) {
+            tracing::warn!(
+                "{} is a mount point: changes that replace the file are not seen; mount its folder instead",
+                path.display()
+            );
+        }
+    }
+}
+
+/// The fifth field of a line of mountinfo is where it is mounted, with octal escapes for blanks.
+fn is_mount_point(mountinfo: &str, path: &Path) -> bool {
+    let written = path.to_string_lossy().replace('\\', "\\134").replace(' ', "\\040").replace('\t', "\\011");
+    mountinfo.lines().any(|line| line.split(' ').nth(4) == Some(written.as_str()))
 }
 
 async fn report(mut events: mpsc::UnboundedReceiver<Vec<PathBuf>>, files: Rc<RefCell<Files>>, changed: impl Fn()) {
@@ -188,6 +210,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let places = Places::of(&[folder.path().to_owned()]);
         assert!(places.concern(&[folder.path().join("new.toml")]));
+    }
+
+    #[test]
+    fn a_file_that_is_mounted_is_known() {
+        let mounts =
+            "22 1 254:0 / / rw - ext4 /dev/vda rw\n36 22 254:0 /x /etc/my\\040app/config.toml rw - ext4 /dev/vda rw\n";
+        assert!(is_mount_point(mounts, Path::new("/etc/my app/config.toml")));
+        assert!(!is_mount_point(mounts, Path::new("/etc/my app")));
     }
 
     #[test]
