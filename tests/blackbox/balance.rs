@@ -163,6 +163,24 @@ async fn a_probe_takes_an_endpoint_out_and_brings_it_back() {
 }
 
 #[tokio::test]
+async fn a_request_that_waits_at_an_endpoint_moves_on_when_a_probe_takes_it_out() {
+    let stuck = Origin::serves(|mut connection| async move {
+        // Nothing is answered any more, probes included.
+        while connection.request().await.is_some() {}
+    })
+    .await;
+    let other = Origin::replies(ok("other")).await;
+    let keys = "balance = \"round-robin\"\n\
+                health = { interval = \"100ms\", timeout = \"200ms\", healthy_after = 1, unhealthy_after = 2 }";
+    let edge = Edge::start(upstream(&[stuck.address(), other.address()], keys) + ROUTE).await;
+    // One of the two meets the stuck endpoint, if it is not out already.
+    let both = async { tokio::join!(edge.get("/"), edge.get("/")) };
+    let (first, second) = within("both answers", both).await;
+    assert_eq!((first.text(), second.text()), ("other", "other"));
+    edge.endpoint_is(stuck.address(), "unhealthy").await;
+}
+
+#[tokio::test]
 async fn when_all_probes_fail_the_config_decides() {
     for (policy, status) in [("use-all", 200), ("refuse", 503)] {
         let well = Arc::new(AtomicBool::new(false));

@@ -228,6 +228,32 @@ async fn fields_of_one_hop_end_here() {
 }
 
 #[tokio::test]
+async fn an_authority_and_a_host_that_differ_are_refused() {
+    let origin = Origin::replies(ok("")).await;
+    let edge = Edge::before(&origin).await;
+    for via in [Via::H2, Via::TlsH2] {
+        let mut client = Client::connect(&edge, via).await;
+        assert_eq!(client.ask(request("GET", "/").header("host", "other"), "").await.status, 400, "{via:?}");
+        assert_eq!(client.ask(request("GET", "/").header("host", "localhost"), "").await.status, 200, "{via:?}");
+        assert_eq!(origin.take().fields.get("host"), "localhost");
+    }
+}
+
+#[tokio::test]
+async fn a_moved_log_goes_on_in_a_new_file_after_a_signal() {
+    let edge = Edge::start("[[route]]\npath = \"/\"\ntext = \"\"\n").await;
+    edge.get("/before").await;
+    edge.logged("/before").await;
+    let (log, moved) = (edge.folder().join("access.log"), edge.folder().join("access.log.1"));
+    std::fs::rename(&log, &moved).unwrap();
+    edge.signal(rustix::process::Signal::USR1);
+    until("a new file", async || log.exists().then_some(())).await;
+    edge.get("/after").await;
+    edge.logged("/after").await;
+    assert_eq!(std::fs::read_to_string(moved).unwrap().lines().count(), 1);
+}
+
+#[tokio::test]
 async fn the_log_tells_each_request_once() {
     let origin = Origin::replies(ok("four")).await;
     let edge = Edge::before(&origin).await;

@@ -1,8 +1,14 @@
-//! Which certificate a client is shown, and how it is replaced.
+//! Which certificate a client is shown and how it is replaced, and which ones the edge takes from endpoints.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::harness::*;
 
@@ -85,4 +91,59 @@ async fn a_client_without_a_common_version_or_protocol_is_turned_away() {
     let mut client = Wire::new(tokio::net::TcpStream::connect(edge.tls_address()).await.unwrap());
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     assert!(!within("the end", client.rest()).await.starts_with(b"HTTP/1.1 200"));
+}
+
+/// An origin that answers over TLS as `name.pem` and tells the name that it was asked for.
+async fn tls_origin(folder: &Path, name: &str) -> std::net::SocketAddr {
+    let certificate = CertificateDer::from_pem_file(folder.join(format!("{name}.pem"))).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join(format!("{name}.key"))).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // The edge may refuse the certificate.
+            let Ok(stream) = acceptor.accept(stream).await else { continue };
+            let asked_for = stream.get_ref().1.server_name().unwrap_or("nothing").to_owned();
+            let mut wire = Wire::new(stream);
+            wire.request().await.unwrap();
+            let reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{asked_for}", asked_for.len());
+            wire.send(reply).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn an_endpoint_has_to_prove_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    make(folder.path(), "good", "app.internal");
+    make(folder.path(), "stranger", "app.internal");
+    let address = tls_origin(folder.path(), "good").await;
+    let mut config = String::new();
+    for (path, name, ca) in [
+        ("right", "app.internal", "good"),
+        ("other-name", "db.internal", "good"),
+        ("other-root", "app.internal", "stranger"),
+    ] {
+        config += &format!(
+            "[upstream.{path}]\nendpoints = [\"{address}\"]\ntls = {{ server_name = \"{name}\", ca = \"{ca}.pem\" }}\n\
+             [[route]]\npath = \"/{path}\"\nupstream = \"{path}\"\n"
+        );
+    }
+    std::fs::write(folder.path().join("config.toml"), Edge::standard(config)).unwrap();
+    let edge = Edge::in_folder(folder).await;
+    let right = edge.get("/right").await;
+    assert_eq!((right.status, right.text()), (200, "app.internal"));
+    for path in ["/other-name", "/other-root"] {
+        let refused = edge.get(path).await;
+        assert_eq!((refused.status, refused.field("x-tollgate-reason")), (502, "upstream-tls"), "{path}");
+    }
 }

@@ -239,11 +239,10 @@ async fn transfer(blocks: usize, vias: &[Via]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_bodies_pass_in_little_memory() {
-    transfer(1024, &Via::ALL).await;
+    transfer(1024, &[Via::H2, Via::TlsH1]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a gigabyte each way takes long without optimization"]
 async fn a_gigabyte_passes_each_way_in_little_memory() {
     transfer(16 * 1024, &[Via::H1, Via::TlsH2]).await;
 }
