@@ -16,6 +16,8 @@ use std::time::Duration;
 use atomic_waker::AtomicWaker;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::clock;
+
 /// How often the limits of a worker are looked at.
 pub const TICK: Duration = Duration::from_millis(50);
 
@@ -96,7 +98,7 @@ impl Sweep {
     /// A new limit, off. It leaves the sweep with its last clone.
     pub fn deadline(&self) -> Deadline {
         let entry = Arc::new(Entry { setting: AtomicU64::new(OFF), waker: AtomicWaker::new() });
-        let tracked = Tracked { entry: Arc::clone(&entry), seen: OFF, since: Instant::now() };
+        let tracked = Tracked { entry: Arc::clone(&entry), seen: OFF, since: clock::now() };
         self.tracked.borrow_mut().push(tracked);
         Deadline(entry)
     }
