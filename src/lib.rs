@@ -1,38 +1,124 @@
-pub mod admin;
-pub mod background;
-pub mod balance;
-pub mod body;
-pub mod capacity;
+//! Tollgate: an edge reverse proxy in one process with one configuration file.
+//!
+//! # The life of a request
+//!
+//! A process has one control thread and a few workers. [`cli`] reads the arguments, and [`server`] reads the
+//! configuration, builds what lives as long as the process and starts the workers; from then on the control
+//! thread carries [`admin`], [`watch`] and [`reload`], [`background`] (names and probes) and [`supervise`]
+//! (replicas of its own), so that they answer when every worker is busy, until [`shutdown`] ends it.
+//!
+//! A [`worker`] is a thread with a runtime of its own. Its sockets come from [`listener`], one a worker for
+//! each address, and the kernel spreads the connections over them. From here to its end a request stays on
+//! this thread: what it touches is not shared with another, or is an atomic that is seldom written.
+//!
+//! [`connection`] serves one client: the handshake of [`tls`], then HTTP/2, or HTTP/1.1 behind the [`guard`].
+//! The guard stands between the socket and hyper and reads each byte first. What an origin might read
+//! differently never reaches hyper; a marker takes its place, and the verdict waits until the answers to
+//! the requests before it are written.
+//!
+//! [`proxy`] is the path, with every branch of it in one file. It takes the [`snapshot`], the generation of the
+//! configuration that is in force, and keeps it to the end. It settles which host is asked for
+//! ([`header::authority`]), under which canonical [`path`], and on whose behalf ([`client_ip`]). [`route`] finds the
+//! route. One that answers by itself is done: a redirect, a text, the [`stub_status`]. For the others [`rewrite`]
+//! makes the path, and [`header`] the fields, that go upstream.
+//!
+//! [`fetch`] is the origin's side and knows no client. It asks [`balance`] for the endpoint with the least to do,
+//! has [`upstream`] send the request there on a pooled connection, reports what became of it, and decides
+//! whether the next endpoint may be tried. Connections belong to the worker, so nobody else is in the way.
+//!
+//! The response goes back as a [`body`]. Counts are given back by being dropped: the connection and the
+//! in-flight count of the endpoint ride in the source of the body, and the record of the request, which
+//! [`exchange`] began, rides around it. When the last byte has been written, when a time limit fires, or
+//! when the client leaves and everything is dropped, the endpoint is free again and the record goes once to
+//! the access log and the metrics in [`telemetry`]. A client that is slower than its endpoint does not hold it:
+//! [`read_ahead`] takes the response over, up to a bound. A response of 101 has no body; the connection
+//! becomes a [`tunnel`] once it is written.
+//!
+//! Whatever ends a request otherwise is a row of [`error`]: a status, and a code that the log, the metrics and
+//! `docs/troubleshooting.md` share.
+//!
+//! # Where state lives
+//!
+//! | state | owner | at a reload |
+//! |---|---|---|
+//! | routes, limits, TLS policies, trusted networks | [`snapshot::Snapshot`] | replaced whole; a request keeps its own |
+//! | health, in-flight counts, drain by hand | [`balance::Endpoint`], by address | carried over to the next pool |
+//! | idle upstream connections | each worker's [`upstream::Connections`] | kept for endpoints that stay |
+//! | certificates and ticket keys | [`tls::Certificates`] | replaced while connections go on |
+//! | listen sockets | each worker, by address | a socket whose address stays is not touched |
+//! | replicas | [`supervise::Supervisor`] | replaced one by one if their command changed |
+//! | counts and series | [`telemetry::Metrics`] | kept |
+//!
+//! Nothing of this is on disk, and nothing else is global but the subscriber of `tracing` and, for each worker,
+//! the desk that records are handed in at, which a body cannot hold because it is `Send`.
+//!
+//! # Taken otherwise than first designed
+//!
+//! - The configuration is declared by one macro, `section!`, and read from a tree with places, not by a mirror
+//!   for serde: serde stops at the first error, and an operator wants all of them. The same declaration
+//!   makes the schema, the reference and `check --effective`.
+//! - Requests are counted by each thread for itself and summed at a scrape. OpenTelemetry's bound instruments
+//!   are shared by all threads; the cost is in the docs of `telemetry::metrics::requests`.
+//! - [`timers`]: time limits are numbers that one sweep a worker looks at twenty times a second. A proxy
+//!   sets several a request and almost none fires, so a timer for each is work for nothing. A limit fires
+//!   up to 0.1 s late and never early.
+//! - Clients that are slow to read are served by [`read_ahead`], which begins once they fall behind, and not by a
+//!   buffer that every response passes. Bodies of requests are read ahead, up to a size, if it is announced.
+//! - [`exchange`] stands beside [`proxy`]: what the log must know of a request outlives the path, so it is a value
+//!   of its own that ends with the body.
+//! - A client that closes its sending side while it waits counts as gone, as in nginx. Otherwise a client
+//!   that left could not be told from one that will still read, and its request would be worked on for nobody.
+//! - The retry budget is not there yet: `retry.attempts` alone bounds how often a request is sent.
+//!
+//! # The order of modules
+//!
+//! It is the order in which a request flows. A module imports what stands below it; `tests/tidy.rs` holds that,
+//! and names the few exceptions with their reasons.
+
+// Commands and the control thread.
 pub mod cli;
-pub mod client_ip;
-pub mod clock;
-pub mod config;
-pub mod connection;
-pub mod error;
-pub mod exchange;
-pub mod fetch;
-pub mod guard;
-pub mod header;
-pub mod listener;
-pub mod local_executor;
-pub mod path;
-pub mod proxy;
-pub mod read_ahead;
-pub mod ready;
-pub mod reload;
-pub mod rewrite;
-pub mod route;
 pub mod server;
 pub mod shutdown;
-pub mod signals;
-pub mod snapshot;
-pub mod stub_status;
-pub mod supervise;
-pub mod telemetry;
-pub mod timed;
-pub mod timers;
-pub mod tls;
-pub mod tunnel;
-pub mod upstream;
+pub mod admin;
+pub mod reload;
 pub mod watch;
+pub mod background;
+pub mod supervise;
+pub mod signals;
+pub mod ready;
+pub mod capacity;
+
+// The client's side.
 pub mod worker;
+pub mod listener;
+pub mod connection;
+pub mod proxy;
+pub mod exchange;
+pub mod error;
+pub mod guard;
+
+// What a request is served by.
+pub mod snapshot;
+pub mod route;
+pub mod rewrite;
+pub mod stub_status;
+
+// The origin's side.
+pub mod fetch;
+pub mod upstream;
+pub mod tunnel;
+pub mod timed;
+pub mod local_executor;
+pub mod tls;
+pub mod balance;
+
+// What both sides stand on.
+pub mod body;
+pub mod read_ahead;
+pub mod header;
+pub mod client_ip;
+pub mod timers;
+pub mod telemetry;
+pub mod config;
+pub mod path;
+pub mod clock;
