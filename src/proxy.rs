@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY,
-    UPGRADE,
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, LOCATION, RETRY_AFTER,
+    STRICT_TRANSPORT_SECURITY, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -137,7 +137,8 @@ impl Exchange<'_> {
         match reply? {
             Reply::Response(mut response) => {
                 let received = response.version();
-                *response.version_mut() = version;
+                // An HTTP/1.0 client gets its keep-alive from hyper, which would close for a response of 1.0.
+                *response.version_mut() = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
                 let fields = response.headers_mut();
                 hop_by_hop::remove(fields, Trailers::Forward);
                 via::append(fields, received);
@@ -164,6 +165,7 @@ impl Exchange<'_> {
     ) -> Option<Upgrade> {
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let fields = request.headers_mut();
+        join_cookies(fields);
         let upgrade = hop_by_hop::remove(fields, Trailers::Forward)
             .filter(|_| received == Version::HTTP_11 && pass.upstream.protocol == UpstreamProtocol::H1);
         let peer = &self.link.downstream.peer_value;
@@ -306,6 +308,18 @@ fn client_host(request: &Request<Incoming>) -> Result<HeaderValue, Reason> {
     }
     let authority = request.uri().authority().ok_or(Reason::HostMissing)?;
     HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::HostInvalid)
+}
+
+/// HTTP/2 may split the cookies over several lines; elsewhere they are one (RFC 9113 §8.2.3).
+fn join_cookies(fields: &mut HeaderMap) {
+    let mut crumbs = fields.get_all(COOKIE).iter();
+    if crumbs.next().is_none() || crumbs.next().is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        fields.insert(COOKIE, whole);
+    }
 }
 
 fn announce_upgrade(fields: &mut HeaderMap, upgrade: Option<&Upgrade>) {

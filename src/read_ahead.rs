@@ -39,6 +39,8 @@ struct State {
     error: Option<BodyError>,
     /// The client has asked for a frame since the last look.
     asked: bool,
+    /// The client waits for a frame; it is the source that is slow.
+    waiting: bool,
     /// Set while a task reads ahead.
     reader: Option<Waker>,
 }
@@ -54,6 +56,7 @@ impl ReadAhead {
             buffered_max,
             error: None,
             asked: true,
+            waiting: false,
             reader: None,
         };
         let shared = Arc::new(Shared(Mutex::new(state)));
@@ -124,11 +127,12 @@ impl Shared {
 impl State {
     fn falls_behind(&mut self) -> bool {
         let asked = std::mem::take(&mut self.asked);
-        !asked && self.reader.is_none() && self.source.is_some() && self.buffered < self.buffered_max
+        !asked && !self.waiting && self.reader.is_none() && self.source.is_some() && self.buffered < self.buffered_max
     }
 
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.asked = true;
+        self.waiting = false;
         if let Some(frame) = self.frames.pop_front() {
             self.buffered -= frame.data_ref().map_or(0, Bytes::len);
             return Poll::Ready(Some(Ok(frame)));
@@ -140,6 +144,7 @@ impl State {
         }
         let Some(source) = &mut self.source else { return Poll::Ready(None) };
         let polled = source.poll_frame(cx);
+        self.waiting = polled.is_pending();
         if matches!(polled, Poll::Ready(None | Some(Err(_)))) {
             self.source = None;
         }

@@ -52,7 +52,9 @@ pub async fn dial(
     };
     match tokio::time::timeout(limits.connect, connecting).await {
         Ok(dialled) => {
-            upstream.metrics.connection_opened();
+            if dialled.is_ok() {
+                upstream.metrics.connection_opened();
+            }
             dialled
         }
         Err(_elapsed) => Err(UpstreamError::ConnectTimeout(limits.connect)),

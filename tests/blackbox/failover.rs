@@ -181,3 +181,18 @@ async fn a_connection_is_used_again_until_the_origin_says_close() {
     assert_eq!(client.get("/").await.status, 200);
     assert_eq!(origin.connections(), 3, "that one was closed by the origin");
 }
+
+#[tokio::test]
+async fn an_origin_that_closes_idle_connections_unasked_costs_no_get() {
+    let origin = Origin::serves(|mut connection| async move {
+        // The end of this scope is the end of the connection.
+        connection.request().await;
+        connection.reply(&ok("once"), false).await;
+    })
+    .await;
+    let edge = Edge::start(upstream(&[origin.address()], "retry = { attempts = 1 }") + ROUTE).await;
+    let mut client = Client::connect(&edge, Via::H1).await;
+    for _ in 0..100 {
+        assert_eq!(client.get("/").await.text(), "once");
+    }
+}

@@ -4,6 +4,7 @@
 // The harness stands outside of test functions, where clippy does not see that it belongs to tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod attack;
 mod harness;
 
 mod admin;

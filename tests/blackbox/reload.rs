@@ -134,6 +134,7 @@ async fn a_hundred_reloads_under_load_cost_no_request_and_no_connection() {
     let edge = Edge::verbatim(&version(0)).await;
     let load = Load::start(edge.address(), 6, Connecting::Once);
     load.answers(50).await;
+    let mut over_h2 = Client::connect(&edge, Via::TlsH2).await;
     let mut refused = 0;
     for n in 1..=100 {
         let bad = n % 10 < 3;
@@ -146,6 +147,8 @@ async fn a_hundred_reloads_under_load_cost_no_request_and_no_connection() {
         assert_eq!(status, if bad { 422 } else { 200 }, "{outcome}");
         refused += usize::from(bad);
         load.answers(3).await;
+        // Always the same connection.
+        assert_eq!(over_h2.get("/").await.status, 200);
     }
     assert_eq!(refused, 30);
     load.succeeded().await;
