@@ -70,7 +70,6 @@ reasons! {
     HostRepeated, StatusCode::BAD_REQUEST, AuthorityError::Repeated.code(), Warn, "The request has more than one Host field.";
     HostInvalid, StatusCode::BAD_REQUEST, AuthorityError::Invalid.code(), Warn, "The host is not a name or an address with an optional port.";
     HostMismatch, StatusCode::BAD_REQUEST, AuthorityError::Mismatch.code(), Warn, "The target and the Host field name different hosts.";
-    MethodNotAllowed, StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", Warn, "The method is never let through: CONNECT or TRACE.";
     ExpectationFailed, StatusCode::EXPECTATION_FAILED, "expectation-failed", Warn, "The request expects something other than 100-continue.";
     NoRoute, StatusCode::NOT_FOUND, "no-route", Warn, "No route matches the host and the path.";
     AccessDenied, StatusCode::FORBIDDEN, "access-denied", Warn, "The route's allow and deny lists keep this client out.";
@@ -85,6 +84,7 @@ reasons! {
     UpstreamTls, StatusCode::BAD_GATEWAY, "upstream-tls", Error, "The TLS handshake with the endpoint failed.";
     UpstreamClosedEarly, StatusCode::BAD_GATEWAY, "upstream-closed-early", Error, "The endpoint closed the connection before its response head.";
     UpstreamProtocol, StatusCode::BAD_GATEWAY, "upstream-protocol", Error, "The endpoint's response is not valid HTTP.";
+    UpstreamFraming, StatusCode::BAD_GATEWAY, "upstream-framing", Error, "The length of the endpoint's response can be read in two ways.";
     UpstreamHeadTooLarge, StatusCode::BAD_GATEWAY, "upstream-head-too-large", Error, "The endpoint's response head is over the limit.";
     UpstreamInterimLimit, StatusCode::BAD_GATEWAY, "upstream-interim-limit", Error, "The endpoint sent more than 16 interim (1xx) responses.";
     UpstreamBadUpgrade, StatusCode::BAD_GATEWAY, "upstream-bad-upgrade", Error, "The endpoint changed to a protocol that was not asked for.";
@@ -149,10 +149,8 @@ impl From<UpstreamError> for Reason {
             UpstreamError::SendTimeout => Self::SendTimeout,
             UpstreamError::InterimLimit => Self::UpstreamInterimLimit,
             UpstreamError::UnaskedUpgrade => Self::UpstreamBadUpgrade,
-            UpstreamError::RequestBody(error) => {
-                let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<BodyError>());
-                cause.map_or(Self::BodyAborted, Self::from)
-            }
+            UpstreamError::Framing(_) => Self::UpstreamFraming,
+            UpstreamError::RequestBody(error) => error.into(),
         }
     }
 }

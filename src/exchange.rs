@@ -19,6 +19,7 @@ use crate::clock;
 use crate::connection::{Downstream, OpenRequest};
 use crate::error::Reason;
 use crate::fetch::Attempts;
+use crate::guard;
 use crate::snapshot::Route;
 use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
 use crate::tunnel::{Passed, TunnelEnd};
@@ -188,6 +189,7 @@ impl Guard for Record {
         match end {
             End::Complete => {}
             End::Abandoned => self.reason = self.reason.or(Some(self.open.why_abandoned())),
+            End::Stalled => self.reason = Some(Reason::Guard(guard::Reason::SendTimeout)),
             End::Failed(BodyError::Silence(_)) => self.reason = Some(Reason::ReadTimeout),
             End::Failed(_) => self.reason = Some(Reason::BodyTruncated),
         }

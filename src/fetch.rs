@@ -2,16 +2,19 @@
 //! may be tried. It needs no client.
 
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Request};
+use tokio::time::Instant;
 
-use crate::balance::{Endpoint, Outcome, Pool};
+use crate::balance::{Endpoint, InFlight, Outcome};
 use crate::body::Body;
 use crate::clock;
+use crate::telemetry::UpstreamMetrics;
 use crate::telemetry::metrics::AttemptOutcome;
-use crate::upstream::{Connections, Failed, Limits, Reply, Upstream, UpstreamError};
+use crate::upstream::{Connections, Dispatch, Failed, Fate, Limits, Over, Reply, Upstream, UpstreamError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -45,49 +48,53 @@ pub struct Attempts {
 }
 
 impl Fetch<'_> {
-    pub async fn send(&self, request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
-        match self.limits.timeouts.total {
-            None => self.attempts(request, attempts).await,
-            Some(total) => match tokio::time::timeout(total, self.attempts(request, attempts)).await {
-                Ok(reply) => reply,
-                Err(_elapsed) => Err(FetchError::TotalTimeout(total)),
-            },
-        }
-    }
-
-    async fn attempts(&self, mut request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
+    pub async fn send(&self, mut request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
+        let until = self.limits.timeouts.total.map(|total| clock::now() + total);
         let mut last_error = None;
+        let mut stale = None;
         loop {
-            let now = clock::now().into_std();
-            let Some(in_flight) = self.upstream.pool.choose(&attempts.tried, now) else {
-                return Err(last_error.unwrap_or_else(|| FetchError::NoEndpoint(self.upstream.name.clone())));
+            let now = clock::now();
+            if until.is_some_and(|until| until <= now) {
+                return Err(self.total_timeout());
+            }
+            // After a kept connection that turned out to be closed, the same endpoint is asked over a new one.
+            let (in_flight, over) = match stale.take() {
+                Some(in_flight) => (in_flight, Over::New),
+                None => match self.upstream.pool.choose(&attempts.tried, now.into_std()) {
+                    Some(in_flight) => (in_flight, Over::Kept),
+                    None => return Err(last_error.unwrap_or_else(|| self.no_endpoint())),
+                },
             };
             let endpoint = Arc::clone(in_flight.endpoint());
-            attempts.made += 1;
+            attempts.made += u32::from(over == Over::Kept);
             attempts.endpoint = Some(endpoint.address);
             if self.host_of_endpoint {
                 name_endpoint(&mut request, &endpoint);
             }
-            let ejections = endpoint.ejections();
-            let spare = if attempts.made < self.upstream.attempts { replay(&request) } else { None };
-            let sending = self.upstream.send(in_flight, request, self.connections, self.limits);
-            let seen = spare.is_some().then_some(ejections);
-            let moved_on = Ejection { pool: &self.upstream.pool, endpoint: &endpoint, tried: &attempts.tried, seen };
-            let failed = match self.attempt_within(sending, moved_on).await {
+            let may_repeat = attempts.made < self.upstream.attempts;
+            let spare = if may_repeat || over == Over::Kept { Spare::of(&request) } else { None };
+            let moves_on = may_repeat && spare.as_ref().is_some_and(|spare| spare.is_idempotent);
+            let ejection = moves_on.then(|| endpoint.ejections());
+            let mut counted = Counted::new(&self.upstream.metrics);
+            let sending =
+                pin!(self.upstream.send(Dispatch { in_flight, request, over }, self.connections, self.limits));
+            let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until };
+            let failed = match self.within_limits(sending, attempt).await {
                 Ok(reply) => {
-                    self.upstream.pool.report(&endpoint, Outcome::Answered, now);
-                    self.upstream.metrics.attempt_ended(AttemptOutcome::Answered);
+                    self.upstream.pool.report(&endpoint, Outcome::Answered, now.into_std());
+                    counted.outcome = AttemptOutcome::Answered;
                     return Ok(reply);
                 }
                 Err(failed) => failed,
             };
-            if !failed.stale {
+            stale = failed.stale;
+            if stale.is_none() {
                 attempts.tried.push(endpoint.id);
-                self.report(&endpoint, &failed.error);
+                counted.outcome = self.report(&endpoint, &failed.error, attempts.made);
             }
-            let may_be_tried_again = failed.unsent.map(|unsent| *unsent).or(spare);
-            match may_be_tried_again {
-                Some(again) if !matches!(failed.error, FetchError::Upstream(UpstreamError::RequestBody(_))) => {
+            let spare = spare.filter(|_| may_repeat || stale.is_some());
+            match again(failed.request, spare) {
+                Some(again) if failed.error.is_of_endpoint() => {
                     request = again;
                     last_error = Some(failed.error);
                 }
@@ -96,28 +103,60 @@ impl Fetch<'_> {
         }
     }
 
-    async fn attempt_within(
+    /// An attempt ends when its time or all of the time has passed, or its endpoint has been taken out.
+    async fn within_limits(
         &self,
-        sending: impl Future<Output = Result<Reply, Failed>>,
-        ejection: Ejection<'_>,
+        sending: Pin<&mut impl Future<Output = Result<Reply, Failed>>>,
+        attempt: Attempt<'_>,
     ) -> Result<Reply, FailedAttempt> {
-        let sending = async {
+        let mut sending = pin!(async {
             tokio::select! {
                 biased;
                 reply = sending => reply.map_err(FailedAttempt::from),
-                () = ejection.wait() => Err(FailedAttempt::after(FetchError::Ejected)),
+                () = self.taken_out(&attempt) => Err(FetchError::Ejected.into()),
             }
+        });
+        let limit = self.limits.timeouts.attempt.map(|limit| (clock::now() + limit, limit));
+        let (until, error) = match (limit, attempt.until) {
+            (None, None) => return sending.await,
+            (Some((end, limit)), until) if until.is_none_or(|until| end < until) => {
+                (end, FetchError::AttemptTimeout(limit))
+            }
+            (_, until) => (until.unwrap_or_else(clock::now), self.total_timeout()),
         };
-        let Some(limit) = self.limits.timeouts.attempt else { return sending.await };
-        match tokio::time::timeout(limit, sending).await {
+        match tokio::time::timeout_at(until, sending.as_mut()).await {
             Ok(reply) => reply,
-            Err(_elapsed) => Err(FailedAttempt::after(FetchError::AttemptTimeout(limit))),
+            Err(_elapsed) => Err(error.into()),
         }
     }
 
-    fn report(&self, endpoint: &Endpoint, error: &FetchError) {
+    /// A request that may be sent again does not wait for an endpoint that has been taken out meanwhile.
+    async fn taken_out(&self, attempt: &Attempt<'_>) {
+        match attempt.ejection {
+            Some(seen) => attempt.endpoint.ejected(seen).await,
+            None => std::future::pending().await,
+        }
+        // Without another endpoint this one is still the best hope.
+        let tried: Vec<u64> = attempt.tried.iter().copied().chain([attempt.endpoint.id]).collect();
+        if !self.upstream.pool.has_choice(&tried, clock::now().into_std()) {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn no_endpoint(&self) -> FetchError {
+        FetchError::NoEndpoint(self.upstream.name.clone())
+    }
+
+    fn total_timeout(&self) -> FetchError {
+        FetchError::TotalTimeout(self.limits.timeouts.total.unwrap_or_default())
+    }
+
+    /// Tells the pool what an endpoint did to attempt number `made`.
+    fn report(&self, endpoint: &Endpoint, error: &FetchError, made: u32) -> AttemptOutcome {
         let outcome = match error {
             FetchError::Ejected | FetchError::Upstream(UpstreamError::RequestBody(_)) => AttemptOutcome::Abandoned,
+            // The endpoint had what others had left of the time.
+            FetchError::TotalTimeout(_) if made > 1 => AttemptOutcome::Abandoned,
             FetchError::Upstream(
                 UpstreamError::Connect(_) | UpstreamError::ConnectTimeout(_) | UpstreamError::Tls(_),
             ) => {
@@ -125,72 +164,104 @@ impl Fetch<'_> {
                 AttemptOutcome::ConnectFailed
             }
             FetchError::Upstream(UpstreamError::ReadTimeout(_) | UpstreamError::SendTimeout)
-            | FetchError::AttemptTimeout(_) => AttemptOutcome::TimedOut,
+            | FetchError::AttemptTimeout(_)
+            | FetchError::TotalTimeout(_) => {
+                self.connections.suspect(endpoint.id);
+                AttemptOutcome::TimedOut
+            }
             _ => AttemptOutcome::Broken,
         };
-        self.upstream.metrics.attempt_ended(outcome);
         if outcome != AttemptOutcome::Abandoned {
             self.upstream.pool.report(endpoint, Outcome::Failed(error), clock::now().into_std());
         }
+        outcome
     }
 }
 
-/// A request that may be sent again does not wait for an endpoint that has been taken out meanwhile.
-struct Ejection<'a> {
-    pool: &'a Pool,
+/// One attempt, as far as what may end it needs to know.
+struct Attempt<'a> {
     endpoint: &'a Endpoint,
     tried: &'a [u64],
-    /// How often the endpoint had been taken out before the attempt; None if the request must wait.
-    seen: Option<u64>,
+    /// How often the endpoint had been taken out before; None if the request must wait.
+    ejection: Option<u64>,
+    /// When all of the time has passed.
+    until: Option<Instant>,
 }
 
-impl Ejection<'_> {
-    async fn wait(&self) {
-        match self.seen {
-            Some(seen) => self.endpoint.ejected(seen).await,
-            None => std::future::pending().await,
-        }
-        // Without another endpoint this one is still the best hope.
-        let tried: Vec<u64> = self.tried.iter().copied().chain([self.endpoint.id]).collect();
-        if self.pool.choose(&tried, clock::now().into_std()).is_none() {
-            std::future::pending::<()>().await;
-        }
+impl FetchError {
+    /// Whether another endpoint, or another connection, may do better.
+    fn is_of_endpoint(&self) -> bool {
+        !matches!(self, Self::TotalTimeout(_) | Self::Upstream(UpstreamError::RequestBody(_)))
+    }
+}
+
+/// Counts an attempt when it is over: as abandoned, if it is dropped because its client has left.
+struct Counted<'a> {
+    metrics: &'a UpstreamMetrics,
+    outcome: AttemptOutcome,
+}
+
+impl<'a> Counted<'a> {
+    fn new(metrics: &'a UpstreamMetrics) -> Self {
+        Self { metrics, outcome: AttemptOutcome::Abandoned }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.metrics.attempt_ended(self.outcome);
     }
 }
 
 struct FailedAttempt {
     error: FetchError,
-    unsent: Option<Box<Request<Body>>>,
-    stale: bool,
+    request: Fate,
+    stale: Option<InFlight>,
 }
 
-impl FailedAttempt {
-    fn after(error: FetchError) -> Self {
-        Self { error, unsent: None, stale: false }
+impl From<FetchError> for FailedAttempt {
+    fn from(error: FetchError) -> Self {
+        Self { error, request: Fate::Unknown, stale: None }
     }
 }
 
 impl From<Failed> for FailedAttempt {
     fn from(failed: Failed) -> Self {
-        Self { error: failed.error.into(), unsent: failed.unsent, stale: failed.stale }
+        Self { error: failed.error.into(), request: failed.request, stale: failed.stale }
     }
 }
 
-/// The request once more, if sending it twice is the same as sending it once (RFC 9110 §9.2.2) and its body
-/// is at hand.
-fn replay(request: &Request<Body>) -> Option<Request<Body>> {
-    let idempotent =
-        matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-    if !idempotent || request.headers().contains_key(http::header::UPGRADE) {
-        return None;
+/// A request once more, with all of its body at hand.
+struct Spare {
+    request: Request<Body>,
+    /// Sending it twice is the same as sending it once (RFC 9110 §9.2.2).
+    is_idempotent: bool,
+}
+
+impl Spare {
+    fn of(request: &Request<Body>) -> Option<Self> {
+        if request.headers().contains_key(http::header::UPGRADE) {
+            return None;
+        }
+        let mut again = Request::new(request.body().replay()?);
+        *again.method_mut() = request.method().clone();
+        *again.uri_mut() = request.uri().clone();
+        *again.version_mut() = request.version();
+        *again.headers_mut() = request.headers().clone();
+        let is_idempotent =
+            matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
+        Some(Self { request: again, is_idempotent })
     }
-    let body = request.body().replay()?;
-    let mut again = Request::new(body);
-    *again.method_mut() = request.method().clone();
-    *again.uri_mut() = request.uri().clone();
-    *again.version_mut() = request.version();
-    *again.headers_mut() = request.headers().clone();
-    Some(again)
+}
+
+/// The request to send next, if it may be sent at all.
+fn again(failed: Fate, spare: Option<Spare>) -> Option<Request<Body>> {
+    match (failed, spare) {
+        (Fate::Unsent(request), _) => Some(*request),
+        (Fate::Unprocessed, Some(spare)) => Some(spare.request),
+        (Fate::Unknown, Some(spare)) if spare.is_idempotent => Some(spare.request),
+        _ => None,
+    }
 }
 
 fn name_endpoint(request: &mut Request<Body>, endpoint: &Endpoint) {

@@ -31,7 +31,7 @@
 //! [`exchange`] began, rides around it. When the last byte has been written, when a time limit fires, or
 //! when the client leaves and everything is dropped, the endpoint is free again and the record goes once to
 //! the access log and the metrics in [`telemetry`]. A client that is slower than its endpoint does not hold it:
-//! [`read_ahead`] takes the response over, up to a bound. A response of 101 has no body; the connection
+//! [`body::ReadAhead`] takes the response over, up to a bound. A response of 101 has no body; the connection
 //! becomes a [`tunnel`] once it is written.
 //!
 //! Whatever ends a request otherwise is a row of [`error`]: a status, and a code that the log, the metrics and
@@ -62,7 +62,7 @@
 //! - [`timers`]: time limits are numbers that one sweep a worker looks at twenty times a second. A proxy
 //!   sets several a request and almost none fires, so a timer for each is work for nothing. A limit fires
 //!   up to 0.1 s late and never early.
-//! - Clients that are slow to read are served by [`read_ahead`], which begins once they fall behind, and not by a
+//! - Clients that are slow to read are served by [`body::ReadAhead`], which begins once they fall behind, and not by a
 //!   buffer that every response passes. Bodies of requests are read ahead, up to a size, if it is announced.
 //! - [`exchange`] stands beside [`proxy`]: what the log must know of a request outlives the path, so it is a value
 //!   of its own that ends with the body.
@@ -114,7 +114,6 @@ pub mod balance;
 
 // What both sides stand on.
 pub mod body;
-pub mod read_ahead;
 pub mod header;
 pub mod client_ip;
 pub mod timers;

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, LOCATION, RETRY_AFTER,
-    STRICT_TRANSPORT_SECURITY, UPGRADE,
+    STRICT_TRANSPORT_SECURITY, TE, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
-use crate::body::{Body, Source};
+use crate::body::{self, Body, Source};
 use crate::client_ip::{self, ClientIp};
 use crate::clock;
 use crate::config::{FieldEdits, HostPolicy, UpstreamProtocol};
@@ -22,8 +22,9 @@ use crate::connection::Link;
 use crate::error::{self, Reason};
 use crate::exchange::Record;
 use crate::fetch::Fetch;
-use crate::guard::Refusal;
+use crate::guard;
 use crate::header::forwarded::{self, Hop};
+use crate::header::framing;
 use crate::header::hop_by_hop::{self, Trailers, Upgrade};
 use crate::header::{Scheme, authority, request_id, via};
 use crate::path;
@@ -39,19 +40,22 @@ pub struct Opened {
     pub record: Box<Record>,
 }
 
-/// Answers one request. `refusal` is the guard's verdict, if the request is only its marker.
+/// Answers one request. `refused` is the guard's verdict, if it is a bad one; the request may be its marker then.
 pub async fn serve(
     worker: &Worker,
     link: &Link,
     request: Request<Incoming>,
-    refusal: Option<Refusal>,
+    refused: Option<guard::Reason>,
 ) -> Response<Body> {
     let snapshot = worker.snapshot();
     let mut record = Record::begin(&request, &link.downstream, link.open_request(worker));
     let exchange = Exchange { worker, link, snapshot: &snapshot };
-    let answered = match refusal {
-        Some(refusal) => Err(Reason::Guard(refusal.reason)),
-        None => exchange.answer(request, &mut record).await,
+    let is_head = *request.method() == Method::HEAD;
+    let (head, body) = request.into_parts();
+    let mut unread = Some(body).filter(|body| !body.is_end_stream());
+    let answered = match refused {
+        Some(reason) => Err(Reason::Guard(reason)),
+        None => exchange.answer(Request::from_parts(head, &mut unread), &mut record).await,
     };
     let mut response = match answered {
         Ok(Answer::Response(response)) => response,
@@ -66,8 +70,38 @@ pub async fn serve(
         }
     };
     exchange.finish(&mut response);
+    if let Some(body) = unread {
+        end_early(body, &mut response, &record);
+    }
+    if is_head {
+        leave_out_content(&mut response);
+    }
     record.respond(response)
 }
+
+/// The answer is final, and the client is still sending.
+fn end_early(unread: Incoming, response: &mut Response<Body>, record: &Record) {
+    if record.is_h1() {
+        // The rest of the body must not be taken for the next request.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    } else {
+        body::linger(unread);
+    }
+}
+
+/// What a HEAD is told of the content is its length (RFC 9110 §9.3.2).
+fn leave_out_content(response: &mut Response<Body>) {
+    if response.body().is_end_stream() {
+        return;
+    }
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    *response.body_mut() = Body::empty();
+}
+
+/// A head, and the body while nobody has begun to read it.
+type Unread<'a> = Request<&'a mut Option<Incoming>>;
 
 enum Answer {
     Response(Response<Body>),
@@ -81,14 +115,22 @@ struct Exchange<'a> {
     snapshot: &'a Snapshot,
 }
 
+/// A request on its way through a route that proxies.
+struct Passing<'a> {
+    route: &'a Route,
+    pass: &'a Pass,
+    client: ClientIp,
+    /// None if it is the one that came.
+    target: Option<Uri>,
+}
+
 impl Exchange<'_> {
-    async fn answer(&self, request: Request<Incoming>, record: &mut Record) -> Result<Answer, Reason> {
+    async fn answer(&self, request: Unread<'_>, record: &mut Record) -> Result<Answer, Reason> {
         let authority = authority::effective(request.uri(), request.headers(), self.scheme())?;
         let path = path::canonical(request.uri().path())?;
         let query = request.uri().query();
         let client = self.client(&request);
         record.client = client.address;
-        refuse_method(request.method())?;
         refuse_expectation(request.headers())?;
         if let Some(response) = self.redirect_to_https(&authority.host, &path, query) {
             return Ok(Answer::Response(response));
@@ -103,7 +145,7 @@ impl Exchange<'_> {
             Action::StubStatus => text(stub_status::page(&self.worker.shared.totals()).into(), StatusCode::OK),
             Action::Proxy(pass) => {
                 let target = target(pass, path, request.uri())?;
-                return self.pass(request, (&route, pass), (target, client), record).await;
+                return self.pass(request, &Passing { route: &route, pass, client, target }, record).await;
             }
         };
         edit(response.headers_mut(), &route.config.response_fields);
@@ -113,19 +155,19 @@ impl Exchange<'_> {
     /// Sends the request on and makes the answer out of what comes back.
     async fn pass(
         &self,
-        mut request: Request<Incoming>,
-        (route, pass): (&Route, &Pass),
-        (target, client): (Option<Uri>, ClientIp),
+        mut request: Unread<'_>,
+        passing: &Passing<'_>,
         record: &mut Record,
     ) -> Result<Answer, Reason> {
+        let Passing { route, pass, .. } = *passing;
         let version = request.version();
         let host = client_host(&request)?;
-        if let Some(target) = target {
-            *request.uri_mut() = target;
+        if let Some(target) = &passing.target {
+            *request.uri_mut() = target.clone();
         }
-        let upgrade = self.prepare(&mut request, (pass, host), client, record);
+        let upgrade = self.prepare(&mut request, passing, host, record);
         edit(request.headers_mut(), &route.config.request_fields);
-        let request = self.take_body(request, (route, pass), upgrade.is_some(), record).await?;
+        let request = self.take_body(request, passing, upgrade.is_some(), record).await?;
         let fetch = Fetch {
             upstream: &pass.upstream,
             connections: &self.worker.connections,
@@ -158,16 +200,22 @@ impl Exchange<'_> {
     /// Makes the head that goes upstream out of the one that came; says which upgrade is asked for.
     fn prepare(
         &self,
-        request: &mut Request<Incoming>,
-        (pass, host): (&Pass, HeaderValue),
-        client: ClientIp,
+        request: &mut Unread<'_>,
+        &Passing { pass, client, .. }: &Passing<'_>,
+        host: HeaderValue,
         record: &mut Record,
     ) -> Option<Upgrade> {
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let fields = request.headers_mut();
         join_cookies(fields);
-        let upgrade = hop_by_hop::remove(fields, Trailers::Forward)
-            .filter(|_| received == Version::HTTP_11 && pass.upstream.protocol == UpstreamProtocol::H1);
+        let to_h1 = pass.upstream.protocol == UpstreamProtocol::H1;
+        let upgrade = hop_by_hop::remove(fields, Trailers::Forward).filter(|_| received == Version::HTTP_11 && to_h1);
+        // Over HTTP/1.1 it concerns this connection alone (RFC 9110 §10.1.4).
+        if upgrade.is_some() {
+            fields.remove(TE);
+        } else if to_h1 && fields.contains_key(TE) {
+            fields.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
         let peer = &self.link.downstream.peer_value;
         forwarded::rewrite(fields, &Hop { peer, client, scheme: self.scheme(), host: &host });
         via::append(fields, received);
@@ -186,21 +234,24 @@ impl Exchange<'_> {
     /// Reads ahead what a slow client would hold an endpoint with; streams pass as they come.
     async fn take_body(
         &self,
-        request: Request<Incoming>,
-        (route, pass): (&Route, &Pass),
+        request: Unread<'_>,
+        &Passing { route, pass, .. }: &Passing<'_>,
         upgrade: bool,
         record: &Record,
     ) -> Result<Request<Body>, Reason> {
-        if request.body().is_end_stream() {
-            return Ok(request.map(|_| Body::empty()));
+        let (mut parts, unread) = request.into_parts();
+        let Some(incoming) = unread.take() else { return Ok(Request::from_parts(parts, Body::empty())) };
+        let known_size = incoming.size_hint().exact();
+        let mut source = Source::new(incoming, route.config.body_max).guarded(record.count_received());
+        // Over HTTP/1 the guard keeps this limit.
+        if !record.is_h1() {
+            source = source.silent_at_most(self.worker.sweep.deadline(), self.snapshot.config.client.body_timeout);
         }
-        let known_size = request.body().size_hint().exact();
-        let (parts, incoming) = request.into_parts();
-        let source = Source::new(incoming, route.config.body_max)
-            .silent_at_most(self.worker.sweep.deadline(), self.snapshot.config.client.body_timeout)
-            .guarded(record.count_received());
         let ahead = known_size.is_some() && !upgrade && pass.buffer.request > 0;
         let body = if ahead { source.buffer(pass.buffer.request).await? } else { source.into_body() };
+        if body.has_trailers() && pass.upstream.protocol == UpstreamProtocol::H1 {
+            parts.headers.remove(CONTENT_LENGTH);
+        }
         Ok(Request::from_parts(parts, body))
     }
 
@@ -208,7 +259,7 @@ impl Exchange<'_> {
         if self.link.downstream.tls.is_some() { Scheme::Https } else { Scheme::Http }
     }
 
-    fn client(&self, request: &Request<Incoming>) -> ClientIp {
+    fn client<B>(&self, request: &Request<B>) -> ClientIp {
         let trusted = &self.snapshot.config.client.trusted;
         client_ip::resolve(trusted, self.link.downstream.peer.ip(), request.headers())
     }
@@ -257,11 +308,6 @@ impl Exchange<'_> {
     }
 }
 
-/// CONNECT and TRACE have no business at an edge.
-fn refuse_method(method: &Method) -> Result<(), Reason> {
-    if *method == Method::CONNECT || *method == Method::TRACE { Err(Reason::MethodNotAllowed) } else { Ok(()) }
-}
-
 /// The only expectation there is (RFC 9110 §10.1.1); over HTTP/1.1 the guard has looked already.
 fn refuse_expectation(fields: &HeaderMap) -> Result<(), Reason> {
     match fields.get(EXPECT) {
@@ -277,7 +323,7 @@ fn admit(route: &Route, client: ClientIp) -> Result<(), Reason> {
 }
 
 fn admit_body(route: &Route, fields: &HeaderMap) -> Result<(), Reason> {
-    let announced = fields.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let announced = fields.get(CONTENT_LENGTH).and_then(|value| framing::length(value.as_bytes()));
     match announced {
         Some(length) if length > route.config.body_max => Err(Reason::BodyTooLarge),
         _ => Ok(()),
@@ -302,7 +348,7 @@ fn target(pass: &Pass, path: Cow<'_, str>, uri: &Uri) -> Result<Option<Uri>, Rea
 }
 
 /// The host as the client names it: its field, or over HTTP/2 the authority.
-fn client_host(request: &Request<Incoming>) -> Result<HeaderValue, Reason> {
+fn client_host<B>(request: &Request<B>) -> Result<HeaderValue, Reason> {
     if let Some(host) = request.headers().get(HOST) {
         return Ok(host.clone());
     }

@@ -24,7 +24,6 @@ const UPWARD: &[(&str, &str, &str)] = &[
     ("proxy", "worker", "a request is served with the snapshot and the connections of its worker"),
     ("proxy", "connection", "a request knows the connection that it came by"),
     ("exchange", "connection", "the record names the peer, and keeps its connection counted as busy"),
-    ("read_ahead", "body", "it reads one of the sources of a body and is another: two halves of one subject"),
 ];
 
 /// Who may name a whole generation of the config. Everyone else is given the part that it needs.

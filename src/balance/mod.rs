@@ -162,6 +162,11 @@ impl Pool {
         Some(InFlight::begin(endpoint))
     }
 
+    /// Whether a sound endpoint is left for a request that `tried` have had.
+    pub fn has_choice(&self, tried: &[u64], now: Instant) -> bool {
+        self.members.load().iter().any(|member| !tried.contains(&member.endpoint.id) && member.endpoint.is_usable(now))
+    }
+
     fn pick<'a>(&self, members: &'a [Member], fits: impl Fn(&Member) -> bool + Copy) -> Option<&'a Arc<Endpoint>> {
         let fitting = members.iter().filter(move |member| fits(member));
         let chosen = match self.upstream.balance {

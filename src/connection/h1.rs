@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,9 +20,11 @@ use crate::guard::{self, Deadlines, GuardHandle, Limits};
 use crate::proxy;
 use crate::worker::Worker;
 
-/// After the last answer, unread bytes of the client are taken and dropped, so that the kernel does not
-/// reset the connection while the client still reads.
+/// A client that still uploads after its last answer has this long to finish, and one that does not has `LINGER`.
+const LINGER_MAX: Duration = Duration::from_secs(30);
 const LINGER: Duration = Duration::from_secs(2);
+/// What one read may bring, and what may wait to be written, beside the buffers of bodies.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// When draining, a connection that has not carried a request has this long for its first.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 
@@ -33,8 +36,11 @@ where
     let (stream, guard) = guard::guarded(stream, limits, deadlines);
     let link = Link::new(downstream);
     let service = service_fn(|request| answer(&worker, &link, &guard, request));
-    let mut connection =
-        http1::Builder::new().half_close(true).max_header_size(HEAD_BYTES_MAX + 1024).serve_connection(stream, service);
+    let mut connection = http1::Builder::new()
+        .half_close(true)
+        .max_header_size(HEAD_BYTES_MAX + 1024)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .serve_connection(stream, service);
     let mut last_request = pin!(last_request(&worker, &link));
     let mut told = false;
     let ended = poll_fn(|cx| {
@@ -63,9 +69,7 @@ where
     }
     match link.tunnel.take() {
         Some(opened) => run_tunnel(&worker, opened, connection.into_parts().io).await,
-        None => {
-            let _elapsed = tokio::time::timeout(LINGER, guard.discard()).await;
-        }
+        None => linger(&worker, &guard).await,
     }
 }
 
@@ -97,6 +101,30 @@ where
     Poll::Pending
 }
 
+/// Takes and drops what the client still sends after its last answer: the kernel would reset the connection
+/// while the client has not read that answer (RFC 9112 §9.6).
+async fn linger<S>(worker: &Worker, guard: &GuardHandle<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (silence, all) = (worker.sweep.deadline(), worker.sweep.deadline());
+    silence.arm(LINGER);
+    all.arm(LINGER_MAX);
+    let drained = async {
+        let mut draining = worker.draining();
+        let _alive = draining.wait_for(|draining| *draining).await;
+        let rest = worker.sweep.deadline();
+        rest.arm(LINGER);
+        rest.expired().await;
+    };
+    tokio::select! {
+        () = guard.discard(&silence, LINGER) => {}
+        () = silence.expired() => {}
+        () = all.expired() => {}
+        () = drained => {}
+    }
+}
+
 async fn answer<S>(
     worker: &Worker,
     link: &Link,
@@ -106,8 +134,15 @@ async fn answer<S>(
     let call = link.calls.get() + 1;
     link.calls.set(call);
     let refusal = guard.refusal().filter(|refusal| refusal.request_number == call);
-    let response = proxy::serve(worker, link, request, refusal).await;
-    if link.tunnel.borrow().is_none() || guard.open_tunnel() {
+    let mut response = proxy::serve(worker, link, request, refusal.map(|refusal| refusal.reason)).await;
+    if link.tunnel.borrow().is_none() {
+        // What the client sent after an upgrade that is not granted is never looked at.
+        if guard.awaits_tunnel(call) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        return Ok(response);
+    }
+    if guard.open_tunnel() {
         return Ok(response);
     }
     // The rest of the request's body would be taken for the first bytes of the tunnel.

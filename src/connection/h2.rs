@@ -12,8 +12,8 @@ use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Downstream, HEAD_BYTES_MAX, Link};
-use crate::guard::Limits;
-use crate::local_executor::LocalExecutor;
+use crate::body::Paced;
+use crate::guard::{self, Limits};
 use crate::proxy;
 use crate::timed::Timed;
 use crate::timers::Deadline;
@@ -37,10 +37,15 @@ where
     let (of_requests, at_work) = (Rc::clone(&link), Rc::clone(&worker));
     let service = service_fn(move |request| {
         let (worker, link) = (Rc::clone(&at_work), Rc::clone(&of_requests));
-        async move { Ok::<_, Infallible>(proxy::serve(&worker, &link, request, None).await) }
+        async move {
+            let refused = guard::check_h2(&request).err();
+            let response = proxy::serve(&worker, &link, request, refused).await;
+            let stalled = STALLED.with(Deadline::clone);
+            Ok::<_, Infallible>(response.map(|body| Paced::new(body, stalled, limits.send_timeout)))
+        }
     });
     let mut connection = pin!(
-        http2::Builder::new(LocalExecutor)
+        http2::Builder::new(Streams(Rc::clone(&worker)))
             .max_concurrent_streams(H2_STREAMS_MAX)
             .max_header_list_size(HEAD_BYTES_MAX as u32)
             .initial_stream_window_size(H2_STREAM_WINDOW)
@@ -67,6 +72,28 @@ where
     });
     if let Err(error) = ended.await {
         tracing::debug!(peer = %link.downstream.peer, "connection ended: {error}");
+    }
+}
+
+tokio::task_local! {
+    /// Passes when the client takes nothing of the response for too long.
+    static STALLED: Deadline;
+}
+
+/// Runs each stream as a task of its own, on its worker, and ends it when it has stalled: then hyper resets it.
+#[derive(Clone)]
+struct Streams(Rc<Worker>);
+
+impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
+    fn execute(&self, stream: F) {
+        let stalled = self.0.sweep.deadline();
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                biased;
+                _ = STALLED.scope(stalled.clone(), stream) => {}
+                () = stalled.expired() => {}
+            }
+        });
     }
 }
 

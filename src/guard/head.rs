@@ -11,6 +11,7 @@ use memchr::memchr;
 use super::class;
 use super::reject::Reason;
 use super::target;
+use crate::header::framing;
 
 /// The request line and all fields, with their line ends.
 pub const HEAD_BYTES_MAX: usize = 32 * 1024;
@@ -182,7 +183,7 @@ impl Head {
             4 if name.eq_ignore_ascii_case(b"host") => self.take_host(value, head),
             6 if name.eq_ignore_ascii_case(b"expect") => check_expect(value),
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
-                self.has_upgrade = true;
+                self.has_upgrade |= names_protocol(value);
                 Ok(())
             }
             10 if name.eq_ignore_ascii_case(b"connection") => {
@@ -216,9 +217,7 @@ impl Head {
         if self.content_length.is_some() {
             return Err(Reason::RepeatedContentLength);
         }
-        // `u64::from_str` takes a sign, too.
-        let digits = value.iter().all(u8::is_ascii_digit).then(|| str::from_utf8(value).ok()).flatten();
-        let length = digits.and_then(|digits| digits.parse().ok()).filter(|&length| length <= BODY_BYTES_MAX);
+        let length = framing::length(value).filter(|&length| length <= BODY_BYTES_MAX);
         self.content_length = Some(length.ok_or(Reason::BadContentLength)?);
         Ok(())
     }
@@ -288,6 +287,13 @@ fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Reason> {
         return Err(if value.contains(&b'\r') { Reason::BareCr } else { Reason::ControlByte });
     }
     Ok((name, class::trim(value)))
+}
+
+/// Whether an `Upgrade` names a protocol that could be granted. `h2c` is none any more (RFC 9113 §3.1), and
+/// clients that offer it with each first request go on in HTTP/1.1.
+fn names_protocol(value: &[u8]) -> bool {
+    let mut protocols = value.split(|&byte| byte == b',').map(class::trim);
+    protocols.any(|protocol| !protocol.is_empty() && !protocol.eq_ignore_ascii_case(b"h2c"))
 }
 
 fn check_expect(value: &[u8]) -> Result<(), Reason> {

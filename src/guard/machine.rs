@@ -130,6 +130,11 @@ impl Machine {
         is_held
     }
 
+    /// Whether the last request asked for an upgrade, and no tunnel has been opened for it.
+    pub fn awaits_tunnel(&self) -> bool {
+        self.then == Then::Tunnel && !matches!(self.state, State::Tunnel)
+    }
+
     pub fn phase(&self) -> Phase {
         match &self.state {
             State::Head(head) if head.has_begun() => Phase::Head,

@@ -22,6 +22,7 @@
 
 mod chunked;
 mod class;
+mod h2;
 mod head;
 mod machine;
 #[cfg(test)]
@@ -33,6 +34,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use h2::check_h2;
 pub use head::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
 pub use machine::{Machine, Phase, Progress, Refusal, Stop};
 pub use reject::Reason;

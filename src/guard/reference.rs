@@ -173,7 +173,10 @@ fn conclude(method: &[u8], is_http10: bool, fields: &Fields) -> Result<(Option<u
     }
     let connection = values(fields, "connection").join(&b","[..]);
     let options: Vec<_> = connection.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).collect();
-    let then = if !is_http10 && options.contains(&&b"upgrade"[..]) && !values(fields, "upgrade").is_empty() {
+    let upgrade = values(fields, "upgrade").join(&b","[..]);
+    let mut protocols = upgrade.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    let may_change = protocols.any(|protocol| !protocol.is_empty() && protocol != b"h2c");
+    let then = if !is_http10 && options.contains(&&b"upgrade"[..]) && may_change {
         Then::Tunnel
     } else if options.contains(&&b"close"[..]) || (is_http10 && !options.contains(&&b"keep-alive"[..])) {
         Then::Nothing

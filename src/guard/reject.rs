@@ -14,6 +14,7 @@ pub enum Reason {
     BadVersion,
     UnsupportedVersion,
     BadTarget,
+    BadScheme,
     FragmentInTarget,
     TargetTooLong,
     // Any line of a head.
@@ -24,6 +25,7 @@ pub enum Reason {
     SpaceBeforeColon,
     EmptyFieldName,
     BadFieldName,
+    BadFieldValue,
     TooManyFields,
     HeadTooLarge,
     // Host.
@@ -57,13 +59,14 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, so that metrics can be made before the first request.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 42] = [
         Self::BadRequestLine,
         Self::BadMethod,
         Self::MethodNotAllowed,
         Self::BadVersion,
         Self::UnsupportedVersion,
         Self::BadTarget,
+        Self::BadScheme,
         Self::FragmentInTarget,
         Self::TargetTooLong,
         Self::BareLf,
@@ -73,6 +76,7 @@ impl Reason {
         Self::SpaceBeforeColon,
         Self::EmptyFieldName,
         Self::BadFieldName,
+        Self::BadFieldValue,
         Self::TooManyFields,
         Self::HeadTooLarge,
         Self::NoHost,
@@ -110,6 +114,7 @@ impl Reason {
             Self::BadVersion => "bad-version",
             Self::UnsupportedVersion => "unsupported-version",
             Self::BadTarget => "bad-target",
+            Self::BadScheme => "bad-scheme",
             Self::FragmentInTarget => "fragment-in-target",
             Self::TargetTooLong => "target-too-long",
             Self::BareLf => "bare-lf",
@@ -119,6 +124,7 @@ impl Reason {
             Self::SpaceBeforeColon => "space-before-colon",
             Self::EmptyFieldName => "empty-field-name",
             Self::BadFieldName => "bad-field-name",
+            Self::BadFieldValue => "bad-field-value",
             Self::TooManyFields => "too-many-fields",
             Self::HeadTooLarge => "head-too-large",
             Self::NoHost => "host-missing",

@@ -7,6 +7,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use hyper::rt::ReadBufCursor;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,9 +15,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::machine::Refusal;
 use super::reject::Reason;
 use super::state::{Deadlines, Limits, State};
+use crate::timers::Deadline;
 
-/// How much is thrown away of what a client still sends when its connection is over.
-const DISCARD_MAX: usize = 256 * 1024;
+/// Of what a client still sends when its connection is over, so much within each limit shows that it uploads.
+/// One that sends a byte now and then wins no time.
+const DISCARD_STEP: usize = 16 * 1024;
 
 /// Puts a guard around the stream of a client that speaks HTTP/1.
 pub fn guarded<S>(stream: S, limits: Limits, deadlines: Deadlines) -> (GuardedStream<S>, GuardHandle<S>) {
@@ -64,6 +67,12 @@ impl<S> GuardHandle<S> {
         self.0.borrow().machine().requests()
     }
 
+    /// Whether request number `call` asked for an upgrade that has not been granted: then it was the last.
+    pub fn awaits_tunnel(&self, call: u64) -> bool {
+        let state = self.0.borrow();
+        state.machine().requests() == call && state.machine().awaits_tunnel()
+    }
+
     /// Lets everything pass unparsed and without time limits, for a 101. False, and nothing changes, when the
     /// last request did not ask for an upgrade or has not been read to its end: then there must be no tunnel.
     pub fn open_tunnel(&self) -> bool {
@@ -84,16 +93,18 @@ impl<S: AsyncRead + Unpin> GuardHandle<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> GuardHandle<S> {
     /// Ends the connection in order, once hyper is done with it: nothing more is sent, and what the client still
-    /// sends is thrown away, until it has closed or a bound is reached. Closing a socket on unread bytes resets
-    /// it, which can destroy the response on its way (RFC 9112 §9.6). The caller bounds the time.
-    pub async fn discard(&self) {
+    /// sends is thrown away, until it has closed. Closing a socket on unread bytes resets
+    /// it, which can destroy the response on its way (RFC 9112 §9.6). The limit of `silence` begins anew as long as
+    /// the client is sending at a good rate; the caller waits for it, and bounds the whole.
+    pub async fn discard(&self, silence: &Deadline, limit: Duration) {
         // hyper may have done this before.
         let _ = poll_fn(|cx| self.0.borrow_mut().poll_shutdown(cx)).await;
         let mut discarded = 0;
-        while discarded < DISCARD_MAX {
-            match poll_fn(|cx| self.0.borrow_mut().poll_discard(cx)).await {
-                Ok(0) | Err(_) => return,
-                Ok(bytes) => discarded += bytes,
+        while let Ok(bytes @ 1..) = poll_fn(|cx| self.0.borrow_mut().poll_discard(cx)).await {
+            discarded += bytes;
+            if discarded >= DISCARD_STEP {
+                discarded = 0;
+                silence.arm(limit);
             }
         }
     }
@@ -223,13 +234,14 @@ mod tests {
     async fn dialogue<T>(client: impl AsyncFnOnce(DuplexStream) -> T) -> (T, Seen) {
         with_sweep(async |deadlines| {
             let (near, far) = duplex(1024);
+            let silence = deadlines.write.clone();
             let (stream, handle) = guarded(far, LIMITS, deadlines);
             let calls = RefCell::new(Vec::new());
             let service = service_fn(|request| answer(request, &handle, &calls));
             let connection = http1::Builder::new().half_close(true).serve_connection(stream, service);
             let server = async {
                 let result = connection.await;
-                handle.discard().await;
+                handle.discard(&silence, Duration::from_secs(2)).await;
                 result
             };
             let (result, said) = tokio::join!(server, client(near));

@@ -3,13 +3,14 @@
 //! A request passes through here in this order: [`authority`] says which host it is for, [`hop_by_hop`]
 //! takes out what was meant for this connection, [`forwarded`] drops what a stranger claims about the
 //! client and writes what is known instead, [`request_id`] and [`via`] mark it. A response passes
-//! [`hop_by_hop`] and [`via`]; trailers of either pass [`trailers`].
+//! [`framing`], [`hop_by_hop`] and [`via`]; trailers of either pass [`trailers`].
 //!
 //! These are rules over a `HeaderMap`: they know no route, no config and no connection. A message that
 //! needs nothing removed is looked through once by each and not copied.
 
 pub mod authority;
 pub mod forwarded;
+pub mod framing;
 pub mod hop_by_hop;
 pub mod request_id;
 pub mod trailers;

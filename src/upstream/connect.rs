@@ -1,14 +1,13 @@
 //! Makes connections to endpoints: TCP, TLS where the upstream asks for it, then HTTP/1.1 or HTTP/2.
 
 use std::future::poll_fn;
-use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -16,92 +15,102 @@ use super::pool::{Connections, Exclusive, SharedH2};
 use super::{Upstream, UpstreamError};
 use crate::balance::Endpoint;
 use crate::body::Body;
-use crate::config::{Timeouts, UpstreamProtocol};
 use crate::local_executor::LocalExecutor;
 use crate::timed::Timed;
 
 /// More than a page of head is no answer to a proxied request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// What one read may bring, and so what a body costs beside its read-ahead buffer. A head must fit.
+const READ_BYTES_MAX: usize = HEAD_BYTES_MAX + 8 * 1024;
 const H2_STREAM_WINDOW: u32 = 256 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Until the peer's SETTINGS say otherwise (RFC 9113 §6.5.2 recommends no less than 100).
 const H2_STREAMS_AT_FIRST: usize = 100;
+/// An idle connection whose peer is gone without a word is found by the kernel after so long, and so often.
+const TCP_KEEPALIVE: TcpKeepalive =
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(3);
 
-/// A connection as its protocol is used.
-pub enum Dialled {
-    Exclusive(Exclusive),
-    Shared(SharedH2),
+/// Where a connection leads, and what it may take.
+pub struct Dial<'a> {
+    pub upstream: &'a Upstream,
+    pub endpoint: &'a Endpoint,
+    pub connections: &'a Connections,
+    /// Writes that the endpoint does not take fail after so long.
+    pub send_timeout: Duration,
 }
 
-/// Connects within `limits.connect`, the TLS hand-shake included.
-pub async fn dial(
-    upstream: &Upstream,
-    endpoint: &Endpoint,
-    connections: &Connections,
-    limits: &Timeouts,
-) -> Result<Dialled, UpstreamError> {
-    let connecting = async {
-        let stream = tcp(endpoint.address).await.map_err(UpstreamError::Connect)?;
-        match &upstream.tls {
-            None => speak(upstream.protocol, stream, connections, limits.send).await,
+impl Dial<'_> {
+    pub async fn h1(&self) -> Result<Exclusive, UpstreamError> {
+        let stream = self.tcp().await?;
+        match &self.upstream.tls {
+            None => self.speak_h1(stream).await,
             Some(tls) => {
-                let stream = tls.connect(&endpoint.name, stream).await.map_err(UpstreamError::Tls)?;
-                speak(upstream.protocol, stream, connections, limits.send).await
+                let stream = tls.connect(&self.endpoint.name, stream).await.map_err(UpstreamError::Tls)?;
+                self.speak_h1(stream).await
             }
         }
-    };
-    match tokio::time::timeout(limits.connect, connecting).await {
-        Ok(dialled) => {
-            if dialled.is_ok() {
-                upstream.metrics.connection_opened();
-            }
-            dialled
-        }
-        Err(_elapsed) => Err(UpstreamError::ConnectTimeout(limits.connect)),
     }
-}
 
-async fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
+    pub async fn h2(&self) -> Result<SharedH2, UpstreamError> {
+        let stream = self.tcp().await?;
+        match &self.upstream.tls {
+            None => self.speak_h2(stream).await,
+            Some(tls) => {
+                let stream = tls.connect(&self.endpoint.name, stream).await.map_err(UpstreamError::Tls)?;
+                self.speak_h2(stream).await
+            }
+        }
+    }
 
-async fn speak<S>(
-    protocol: UpstreamProtocol,
-    stream: S,
-    connections: &Connections,
-    send_timeout: Duration,
-) -> Result<Dialled, UpstreamError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let sweep = connections.sweep();
-    let stream = Timed::new(stream, sweep.deadline(), send_timeout);
-    match protocol {
-        UpstreamProtocol::H1 => {
-            let (sender, connection) = http1::Builder::new()
-                .max_header_size(HEAD_BYTES_MAX)
-                .handshake(stream)
-                .await
-                .map_err(UpstreamError::Protocol)?;
-            // Its end shows in the sender; its error reaches the request that waits.
-            tokio::task::spawn_local(connection.with_upgrades());
-            Ok(Dialled::Exclusive(Exclusive::new(sender, sweep.deadline())))
-        }
-        UpstreamProtocol::H2 => {
-            let (sender, connection) = http2::Builder::new(LocalExecutor)
-                .initial_stream_window_size(H2_STREAM_WINDOW)
-                .initial_connection_window_size(H2_CONNECTION_WINDOW)
-                .initial_max_send_streams(H2_STREAMS_AT_FIRST)
-                .max_header_list_size(HEAD_BYTES_MAX as u32)
-                .handshake(stream)
-                .await
-                .map_err(UpstreamError::Protocol)?;
-            let streams_max = Arc::new(AtomicUsize::new(H2_STREAMS_AT_FIRST));
-            tokio::task::spawn_local(drive_h2(connection, Arc::clone(&streams_max)));
-            Ok(Dialled::Shared(SharedH2 { sender, streams: Arc::default(), streams_max }))
-        }
+    async fn tcp(&self) -> Result<TcpStream, UpstreamError> {
+        let connecting = async {
+            let stream = TcpStream::connect(self.endpoint.address).await?;
+            stream.set_nodelay(true)?;
+            let socket = SockRef::from(&stream);
+            socket.set_tcp_keepalive(&TCP_KEEPALIVE)?;
+            // Data that is never acknowledged means the same, and is noticed while an answer is awaited.
+            socket.set_tcp_user_timeout(Some(self.send_timeout))?;
+            Ok(stream)
+        };
+        connecting.await.map_err(UpstreamError::Connect)
+    }
+
+    async fn speak_h1<S>(&self, stream: S) -> Result<Exclusive, UpstreamError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::Builder::new()
+            .max_header_size(HEAD_BYTES_MAX)
+            .max_buf_size(READ_BYTES_MAX)
+            .handshake(self.timed(stream))
+            .await
+            .map_err(UpstreamError::Protocol)?;
+        self.upstream.metrics.connection_opened();
+        // Its end shows in the sender; its error reaches the request that waits.
+        let task = tokio::task::spawn_local(connection.with_upgrades()).abort_handle();
+        Ok(Exclusive::new(sender, task, self.connections.sweep().deadline()))
+    }
+
+    async fn speak_h2<S>(&self, stream: S) -> Result<SharedH2, UpstreamError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http2::Builder::new(LocalExecutor)
+            .initial_stream_window_size(H2_STREAM_WINDOW)
+            .initial_connection_window_size(H2_CONNECTION_WINDOW)
+            .initial_max_send_streams(H2_STREAMS_AT_FIRST)
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .handshake(self.timed(stream))
+            .await
+            .map_err(UpstreamError::Protocol)?;
+        self.upstream.metrics.connection_opened();
+        let streams_max = Arc::new(AtomicUsize::new(H2_STREAMS_AT_FIRST));
+        tokio::task::spawn_local(drive_h2(connection, Arc::clone(&streams_max)));
+        Ok(SharedH2::new(sender, streams_max))
+    }
+
+    fn timed<S>(&self, stream: S) -> Timed<S> {
+        Timed::new(stream, self.connections.sweep().deadline(), self.send_timeout)
     }
 }
 

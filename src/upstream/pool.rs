@@ -12,10 +12,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
+use tokio::task::AbortHandle;
 
-use crate::body::Body;
+use crate::body::{Body, ReadAhead};
 use crate::config::Keepalive;
-use crate::read_ahead::ReadAhead;
+
 use crate::timers::{Deadline, Sweep};
 
 /// How often connections that idled too long are looked for.
@@ -43,20 +44,30 @@ pub struct Exclusive {
     pub(super) silence: Deadline,
     /// Interim responses to the request in progress.
     pub(super) interim: Arc<AtomicU32>,
+    task: AbortHandle,
     served: u64,
 }
 
-/// An HTTP/2 connection and how many streams this worker has open on it.
+/// An HTTP/2 connection.
 #[derive(Clone)]
 pub struct SharedH2 {
     pub(super) sender: http2::SendRequest<Body>,
-    pub(super) streams: Arc<AtomicUsize>,
+    usage: Arc<Usage>,
+}
+
+/// How an HTTP/2 connection is used by this worker.
+struct Usage {
+    /// Open at the moment.
+    streams: AtomicUsize,
     /// What the peer allows at the moment.
-    pub(super) streams_max: Arc<AtomicUsize>,
+    streams_max: Arc<AtomicUsize>,
+    served: AtomicU64,
+    /// Rounds of reaping without an open stream.
+    idle_rounds: AtomicU64,
 }
 
 /// One stream on a shared connection, counted until it is dropped.
-pub struct OpenStream(Arc<AtomicUsize>);
+pub struct OpenStream(Arc<Usage>);
 
 struct IdleStack {
     idle: Mutex<Vec<Idle>>,
@@ -110,9 +121,12 @@ impl Connections {
         }
     }
 
-    /// Idle connections over all endpoints.
-    pub fn idle(&self) -> usize {
-        self.endpoints.borrow().values().map(|connections| lock(&connections.idle.idle).len()).sum()
+    /// Takes no more requests to the open HTTP/2 connections of an endpoint that let one wait for too long:
+    /// they may have died in silence. Requests in progress go on.
+    pub fn suspect(&self, endpoint: u64) {
+        if let Some(connections) = self.endpoints.borrow().get(&endpoint) {
+            connections.shared.borrow_mut().clear();
+        }
     }
 }
 
@@ -135,6 +149,18 @@ impl EndpointConnections {
         None
     }
 
+    /// An HTTP/2 connection that has room; one that has served its time is let go.
+    pub(super) fn open_shared(&self, keepalive: Keepalive) -> Option<SharedH2> {
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|connection| !connection.has_served(keepalive.requests));
+        shared.iter().find(|connection| connection.has_room()).cloned()
+    }
+
+    /// Gives no more requests to this connection.
+    pub(super) fn retire(&self, connection: &SharedH2) {
+        self.shared.borrow_mut().retain(|open| !open.is_same(connection));
+    }
+
     pub(super) fn way_back(&self, keepalive: Keepalive) -> Return {
         Return { stack: Arc::clone(&self.idle), keepalive }
     }
@@ -148,18 +174,23 @@ impl EndpointConnections {
         let rounds_max = self.idle.rounds_max.load(Ordering::Relaxed);
         lock(&self.idle.idle)
             .retain(|idle| !idle.connection.sender.is_closed() && round.saturating_sub(idle.returned_in) < rounds_max);
-        self.shared.borrow_mut().retain(|shared| !shared.sender.is_closed());
+        self.shared.borrow_mut().retain(|shared| !shared.sender.is_closed() && shared.idle_rounds() < rounds_max);
     }
 }
 
 impl Exclusive {
-    pub(super) fn new(sender: http1::SendRequest<Body>, silence: Deadline) -> Self {
-        Self { sender, silence, interim: Arc::default(), served: 0 }
+    pub(super) fn new(sender: http1::SendRequest<Body>, task: AbortHandle, silence: Deadline) -> Self {
+        Self { sender, silence, interim: Arc::default(), task, served: 0 }
     }
 
     /// Counts a request that the connection carries.
     pub(super) fn serve(&mut self) {
         self.served += 1;
+    }
+
+    /// Closes at once, whatever is still on its way.
+    pub(super) fn abort(self) {
+        self.task.abort();
     }
 }
 
@@ -181,21 +212,56 @@ impl Return {
 }
 
 impl SharedH2 {
+    pub(super) fn new(sender: http2::SendRequest<Body>, streams_max: Arc<AtomicUsize>) -> Self {
+        let usage = Usage {
+            streams: AtomicUsize::new(0),
+            streams_max,
+            served: AtomicU64::new(0),
+            idle_rounds: AtomicU64::new(0),
+        };
+        Self { sender, usage: Arc::new(usage) }
+    }
+
+    /// Counts a request that the connection carries, until the answer is dropped.
     pub(super) fn open_stream(&self) -> OpenStream {
-        self.streams.fetch_add(1, Ordering::Relaxed);
-        OpenStream(Arc::clone(&self.streams))
+        self.usage.streams.fetch_add(1, Ordering::Relaxed);
+        self.usage.served.fetch_add(1, Ordering::Relaxed);
+        OpenStream(Arc::clone(&self.usage))
+    }
+
+    pub(super) fn is_new(&self) -> bool {
+        self.usage.served.load(Ordering::Relaxed) == 0
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.usage, &other.usage)
     }
 
     /// Whether another stream fits: a second connection is made at 80 % of the peer's limit.
     pub(super) fn has_room(&self) -> bool {
-        let limit = self.streams_max.load(Ordering::Relaxed);
-        !self.sender.is_closed() && self.streams.load(Ordering::Relaxed) * 5 < limit.saturating_mul(4)
+        let limit = self.usage.streams_max.load(Ordering::Relaxed);
+        !self.sender.is_closed() && self.usage.streams.load(Ordering::Relaxed) * 5 < limit.saturating_mul(4)
+    }
+
+    /// Whether it has carried as many requests as one connection may.
+    pub(super) fn has_served(&self, requests: u64) -> bool {
+        self.usage.served.load(Ordering::Relaxed) >= requests
+    }
+
+    /// Counts a round of reaping; how many have passed since the last stream ended.
+    fn idle_rounds(&self) -> u64 {
+        if self.usage.streams.load(Ordering::Relaxed) > 0 {
+            self.usage.idle_rounds.store(0, Ordering::Relaxed);
+            return 0;
+        }
+        self.usage.idle_rounds.fetch_add(1, Ordering::Relaxed)
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        self.0.idle_rounds.store(0, Ordering::Relaxed);
     }
 }
 

@@ -26,7 +26,6 @@ async fn cookie_crumbs_are_joined_for_http1() {
 
 /// RFC 9112 §6.3: Transfer-Encoding overrides Content-Length, which must not be forwarded.
 #[tokio::test]
-#[ignore = "a known defect, not mended yet"]
 async fn a_response_with_both_framings_is_not_cut() {
     let origin = Origin::serves(|mut connection| async move {
         while connection.request().await.is_some() {
@@ -42,7 +41,6 @@ async fn a_response_with_both_framings_is_not_cut() {
 
 /// The framing that goes upstream is the edge's own (A5), whatever the client's version.
 #[tokio::test]
-#[ignore = "a known defect, not mended yet"]
 async fn lengths_over_http2_reach_the_origin_once() {
     let origin = Origin::serves(|mut connection| async move {
         if connection.request_head().await.is_some() {
@@ -99,7 +97,6 @@ async fn a_file_that_is_saved_during_a_reload_is_taken_over() {
 
 /// B9: a window that stays shut is a client that takes nothing.
 #[tokio::test]
-#[ignore = "a known defect, not mended yet"]
 async fn a_stream_without_window_is_given_up() {
     let origin = Origin::replies(ok("b".repeat(4 << 20))).await;
     let edge =
@@ -114,7 +111,6 @@ async fn a_stream_without_window_is_given_up() {
 
 /// An HTTP/2 connection that has gone silent must not be used for ever.
 #[tokio::test]
-#[ignore = "a known defect, not mended yet"]
 async fn a_silent_http2_connection_is_replaced() {
     // Answers the first request of a connection; to the first connection it then says nothing more.
     let first = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -141,7 +137,6 @@ async fn a_silent_http2_connection_is_replaced() {
 
 /// A13: after a final response no more of the body is sent on.
 #[tokio::test]
-#[ignore = "a known defect, not mended yet"]
 async fn an_early_answer_ends_the_upload() {
     let origin = Origin::serves(|mut connection| async move {
         connection.request_head().await;
@@ -162,7 +157,6 @@ async fn an_early_answer_ends_the_upload() {
 
 /// `buffer.response` bounds what a slow client costs; the buffers of the codec count too.
 #[tokio::test]
-#[ignore = "a known defect, not mended yet"]
 async fn slow_readers_cost_what_is_configured() {
     const CLIENTS: u64 = 50;
     let origin = Origin::replies(ok("b".repeat(16 << 20))).await;
@@ -182,7 +176,6 @@ async fn slow_readers_cost_what_is_configured() {
 
 /// The endpoint closes an idle connection at the moment in which a streamed request is given to it.
 #[tokio::test]
-#[ignore = "a known defect, not mended yet"]
 async fn a_streamed_body_survives_a_stale_connection() {
     let origin = Origin::serves(|mut connection| async move {
         while let Some(request) = connection.request().await {

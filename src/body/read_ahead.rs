@@ -14,7 +14,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use crate::body::{BodyError, Source};
+use super::{BodyError, Source};
 use crate::timers::TICK;
 
 /// The bodies of one worker that may fall behind.

@@ -1,0 +1,211 @@
+//! The one body of the proxy, for requests and responses alike, over the few sources there are.
+//!
+//! A body counts what passes, keeps its size limit and its limit of silence, and carries what must end
+//! with it: the connection and the in-flight count of the source, the log entry of the receiver. It never
+//! decides what a failure means.
+
+mod paced;
+mod read_ahead;
+mod source;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http_body::{Body as _, Frame, SizeHint};
+
+pub use self::paced::Paced;
+use self::read_ahead::Ahead;
+pub use self::read_ahead::ReadAhead;
+pub use self::source::{Source, linger};
+
+/// How a body ended.
+#[derive(Debug)]
+pub enum End<'a> {
+    /// Its last frame was passed on.
+    Complete,
+    /// Its source failed.
+    Failed(&'a BodyError),
+    /// Its receiver let go of it.
+    Abandoned,
+    /// Its receiver took nothing for longer than its pace allows.
+    Stalled,
+}
+
+/// Something that ends when its body does; called once.
+pub trait Guard: Send {
+    fn ended(self: Box<Self>, passed: u64, end: End<'_>);
+}
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BodyError {
+    #[error("the body is larger than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("the peer sent nothing for {0:?}")]
+    Silence(Duration),
+    #[error("the body ended early: {0}")]
+    Peer(#[source] Arc<hyper::Error>),
+}
+
+pub struct Body {
+    kind: Kind,
+    guard: Option<Box<dyn Guard>>,
+    passed: u64,
+}
+
+enum Kind {
+    Empty,
+    Whole(Bytes),
+    Peer(Source),
+    Buffered(Box<Buffered>),
+    /// Read ahead while its client falls behind.
+    Ahead(Ahead),
+}
+
+/// What was buffered, and the rest if there is one.
+struct Buffered {
+    chunks: VecDeque<Bytes>,
+    trailers: Option<HeaderMap>,
+    rest: Option<Source>,
+}
+
+impl Body {
+    pub fn empty() -> Self {
+        Self::of(Kind::Empty)
+    }
+
+    pub fn whole(bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        Self::of(if bytes.is_empty() { Kind::Empty } else { Kind::Whole(bytes) })
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind, guard: None, passed: 0 }
+    }
+
+    /// Lets `guard` end with the delivery of this body; a body has one such guard.
+    pub fn guarded(mut self, guard: Box<dyn Guard>) -> Self {
+        debug_assert!(self.guard.is_none(), "a body is delivered once");
+        self.guard = Some(guard);
+        self
+    }
+
+    /// Takes the guard off a body that was not delivered after all.
+    pub fn unguarded(mut self) -> Self {
+        self.guard = None;
+        self
+    }
+
+    /// The same body once more, if all of it is at hand.
+    pub fn replay(&self) -> Option<Self> {
+        match &self.kind {
+            Kind::Empty => Some(Self::empty()),
+            Kind::Whole(bytes) => Some(Self::whole(bytes.clone())),
+            Kind::Buffered(buffered) if buffered.rest.is_none() => {
+                let again =
+                    Buffered { chunks: buffered.chunks.clone(), trailers: buffered.trailers.clone(), rest: None };
+                Some(Self::of(Kind::Buffered(Box::new(again))))
+            }
+            Kind::Buffered(_) | Kind::Peer(_) | Kind::Ahead(_) => None,
+        }
+    }
+
+    /// Whether trailers are known to come after the last byte.
+    pub fn has_trailers(&self) -> bool {
+        matches!(&self.kind, Kind::Buffered(buffered) if buffered.trailers.is_some())
+    }
+
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.kind {
+            Kind::Empty => Poll::Ready(None),
+            Kind::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.kind = Kind::Empty;
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Kind::Peer(source) => source.poll_frame(cx),
+            Kind::Ahead(ahead) => ahead.poll_frame(cx),
+            Kind::Buffered(buffered) => match (buffered.chunks.pop_front(), &mut buffered.rest) {
+                (Some(bytes), _) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                (None, Some(source)) => source.poll_frame(cx),
+                (None, None) => Poll::Ready(buffered.trailers.take().map(|fields| Ok(Frame::trailers(fields)))),
+            },
+        }
+    }
+
+    fn end(&mut self, end: End<'_>) {
+        if let Some(guard) = self.guard.take() {
+            guard.ended(self.passed, end);
+        }
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        let end = if self.is_end_stream() { End::Complete } else { End::Abandoned };
+        self.end(end);
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        let frame = ready!(self.poll_source(cx));
+        match &frame {
+            Some(Ok(frame)) => self.passed += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(error)) => self.end(End::Failed(error)),
+            None => self.end(End::Complete),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Empty => true,
+            Kind::Whole(_) => false,
+            Kind::Peer(source) => source.is_end_stream(),
+            Kind::Ahead(ahead) => ahead.is_end_stream(),
+            Kind::Buffered(buffered) => {
+                let Buffered { chunks, trailers, rest } = &**buffered;
+                chunks.is_empty() && trailers.is_none() && rest.as_ref().is_none_or(Source::is_end_stream)
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let left = match &self.kind {
+            Kind::Empty => Some(0),
+            Kind::Whole(bytes) => Some(bytes.len() as u64),
+            Kind::Peer(source) => source.size_hint().exact(),
+            Kind::Ahead(ahead) => ahead.size_hint().exact(),
+            Kind::Buffered(buffered) => match &**buffered {
+                // HTTP/1.1 sends trailers after chunks alone.
+                Buffered { trailers: Some(_), .. } => None,
+                Buffered { chunks, rest, .. } => {
+                    let ahead: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+                    match rest {
+                        None => Some(ahead),
+                        Some(source) => source.size_hint().exact().map(|left| ahead + left),
+                    }
+                }
+            },
+        };
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Body").field("passed", &self.passed).field("size", &self.size_hint()).finish_non_exhaustive()
+    }
+}

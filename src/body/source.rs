@@ -1,0 +1,203 @@
+//! A body as a peer sends it: counted, limited in size and in silence, with the guard of who sends it.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::read_ahead::ReadAhead;
+use super::{Body, BodyError, Buffered, End, Guard, Kind};
+use crate::header::trailers;
+use crate::timers::Deadline;
+
+/// Of a body that nobody wants any more, over HTTP/2.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Takes and drops a bounded part of a body after its final answer. Resetting the stream at once is allowed
+/// (RFC 9113 §8.1), but many a client takes it for a failure before it has looked at the answer.
+pub fn linger(mut unread: Incoming) {
+    let discard = async move {
+        let mut discarded = 0;
+        while discarded < LINGER_BYTES_MAX {
+            match poll_fn(|cx| Pin::new(&mut unread).poll_frame(cx)).await {
+                Some(Ok(frame)) => discarded += frame.data_ref().map_or(0, Bytes::len),
+                None | Some(Err(_)) => return,
+            }
+        }
+    };
+    tokio::task::spawn_local(tokio::time::timeout(LINGER, discard));
+}
+
+/// A body as a peer sends it.
+pub struct Source {
+    incoming: Incoming,
+    silence: Option<Silence>,
+    bytes_max: u64,
+    received: u64,
+    guard: Option<Box<dyn Guard>>,
+}
+
+struct Silence {
+    deadline: Deadline,
+    limit: Duration,
+    waiting: bool,
+}
+
+impl Source {
+    /// `bytes_max` is the largest body that is let through.
+    pub fn new(incoming: Incoming, bytes_max: u64) -> Self {
+        Self { incoming, silence: None, bytes_max, received: 0, guard: None }
+    }
+
+    /// Gives up when the peer is silent for `limit` while it is being waited for.
+    pub fn silent_at_most(mut self, deadline: Deadline, limit: Duration) -> Self {
+        deadline.disarm();
+        self.silence = Some(Silence { deadline, limit, waiting: false });
+        self
+    }
+
+    /// Lets `guard` end with the last frame that the peer sends.
+    pub fn guarded(mut self, guard: Box<dyn Guard>) -> Self {
+        self.guard = Some(guard);
+        self.release_at_end();
+        self
+    }
+
+    pub fn into_body(self) -> Body {
+        Body::of(if self.has_ended() { Kind::Empty } else { Kind::Peer(self) })
+    }
+
+    fn has_ended(&self) -> bool {
+        self.guard.is_none() && self.incoming.is_end_stream()
+    }
+
+    /// A body that is read ahead for a client that falls behind.
+    pub fn into_body_ahead(self, ahead: &ReadAhead, buffered_max: usize) -> Body {
+        Body::of(if self.has_ended() { Kind::Empty } else { Kind::Ahead(ahead.watch(self, buffered_max)) })
+    }
+
+    /// Reads until the body ends or `ahead` bytes are at hand, so that the other side is not held meanwhile.
+    pub async fn buffer(mut self, ahead: usize) -> Result<Body, BodyError> {
+        let mut chunks = VecDeque::new();
+        let mut buffered = 0;
+        while buffered < ahead && !self.incoming.is_end_stream() {
+            let Some(frame) = poll_fn(|cx| self.poll_frame(cx)).await else {
+                return Ok(Body::of(Kind::Buffered(Box::new(Buffered { chunks, trailers: None, rest: None }))));
+            };
+            match frame?.into_data() {
+                Ok(data) => {
+                    buffered += data.len();
+                    chunks.push_back(data);
+                }
+                Err(last) => {
+                    let trailers = last.into_trailers().ok().filter(|fields| !fields.is_empty());
+                    return Ok(Body::of(Kind::Buffered(Box::new(Buffered { chunks, trailers, rest: None }))));
+                }
+            }
+        }
+        let rest = (!self.incoming.is_end_stream()).then_some(self);
+        Ok(match (chunks.len(), rest) {
+            (0, None) => Body::empty(),
+            (1, None) => Body::whole(chunks.pop_front().unwrap_or_default()),
+            (_, rest) => Body::of(Kind::Buffered(Box::new(Buffered { chunks, trailers: None, rest }))),
+        })
+    }
+
+    pub fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    pub fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        if polled.is_pending() {
+            return self.poll_silence(cx);
+        }
+        if let Some(silence) = &mut self.silence
+            && std::mem::take(&mut silence.waiting)
+        {
+            silence.deadline.disarm();
+        }
+        let frame = match ready!(polled) {
+            None => {
+                self.end(End::Complete);
+                return Poll::Ready(None);
+            }
+            Some(Ok(frame)) => self.accept(frame),
+            Some(Err(error)) => Err(BodyError::Peer(Arc::new(error))),
+        };
+        match &frame {
+            // Nothing comes after trailers.
+            Ok(frame) if frame.is_trailers() => self.end(End::Complete),
+            Ok(_) => self.release_at_end(),
+            Err(error) => self.end(End::Failed(error)),
+        }
+        Poll::Ready(Some(frame))
+    }
+
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(silence) = &mut self.silence else { return Poll::Pending };
+        if !std::mem::replace(&mut silence.waiting, true) {
+            silence.deadline.arm(silence.limit);
+        }
+        ready!(silence.deadline.poll_expired(cx));
+        let error = BodyError::Silence(silence.limit);
+        self.end(End::Failed(&error));
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn accept(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {
+        match frame.into_data() {
+            Ok(data) => {
+                self.received += data.len() as u64;
+                if self.received > self.bytes_max {
+                    return Err(BodyError::TooLarge { limit: self.bytes_max });
+                }
+                Ok(Frame::data(data))
+            }
+            Err(frame) => Ok(match frame.into_trailers() {
+                Ok(mut fields) => {
+                    trailers::filter(&mut fields);
+                    Frame::trailers(fields)
+                }
+                Err(frame) => frame,
+            }),
+        }
+    }
+
+    /// The source is done with its last frame, not with the poll that finds nothing after it.
+    fn release_at_end(&mut self) {
+        if self.incoming.is_end_stream() {
+            self.end(End::Complete);
+        }
+    }
+
+    fn end(&mut self, end: End<'_>) {
+        if let Some(guard) = self.guard.take() {
+            guard.ended(self.received, end);
+        }
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.end(End::Abandoned);
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("received", &self.received).finish_non_exhaustive()
+    }
+}
