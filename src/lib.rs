@@ -57,6 +57,10 @@
 //! - The configuration is declared by one macro, `section!`, and read from a tree with places, not by a mirror
 //!   for serde: serde stops at the first error, and an operator wants all of them. The same declaration
 //!   makes the schema, the reference and `check --effective`.
+//! - HTTP/1.1 to endpoints is spoken by a codec of our own, `upstream::h1`, and not by hyper's client. That runs
+//!   each connection as a task, and every request and frame crosses to it and back, with channels and a copy
+//!   of the head for the next attempt. Heads are still parsed by httparse; hyper serves clients, and speaks
+//!   HTTP/2 to both sides.
 //! - Requests are counted by each thread for itself and summed at a scrape. OpenTelemetry's bound instruments
 //!   are shared by all threads; the cost is in the docs of `telemetry::metrics::requests`.
 //! - [`timers`]: time limits are numbers that one sweep a worker looks at twenty times a second. A proxy
