@@ -5,7 +5,8 @@
 //! A process has one control thread and a few workers. [`cli`] reads the arguments, and [`server`] reads the
 //! configuration, builds what lives as long as the process and starts the workers; from then on the control
 //! thread carries [`admin`], [`watch`] and [`reload`], [`background`] (names and probes) and [`supervise`]
-//! (replicas of its own), so that they answer when every worker is busy, until [`shutdown`] ends it.
+//! (replicas of its own), so that they answer when every worker is busy, until [`shutdown`] ends it. What they
+//! all work on is one value, [`control::Control`].
 //!
 //! A [`worker`] is a thread with a runtime of its own. Its sockets come from [`listener`], one a worker for
 //! each address, and the kernel spreads the connections over them. From here to its end a request stays on
@@ -81,6 +82,7 @@ pub mod server;
 pub mod shutdown;
 pub mod admin;
 pub mod reload;
+pub mod control;
 pub mod watch;
 pub mod background;
 pub mod supervise;

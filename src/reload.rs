@@ -6,42 +6,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
-
 use crate::capacity;
 use crate::clock;
 use crate::config::{self, Config, Environment, Loaded, change};
+use crate::control::{Control, Last, Outcome, Trigger, warn_of};
 use crate::ready;
-use crate::server::{Control, warn_of};
 use crate::snapshot::{Lasting, Snapshot};
 use crate::watch::Watch;
 
 /// A new upstream's names and replicas have this long to be known before it serves.
 const FIRST_MEMBERS_LIMIT: Duration = Duration::from_secs(2);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trigger {
-    Signal,
-    Watch,
-    Command,
-}
-
-/// What came of a reload, in words.
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "result", rename_all = "snake_case")]
-pub enum Outcome {
-    Applied { generation: u64, changes: Vec<String> },
-    Refused { diagnostics: String },
-}
-
-/// The last reload, for the status page.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Last {
-    pub at: Option<u64>,
-    /// When the configuration in force was read; None at the start.
-    pub applied_at: Option<u64>,
-    pub error: Option<String>,
-}
 
 /// Reads the configuration again and serves it, if it is good.
 pub async fn reload(control: &Rc<Control>, watch: &Watch, trigger: Trigger) -> Outcome {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::control::{Control, Ended, Order};
 use crate::ready;
-use crate::server::{Control, Ended, Order};
 use crate::signals::Signal;
 use crate::worker::{self, Command};
 

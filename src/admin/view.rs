@@ -17,8 +17,7 @@ use super::status::{
 };
 use super::{Process, machine};
 use crate::balance::Pool;
-use crate::reload::Outcome;
-use crate::server::{Control, Order};
+use crate::control::{Control, Order, Outcome};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
 use crate::{clock, config};

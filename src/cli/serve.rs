@@ -1,6 +1,7 @@
 //! `tollgate run`, and `tollgate` alone: serve until told to stop.
 
-use crate::server::{self, Options, StartError};
+use crate::control::Options;
+use crate::server::{self, StartError};
 
 use super::config_file::ConfigFile;
 use super::{Failure, output};

@@ -1,0 +1,162 @@
+//! What the control thread holds, as those who work on it see it: the server, reloads, the admin listener
+//! and the end of the process. It keeps and hands on; when which of it happens is decided by them.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::background::Background;
+use crate::config::Diagnostics;
+use crate::listener::{self, BindError};
+use crate::signals::Signal;
+use crate::snapshot::Snapshot;
+use crate::supervise::{Supervisor, Wanted};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::log;
+use crate::tls::Certificates;
+use crate::worker::{self, Command, Shared};
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub config: PathBuf,
+    /// Gets one line of JSON once connections are accepted.
+    pub ready_fd: Option<i32>,
+}
+
+/// How the process came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Every request was answered.
+    Drained,
+    /// `drain_timeout` passed, or a second signal came; what was open was cut.
+    Cut,
+}
+
+/// What the control thread is asked to do, by signals, the admin listener and the watch.
+#[derive(Debug)]
+pub enum Order {
+    Signal(Signal),
+    /// The files may have changed.
+    FilesChanged,
+    /// Reload and say what came of it.
+    Reload(oneshot::Sender<Outcome>),
+    Stop,
+}
+
+/// Everything that lives as long as the process, as the control thread holds it.
+pub struct Control {
+    pub options: Options,
+    pub shared: Shared,
+    pub certificates: Arc<Certificates>,
+    pub access: AccessLog,
+    pub diagnostics: log::Diagnostics,
+    pub supervisor: Rc<Supervisor>,
+    pub background: Background,
+    pub started: Instant,
+    pub started_at: SystemTime,
+    pub draining: Cell<bool>,
+    pub last_reload: RefCell<Last>,
+    pub orders: mpsc::UnboundedSender<Order>,
+    pub workers: Vec<worker::Handle>,
+    /// Configured addresses and what they were bound to.
+    pub bound: RefCell<BTreeMap<SocketAddr, SocketAddr>>,
+    /// Sockets that the service manager handed over, until a listener takes them.
+    pub handed_over: RefCell<Vec<StdListener>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    Signal,
+    Watch,
+    Command,
+}
+
+/// What came of a reload, in words.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Outcome {
+    Applied { generation: u64, changes: Vec<String> },
+    Refused { diagnostics: String },
+}
+
+/// The last reload, for the status page.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Last {
+    pub at: Option<u64>,
+    /// When the configuration in force was read; None at the start.
+    pub applied_at: Option<u64>,
+    pub error: Option<String>,
+}
+
+impl Control {
+    /// Gives the replicas, names and probes of a generation to those who tend them.
+    pub fn tend(&self, snapshot: &Arc<Snapshot>) {
+        self.supervisor.apply(replicas_wanted(snapshot));
+        self.background.apply(snapshot);
+    }
+
+    /// Binds what the workers will accept on, without accepting yet.
+    pub fn bind(&self, configured: SocketAddr) -> Result<Vec<StdListener>, BindError> {
+        let mut handed_over = self.handed_over.borrow_mut();
+        let found = handed_over.iter().position(|socket| socket.local_addr().is_ok_and(|bound| bound == configured));
+        match found {
+            Some(index) => listener::duplicate(&handed_over.swap_remove(index), self.workers.len())
+                .map_err(|source| BindError { address: configured, source }),
+            None => listener::bind(configured, self.workers.len()),
+        }
+    }
+
+    /// Lets every worker accept on its socket.
+    pub fn hand_out(&self, configured: SocketAddr, sockets: Vec<StdListener>) {
+        if let Some(bound) = sockets.first().and_then(|socket| socket.local_addr().ok()) {
+            self.bound.borrow_mut().insert(configured, bound);
+        }
+        for (worker, socket) in self.workers.iter().zip(sockets) {
+            worker.order(Command::Listen { configured, socket });
+        }
+    }
+
+    pub fn unlisten(&self, configured: SocketAddr) {
+        self.bound.borrow_mut().remove(&configured);
+        for worker in &self.workers {
+            worker.order(Command::Unlisten { configured });
+        }
+    }
+
+    pub fn connections(&self) -> usize {
+        self.shared.counts.iter().map(|counts| counts.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    pub fn reopen_logs(&self) {
+        match self.access.reopen() {
+            Ok(()) => tracing::info!("log files reopened"),
+            Err(error) => tracing::error!("{error}; the old file stays in use"),
+        }
+    }
+}
+
+/// The replicas of a generation; they become members of its pools.
+fn replicas_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
+    let wanted = snapshot.upstreams.values().filter_map(|upstream| {
+        let pool = Arc::clone(&upstream.pool);
+        let members = Rc::new(move |addresses: &[SocketAddr]| pool.set_members(0, addresses.iter().copied()));
+        Wanted::of(upstream.pool.upstream(), members)
+    });
+    wanted.collect()
+}
+
+/// Says what is doubtful about a configuration that is good enough.
+pub fn warn_of(warnings: &Diagnostics) {
+    if !warnings.is_empty() {
+        tracing::warn!("{warnings}");
+    }
+}
