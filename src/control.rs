@@ -2,8 +2,7 @@
 //! and the end of the process. It keeps and hands on; when which of it happens is decided by them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,14 +15,14 @@ use tokio::time::Instant;
 
 use crate::background::Background;
 use crate::config::Diagnostics;
-use crate::listener::{self, BindError};
 use crate::signals::Signal;
 use crate::snapshot::Snapshot;
+use crate::sockets::Sockets;
 use crate::supervise::{Supervisor, Wanted};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log;
 use crate::tls::Certificates;
-use crate::worker::{self, Command, Shared};
+use crate::worker::{self, Shared};
 
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -67,10 +66,7 @@ pub struct Control {
     pub last_reload: RefCell<Last>,
     pub orders: mpsc::UnboundedSender<Order>,
     pub workers: Vec<worker::Handle>,
-    /// Configured addresses and what they were bound to.
-    pub bound: RefCell<BTreeMap<SocketAddr, SocketAddr>>,
-    /// Sockets that the service manager handed over, until a listener takes them.
-    pub handed_over: RefCell<Vec<StdListener>>,
+    pub sockets: Sockets,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,34 +98,6 @@ impl Control {
     pub fn tend(&self, snapshot: &Arc<Snapshot>) {
         self.supervisor.apply(replicas_wanted(snapshot));
         self.background.apply(snapshot);
-    }
-
-    /// Binds what the workers will accept on, without accepting yet.
-    pub fn bind(&self, configured: SocketAddr) -> Result<Vec<StdListener>, BindError> {
-        let mut handed_over = self.handed_over.borrow_mut();
-        let found = handed_over.iter().position(|socket| socket.local_addr().is_ok_and(|bound| bound == configured));
-        match found {
-            Some(index) => listener::duplicate(&handed_over.swap_remove(index), self.workers.len())
-                .map_err(|source| BindError { address: configured, source }),
-            None => listener::bind(configured, self.workers.len()),
-        }
-    }
-
-    /// Lets every worker accept on its socket.
-    pub fn hand_out(&self, configured: SocketAddr, sockets: Vec<StdListener>) {
-        if let Some(bound) = sockets.first().and_then(|socket| socket.local_addr().ok()) {
-            self.bound.borrow_mut().insert(configured, bound);
-        }
-        for (worker, socket) in self.workers.iter().zip(sockets) {
-            worker.order(Command::Listen { configured, socket });
-        }
-    }
-
-    pub fn unlisten(&self, configured: SocketAddr) {
-        self.bound.borrow_mut().remove(&configured);
-        for worker in &self.workers {
-            worker.order(Command::Unlisten { configured });
-        }
     }
 
     pub fn connections(&self) -> usize {

@@ -86,6 +86,8 @@ pub mod control;
 pub mod watch;
 pub mod background;
 pub mod supervise;
+pub mod sockets;
+pub mod inherited;
 pub mod signals;
 pub mod ready;
 pub mod capacity;

@@ -1,6 +1,6 @@
 //! Reload: read, check, build, bind what is new, swap. On any error nothing has changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,10 +8,12 @@ use std::time::{Duration, SystemTime};
 
 use crate::capacity;
 use crate::clock;
-use crate::config::{self, Config, Environment, Loaded, change};
+use crate::config::{self, Environment, Loaded, change};
 use crate::control::{Control, Last, Outcome, Trigger, warn_of};
+use crate::listener::Socket;
 use crate::ready;
 use crate::snapshot::{Lasting, Snapshot};
+use crate::sockets::addresses;
 use crate::watch::Watch;
 
 /// A new upstream's names and replicas have this long to be known before it serves.
@@ -36,7 +38,7 @@ pub async fn reload(control: &Rc<Control>, watch: &Watch, trigger: Trigger) -> O
 struct Built {
     snapshot: Arc<Snapshot>,
     certificates: crate::tls::Prepared,
-    sockets: BTreeMap<SocketAddr, Vec<std::net::TcpListener>>,
+    sockets: BTreeMap<SocketAddr, Vec<Socket>>,
 }
 
 /// Everything that can fail, and nothing that can be seen from outside.
@@ -51,7 +53,8 @@ async fn build(control: &Control) -> Result<(Loaded, Built), String> {
         Snapshot::build(loaded.config.clone(), Some(&current), &lasting).map_err(|error| error.to_string())?;
     let mut sockets = BTreeMap::new();
     for address in addresses(&loaded.config).difference(&addresses(&current.config)) {
-        sockets.insert(*address, control.bind(*address).map_err(|error| error.to_string())?);
+        let opened = control.sockets.open(*address, control.workers.len()).await;
+        sockets.insert(*address, opened.map_err(|error| error.to_string())?);
     }
     control.access.reconfigure(&loaded.config.log.access).map_err(|error| error.to_string())?;
     Ok((loaded, Built { snapshot: Arc::new(snapshot), certificates, sockets }))
@@ -69,12 +72,14 @@ async fn apply(control: &Rc<Control>, loaded: &Loaded, built: Built) -> Outcome 
     snapshot.activate();
     control.shared.cap.set_max(capacity::connections_max(&loaded.config));
     control.diagnostics.set_level(loaded.config.log.level);
+    let wanted = addresses(&loaded.config);
     for (address, sockets) in sockets {
-        control.hand_out(address, sockets);
+        control.sockets.hand_out(address, sockets, &control.workers);
     }
-    for address in addresses(&previous.config).difference(&addresses(&loaded.config)) {
-        control.unlisten(*address);
+    for address in addresses(&previous.config).difference(&wanted) {
+        control.sockets.give_up(*address, &control.workers);
     }
+    control.sockets.warn_of_unused(&wanted);
     warn_of(&loaded.warnings);
     Outcome::Applied { generation, changes: change::describe(&previous.config, &loaded.config) }
 }
@@ -105,8 +110,4 @@ fn note(control: &Control, outcome: &Outcome, trigger: Trigger) {
     }
     let applied_at = if error.is_none() { Some(at) } else { control.last_reload.borrow().applied_at };
     control.last_reload.replace(Last { at: Some(at), applied_at, error });
-}
-
-fn addresses(config: &Config) -> BTreeSet<SocketAddr> {
-    config.listeners.iter().map(|listen| listen.address).collect()
 }

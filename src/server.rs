@@ -6,7 +6,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,9 +20,10 @@ use crate::balance::Member;
 use crate::balance::health::Verdict;
 use crate::config::{self, Config, Diagnostics, Environment, Loaded, Reload};
 use crate::control::{Control, Ended, Options, Order, Trigger, warn_of};
-use crate::listener::{BindError, Cap};
+use crate::listener::{BindError, Cap, Socket};
 use crate::signals::{self, Signal};
 use crate::snapshot::{Lasting, Live, Snapshot, SnapshotError};
+use crate::sockets::{self, Sockets};
 use crate::supervise::Supervisor;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::log;
@@ -30,7 +32,7 @@ use crate::tls::{CertificateError, Certificates};
 use crate::upstream::Upstream;
 use crate::watch::Watch;
 use crate::worker::{self, Shared};
-use crate::{admin, capacity, clock, ready, reload, shutdown};
+use crate::{admin, capacity, clock, inherited, ready, reload, shutdown};
 
 /// Replicas of our own and names have this long to be there before connections are accepted anyway.
 const FIRST_MEMBERS_LIMIT: Duration = Duration::from_secs(5);
@@ -43,6 +45,8 @@ pub enum StartError {
     Certificate(#[from] CertificateError),
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    ReadyFd(#[from] inherited::ReadyFdError),
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error(transparent)]
@@ -73,19 +77,20 @@ pub fn run(options: Options) -> Result<Ended, StartError> {
 async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     let diagnostics = log::Diagnostics::start(loaded.config.log.level)?;
     warn_of(&loaded.warnings);
+    let ready = options.ready_fd.map(inherited::ready).transpose()?;
     let (orders, mut received) = mpsc::unbounded_channel();
     let control = Rc::new(start(options, &loaded, diagnostics, orders)?);
     // First of all: an address that is taken must not start anything.
-    let sockets = bind_all(&control, &loaded.config)?;
+    let sockets = open_all(&control, &loaded.config).await?;
     let admin = admin::listen(&control).await?;
     listen_for_signals(&control)?;
     control.tend(&control.shared.live.load_full());
     let watch = watch(&control, &loaded);
     control.background.first_members(&control.shared.live.load_full(), FIRST_MEMBERS_LIMIT).await;
     for (address, sockets) in sockets {
-        control.hand_out(address, sockets);
+        control.sockets.hand_out(address, sockets, &control.workers);
     }
-    announce(&control, &loaded, admin.address());
+    announce(&control, &loaded, ready, admin.address());
     while let Some(order) = received.recv().await {
         match order {
             Order::Signal(Signal::Stop) | Order::Stop => break,
@@ -115,6 +120,7 @@ fn start(
     orders: mpsc::UnboundedSender<Order>,
 ) -> Result<Control, StartError> {
     let config = &loaded.config;
+    let sockets = Sockets::new(inherited::sockets(options.ready_fd));
     let metrics = Arc::new(Metrics::new(clock::system_time())?);
     let certificates = Certificates::new()?;
     let prepared = certificates.prepare(&config.certificates, clock::system_time())?;
@@ -151,8 +157,7 @@ fn start(
         last_reload: RefCell::default(),
         orders,
         workers,
-        bound: RefCell::default(),
-        handed_over: RefCell::new(ready::handed_over_sockets()),
+        sockets,
     };
     observe(&control);
     Ok(control)
@@ -192,14 +197,20 @@ fn listen_for_signals(control: &Control) -> Result<(), StartError> {
     Ok(())
 }
 
-fn bind_all(control: &Control, config: &Config) -> Result<Vec<(SocketAddr, Vec<StdListener>)>, BindError> {
-    config.listeners.iter().map(|listen| Ok((listen.address, control.bind(listen.address)?))).collect()
+async fn open_all(control: &Control, config: &Config) -> Result<Vec<(SocketAddr, Vec<Socket>)>, BindError> {
+    let addresses = sockets::addresses(config);
+    control.sockets.warn_of_unused(&addresses);
+    let mut opened = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        opened.push((address, control.sockets.open(address, control.workers.len()).await?));
+    }
+    Ok(opened)
 }
 
-fn announce(control: &Control, loaded: &Loaded, admin: Option<SocketAddr>) {
-    let bound = control.bound.borrow();
+fn announce(control: &Control, loaded: &Loaded, ready: Option<OwnedFd>, admin: Option<SocketAddr>) {
+    let bound = control.sockets.bound();
     ready::banner(&loaded.config, &control.options.config, &bound, admin);
-    ready::tell(control.options.ready_fd, &bound, admin);
+    ready::tell(ready, &bound, admin);
 }
 
 fn samples(upstream: &Upstream) -> Vec<EndpointSample> {

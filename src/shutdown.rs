@@ -32,8 +32,7 @@ pub async fn drain(control: &Control, orders: &mut mpsc::UnboundedReceiver<Order
     };
     let in_peace = async {
         tokio::time::sleep(server.drain_delay).await;
-        let configured: Vec<_> = control.bound.borrow().keys().copied().collect();
-        configured.into_iter().for_each(|address| control.unlisten(address));
+        control.sockets.bound().into_keys().for_each(|address| control.sockets.give_up(address, &control.workers));
         control.workers.iter().for_each(|worker| worker.order(Command::Drain));
         let mut ticks = tokio::time::interval(POLL);
         while !control.workers.iter().all(worker::Handle::is_finished) {

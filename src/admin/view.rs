@@ -137,7 +137,7 @@ fn workers(control: &Control) -> Vec<WorkerStatus> {
 }
 
 fn listeners(control: &Control, snapshot: &Snapshot) -> Vec<ListenerStatus> {
-    let bound = control.bound.borrow();
+    let bound = control.sockets.bound();
     let status = snapshot.config.listeners.iter().map(|listen| ListenerStatus {
         configured: listen.address,
         bound: bound.get(&listen.address).copied(),

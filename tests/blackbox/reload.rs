@@ -112,7 +112,7 @@ async fn a_listener_that_cannot_be_bound_refuses_the_whole_file() {
 }
 
 /// Reloads by the control socket, without the command.
-async fn reload(edge: &Edge) -> (u16, Value) {
+pub async fn reload(edge: &Edge) -> (u16, Value) {
     let stream = UnixStream::connect(edge.folder().join("tollgate.sock")).await.unwrap();
     let mut client = Client::over(Via::H1, stream).await.unwrap();
     let answer = client.ask(request(Method::POST.as_str(), "/reload"), "").await;
