@@ -10,12 +10,11 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::background::Background;
 use crate::config::Diagnostics;
-use crate::signals::Signal;
 use crate::snapshot::Snapshot;
 use crate::sockets::Sockets;
 use crate::supervise::{Supervisor, Wanted};
@@ -40,15 +39,38 @@ pub enum Ended {
     Cut,
 }
 
-/// What the control thread is asked to do, by signals, the admin listener and the watch.
+/// What the control thread is asked to do, by signals and the admin listener.
 #[derive(Debug)]
 pub enum Order {
-    Signal(Signal),
-    /// The files may have changed.
-    FilesChanged,
+    Reload(Trigger),
     /// Reload and say what came of it.
-    Reload(oneshot::Sender<Outcome>),
-    Stop,
+    ReloadAndTell(oneshot::Sender<Outcome>),
+    ReopenLogs,
+}
+
+/// Who wants the process to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    Signal,
+    Command,
+}
+
+/// Where orders are left. An order to stop does not wait for those before it.
+#[derive(Debug)]
+pub struct Inbox {
+    pub orders: mpsc::UnboundedSender<Order>,
+    pub stops: mpsc::UnboundedSender<Stop>,
+}
+
+impl Inbox {
+    /// Once the process ends, nobody takes it: whoever waits for a reply is told by its end.
+    pub fn order(&self, order: Order) {
+        let _ending = self.orders.send(order);
+    }
+
+    pub fn stop(&self, stop: Stop) {
+        let _ending = self.stops.send(stop);
+    }
 }
 
 /// Everything that lives as long as the process, as the control thread holds it.
@@ -64,7 +86,9 @@ pub struct Control {
     pub started_at: SystemTime,
     pub draining: Cell<bool>,
     pub last_reload: RefCell<Last>,
-    pub orders: mpsc::UnboundedSender<Order>,
+    pub inbox: Inbox,
+    /// Notified when the files of the configuration may have changed.
+    pub files_changed: Rc<Notify>,
     pub workers: Vec<worker::Handle>,
     pub sockets: Sockets,
 }
@@ -80,8 +104,17 @@ pub enum Trigger {
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum Outcome {
-    Applied { generation: u64, changes: Vec<String> },
-    Refused { diagnostics: String },
+    Applied {
+        generation: u64,
+        changes: Vec<String>,
+    },
+    Refused {
+        /// As `check` says it.
+        diagnostics: String,
+        /// The same in one line.
+        #[serde(skip)]
+        summary: String,
+    },
 }
 
 /// The last reload, for the status page.
@@ -106,7 +139,7 @@ impl Control {
 
     pub fn reopen_logs(&self) {
         match self.access.reopen() {
-            Ok(()) => tracing::info!("log files reopened"),
+            Ok(()) => tracing::info!(target: log::NOTICE, "log files reopened"),
             Err(error) => tracing::error!("{error}; the old file stays in use"),
         }
     }

@@ -18,8 +18,8 @@ use tokio::task::LocalSet;
 use crate::background::Background;
 use crate::balance::Member;
 use crate::balance::health::Verdict;
-use crate::config::{self, Config, Diagnostics, Environment, Loaded, Reload};
-use crate::control::{Control, Ended, Options, Order, Trigger, warn_of};
+use crate::config::{self, Config, Environment, Loaded, Unusable};
+use crate::control::{Control, Ended, Inbox, Options, Order, Stop, Trigger, warn_of};
 use crate::listener::{BindError, Cap, Socket};
 use crate::signals::{self, Signal};
 use crate::snapshot::{Lasting, Live, Snapshot, SnapshotError};
@@ -39,8 +39,8 @@ const FIRST_MEMBERS_LIMIT: Duration = Duration::from_secs(5);
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("the configuration is not usable")]
-    Config(Diagnostics),
+    #[error(transparent)]
+    Config(#[from] Unusable),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     #[error(transparent)]
@@ -66,7 +66,7 @@ pub enum StartError {
 /// Runs the proxy until it is told to end.
 pub fn run(options: Options) -> Result<Ended, StartError> {
     capacity::raise_open_files_limit();
-    let loaded = config::load(&options.config, &Environment::system()).map_err(StartError::Config)?;
+    let loaded = config::load(&options.config, &Environment::system())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -78,38 +78,59 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     let diagnostics = log::Diagnostics::start(loaded.config.log.level)?;
     warn_of(&loaded.warnings);
     let ready = options.ready_fd.map(inherited::ready).transpose()?;
-    let (orders, mut received) = mpsc::unbounded_channel();
-    let control = Rc::new(start(options, &loaded, diagnostics, orders)?);
+    let (orders, mut ordered) = mpsc::unbounded_channel();
+    let (stops, mut stopped) = mpsc::unbounded_channel();
+    let control = Rc::new(start(options, &loaded, diagnostics, Inbox { orders, stops })?);
+    listen_for_signals(&control)?;
     // First of all: an address that is taken must not start anything.
     let sockets = open_all(&control, &loaded.config).await?;
     let admin = admin::listen(&control).await?;
-    listen_for_signals(&control)?;
-    control.tend(&control.shared.live.load_full());
-    let watch = watch(&control, &loaded);
-    control.background.first_members(&control.shared.live.load_full(), FIRST_MEMBERS_LIMIT).await;
+    let serving = async {
+        let watch = begin(&control, &loaded, sockets).await;
+        announce(&control, &loaded, ready, admin.address());
+        obey(&control, &watch, &mut ordered).await;
+    };
+    // Whatever is under way, a start or a reload, is left where it stands.
+    tokio::select! {
+        biased;
+        _ = stopped.recv() => {}
+        () = serving => {}
+    }
+    let ended = shutdown::drain(&control, &mut stopped).await;
+    shutdown::finish(&control, ended).await;
+    Ok(ended)
+}
+
+/// Accepts connections once there is somebody to answer them, or after a while without.
+async fn begin(control: &Control, loaded: &Loaded, sockets: Vec<(SocketAddr, Vec<Socket>)>) -> Watch {
+    let snapshot = control.shared.live.load_full();
+    control.tend(&snapshot);
+    let watch = Watch::start(Rc::clone(&control.files_changed));
+    watch.follow(reload::watched(loaded));
+    control.background.first_members(&snapshot, FIRST_MEMBERS_LIMIT).await;
     for (address, sockets) in sockets {
         control.sockets.hand_out(address, sockets, &control.workers);
     }
-    announce(&control, &loaded, ready, admin.address());
-    while let Some(order) = received.recv().await {
+    watch
+}
+
+/// Carries out orders, one after the other, for as long as it is polled.
+async fn obey(control: &Control, watch: &Watch, ordered: &mut mpsc::UnboundedReceiver<Order>) {
+    loop {
+        let order = tokio::select! {
+            biased;
+            order = ordered.recv() => order,
+            () = control.files_changed.notified() => Some(Order::Reload(Trigger::Watch)),
+        };
         match order {
-            Order::Signal(Signal::Stop) | Order::Stop => break,
-            Order::Signal(Signal::Reload) => {
-                reload::reload(&control, &watch, Trigger::Signal).await;
+            Some(Order::Reload(trigger)) => drop(reload::reload(control, watch, trigger).await),
+            Some(Order::ReloadAndTell(reply)) => {
+                let _asker_left = reply.send(reload::reload(control, watch, Trigger::Command).await);
             }
-            Order::FilesChanged => {
-                reload::reload(&control, &watch, Trigger::Watch).await;
-            }
-            Order::Reload(reply) => {
-                let _asker_left = reply.send(reload::reload(&control, &watch, Trigger::Command).await);
-            }
-            Order::Signal(Signal::ReopenLogs) => control.reopen_logs(),
+            Some(Order::ReopenLogs) => control.reopen_logs(),
+            None => return,
         }
     }
-    let ended = shutdown::drain(&control, &mut received).await;
-
-    shutdown::finish(&control, ended).await;
-    Ok(ended)
 }
 
 /// Builds what lives as long as the process, and starts the workers.
@@ -117,7 +138,7 @@ fn start(
     options: Options,
     loaded: &Loaded,
     diagnostics: log::Diagnostics,
-    orders: mpsc::UnboundedSender<Order>,
+    inbox: Inbox,
 ) -> Result<Control, StartError> {
     let config = &loaded.config;
     let sockets = Sockets::new(inherited::sockets(options.ready_fd));
@@ -155,7 +176,8 @@ fn start(
         started_at: clock::system_time(),
         draining: Cell::new(false),
         last_reload: RefCell::default(),
-        orders,
+        inbox,
+        files_changed: Rc::default(),
         workers,
         sockets,
     };
@@ -177,21 +199,18 @@ fn observe(control: &Control) {
     metrics.observe_endpoints(move || live.load().upstreams.values().flat_map(|upstream| samples(upstream)).collect());
 }
 
-fn watch(control: &Control, loaded: &Loaded) -> Watch {
-    let orders = control.orders.clone();
-    match loaded.config.server.reload {
-        Reload::Signal => Watch::off(),
-        Reload::Watch => Watch::start(loaded.files.clone(), move || drop(orders.send(Order::FilesChanged))),
-    }
-}
-
-fn listen_for_signals(control: &Control) -> Result<(), StartError> {
+fn listen_for_signals(control: &Rc<Control>) -> Result<(), StartError> {
     let (signals, mut received) = mpsc::unbounded_channel();
     signals::listen(&signals).map_err(|source| StartError::System { what: "cannot listen for signals", source })?;
-    let orders = control.orders.clone();
+    let control = Rc::clone(control);
     tokio::task::spawn_local(async move {
         while let Some(signal) = received.recv().await {
-            let _ended = orders.send(Order::Signal(signal));
+            match signal {
+                Signal::Stop => control.inbox.stop(Stop::Signal),
+                Signal::Reload => control.inbox.order(Order::Reload(Trigger::Signal)),
+                Signal::ReopenLogs => control.inbox.order(Order::ReopenLogs),
+                Signal::Upgrade => tracing::warn!("SIGUSR2 does nothing here: another binary takes a restart"),
+            }
         }
     });
     Ok(())

@@ -17,7 +17,7 @@ use super::status::{
 };
 use super::{Process, machine};
 use crate::balance::Pool;
-use crate::control::{Control, Order, Outcome};
+use crate::control::{Control, Order, Outcome, Stop};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
 use crate::{clock, config};
@@ -46,12 +46,12 @@ impl Process for Control {
 
     async fn reload(&self) -> Option<Outcome> {
         let (reply, outcome) = oneshot::channel();
-        self.orders.send(Order::Reload(reply)).ok()?;
+        self.inbox.order(Order::ReloadAndTell(reply));
         outcome.await.ok()
     }
 
     fn stop(&self) {
-        let _ended = self.orders.send(Order::Stop);
+        self.inbox.stop(Stop::Command);
     }
 }
 
