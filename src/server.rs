@@ -82,6 +82,7 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     let (stops, mut stopped) = mpsc::unbounded_channel();
     let control = Rc::new(start(options, &loaded, diagnostics, Inbox { orders, stops })?);
     listen_for_signals(&control)?;
+    control.supervisor.adopt_orphans();
     // First of all: an address that is taken must not start anything.
     let sockets = open_all(&control, &loaded.config).await?;
     let admin = admin::listen(&control).await?;

@@ -10,6 +10,7 @@
 
 mod backoff;
 mod group;
+mod orphans;
 mod output;
 mod plan;
 mod port;
@@ -114,6 +115,20 @@ impl Supervisor {
             changes: watch::Sender::new(()),
         };
         Rc::new(Supervisor { shared: Rc::new(shared), groups: RefCell::default(), stopping: Cell::new(false) })
+    }
+
+    /// Has orphans of replicas reaped, if they come to this process. To be called once, on a `LocalSet`.
+    pub fn adopt_orphans(self: &Rc<Self>) {
+        if !orphans::are_ours() {
+            return;
+        }
+        let supervisor = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let is_supervised = |pid| supervisor.status().iter().any(|replica| replica.pid == Some(pid));
+            if let Err(error) = orphans::reap(is_supervised).await {
+                tracing::warn!("orphans of replicas are not reaped: {error}");
+            }
+        });
     }
 
     /// Takes over what each upstream should have now, from one generation of the configuration. Replicas
