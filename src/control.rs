@@ -2,7 +2,6 @@
 //! and the end of the process. It keeps and hands on; when which of it happens is decided by them.
 
 use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,13 +13,15 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::background::Background;
-use crate::config::Diagnostics;
+use crate::balance::probe;
+use crate::config::{Diagnostics, Source};
 use crate::snapshot::Snapshot;
 use crate::sockets::Sockets;
-use crate::supervise::{Supervisor, Wanted};
+use crate::supervise::{Check, Supervisor, Wanted};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log;
 use crate::tls::Certificates;
+use crate::upstream::{Probing, Upstream};
 use crate::worker::{self, Shared};
 
 #[derive(Debug, Clone)]
@@ -127,10 +128,16 @@ pub struct Last {
 }
 
 impl Control {
-    /// Gives the replicas, names and probes of a generation to those who tend them.
-    pub fn tend(&self, snapshot: &Arc<Snapshot>) {
-        self.supervisor.apply(replicas_wanted(snapshot));
+    /// Has a generation get ready to serve: its names are resolved, its endpoints probed, and replicas started
+    /// where there are none.
+    pub fn prepare(&self, snapshot: &Snapshot) {
+        self.supervisor.begin(replicas_wanted(snapshot));
         self.background.apply(snapshot);
+    }
+
+    /// Replaces and removes replicas, once this generation serves.
+    pub fn tend(&self, snapshot: &Snapshot) {
+        self.supervisor.apply(replicas_wanted(snapshot));
     }
 
     pub fn connections(&self) -> usize {
@@ -148,11 +155,31 @@ impl Control {
 /// The replicas of a generation; they become members of its pools.
 fn replicas_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
     let wanted = snapshot.upstreams.values().filter_map(|upstream| {
-        let pool = Arc::clone(&upstream.pool);
-        let members = Rc::new(move |addresses: &[SocketAddr]| pool.set_members(0, addresses.iter().copied()));
-        Wanted::of(upstream.pool.upstream(), members)
+        let Source::Run(run) = &upstream.pool.upstream().source else { return None };
+        let (pool, known) = (Arc::clone(&upstream.pool), Arc::clone(&upstream.pool));
+        Some(Wanted {
+            upstream: upstream.name.clone(),
+            run: run.clone(),
+            check: check_of(upstream),
+            drain_timeout: snapshot.config.server.drain_timeout,
+            members: Rc::new(move |addresses| pool.set_members(0, addresses.iter().copied())),
+            endpoints: Rc::new(move |address| known.endpoint(address)),
+        })
     });
     wanted.collect()
+}
+
+/// The probe of an upstream, for addresses that are no members yet.
+fn check_of(upstream: &Arc<Upstream>) -> Option<Check> {
+    let check = upstream.pool.upstream().health.clone()?;
+    let upstream = Arc::clone(upstream);
+    Some(Rc::new(move |address| {
+        let (check, upstream) = (check.clone(), Arc::clone(&upstream));
+        Box::pin(async move {
+            let endpoint = upstream.pool.stranger(address);
+            probe::probe(&check, &Probing::new(upstream), &endpoint).await
+        })
+    }))
 }
 
 /// Says what is doubtful about a configuration that is good enough.

@@ -105,11 +105,12 @@ async fn apply(control: &Control, loaded: &Loaded, built: Built) -> Outcome {
     let previous = control.shared.live.load_full();
     certificates.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     control.certificates.install(certificates);
-    control.tend(&snapshot);
+    control.prepare(&snapshot);
     control.background.first_members(&snapshot, FIRST_MEMBERS_LIMIT).await;
     let generation = snapshot.generation;
     control.shared.live.store(Arc::clone(&snapshot));
     snapshot.activate();
+    control.tend(&snapshot);
     control.shared.cap.set_max(capacity::connections_max(&loaded.config));
     control.access.install(access);
     control.diagnostics.set_level(loaded.config.log.level);

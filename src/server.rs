@@ -105,6 +105,7 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
 /// Accepts connections once there is somebody to answer them, or after a while without.
 async fn begin(control: &Control, loaded: &Loaded, sockets: Vec<(SocketAddr, Vec<Socket>)>) -> Watch {
     let snapshot = control.shared.live.load_full();
+    control.prepare(&snapshot);
     control.tend(&snapshot);
     let watch = Watch::start(Rc::clone(&control.files_changed));
     watch.follow(reload::watched(loaded));
