@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::background::Background;
 use crate::balance::probe;
-use crate::config::{Diagnostics, Source};
+use crate::config::{Config, Diagnostics, Source};
 use crate::snapshot::Snapshot;
 use crate::sockets::Sockets;
 use crate::supervise::{Check, Supervisor, Wanted};
@@ -83,6 +83,8 @@ pub struct Control {
     pub diagnostics: log::Diagnostics,
     pub supervisor: Rc<Supervisor>,
     pub background: Background,
+    /// What some keys keep until a restart.
+    pub started_with: Config,
     pub started: Instant,
     pub started_at: SystemTime,
     pub draining: Cell<bool>,

@@ -123,7 +123,7 @@ async fn apply(control: &Control, loaded: &Loaded, built: Built) -> Outcome {
     }
     control.sockets.warn_of_unused(&wanted);
     warn_of(&loaded.warnings);
-    Outcome::Applied { generation, changes: change::describe(&previous.config, &loaded.config) }
+    Outcome::Applied { generation, changes: change::describe(&control.started_with, &previous.config, &loaded.config) }
 }
 
 fn note(control: &Control, outcome: &Outcome, trigger: Trigger) {

@@ -174,6 +174,7 @@ fn start(
         diagnostics,
         supervisor,
         background: Background::default(),
+        started_with: config.clone(),
         started: clock::now(),
         started_at: clock::system_time(),
         draining: Cell::new(false),

@@ -114,11 +114,6 @@ impl Handle {
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
-
-    /// Waits for the end of the thread; an error means that it panicked.
-    pub fn join(self) -> std::thread::Result<()> {
-        self.thread.join()
-    }
 }
 
 impl Worker {
