@@ -77,11 +77,13 @@ pub fn run(options: Options) -> Result<Ended, StartError> {
 async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     let diagnostics = log::Diagnostics::start(loaded.config.log.level)?;
     warn_of(&loaded.warnings);
+    let (signals, signalled) = mpsc::unbounded_channel();
+    signals::listen(&signals).map_err(|source| StartError::System { what: "cannot listen for signals", source })?;
     let ready = options.ready_fd.map(inherited::ready).transpose()?;
     let (orders, mut ordered) = mpsc::unbounded_channel();
     let (stops, mut stopped) = mpsc::unbounded_channel();
     let control = Rc::new(start(options, &loaded, diagnostics, Inbox { orders, stops })?);
-    listen_for_signals(&control)?;
+    tokio::task::spawn_local(pass_on(signalled, control.clone()));
     control.supervisor.adopt_orphans();
     // First of all: an address that is taken must not start anything.
     let sockets = open_all(&control, &loaded.config).await?;
@@ -97,6 +99,8 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
         _ = stopped.recv() => {}
         () = serving => {}
     }
+    // Who waits for an answer to an order is told that there will be none.
+    drop(ordered);
     let ended = shutdown::drain(&control, &mut stopped).await;
     shutdown::finish(&control, ended).await;
     Ok(ended)
@@ -202,21 +206,16 @@ fn observe(control: &Control) {
     metrics.observe_endpoints(move || live.load().upstreams.values().flat_map(|upstream| samples(upstream)).collect());
 }
 
-fn listen_for_signals(control: &Rc<Control>) -> Result<(), StartError> {
-    let (signals, mut received) = mpsc::unbounded_channel();
-    signals::listen(&signals).map_err(|source| StartError::System { what: "cannot listen for signals", source })?;
-    let control = Rc::clone(control);
-    tokio::task::spawn_local(async move {
-        while let Some(signal) = received.recv().await {
-            match signal {
-                Signal::Stop => control.inbox.stop(Stop::Signal),
-                Signal::Reload => control.inbox.order(Order::Reload(Trigger::Signal)),
-                Signal::ReopenLogs => control.inbox.order(Order::ReopenLogs),
-                Signal::Upgrade => tracing::warn!("SIGUSR2 does nothing here: another binary takes a restart"),
-            }
+/// Makes orders of signals.
+async fn pass_on(mut signalled: mpsc::UnboundedReceiver<Signal>, control: Rc<Control>) {
+    while let Some(signal) = signalled.recv().await {
+        match signal {
+            Signal::Stop => control.inbox.stop(Stop::Signal),
+            Signal::Reload => control.inbox.order(Order::Reload(Trigger::Signal)),
+            Signal::ReopenLogs => control.inbox.order(Order::ReopenLogs),
+            Signal::Upgrade => tracing::warn!("SIGUSR2 does nothing here: another binary takes a restart"),
         }
-    });
-    Ok(())
+    }
 }
 
 async fn open_all(control: &Control, config: &Config) -> Result<Vec<(SocketAddr, Vec<Socket>)>, BindError> {
