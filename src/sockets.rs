@@ -102,7 +102,7 @@ impl Sockets {
         let mut told = self.unused.borrow_mut();
         for HandedOver { name, address, .. } in unused.clone().filter(|found| !told.contains(&found.address)) {
             tracing::warn!(
-                "no listener has the address {address} of {name:?}, a socket of the service manager: nobody accepts there"
+                "no listener has the address {address} of {name:?}, which the service manager handed over: nobody accepts"
             );
         }
         *told = unused.map(|found| found.address).collect();
