@@ -18,4 +18,5 @@ mod reload;
 mod replicas;
 mod routes;
 mod shutdown;
+mod sockets;
 mod streams;
