@@ -60,7 +60,8 @@ pub struct Record {
     host: Option<HeaderValue>,
     referer: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
-    received: Arc<AtomicU64>,
+    /// None while the request has no body.
+    received: Option<Arc<AtomicU64>>,
     open: OpenRequest,
     written: bool,
     pub client: IpAddr,
@@ -84,7 +85,7 @@ impl Record {
             host: fields.get(HOST).cloned(),
             referer: fields.get(REFERER).cloned(),
             user_agent: fields.get(USER_AGENT).cloned(),
-            received: Arc::default(),
+            received: None,
             open,
             written: false,
             client: downstream.peer.ip(),
@@ -106,8 +107,9 @@ impl Record {
     }
 
     /// Counts the bytes of the request's body.
-    pub fn count_received(&self) -> Box<dyn Guard> {
-        Box::new(Received(Arc::clone(&self.received)))
+    pub fn count_received(&mut self) -> Box<dyn Guard> {
+        let received = self.received.insert(Arc::default());
+        Box::new(Received(Arc::clone(received)))
     }
 
     /// The response has a head; the record ends with its body.
@@ -117,7 +119,7 @@ impl Record {
     }
 
     pub fn tunnel_ended(mut self: Box<Self>, passed: Passed) {
-        self.received.fetch_add(passed.to_upstream, Ordering::Relaxed);
+        self.received.get_or_insert_default().fetch_add(passed.to_upstream, Ordering::Relaxed);
         self.reason = match passed.end {
             TunnelEnd::Closed => None,
             TunnelEnd::Idle => Some(Reason::TunnelIdle),
@@ -168,7 +170,7 @@ impl Record {
             reason: self.reason.map(Reason::code),
             duration,
             bytes_sent,
-            bytes_received: self.received.load(Ordering::Relaxed),
+            bytes_received: self.received.as_ref().map_or(0, |received| received.load(Ordering::Relaxed)),
             route: self.route.as_ref().map(|route| route.config.name.as_str()),
             upstream: self.route.as_ref().and_then(|route| route.upstream()).map(|upstream| UpstreamEntry {
                 name: &upstream.name,

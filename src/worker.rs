@@ -130,6 +130,10 @@ impl Worker {
         Arc::clone(self.snapshot.borrow_mut().load())
     }
 
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
     /// Turns true once, when connections are to finish.
     pub fn draining(&self) -> watch::Receiver<bool> {
         self.draining.subscribe()
