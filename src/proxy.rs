@@ -53,6 +53,8 @@ pub async fn serve(
 ) -> Response<Body> {
     let snapshot = worker.snapshot();
     let mut record = Record::begin(&request, &link.downstream, link.open_request(worker));
+    // Over HTTP/1.1 nothing of a bad head has come through.
+    record.is_of_marker = refused.is_some() && record.is_h1();
     let exchange = Exchange { worker, link, snapshot: &snapshot };
     let is_head = *request.method() == Method::HEAD;
     let (head, body) = request.into_parts();
@@ -70,6 +72,7 @@ pub async fn serve(
         }
         Err(reason) => {
             record.reason = Some(reason);
+            record.request_id.get_or_insert_with(fresh_id);
             exchange.refuse(reason, &record)
         }
     };
@@ -225,8 +228,7 @@ impl Exchange<'_> {
         let peer = &self.link.downstream.peer_value;
         forwarded::rewrite(fields, &Hop { peer, client, scheme: self.scheme(), host: &host });
         via::append(fields, received);
-        let fresh = || request_id::value(fastrand::u128(..));
-        record.request_id = Some(request_id::settle(fields, client.via_trusted, fresh));
+        record.request_id = Some(request_id::settle(fields, client.via_trusted, fresh_id));
         match &pass.host {
             HostPolicy::Preserve | HostPolicy::Upstream => fields.insert(HOST, host),
             HostPolicy::Fixed(host) => fields.insert(HOST, host.clone()),
@@ -312,6 +314,10 @@ impl Exchange<'_> {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
     }
+}
+
+fn fresh_id() -> HeaderValue {
+    request_id::value(fastrand::u128(..))
 }
 
 /// The only expectation there is (RFC 9110 §10.1.1); over HTTP/1.1 the guard has looked already.

@@ -228,3 +228,17 @@ async fn a_body_that_pauses_goes_on() {
         assert_eq!(within("the second part", client.exact(11)).await.unwrap(), b"6\r\nsecond\r\n", "{framing}");
     }
 }
+
+/// What was refused before it could be read is logged as that, under the name that the page gives the client.
+#[tokio::test]
+async fn a_refused_head_is_logged_without_an_invented_request() {
+    let edge = Edge::verbatim(&text("one", "")).await;
+    let mut client = edge.raw().await;
+    client.send("GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await.unwrap();
+    let answer = within("an answer", client.response("GET")).await.unwrap();
+    let page = String::from_utf8(answer.body).unwrap();
+    let id = page.lines().find_map(|line| line.strip_prefix("request: ")).unwrap();
+    let entry = edge.logged("-").await;
+    assert_eq!((entry["method"].as_str(), entry["reason"].as_str()), (Some("-"), Some("host-repeated")));
+    assert_eq!(entry["request_id"].as_str(), Some(id));
+}
