@@ -9,8 +9,8 @@ use crate::config::nearest::did_you_mean;
 use crate::config::section::{List, Setting};
 use crate::config::value::field_name;
 use crate::config::{
-    Action, Buffer, FieldEdits, HostPattern, HostPolicy, PathMatch, PathRewrite, Profile, ProxyPass, Route, Timeouts,
-    Upstream,
+    Action, Buffer, FieldEdits, HostPattern, HostPolicy, PathMatch, PathRewrite, Profile, ProxyPass, Replacement,
+    Route, Timeouts, Upstream,
 };
 
 use super::Lowering;
@@ -200,13 +200,14 @@ impl Lowering<'_> {
         let Some(rewrite) = &section.rewrite else { return PathRewrite::Keep };
         let (Some(pattern), Some(to)) = (&rewrite.value.regex, &rewrite.value.to) else { return PathRewrite::Keep };
         self.unknown_groups(&pattern.value.0, to);
+        self.unrooted(&pattern.value.0, to);
         PathRewrite::Regex { pattern: pattern.value.0.clone(), to: to.value.clone() }
     }
 
     /// A group that the pattern does not have would be replaced by nothing.
-    fn unknown_groups(&mut self, pattern: &regex::Regex, to: &Setting<String>) {
+    fn unknown_groups(&mut self, pattern: &regex::Regex, to: &Setting<Replacement>) {
         let named: Vec<&str> = pattern.capture_names().flatten().collect();
-        for reference in to.value.replace("$$", "").split('$').skip(1) {
+        for reference in to.value.to_string().replace("$$", "").split('$').skip(1) {
             let braced = reference.strip_prefix('{').and_then(|rest| rest.split_once('}')).map(|(name, _)| name);
             let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
             let bare = || reference.split(|c| !word(c)).next().unwrap_or_default();
@@ -222,6 +223,16 @@ impl Lowering<'_> {
                     .then(|| "letters after a number belong to the name: write `${1}x`, not `$1x`".to_owned());
                 self.report(error.maybe_help(braces.filter(|_| name.parse::<usize>().is_err())));
             }
+        }
+    }
+
+    /// What replaces the beginning of a path has to begin as a path does.
+    fn unrooted(&mut self, pattern: &regex::Regex, to: &Setting<Replacement>) {
+        let replaces_the_root = pattern.as_str().starts_with("^/") && !pattern.as_str().contains('|');
+        let path = &to.value.path;
+        if replaces_the_root && !path.is_empty() && !path.starts_with(['/', '$']) {
+            let error = Diagnostic::error(to.origin, "the new path does not start with `/`");
+            self.report(error.help(format!("did you mean \"/{}\"?", to.value)));
         }
     }
 
