@@ -42,6 +42,25 @@ async fn the_pages_say_how_it_is() {
 }
 
 #[tokio::test]
+async fn what_a_reload_removed_leaves_the_metrics() {
+    let origin = Origin::replies(ok("")).await;
+    let route = "[[route]]\npath = \"/\"\nname = \"removed\"\nupstream = \"app\"\n";
+    let edge = Edge::start(upstream(&[origin.address()], "") + route).await;
+    assert_eq!(edge.get("/").await.status, 200);
+    let metrics = edge.admin("/metrics").await;
+    assert!(metrics.text().contains("route=\"removed\"") && metrics.text().contains("upstream=\"app\""));
+    edge.write_config(&Edge::standard(TEXT));
+    edge.reload().await;
+    assert_eq!(edge.get("/").await.text(), "in");
+    until("the series are gone", async || {
+        let metrics = edge.admin("/metrics").await;
+        let left = metrics.text().contains("route=\"removed\"") || metrics.text().contains("upstream=\"app\"");
+        (!left).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn strangers_and_other_names_are_turned_away() {
     let admin = "[admin]\naddress = \"127.0.0.1:0\"\nallow = [\"127.0.0.1/32\"]\n\
                  control = { token = \"0123456789abcdef\" }\n";
