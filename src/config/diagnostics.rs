@@ -161,6 +161,10 @@ impl Diagnostics {
         Self { sources: Vec::new(), list: vec![Diagnostic::error(None, message)] }
     }
 
+    pub fn has_errors(&self) -> bool {
+        self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
@@ -222,7 +226,7 @@ impl Diagnostics {
     }
 
     /// For programs: a list of objects with `severity`, `file`, `line`, `column`, `key`, `message` and `help`.
-    pub fn to_json(&self) -> serde_json::Value {
+    pub fn to_json(&self) -> Vec<serde_json::Value> {
         let object = |diagnostic: &Diagnostic| {
             let position = diagnostic.place.and_then(|span| self.position(span));
             serde_json::json!({
