@@ -54,7 +54,8 @@ pub fn rewrite<'a>(rule: &PathRewrite, path: &'a str, query: Option<&'a str>) ->
     match rule {
         PathRewrite::Keep => Ok(Target { path: Cow::Borrowed(path), query }),
         PathRewrite::StripPrefix(prefix) => Ok(Target { path: Cow::Borrowed(strip_prefix(prefix, path)), query }),
-        PathRewrite::Regex { pattern, to: Replacement { path: to, query: new } } => {
+        PathRewrite::Regex { pattern, to } => {
+            let Replacement { path: to, query: new } = &**to;
             let Cow::Owned(replaced) = pattern.replace(path, to) else {
                 return Ok(Target { path: Cow::Borrowed(path), query });
             };
@@ -228,7 +229,7 @@ mod tests {
     fn replace(pattern: &str, path: &str, query: Option<(&str, bool)>) -> PathRewrite {
         let query = query.map(|(arguments, keeps_own)| NewQuery { arguments: arguments.into(), keeps_own });
         let to = Replacement { path: path.into(), query };
-        PathRewrite::Regex { pattern: Regex::new(pattern).unwrap(), to }
+        PathRewrite::Regex { pattern: Regex::new(pattern).unwrap(), to: Box::new(to) }
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub enum HostPolicy {
 pub enum PathRewrite {
     Keep,
     StripPrefix(String),
-    Regex { pattern: regex::Regex, to: Replacement },
+    Regex { pattern: regex::Regex, to: Box<Replacement> },
 }
 
 /// What stands in place of a match; `$1`, `${name}` are the groups of the pattern.

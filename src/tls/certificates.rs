@@ -201,7 +201,7 @@ impl Entry {
             Ok(entry) => {
                 let Err(problem) = entry.pair.check_validity(now) else { return Ok(entry) };
                 let out_of_date = refuse((certificate, problem));
-                if !standing.is_some_and(|standing| standing.pair.check_validity(now).is_ok()) {
+                if standing.is_none_or(|standing| standing.pair.check_validity(now).is_err()) {
                     warnings.push(Warning::InUse(out_of_date));
                     return Ok(entry);
                 }

@@ -60,12 +60,13 @@ impl<T: Default> ByName<T> {
             return value;
         }
         if values.len() >= NAMES_MAX {
+            // As long as the name for the rest is in use there was no room, and looking for it takes long.
+            if let Some(other) = values.get(OTHER).and_then(Weak::upgrade) {
+                return other;
+            }
             values.retain(|_, value| value.strong_count() > 0);
         }
         let name = if values.len() < NAMES_MAX { name } else { OTHER };
-        if let Some(value) = values.get(name).and_then(Weak::upgrade) {
-            return value;
-        }
         let value = Arc::default();
         values.insert(name.into(), Arc::downgrade(&value));
         value
