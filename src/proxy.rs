@@ -344,19 +344,12 @@ fn admit_body(route: &Route, fields: &HeaderMap) -> Result<(), Reason> {
 
 /// The target in origin form for the upstream, if it is not the one that came.
 fn target(pass: &Pass, path: Cow<'_, str>, uri: &Uri) -> Result<Option<Uri>, Reason> {
-    let rewritten = rewrite::rewrite(&pass.rewrite, &path)?;
-    let unchanged = *rewritten == *uri.path();
-    if unchanged && uri.authority().is_none() {
-        return Ok(None);
+    let target = rewrite::rewrite(&pass.rewrite, &path, uri.query())?;
+    match (target.is_of(uri), uri.authority()) {
+        (true, None) => Ok(None),
+        (true, Some(_)) => Ok(uri.path_and_query().cloned().map(Uri::from)),
+        (false, _) => Ok(Some(PathAndQuery::try_from(target)?.into())),
     }
-    if unchanged {
-        return Ok(uri.path_and_query().cloned().map(Uri::from));
-    }
-    let target: Result<PathAndQuery, _> = match uri.query() {
-        Some(query) => format!("{rewritten}?{query}").try_into(),
-        None => rewritten.into_owned().try_into(),
-    };
-    target.map(|target| Some(Uri::from(target))).map_err(|_| Reason::RewriteFailed)
 }
 
 /// The host as the client names it: its field, or over HTTP/2 the authority.
