@@ -13,6 +13,8 @@ mod basics;
 mod certificates;
 mod failover;
 mod framing;
+mod h2_upstream;
+mod kept;
 mod limits;
 mod reload;
 mod replicas;
