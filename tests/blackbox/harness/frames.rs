@@ -147,11 +147,6 @@ pub fn get(stream: u32, path: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(pseudo("GET", path)))
 }
 
-/// HEADERS of a POST whose body follows.
-pub fn post(stream: u32, path: &str) -> Vec<u8> {
-    frame(HEADERS, END_HEADERS, stream, &block(pseudo("POST", path)))
-}
-
 impl Frames<TcpStream> {
     /// A client of the edge with these settings.
     pub async fn connect(edge: &Edge, values: &[(u16, u32)]) -> Self {

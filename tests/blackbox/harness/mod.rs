@@ -15,7 +15,6 @@ use std::time::Duration;
 pub use self::client::{Answer, Body, Client, Via, request, tls, try_tls};
 pub use self::dns::{NameServer, Said};
 pub use self::edge::Edge;
-pub use self::frames::Frames;
 pub use self::h2_origin::H2Origin;
 pub use self::load::{Connecting, Load};
 pub use self::origin::{Connection, Origin, ROUTE, ok, upstream};
