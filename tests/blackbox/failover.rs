@@ -116,6 +116,50 @@ async fn each_fault_has_a_status_and_a_reason() {
     }
 }
 
+/// RFC 9112 §6.3: a response ends in one place, or some receiver finds another one.
+#[tokio::test]
+async fn a_response_whose_end_is_ambiguous_is_refused() {
+    for (framing, reason) in [
+        ("Content-Length: 5\r\nTransfer-Encoding: chunked", "upstream-framing"),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 5", "upstream-framing"),
+        ("Content-Length: 5\r\nContent-Length: 5", "upstream-framing"),
+        ("Content-Length: 5, 5", "upstream-framing"),
+        ("Transfer-Encoding: gzip, chunked", "upstream-framing"),
+        ("Transfer-Encoding: gzip", "upstream-framing"),
+        ("Transfer-Encoding: chunked, chunked", "upstream-framing"),
+        ("Transfer-Encoding: identity", "upstream-framing"),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "upstream-framing"),
+        // The codec refuses these first.
+        ("Content-Length: 5\r\nContent-Length: 6", "upstream-protocol"),
+        ("Content-Length: +5", "upstream-protocol"),
+    ] {
+        let origin = Origin::serves(move |mut connection| async move {
+            while connection.request().await.is_some() {
+                let body = "5\r\nhello\r\n0\r\n\r\n";
+                let _closed = connection.wire.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{body}")).await;
+            }
+        })
+        .await;
+        let edge = Edge::start(upstream(&[origin.address()], "fails_max = 0\nretry = { attempts = 1 }") + ROUTE).await;
+        for (n, via) in [Via::H1, Via::TlsH2].into_iter().enumerate() {
+            let answer = Client::connect(&edge, via).await.get("/").await;
+            assert_eq!((answer.status, answer.field("x-tollgate-reason")), (502, reason), "{framing:?} {via:?}");
+            assert_eq!(origin.connections(), n + 1, "{framing:?}: what follows was taken for an answer");
+        }
+    }
+}
+
+/// RFC 9110 §8.6.
+#[tokio::test]
+async fn no_content_has_no_length() {
+    let origin = answering(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").await;
+    let edge = Edge::before(&origin).await;
+    for via in Via::ALL {
+        let answer = Client::connect(&edge, via).await.get("/").await;
+        assert_eq!((answer.status, answer.fields.contains_key("content-length")), (204, false), "{via:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_body_that_ends_early_ends_early_for_the_client_too() {
     let rows: [&'static [u8]; 2] = [

@@ -56,6 +56,9 @@ fn streams() -> impl Iterator<Item = u32> {
     (1..).step_by(2)
 }
 
+/// The frames of one stream.
+type Attack = fn(u32) -> Vec<u8>;
+
 /// B5 and B6: streams that the client resets (CVE-2023-44487), and streams that it makes the edge reset
 /// (CVE-2025-8671), are counted.
 #[tokio::test]
@@ -66,7 +69,7 @@ async fn b5_b6_resets_in_masses_end_the_connection() {
     let full_window =
         |stream| [get(stream, "/hang"), frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes())].concat();
     let late_data = |stream| [get(stream, "/hang"), frame(DATA, 0, stream, b"late")].concat();
-    let rows: [(&str, fn(u32) -> Vec<u8>); 4] = [
+    let rows: [(&str, Attack); 4] = [
         ("reset at once", rapid),
         ("a window update of nothing", empty_window),
         ("a window that overflows", full_window),

@@ -226,6 +226,24 @@ async fn two_connections_that_go_away_do_not_use_up_the_attempts() {
     assert_eq!(edge.endpoint(origin.address()).await["state"], "usable");
 }
 
+/// The windows stay shut, which no socket shows.
+#[tokio::test]
+#[ignore = "a known defect, not mended yet"]
+async fn an_endpoint_whose_window_stays_shut_is_given_up() {
+    let origin = origin(&[], |_, mut peer| async move {
+        while peer.next().await.is_some() {}
+        None
+    })
+    .await;
+    let keys = "retry = { attempts = 1 }\ntimeout = { send = \"300ms\", read = \"300ms\" }";
+    let edge = edge_with(&origin, keys).await;
+    for via in [Via::H1, Via::TlsH2] {
+        let answer = Client::connect(&edge, via).await.ask(request("POST", "/"), vec![b'x'; 200_000]).await;
+        assert_eq!((answer.status, answer.field("x-tollgate-reason")), (504, "send-timeout"), "{via:?}");
+    }
+    edge.in_flight(origin.address(), 0).await;
+}
+
 #[tokio::test]
 async fn a_connection_carries_as_many_requests_as_it_may() {
     let origin = origin(&[], |_, peer| answers_all(peer)).await;

@@ -150,11 +150,11 @@ impl Edge {
         serde_json::from_slice(&self.admin("/status").await.body).unwrap()
     }
 
-    /// The value of a metric by its name and labels, as they are written; none is 0.
+    /// The value of a metric by its name and labels, as they are written.
     pub async fn metric(&self, name: &str) -> f64 {
         let metrics = self.admin("/metrics").await;
         let value = metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-        value.unwrap_or_default()
+        value.unwrap_or_else(|| panic!("no {name} in {}", metrics.text()))
     }
 
     /// What is known of one endpoint of `[upstream.app]`.

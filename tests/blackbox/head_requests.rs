@@ -1,0 +1,80 @@
+//! HEAD: the head that GET would have, and nothing behind it (RFC 9110 §9.3.2).
+
+use crate::harness::*;
+
+async fn origin() -> Origin {
+    Origin::serves(|mut connection| async move {
+        while let Some(request) = connection.request().await {
+            let is_chunked = request.target.ends_with("/chunked");
+            let framing = if is_chunked { "Transfer-Encoding: chunked" } else { "Content-Length: 5" };
+            let body = match (request.method.as_str(), is_chunked) {
+                ("HEAD", _) => "",
+                (_, true) => "5\r\nhello\r\n0\r\n\r\n",
+                (_, false) => "hello",
+            };
+            connection.wire.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{body}")).await.unwrap();
+        }
+    })
+    .await
+}
+
+const ROUTES: &str = r#"
+[[route]]
+path = "/app"
+upstream = "app"
+[[route]]
+path = "/text"
+text = "hello"
+[[route]]
+path = "/empty"
+text = ""
+[[route]]
+path = "/moved"
+redirect = "https://example.com/"
+[[route]]
+path = "/shut"
+text = "hello"
+deny = ["0.0.0.0/0"]
+[[route]]
+path = "/status"
+status = "stub"
+"#;
+
+#[tokio::test]
+async fn head_has_the_head_of_get_and_no_content() {
+    let origin = origin().await;
+    let edge = Edge::start(upstream(&[origin.address()], "") + ROUTES).await;
+    for via in Via::ALL {
+        let mut client = Client::connect(&edge, via).await;
+        for (path, status, reason) in [
+            ("/app", 200, None),
+            ("/app/chunked", 200, None),
+            ("/text", 200, None),
+            ("/empty", 200, None),
+            ("/moved", 308, None),
+            ("/status", 200, None),
+            ("/shut", 403, Some("access-denied")),
+            ("/none", 404, Some("no-route")),
+        ] {
+            let path = format!("{path}?{via:?}");
+            let get = client.get(&path).await;
+            let head = client.ask(request("HEAD", &path), "").await;
+            assert_eq!((get.status, head.status, &head.body[..]), (status, status, &b""[..]), "{path}");
+            // The numbers of the status page grow, and that there is nothing need not be said.
+            if !path.starts_with("/status") && !(get.body.is_empty() && !head.fields.contains_key("content-length")) {
+                assert_eq!(head.field("content-length"), get.field("content-length"), "{path}");
+            }
+            assert_eq!(head.field("content-type"), get.field("content-type"), "{path}");
+            let query = format!("{via:?}");
+            let line = edge
+                .log(|line| {
+                    line["method"] == "HEAD"
+                        && path.starts_with(line["path"].as_str().unwrap())
+                        && line["query"] == query.as_str()
+                        && line["path"].as_str().unwrap().len() + query.len() + 1 == path.len()
+                })
+                .await;
+            assert_eq!((line["reason"].as_str(), &line["bytes_sent"]), (reason, &0.into()), "{line}");
+        }
+    }
+}
