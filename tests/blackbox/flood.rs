@@ -196,6 +196,20 @@ async fn b9_streams_without_a_window_are_given_up() {
     is_well(&edge, &origin, before_kib).await;
 }
 
+/// B11: what the edge has to say of each stream waits behind a client that reads nothing.
+#[tokio::test]
+async fn b11_refusals_that_nobody_reads_are_bounded() {
+    let origin = origin().await;
+    let edge = edge_before(&origin).await;
+    let before_kib = edge.rss_kib();
+    let mut client = Frames::connect(&edge, &[]).await;
+    // Each is answered by an error page, and over in the eyes of the client.
+    let refused = |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(pseudo("TRACE", "/")));
+    let (taken, _) = flood(&mut client, streams().take(400_000).map(refused)).await;
+    assert!(taken < 400_000, "all taken");
+    is_well(&edge, &origin, before_kib).await;
+}
+
 /// B10: answers are owed, and the client does not read them.
 #[tokio::test]
 async fn b10_pings_and_settings_whose_answers_nobody_reads_end_the_connection() {

@@ -170,6 +170,22 @@ async fn a_long_body_with_trailers_arrives_whole() {
     assert_eq!(origin.take().body, body.as_bytes());
 }
 
+/// C1: the limit of the head counts for the first one of a connection, whatever comes before it.
+#[tokio::test]
+async fn a_first_head_that_does_not_end_is_given_up() {
+    let origin = Origin::replies(ok("")).await;
+    let edge =
+        Edge::start("[client]\nheader_timeout = \"300ms\"\n".to_owned() + &upstream(&[origin.address()], "") + ROUTE)
+            .await;
+    let begun = frame(HEADERS, END_STREAM, 1, &block(pseudo("GET", "/")));
+    for (name, sent) in [("nothing", Vec::new()), ("a part", begun)] {
+        let mut client = Frames::connect(&edge, &[]).await;
+        client.send(sent).await.unwrap();
+        while within(name, client.next()).await.is_some() {}
+    }
+    assert_eq!(origin.bytes(), 0);
+}
+
 async fn impatient_edge(origin: &Origin) -> Edge {
     let client = "[client]\nsend_timeout = \"600ms\"\n[server]\ndrain_timeout = \"60s\"\n";
     Edge::start(client.to_owned() + &upstream(&[origin.address()], "") + ROUTE).await

@@ -44,10 +44,13 @@ async fn edge_with(origin: &Origin, keys: &str) -> Edge {
     Edge::start("[server]\nworkers = 1\n".to_owned() + &upstream(&[origin.address()], &keys) + ROUTE).await
 }
 
+/// What is said to the request on a stream.
+type Answering = fn(u32) -> Vec<u8>;
+
 /// What the first connection says to the second request on it.
 #[derive(Clone, Copy)]
 struct Said {
-    frames: fn(u32) -> Vec<u8>,
+    frames: Answering,
     then_closes: bool,
 }
 
@@ -224,6 +227,149 @@ async fn two_connections_that_go_away_do_not_use_up_the_attempts() {
     let answer = edge.get("/").await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(edge.endpoint(origin.address()).await["state"], "usable");
+}
+
+/// One connection, whose streams are answered with these frames.
+async fn answering(frames: Answering) -> Origin {
+    origin(&[], move |_, mut peer| async move {
+        loop {
+            let stream = peer.request().await?;
+            peer.send(frames(stream)).await.ok()?;
+        }
+    })
+    .await
+}
+
+fn response(stream: u32, flags: u8, fields: &[(&str, &str)]) -> Vec<u8> {
+    frame(HEADERS, flags, stream, &block(fields.iter().copied()))
+}
+
+const OK: (&str, &str) = (":status", "200");
+
+/// RFC 9113 §8.1.1: malformed. No client gets to see any of it.
+#[tokio::test]
+async fn a_malformed_response_is_refused() {
+    let rows: [(&str, Answering); 9] = [
+        ("no status", |stream| response(stream, END_HEADERS | END_STREAM, &[("x", "1")])),
+        ("101", |stream| response(stream, END_HEADERS | END_STREAM, &[(":status", "101")])),
+        ("a bad status", |stream| response(stream, END_HEADERS | END_STREAM, &[(":status", "2OO")])),
+        ("an upper-case name", |stream| response(stream, END_HEADERS | END_STREAM, &[OK, ("X-Upper", "1")])),
+        ("CR in a value", |stream| response(stream, END_HEADERS | END_STREAM, &[OK, ("x", "a\rb")])),
+        ("Connection", |stream| response(stream, END_HEADERS | END_STREAM, &[OK, ("connection", "close")])),
+        ("Transfer-Encoding", |stream| {
+            response(stream, END_HEADERS | END_STREAM, &[OK, ("transfer-encoding", "chunked")])
+        }),
+        ("two lengths", |stream| {
+            let head = response(stream, END_HEADERS, &[OK, ("content-length", "5"), ("content-length", "5")]);
+            [head, frame(DATA, END_STREAM, stream, b"hello")].concat()
+        }),
+        ("no length at all", |stream| {
+            let head = response(stream, END_HEADERS, &[OK, ("content-length", "+5")]);
+            [head, frame(DATA, END_STREAM, stream, b"hello")].concat()
+        }),
+    ];
+    for (name, frames) in rows {
+        let origin = answering(frames).await;
+        let edge = edge_with(&origin, "fails_max = 0\nretry = { attempts = 1 }").await;
+        for via in [Via::H1, Via::TlsH2] {
+            let answer = Client::connect(&edge, via).await.get("/").await;
+            assert_eq!(answer.status, 502, "{name} {via:?}: {answer:?}");
+        }
+    }
+}
+
+/// B3: the content is not as long as announced.
+#[tokio::test]
+async fn a_response_of_another_length_is_no_whole_response() {
+    let rows: [(&str, Answering); 3] = [
+        ("short", |stream| {
+            let head = response(stream, END_HEADERS, &[OK, ("content-length", "5")]);
+            [head, frame(DATA, END_STREAM, stream, b"hel")].concat()
+        }),
+        ("long", |stream| {
+            let head = response(stream, END_HEADERS, &[OK, ("content-length", "5")]);
+            [head, frame(DATA, END_STREAM, stream, b"hello!")].concat()
+        }),
+        ("none", |stream| response(stream, END_HEADERS | END_STREAM, &[OK, ("content-length", "5")])),
+    ];
+    for (name, frames) in rows {
+        let origin = answering(frames).await;
+        let edge = edge_with(&origin, "fails_max = 0\nretry = { attempts = 1 }").await;
+        for via in Via::ALL {
+            let mut client = Client::connect(&edge, via).await;
+            let response = client.send(request("GET", "/").body(Body::whole("")).unwrap()).await;
+            if let Ok(answer) = within("an end", async { Answer::read(response.await?).await }).await {
+                assert_eq!(answer.status, 502, "{name} {via:?} took a part for the whole: {answer:?}");
+            }
+        }
+    }
+}
+
+fn early(stream: u32) -> Vec<u8> {
+    response(stream, END_HEADERS, &[(":status", "103")])
+}
+
+#[tokio::test]
+async fn interim_answers_are_taken() {
+    let origin =
+        answering(|stream| [early(stream).repeat(3), response(stream, END_HEADERS | END_STREAM, &[OK])].concat()).await;
+    let edge = edge_with(&origin, "retry = { attempts = 1 }").await;
+    assert_eq!(edge.get("/").await.status, 200);
+}
+
+/// They are not counted as over HTTP/1.1, but neither do they win time.
+#[tokio::test]
+async fn interim_answers_without_end_are_cut_off() {
+    let origin = origin(&[], |_, mut peer| async move {
+        let stream = peer.request().await?;
+        let many = early(stream).repeat(1000);
+        loop {
+            peer.send(&many).await.ok()?;
+        }
+    })
+    .await;
+    let edge = edge_with(&origin, "retry = { attempts = 1 }\ntimeout = { read = \"500ms\" }").await;
+    let before = edge.rss_kib();
+    let answer = edge.get("/").await;
+    assert_eq!((answer.status, answer.field("x-tollgate-reason")), (504, "read-timeout"));
+    let grown = edge.rss_kib().saturating_sub(before);
+    assert!(grown < 32 * 1024, "{grown} KiB");
+}
+
+/// A13: after a final response no more of the body is sent on, and the stream is closed.
+#[tokio::test]
+async fn an_early_answer_ends_the_upload() {
+    for via in Via::ALL {
+        let reset = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&reset);
+        let origin = origin(&[], move |_, mut peer| {
+            let reset = Arc::clone(&count);
+            async move {
+                while let Some(frame) = peer.next().await {
+                    match frame.kind {
+                        HEADERS => peer.answer(frame.stream).await.ok()?,
+                        RST_STREAM => _ = reset.fetch_add(1, Ordering::Relaxed),
+                        _ => {}
+                    }
+                }
+                None
+            }
+        })
+        .await;
+        let edge = edge_with(&origin, STRICT).await;
+        let mut client = Client::connect(&edge, via).await;
+        let (feed, body) = Body::fed();
+        let response = client.send(request("POST", "/").body(body).unwrap()).await;
+        feed.send(http_body::Frame::data("a part".into())).await.unwrap();
+        let answer = within("an early answer", async { Answer::read(response.await.unwrap()).await.unwrap() }).await;
+        assert_eq!(answer.status, 200, "{via:?}");
+        // The client has neither finished nor left.
+        until("the end of the upload", async || (reset.load(Ordering::Relaxed) == 1).then_some(())).await;
+        drop(feed);
+        assert_eq!(edge.get("/").await.status, 200);
+        assert_eq!(origin.connections(), 1, "{via:?}: the connection is sound");
+        assert_eq!(edge.endpoint(origin.address()).await["state"], "usable", "{via:?}");
+    }
 }
 
 /// The windows stay shut, which no socket shows.

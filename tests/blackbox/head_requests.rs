@@ -5,7 +5,7 @@ use crate::harness::*;
 async fn origin() -> Origin {
     Origin::serves(|mut connection| async move {
         while let Some(request) = connection.request().await {
-            let is_chunked = request.target.ends_with("/chunked");
+            let is_chunked = request.target.contains("/chunked/");
             let framing = if is_chunked { "Transfer-Encoding: chunked" } else { "Content-Length: 5" };
             let body = match (request.method.as_str(), is_chunked) {
                 ("HEAD", _) => "",
@@ -56,24 +56,20 @@ async fn head_has_the_head_of_get_and_no_content() {
             ("/shut", 403, Some("access-denied")),
             ("/none", 404, Some("no-route")),
         ] {
-            let path = format!("{path}?{via:?}");
+            let path = format!("{path}/{via:?}");
             let get = client.get(&path).await;
             let head = client.ask(request("HEAD", &path), "").await;
             assert_eq!((get.status, head.status, &head.body[..]), (status, status, &b""[..]), "{path}");
-            // The numbers of the status page grow, and that there is nothing need not be said.
-            if !path.starts_with("/status") && !(get.body.is_empty() && !head.fields.contains_key("content-length")) {
-                assert_eq!(head.field("content-length"), get.field("content-length"), "{path}");
+            let length = |answer: &Answer| answer.fields.get("content-length").map(|value| value.len());
+            match length(&head) {
+                // That there is nothing need not be said.
+                None => assert!(get.body.is_empty() || length(&get).is_none(), "{path}"),
+                // The numbers of the status page grow.
+                Some(digits) if path.starts_with("/status") => assert_eq!(Some(digits), length(&get)),
+                Some(_) => assert_eq!(head.field("content-length"), get.field("content-length"), "{path}"),
             }
             assert_eq!(head.field("content-type"), get.field("content-type"), "{path}");
-            let query = format!("{via:?}");
-            let line = edge
-                .log(|line| {
-                    line["method"] == "HEAD"
-                        && path.starts_with(line["path"].as_str().unwrap())
-                        && line["query"] == query.as_str()
-                        && line["path"].as_str().unwrap().len() + query.len() + 1 == path.len()
-                })
-                .await;
+            let line = edge.log(|line| line["method"] == "HEAD" && line["path"] == path.as_str()).await;
             assert_eq!((line["reason"].as_str(), &line["bytes_sent"]), (reason, &0.into()), "{line}");
         }
     }
