@@ -80,9 +80,12 @@ async fn an_early_answer_of_the_origin_ends_the_upload() {
             }
         })
         .await;
-        let edge =
-            Edge::start("[server]\nworkers = 1\n".to_owned() + &upstream(&[origin.address()], "fails_max = 1") + ROUTE)
-                .await;
+        let edge = Edge::start(
+            "[client]\nbody_timeout = \"60s\"\n[server]\nworkers = 1\n".to_owned()
+                + &upstream(&[origin.address()], "fails_max = 1")
+                + ROUTE,
+        )
+        .await;
         let mut client = Client::connect(&edge, via).await;
         let (feed, body) = Body::fed();
         let response = client.send(request("POST", "/").body(body).unwrap()).await;
