@@ -142,7 +142,7 @@ impl From<UpstreamError> for Reason {
             UpstreamError::Connect(_) => Self::ConnectFailed,
             UpstreamError::ConnectTimeout(_) => Self::ConnectTimeout,
             UpstreamError::Tls(_) => Self::UpstreamTls,
-            UpstreamError::Protocol(error) if error.is_parse_too_large() => Self::UpstreamHeadTooLarge,
+            UpstreamError::HeadTooLarge => Self::UpstreamHeadTooLarge,
             UpstreamError::Protocol(_) => Self::UpstreamProtocol,
             UpstreamError::Closed(_) => Self::UpstreamClosedEarly,
             UpstreamError::ReadTimeout(_) => Self::ReadTimeout,
@@ -161,14 +161,15 @@ impl From<&BodyError> for Reason {
         match error {
             BodyError::TooLarge { .. } => Self::BodyTooLarge,
             BodyError::Silence(_) => Self::BodyReadTimeout,
-            BodyError::Peer(error) => violation(error).map_or(Self::BodyAborted, Self::Guard),
+            BodyError::Peer(error) => violation(&**error).map_or(Self::BodyAborted, Self::Guard),
+            BodyError::Upload(error) => Self::from(&**error),
         }
     }
 }
 
 /// The guard's reason, if it made the read of a body fail.
-fn violation(error: &hyper::Error) -> Option<guard::Reason> {
-    let io_error = std::error::Error::source(error)?.downcast_ref::<io::Error>()?;
+fn violation(error: &(dyn std::error::Error + 'static)) -> Option<guard::Reason> {
+    let io_error = error.source()?.downcast_ref::<io::Error>()?;
     let guard::Violation(reason) = io_error.get_ref()?.downcast_ref::<guard::Violation>()?;
     Some(*reason)
 }

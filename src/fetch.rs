@@ -6,11 +6,13 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{HOST, UPGRADE};
+use http::request::Parts;
 use http::{Method, Request};
 use tokio::time::Instant;
 
 use crate::balance::{Endpoint, InFlight, Outcome};
-use crate::body::Body;
+use crate::body::{Body, Payload};
 use crate::clock;
 use crate::telemetry::UpstreamMetrics;
 use crate::telemetry::metrics::AttemptOutcome;
@@ -48,8 +50,11 @@ pub struct Attempts {
 }
 
 impl Fetch<'_> {
-    pub async fn send(&self, mut request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
+    pub async fn send(&self, request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
         let until = self.limits.timeouts.total.map(|total| clock::now() + total);
+        let (mut head, body) = request.into_parts();
+        let mut payload = Payload::new(body);
+        let is_idempotent = is_idempotent(&head);
         let mut last_error = None;
         let mut stale = None;
         loop {
@@ -69,37 +74,39 @@ impl Fetch<'_> {
             attempts.made += u32::from(over == Over::Kept);
             attempts.endpoint = Some(endpoint.address);
             if self.host_of_endpoint {
-                name_endpoint(&mut request, &endpoint);
+                name_endpoint(&mut head, &endpoint);
             }
             let may_repeat = attempts.made < self.upstream.attempts;
-            let spare = if may_repeat || over == Over::Kept { Spare::of(&request) } else { None };
-            let moves_on = may_repeat && spare.as_ref().is_some_and(|spare| spare.is_idempotent);
+            let moves_on = may_repeat && is_idempotent && payload.is_at_hand();
             let ejection = moves_on.then(|| endpoint.ejections());
             let mut counted = Counted::new(&self.upstream.metrics);
-            let sending =
-                pin!(self.upstream.send(Dispatch { in_flight, request, over }, self.connections, self.limits));
-            let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until };
-            let failed = match self.within_limits(sending, attempt).await {
-                Ok(reply) => {
-                    self.upstream.pool.report(&endpoint, Outcome::Answered, now.into_std());
-                    counted.outcome = AttemptOutcome::Answered;
-                    return Ok(reply);
+            let failed = {
+                let dispatch = Dispatch { in_flight, head: &head, payload: &mut payload, over };
+                let sending = pin!(self.upstream.send(dispatch, self.connections, self.limits));
+                let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until };
+                match self.within_limits(sending, attempt).await {
+                    Ok(reply) => {
+                        self.upstream.pool.report(&endpoint, Outcome::Answered, now.into_std());
+                        counted.outcome = AttemptOutcome::Answered;
+                        return Ok(reply);
+                    }
+                    Err(failed) => failed,
                 }
-                Err(failed) => failed,
             };
             stale = failed.stale;
             if stale.is_none() {
                 attempts.tried.push(endpoint.id);
                 counted.outcome = self.report(&endpoint, &failed.error, attempts.made);
             }
-            let spare = spare.filter(|_| may_repeat || stale.is_some());
-            match again(failed.request, spare) {
-                Some(again) if failed.error.is_of_endpoint() => {
-                    request = again;
-                    last_error = Some(failed.error);
-                }
-                _ => return Err(failed.error),
+            let may_be_sent = match failed.request {
+                Fate::Unsent => true,
+                Fate::Unprocessed => may_repeat || stale.is_some(),
+                Fate::Unknown => (may_repeat || stale.is_some()) && is_idempotent,
+            };
+            if !(may_be_sent && payload.is_left() && failed.error.is_of_endpoint()) {
+                return Err(failed.error);
             }
+            last_error = Some(failed.error);
         }
     }
 
@@ -231,39 +238,12 @@ impl From<Failed> for FailedAttempt {
     }
 }
 
-/// A request once more, with all of its body at hand.
-struct Spare {
-    request: Request<Body>,
-    /// Sending it twice is the same as sending it once (RFC 9110 §9.2.2).
-    is_idempotent: bool,
+/// Sending it twice is the same as sending it once (RFC 9110 §9.2.2). An upgrade is begun once.
+fn is_idempotent(head: &Parts) -> bool {
+    matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
+        && !head.headers.contains_key(UPGRADE)
 }
 
-impl Spare {
-    fn of(request: &Request<Body>) -> Option<Self> {
-        if request.headers().contains_key(http::header::UPGRADE) {
-            return None;
-        }
-        let mut again = Request::new(request.body().replay()?);
-        *again.method_mut() = request.method().clone();
-        *again.uri_mut() = request.uri().clone();
-        *again.version_mut() = request.version();
-        *again.headers_mut() = request.headers().clone();
-        let is_idempotent =
-            matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE);
-        Some(Self { request: again, is_idempotent })
-    }
-}
-
-/// The request to send next, if it may be sent at all.
-fn again(failed: Fate, spare: Option<Spare>) -> Option<Request<Body>> {
-    match (failed, spare) {
-        (Fate::Unsent(request), _) => Some(*request),
-        (Fate::Unprocessed, Some(spare)) => Some(spare.request),
-        (Fate::Unknown, Some(spare)) if spare.is_idempotent => Some(spare.request),
-        _ => None,
-    }
-}
-
-fn name_endpoint(request: &mut Request<Body>, endpoint: &Endpoint) {
-    request.headers_mut().insert(http::header::HOST, endpoint.authority.clone());
+fn name_endpoint(head: &mut Parts, endpoint: &Endpoint) {
+    head.headers.insert(HOST, endpoint.authority.clone());
 }

@@ -5,10 +5,11 @@
 //! A process has one control thread and a few workers. [`cli`] reads the arguments, and [`server`] reads the
 //! configuration, builds what lives as long as the process and starts the workers; from then on the control
 //! thread carries [`admin`], [`watch`] and [`reload`], [`background`] (names and probes) and [`supervise`]
-//! (replicas of its own), so that they answer when every worker is busy, until [`shutdown`] ends it.
+//! (replicas of its own), so that they answer when every worker is busy, until [`shutdown`] ends it. What they
+//! all work on is one value, [`control::Control`].
 //!
-//! A [`worker`] is a thread with a runtime of its own. Its sockets come from [`listener`], one a worker for
-//! each address, and the kernel spreads the connections over them. From here to its end a request stays on
+//! A [`worker`] is a thread with a runtime of its own. It accepts by [`listener`] on sockets from [`sockets`], one a
+//! worker for each address, and the kernel spreads the connections over them. From here to its end a request stays on
 //! this thread: what it touches is not shared with another, or is an atomic that is seldom written.
 //!
 //! [`connection`] serves one client: the handshake of [`tls`], then HTTP/2, or HTTP/1.1 behind the [`guard`].
@@ -45,7 +46,7 @@
 //! | health, in-flight counts, drain by hand | [`balance::Endpoint`], by address | carried over to the next pool |
 //! | idle upstream connections | each worker's [`upstream::Connections`] | kept for endpoints that stay |
 //! | certificates and ticket keys | [`tls::Certificates`] | replaced while connections go on |
-//! | listen sockets | each worker, by address | a socket whose address stays is not touched |
+//! | listen sockets | each worker, by address; [`sockets::Sockets`] knows of all | a socket whose address stays is not touched |
 //! | replicas | [`supervise::Supervisor`] | replaced one by one if their command changed |
 //! | counts and series | [`telemetry::Metrics`] | kept |
 //!
@@ -57,6 +58,10 @@
 //! - The configuration is declared by one macro, `section!`, and read from a tree with places, not by a mirror
 //!   for serde: serde stops at the first error, and an operator wants all of them. The same declaration
 //!   makes the schema, the reference and `check --effective`.
+//! - HTTP/1.1 to endpoints is spoken by a codec of our own, `upstream::h1`, and not by hyper's client. That runs
+//!   each connection as a task, and every request and frame crosses to it and back, with channels and a copy
+//!   of the head for the next attempt. Heads are still parsed by httparse; hyper serves clients, and speaks
+//!   HTTP/2 to both sides.
 //! - Requests are counted by each thread for itself and summed at a scrape. OpenTelemetry's bound instruments
 //!   are shared by all threads; the cost is in the docs of `telemetry::metrics::requests`.
 //! - [`timers`]: time limits are numbers that one sweep a worker looks at twenty times a second. A proxy
@@ -81,9 +86,12 @@ pub mod server;
 pub mod shutdown;
 pub mod admin;
 pub mod reload;
+pub mod control;
 pub mod watch;
 pub mod background;
 pub mod supervise;
+pub mod sockets;
+pub mod inherited;
 pub mod signals;
 pub mod ready;
 pub mod capacity;

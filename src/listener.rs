@@ -1,18 +1,20 @@
-//! The listen sockets: bound once an address, one socket a worker, and closed without losing a connection.
+//! One listen socket: bound, accepted on under the cap, and closed without losing a connection.
 //!
 //! Every worker has its own socket (SO_REUSEPORT), so the kernel spreads connections and no lock is shared.
 //! That option would also let a second instance of the proxy bind beside the first; so an address is probed
-//! without it before its first bind.
+//! without it before its first bind. Which addresses have sockets is known elsewhere.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::OwnedFd;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// Connections that wait to be accepted, per socket; the kernel cuts it to its own limit.
 const BACKLOG: i32 = 4096;
@@ -29,22 +31,37 @@ pub struct BindError {
     pub source: io::Error,
 }
 
+/// What one worker accepts on.
+#[derive(Debug)]
+pub enum Socket {
+    /// Bound here. Whoever waits for its end watches the other side of `open`, which is dropped after it.
+    Own { listener: StdListener, open: watch::Receiver<()> },
+    /// A duplicate of one that the service manager keeps open: its queue outlives us, and is not ours to alter.
+    HandedOver(StdListener),
+}
+
+impl Socket {
+    pub fn address(&self) -> Option<SocketAddr> {
+        let (Self::Own { listener, .. } | Self::HandedOver(listener)) = self;
+        listener.local_addr().ok()
+    }
+}
+
+/// Fails if somebody listens on `address`, also if he would share it. Port 0 is always free.
+pub fn probe(address: SocketAddr) -> io::Result<()> {
+    if address.port() == 0 { Ok(()) } else { open(address, false).map(drop) }
+}
+
 /// Binds one socket a worker to `address`; port 0 becomes the same free port for all.
-pub fn bind(address: SocketAddr, workers: usize) -> Result<Vec<StdListener>, BindError> {
-    let bind_all = || {
-        let mut address = address;
-        if address.port() != 0 {
-            drop(open(address, false)?);
-        }
-        let mut sockets = Vec::with_capacity(workers);
-        for _ in 0..workers {
-            let socket = open(address, true)?;
-            address = socket.local_addr()?;
-            sockets.push(socket);
-        }
-        Ok(sockets)
-    };
-    bind_all().map_err(|source| BindError { address, source })
+pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>> {
+    let mut address = address;
+    let mut sockets = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = open(address, true)?;
+        address = socket.local_addr()?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
 }
 
 /// One socket a worker for a socket that was handed over, all sharing its queue.
@@ -54,7 +71,7 @@ pub fn duplicate(socket: &StdListener, workers: usize) -> io::Result<Vec<StdList
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     if shared {
@@ -96,22 +113,33 @@ impl Cap {
         self.max.load(Ordering::Relaxed)
     }
 
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-
     /// Waits until there is room; meanwhile new connections wait in the kernel's queue.
     async fn place(self: &Arc<Self>) -> Place {
         loop {
-            let freed = self.freed.notified();
-            let taken = self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| {
-                (open < self.max.load(Ordering::Relaxed)).then_some(open + 1)
-            });
-            if taken.is_ok() {
-                return Place(Arc::clone(self));
+            if let Some(place) = self.place_now() {
+                return place;
+            }
+            // Whoever frees a place from here on wakes this one, and not another worker twice.
+            let mut freed = pin!(self.freed.notified());
+            freed.as_mut().enable();
+            if let Some(place) = self.place_now() {
+                return place;
             }
             freed.await;
         }
+    }
+
+    fn place_now(self: &Arc<Self>) -> Option<Place> {
+        let max = self.max.load(Ordering::Relaxed);
+        let taken =
+            self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |open| (open < max).then_some(open + 1));
+        taken.is_ok().then(|| Place(Arc::clone(self)))
+    }
+
+    /// For a connection that cannot wait: its socket is about to be closed.
+    fn place_past_the_cap(self: &Arc<Self>) -> Place {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        Place(Arc::clone(self))
     }
 }
 
@@ -122,29 +150,52 @@ impl Drop for Place {
     }
 }
 
-/// Accepts for as long as it is polled, and survives the end of descriptors. At the cap one connection waits
-/// here and the others in the kernel's queue.
-pub async fn accept(listener: &TcpListener, cap: &Arc<Cap>, accepted: &mut impl FnMut(TcpStream, SocketAddr, Place)) {
+/// Accepts until it is told to stop, and survives the end of descriptors. At the cap one connection of each
+/// socket waits here and the others in the kernel's queue. None that was accepted is lost at the stop.
+pub async fn accept(
+    listener: &TcpListener,
+    cap: &Arc<Cap>,
+    stop: impl Future<Output = ()>,
+    accepted: &mut impl FnMut(TcpStream, SocketAddr, Place),
+) {
     let reserve = Reserve::default();
+    let mut stop = pin!(stop);
     loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => accepted(stream, peer, cap.place().await),
-            Err(error) if is_exhausted(&error) => {
-                tracing::error!("cannot accept: {error}; pausing {BACK_OFF:?}");
-                reserve.turn_away_one(listener).await;
-                tokio::time::sleep(BACK_OFF).await;
+        let pause = tokio::select! {
+            biased;
+            () = &mut stop => return,
+            result = listener.accept() => match result {
+                Ok((stream, peer)) => {
+                    let place = tokio::select! {
+                        biased;
+                        place = cap.place() => place,
+                        () = &mut stop => return accepted(stream, peer, cap.place_past_the_cap()),
+                    };
+                    accepted(stream, peer, place);
+                    continue;
+                }
+                // The client was gone before it was accepted.
+                Err(error) if is_of_one_connection(&error) => continue,
+                Err(error) => after(error, &reserve, listener),
             }
-            // The client was gone before it was accepted.
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                tracing::error!("cannot accept: {error}; pausing {BACK_OFF:?}");
-                tokio::time::sleep(BACK_OFF).await;
-            }
+        };
+        tokio::select! {
+            () = &mut stop => return,
+            () = pause => {}
         }
     }
 }
 
-/// Accepts what still waits, takes no new ones, and closes the socket.
+/// Waits until it makes sense to accept again.
+async fn after(error: io::Error, reserve: &Reserve, listener: &TcpListener) {
+    tracing::error!("cannot accept: {error}; pausing {BACK_OFF:?}");
+    if is_exhausted(&error) {
+        reserve.turn_away_one(listener).await;
+    }
+    tokio::time::sleep(BACK_OFF).await;
+}
+
+/// Accepts what still waits, also past the cap, takes no new ones, and closes the socket.
 ///
 /// Closing a socket resets every connection in its queue, accepted by the kernel and unknown to us. So new
 /// hand-shakes are turned away first: their SYN is dropped, the client tries again and meets another socket
@@ -156,7 +207,7 @@ pub async fn close(listener: TcpListener, cap: &Arc<Cap>, accepted: &mut impl Fn
     let rest = async {
         loop {
             match listener.accept().await {
-                Ok((stream, peer)) => accepted(stream, peer, cap.place().await),
+                Ok((stream, peer)) => accepted(stream, peer, cap.place_past_the_cap()),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(_) => tokio::task::yield_now().await,
             }
@@ -229,9 +280,9 @@ mod tests {
     fn a_second_instance_is_refused() {
         let sockets = bind(loopback(), 2).unwrap();
         let address = sockets[0].local_addr().unwrap();
-        let error = bind(address, 2).unwrap_err();
-        assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
-        assert!(error.to_string().contains(&address.to_string()), "{error}");
+        assert_eq!(probe(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(sockets);
+        probe(address).unwrap();
     }
 
     #[tokio::test]
@@ -242,7 +293,41 @@ mod tests {
         assert!(futures_util::poll!(&mut second).is_pending());
         drop(first);
         let _second = second.await;
-        assert_eq!(cap.open(), 1);
+        assert!(cap.place_now().is_none());
+    }
+
+    #[tokio::test]
+    async fn every_place_that_is_freed_wakes_someone() {
+        let cap = Cap::new(2);
+        let held = (cap.place().await, cap.place().await);
+        let (mut one, mut other) = (Box::pin(cap.place()), Box::pin(cap.place()));
+        assert!(futures_util::poll!(&mut one).is_pending() && futures_util::poll!(&mut other).is_pending());
+        drop(held);
+        assert!(futures_util::poll!(&mut one).is_ready() && futures_util::poll!(&mut other).is_ready());
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_place_is_handed_on_at_the_stop() {
+        let listener = TcpListener::from_std(bind(loopback(), 1).unwrap().remove(0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let cap = Cap::new(0);
+        let _clients: Vec<_> = (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let mut streams = Vec::new();
+        let mut accepted = |stream, _, place| streams.push((stream, place));
+        {
+            let stopped = async { drop(stopped.await) };
+            let mut accepting = pin!(accept(&listener, &cap, stopped, &mut accepted));
+            // The socket is readable after a turn of the reactor; then one connection is held.
+            for _ in 0..3 {
+                assert!(futures_util::poll!(&mut accepting).is_pending());
+                tokio::task::yield_now().await;
+            }
+            stop.send(()).unwrap();
+            accepting.await;
+        }
+        close(listener, &cap, &mut accepted).await;
+        assert_eq!(streams.len(), 3);
     }
 
     #[tokio::test]
@@ -252,7 +337,7 @@ mod tests {
         let listener = TcpListener::from_std(socket).unwrap();
         let clients: Vec<_> = (0..20).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
         let mut streams = Vec::new();
-        close(listener, &Cap::new(100), &mut |stream, _, place| streams.push((stream, place))).await;
+        close(listener, &Cap::new(1), &mut |stream, _, place| streams.push((stream, place))).await;
         assert_eq!(streams.len(), clients.len());
     }
 }

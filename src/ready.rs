@@ -2,21 +2,16 @@
 //! tools, and the notifications of systemd.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use sd_notify::NotifyState;
 use serde_json::json;
 
 use crate::config::Config;
-
-/// Sockets of a systemd socket unit, if there are any.
-pub fn handed_over_sockets() -> Vec<TcpListener> {
-    let Ok(descriptors) = sd_notify::listen_fds() else { return Vec::new() };
-    descriptors.map(|descriptor| TcpListener::from(own(descriptor))).collect()
-}
 
 /// One line on stderr an address; never filtered by the log level.
 pub fn banner(config: &Config, file: &Path, bound: &BTreeMap<SocketAddr, SocketAddr>, admin: Option<SocketAddr>) {
@@ -34,14 +29,13 @@ pub fn banner(config: &Config, file: &Path, bound: &BTreeMap<SocketAddr, SocketA
 }
 
 /// Writes the line of JSON to the descriptor that `--ready-fd` names, and tells systemd.
-pub fn tell(ready_fd: Option<i32>, bound: &BTreeMap<SocketAddr, SocketAddr>, admin: Option<SocketAddr>) {
-    if let Some(descriptor) = ready_fd {
+pub fn tell(ready: Option<OwnedFd>, bound: &BTreeMap<SocketAddr, SocketAddr>, admin: Option<SocketAddr>) {
+    if let Some(descriptor) = ready {
         let listeners: serde_json::Map<_, _> =
             bound.iter().map(|(configured, bound)| (configured.to_string(), json!(bound.to_string()))).collect();
         let line = json!({ "pid": std::process::id(), "listeners": listeners, "admin": admin.map(|a| a.to_string()) });
-        let mut to = std::fs::File::from(own(descriptor));
-        if let Err(error) = writeln!(to, "{line}") {
-            tracing::warn!("cannot write to descriptor {descriptor}: {error}");
+        if let Err(error) = writeln!(File::from(descriptor), "{line}") {
+            tracing::warn!("cannot write to the descriptor of --ready-fd: {error}");
         }
     }
     notify(&[NotifyState::Ready]);
@@ -65,11 +59,4 @@ fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::debug!("cannot notify the service manager: {error}");
     }
-}
-
-#[allow(unsafe_code)]
-fn own(descriptor: i32) -> OwnedFd {
-    // SAFETY: the parent process opened this descriptor for us and nothing else in the process uses it; it
-    // is taken once.
-    unsafe { OwnedFd::from_raw_fd(descriptor) }
 }

@@ -1,127 +1,149 @@
-//! Reload: read, check, build, bind what is new, swap. On any error nothing has changed.
+//! Reload: read, check, build, open what is new, swap. Until the swap nothing has changed, so an error leaves
+//! all as it was; and whatever is changed on disk meanwhile is read by the next reload, which the watch orders.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde::Serialize;
-
 use crate::capacity;
 use crate::clock;
-use crate::config::{self, Config, Environment, Loaded, change};
+use crate::config::{self, Diagnostics, Environment, Files, Loaded, Reload, change};
+use crate::control::{Control, Last, Outcome, Trigger, warn_of};
+use crate::listener::{BindError, Socket};
 use crate::ready;
-use crate::server::{Control, warn_of};
-use crate::snapshot::{Lasting, Snapshot};
+use crate::snapshot::{Lasting, Snapshot, SnapshotError};
+use crate::sockets::addresses;
+use crate::telemetry::access_log::{AccessLogError, Opened};
+use crate::telemetry::log::NOTICE;
+use crate::tls::{CertificateError, Prepared};
 use crate::watch::Watch;
 
 /// A new upstream's names and replicas have this long to be known before it serves.
 const FIRST_MEMBERS_LIMIT: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trigger {
-    Signal,
-    Watch,
-    Command,
+/// Why a configuration is not taken over.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Config(#[from] Diagnostics),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    AccessLog(#[from] AccessLogError),
 }
 
-/// What came of a reload, in words.
-#[derive(Debug, Clone, Serialize)]
-#[serde(tag = "result", rename_all = "snake_case")]
-pub enum Outcome {
-    Applied { generation: u64, changes: Vec<String> },
-    Refused { diagnostics: String },
-}
-
-/// The last reload, for the status page.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Last {
-    pub at: Option<u64>,
-    /// When the configuration in force was read; None at the start.
-    pub applied_at: Option<u64>,
-    pub error: Option<String>,
+impl Refusal {
+    /// With places and advice where there are some.
+    fn render(&self) -> String {
+        match self {
+            Self::Config(found) => found.render(false),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// Reads the configuration again and serves it, if it is good.
-pub async fn reload(control: &Rc<Control>, watch: &Watch, trigger: Trigger) -> Outcome {
+pub async fn reload(control: &Control, watch: &Watch, trigger: Trigger) -> Outcome {
     ready::reloading();
-    let outcome = match build(control).await {
-        Ok((loaded, built)) => {
-            let outcome = apply(control, &loaded, built).await;
-            watch.follow(loaded.files);
-            outcome
-        }
-        Err(diagnostics) => Outcome::Refused { diagnostics },
+    let outcome = match take_over(control, watch).await {
+        Ok(applied) => applied,
+        Err(refusal) => Outcome::Refused { diagnostics: refusal.render(), summary: refusal.to_string() },
     };
     ready::reloaded();
     note(control, &outcome, trigger);
     outcome
 }
 
+/// The files of a configuration that are to be watched.
+pub fn watched(loaded: &Loaded) -> Files {
+    match loaded.config.server.reload {
+        Reload::Watch => loaded.files.clone(),
+        Reload::Signal => Files::default(),
+    }
+}
+
+async fn take_over(control: &Control, watch: &Watch) -> Result<Outcome, Refusal> {
+    let loaded = config::load(&control.options.config, &Environment::system()).map_err(|unusable| {
+        watch.follow_too(unusable.files);
+        unusable.diagnostics
+    })?;
+    let built = build(control, &loaded).await.inspect_err(|_| watch.follow_too(loaded.files.clone()))?;
+    let outcome = apply(control, &loaded, built).await;
+    watch.follow(watched(&loaded));
+    Ok(outcome)
+}
+
 struct Built {
     snapshot: Arc<Snapshot>,
-    certificates: crate::tls::Prepared,
-    sockets: BTreeMap<SocketAddr, Vec<std::net::TcpListener>>,
+    certificates: Prepared,
+    sockets: BTreeMap<SocketAddr, Vec<Socket>>,
+    access: Opened,
 }
 
 /// Everything that can fail, and nothing that can be seen from outside.
-async fn build(control: &Control) -> Result<(Loaded, Built), String> {
-    let loaded = config::load(&control.options.config, &Environment::system()).map_err(|found| found.to_string())?;
-    let now = clock::system_time();
-    let certificates =
-        control.certificates.prepare(&loaded.config.certificates, now).map_err(|error| error.to_string())?;
+async fn build(control: &Control, loaded: &Loaded) -> Result<Built, Refusal> {
+    let config = &loaded.config;
+    let certificates = control.certificates.prepare(&config.certificates, clock::system_time())?;
     let lasting = Lasting { certificates: &control.certificates, metrics: &control.shared.metrics };
     let current = control.shared.live.load_full();
-    let snapshot =
-        Snapshot::build(loaded.config.clone(), Some(&current), &lasting).map_err(|error| error.to_string())?;
+    let snapshot = Arc::new(Snapshot::build(config.clone(), Some(&current), &lasting)?);
     let mut sockets = BTreeMap::new();
-    for address in addresses(&loaded.config).difference(&addresses(&current.config)) {
-        sockets.insert(*address, control.bind(*address).map_err(|error| error.to_string())?);
+    for address in addresses(config).difference(&addresses(&current.config)) {
+        sockets.insert(*address, control.sockets.open(*address, control.workers.len()).await?);
     }
-    control.access.reconfigure(&loaded.config.log.access).map_err(|error| error.to_string())?;
-    Ok((loaded, Built { snapshot: Arc::new(snapshot), certificates, sockets }))
+    let access = control.access.open(&config.log.access)?;
+    Ok(Built { snapshot, certificates, sockets, access })
 }
 
-async fn apply(control: &Rc<Control>, loaded: &Loaded, built: Built) -> Outcome {
-    let Built { snapshot, certificates, sockets } = built;
+async fn apply(control: &Control, loaded: &Loaded, built: Built) -> Outcome {
+    let Built { snapshot, certificates, sockets, access } = built;
     let previous = control.shared.live.load_full();
     certificates.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     control.certificates.install(certificates);
-    control.tend(&snapshot);
+    control.prepare(&snapshot);
     control.background.first_members(&snapshot, FIRST_MEMBERS_LIMIT).await;
     let generation = snapshot.generation;
     control.shared.live.store(Arc::clone(&snapshot));
     snapshot.activate();
+    control.tend(&snapshot);
     control.shared.cap.set_max(capacity::connections_max(&loaded.config));
+    control.access.install(access);
     control.diagnostics.set_level(loaded.config.log.level);
+    let wanted = addresses(&loaded.config);
     for (address, sockets) in sockets {
-        control.hand_out(address, sockets);
+        control.sockets.hand_out(address, sockets, &control.workers);
     }
-    for address in addresses(&previous.config).difference(&addresses(&loaded.config)) {
-        control.unlisten(*address);
+    for address in addresses(&previous.config).difference(&wanted) {
+        control.sockets.give_up(*address, &control.workers);
     }
+    control.sockets.warn_of_unused(&wanted);
     warn_of(&loaded.warnings);
-    Outcome::Applied { generation, changes: change::describe(&previous.config, &loaded.config) }
+    Outcome::Applied { generation, changes: change::describe(&control.started_with, &previous.config, &loaded.config) }
 }
 
 fn note(control: &Control, outcome: &Outcome, trigger: Trigger) {
     let at = clock::system_time().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let error = match outcome {
         Outcome::Applied { generation, changes } if changes.is_empty() => {
-            tracing::info!("configuration {generation}: nothing has changed ({trigger:?})");
+            tracing::info!(target: NOTICE, "configuration {generation}: nothing has changed ({trigger:?})");
             None
         }
         Outcome::Applied { generation, changes } => {
-            tracing::info!("configuration {generation} is in force ({trigger:?})");
-            changes.iter().for_each(|change| tracing::info!("  {change}"));
+            tracing::info!(target: NOTICE, "configuration {generation} is in force ({trigger:?})");
+            changes.iter().for_each(|change| tracing::info!(target: NOTICE, "  {change}"));
             None
         }
-        Outcome::Refused { diagnostics } => {
+        Outcome::Refused { diagnostics, summary } => {
             tracing::error!(
-                "the new configuration is refused, the old one stays in force ({trigger:?})\n{diagnostics}"
+                "the new configuration is refused, the old one stays in force ({trigger:?})\n{}",
+                diagnostics.trim_end()
             );
-            Some(diagnostics.clone())
+            Some(summary.clone())
         }
     };
     let metrics = &control.shared.metrics;
@@ -131,8 +153,4 @@ fn note(control: &Control, outcome: &Outcome, trigger: Trigger) {
     }
     let applied_at = if error.is_none() { Some(at) } else { control.last_reload.borrow().applied_at };
     control.last_reload.replace(Last { at: Some(at), applied_at, error });
-}
-
-fn addresses(config: &Config) -> BTreeSet<SocketAddr> {
-    config.listeners.iter().map(|listen| listen.address).collect()
 }

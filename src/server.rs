@@ -5,54 +5,48 @@
 //! on a runtime of its own, so that they answer when every worker is busy.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
-use tokio::time::Instant;
 
 use crate::background::Background;
 use crate::balance::Member;
 use crate::balance::health::Verdict;
-use crate::config::{self, Config, Diagnostics, Environment, Loaded, Reload};
-use crate::listener::{self, BindError, Cap};
+use crate::config::{self, Config, Environment, Loaded, Unusable};
+use crate::control::{Control, Ended, Inbox, Options, Order, Stop, Trigger, warn_of};
+use crate::listener::{BindError, Cap, Socket};
 use crate::signals::{self, Signal};
 use crate::snapshot::{Lasting, Live, Snapshot, SnapshotError};
-use crate::supervise::{Supervisor, Wanted};
+use crate::sockets::{self, Sockets};
+use crate::supervise::Supervisor;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::log;
 use crate::telemetry::metrics::{EndpointSample, Metrics, MetricsError};
 use crate::tls::{CertificateError, Certificates};
 use crate::upstream::Upstream;
 use crate::watch::Watch;
-use crate::worker::{self, Command, Shared};
-use crate::{admin, capacity, clock, ready, reload, shutdown};
+use crate::worker::{self, Shared};
+use crate::{admin, capacity, clock, inherited, ready, reload, shutdown};
 
 /// Replicas of our own and names have this long to be there before connections are accepted anyway.
 const FIRST_MEMBERS_LIMIT: Duration = Duration::from_secs(5);
 
-#[derive(Debug, Clone)]
-pub struct Options {
-    pub config: PathBuf,
-    /// Gets one line of JSON once connections are accepted.
-    pub ready_fd: Option<i32>,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    #[error("the configuration is not usable")]
-    Config(Diagnostics),
+    #[error(transparent)]
+    Config(#[from] Unusable),
     #[error(transparent)]
     Certificate(#[from] CertificateError),
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    ReadyFd(#[from] inherited::ReadyFdError),
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error(transparent)]
@@ -69,51 +63,10 @@ pub enum StartError {
     System { what: &'static str, source: io::Error },
 }
 
-/// How the process came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
-    /// Every request was answered.
-    Drained,
-    /// `drain_timeout` passed, or a second signal came; what was open was cut.
-    Cut,
-}
-
-/// What the control thread is asked to do, by signals, the admin listener and the watch.
-#[derive(Debug)]
-pub enum Order {
-    Signal(Signal),
-    /// The files may have changed.
-    FilesChanged,
-    /// Reload and say what came of it.
-    Reload(tokio::sync::oneshot::Sender<reload::Outcome>),
-    Stop,
-}
-
-/// Everything that lives as long as the process, as the control thread holds it.
-pub struct Control {
-    pub options: Options,
-    pub shared: Shared,
-    pub certificates: Arc<Certificates>,
-    pub access: AccessLog,
-    pub diagnostics: log::Diagnostics,
-    pub supervisor: Rc<Supervisor>,
-    pub background: Background,
-    pub started: Instant,
-    pub started_at: SystemTime,
-    pub draining: Cell<bool>,
-    pub last_reload: RefCell<reload::Last>,
-    pub orders: mpsc::UnboundedSender<Order>,
-    pub workers: Vec<worker::Handle>,
-    /// Configured addresses and what they were bound to.
-    pub bound: RefCell<BTreeMap<SocketAddr, SocketAddr>>,
-    /// Sockets that the service manager handed over, until a listener takes them.
-    handed_over: RefCell<Vec<StdListener>>,
-}
-
 /// Runs the proxy until it is told to end.
 pub fn run(options: Options) -> Result<Ended, StartError> {
     capacity::raise_open_files_limit();
-    let loaded = config::load(&options.config, &Environment::system()).map_err(StartError::Config)?;
+    let loaded = config::load(&options.config, &Environment::system())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -124,182 +77,161 @@ pub fn run(options: Options) -> Result<Ended, StartError> {
 async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     let diagnostics = log::Diagnostics::start(loaded.config.log.level)?;
     warn_of(&loaded.warnings);
-    let (orders, mut received) = mpsc::unbounded_channel();
-    let control = Rc::new(Control::start(options, &loaded, diagnostics, orders)?);
+    let (signals, signalled) = mpsc::unbounded_channel();
+    signals::listen(&signals).map_err(|source| StartError::System { what: "cannot listen for signals", source })?;
+    let ready = options.ready_fd.map(inherited::ready).transpose()?;
+    let (orders, mut ordered) = mpsc::unbounded_channel();
+    let (stops, mut stopped) = mpsc::unbounded_channel();
+    let control = Rc::new(start(options, &loaded, diagnostics, Inbox { orders, stops })?);
+    tokio::task::spawn_local(pass_on(signalled, control.clone()));
+    control.supervisor.adopt_orphans();
     // First of all: an address that is taken must not start anything.
-    let sockets = control.bind_all(&loaded.config)?;
+    let sockets = open_all(&control, &loaded.config).await?;
     let admin = admin::listen(&control).await?;
-    control.listen_for_signals()?;
-    control.tend(&control.shared.live.load_full());
-    let watch = control.watch(&loaded);
-    control.background.first_members(&control.shared.live.load_full(), FIRST_MEMBERS_LIMIT).await;
-    for (address, sockets) in sockets {
-        control.hand_out(address, sockets);
+    let serving = async {
+        let watch = begin(&control, &loaded, sockets).await;
+        announce(&control, &loaded, ready, admin.address());
+        obey(&control, &watch, &mut ordered).await;
+    };
+    // Whatever is under way, a start or a reload, is left where it stands.
+    tokio::select! {
+        biased;
+        _ = stopped.recv() => {}
+        () = serving => {}
     }
-    control.announce(&loaded, admin.address());
-    while let Some(order) = received.recv().await {
-        match order {
-            Order::Signal(Signal::Stop) | Order::Stop => break,
-            Order::Signal(Signal::Reload) => {
-                reload::reload(&control, &watch, reload::Trigger::Signal).await;
-            }
-            Order::FilesChanged => {
-                reload::reload(&control, &watch, reload::Trigger::Watch).await;
-            }
-            Order::Reload(reply) => {
-                let _asker_left = reply.send(reload::reload(&control, &watch, reload::Trigger::Command).await);
-            }
-            Order::Signal(Signal::ReopenLogs) => control.reopen_logs(),
-        }
-    }
-    let ended = shutdown::drain(&control, &mut received).await;
-
+    // Who waits for an answer to an order is told that there will be none.
+    drop(ordered);
+    let ended = shutdown::drain(&control, &mut stopped).await;
     shutdown::finish(&control, ended).await;
     Ok(ended)
 }
 
-impl Control {
-    fn start(
-        options: Options,
-        loaded: &Loaded,
-        diagnostics: log::Diagnostics,
-        orders: mpsc::UnboundedSender<Order>,
-    ) -> Result<Self, StartError> {
-        let config = &loaded.config;
-        let metrics = Arc::new(Metrics::new(clock::system_time())?);
-        let certificates = Certificates::new()?;
-        let prepared = certificates.prepare(&config.certificates, clock::system_time())?;
-        prepared.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        certificates.install(prepared);
-        let lasting = Lasting { certificates: &certificates, metrics: &metrics };
-        let snapshot = Snapshot::build(config.clone(), None, &lasting)?;
-        let access = AccessLog::start(&config.log.access)?;
-        let executable = std::env::current_exe()
-            .map_err(|source| StartError::System { what: "cannot find the running executable", source })?;
-        let supervisor = Supervisor::new(executable);
-        let shared = Shared {
-            live: Arc::new(Live::from_pointee(snapshot)),
-            cap: Cap::new(capacity::connections_max(config)),
-            metrics,
-            counts: (0..capacity::worker_count(config)).map(|_| Arc::default()).collect(),
+/// Accepts connections once there is somebody to answer them, or after a while without.
+async fn begin(control: &Control, loaded: &Loaded, sockets: Vec<(SocketAddr, Vec<Socket>)>) -> Watch {
+    let snapshot = control.shared.live.load_full();
+    control.prepare(&snapshot);
+    control.tend(&snapshot);
+    let watch = Watch::start(Rc::clone(&control.files_changed));
+    watch.follow(reload::watched(loaded));
+    control.background.first_members(&snapshot, FIRST_MEMBERS_LIMIT).await;
+    for (address, sockets) in sockets {
+        control.sockets.hand_out(address, sockets, &control.workers);
+    }
+    watch
+}
+
+/// Carries out orders, one after the other, for as long as it is polled.
+async fn obey(control: &Control, watch: &Watch, ordered: &mut mpsc::UnboundedReceiver<Order>) {
+    loop {
+        let order = tokio::select! {
+            biased;
+            order = ordered.recv() => order,
+            () = control.files_changed.notified() => Some(Order::Reload(Trigger::Watch)),
         };
-        let mut workers = Vec::new();
-        for index in 0..shared.counts.len() {
-            let started = worker::start(index, shared.clone(), access.writer());
-            workers.push(started.map_err(|source| StartError::System { what: "cannot start a worker", source })?);
-        }
-        let control = Self {
-            options,
-            shared,
-            certificates,
-            access,
-            diagnostics,
-            supervisor,
-            background: Background::default(),
-            started: clock::now(),
-            started_at: clock::system_time(),
-            draining: Cell::new(false),
-            last_reload: RefCell::default(),
-            orders,
-            workers,
-            bound: RefCell::default(),
-            handed_over: RefCell::new(ready::handed_over_sockets()),
-        };
-        control.observe();
-        Ok(control)
-    }
-
-    /// Has the metrics read at a scrape what others hold.
-    fn observe(&self) {
-        let metrics = &self.shared.metrics;
-        metrics.config_loaded(1, self.started_at);
-        metrics.observe_access_log(self.access.clone());
-        let certificates = Arc::clone(&self.certificates);
-        metrics.observe_certificates(move || {
-            let expiries = certificates.info().into_iter();
-            expiries
-                .flat_map(|info| info.hosts.into_iter().map(move |host| (host.to_string(), info.not_after)))
-                .collect()
-        });
-        let live = Arc::clone(&self.shared.live);
-        metrics
-            .observe_endpoints(move || live.load().upstreams.values().flat_map(|upstream| samples(upstream)).collect());
-    }
-
-    /// Gives the replicas, names and probes of a generation to those who tend them.
-    pub fn tend(&self, snapshot: &Arc<Snapshot>) {
-        self.supervisor.apply(replicas_wanted(snapshot));
-        self.background.apply(snapshot);
-    }
-
-    fn watch(&self, loaded: &Loaded) -> Watch {
-        let orders = self.orders.clone();
-        match loaded.config.server.reload {
-            Reload::Signal => Watch::off(),
-            Reload::Watch => Watch::start(loaded.files.clone(), move || drop(orders.send(Order::FilesChanged))),
-        }
-    }
-
-    fn listen_for_signals(&self) -> Result<(), StartError> {
-        let (signals, mut received) = mpsc::unbounded_channel();
-        signals::listen(&signals).map_err(|source| StartError::System { what: "cannot listen for signals", source })?;
-        let orders = self.orders.clone();
-        tokio::task::spawn_local(async move {
-            while let Some(signal) = received.recv().await {
-                let _ended = orders.send(Order::Signal(signal));
+        match order {
+            Some(Order::Reload(trigger)) => drop(reload::reload(control, watch, trigger).await),
+            Some(Order::ReloadAndTell(reply)) => {
+                let _asker_left = reply.send(reload::reload(control, watch, Trigger::Command).await);
             }
-        });
-        Ok(())
-    }
-
-    fn bind_all(&self, config: &Config) -> Result<Vec<(SocketAddr, Vec<StdListener>)>, BindError> {
-        config.listeners.iter().map(|listen| Ok((listen.address, self.bind(listen.address)?))).collect()
-    }
-
-    /// Binds what the workers will accept on, without accepting yet.
-    pub fn bind(&self, configured: SocketAddr) -> Result<Vec<StdListener>, BindError> {
-        let mut handed_over = self.handed_over.borrow_mut();
-        let found = handed_over.iter().position(|socket| socket.local_addr().is_ok_and(|bound| bound == configured));
-        match found {
-            Some(index) => listener::duplicate(&handed_over.swap_remove(index), self.workers.len())
-                .map_err(|source| BindError { address: configured, source }),
-            None => listener::bind(configured, self.workers.len()),
+            Some(Order::ReopenLogs) => control.reopen_logs(),
+            None => return,
         }
     }
+}
 
-    /// Lets every worker accept on its socket.
-    pub fn hand_out(&self, configured: SocketAddr, sockets: Vec<StdListener>) {
-        if let Some(bound) = sockets.first().and_then(|socket| socket.local_addr().ok()) {
-            self.bound.borrow_mut().insert(configured, bound);
+/// Builds what lives as long as the process, and starts the workers.
+fn start(
+    options: Options,
+    loaded: &Loaded,
+    diagnostics: log::Diagnostics,
+    inbox: Inbox,
+) -> Result<Control, StartError> {
+    let config = &loaded.config;
+    let sockets = Sockets::new(inherited::sockets(options.ready_fd));
+    let metrics = Arc::new(Metrics::new(clock::system_time())?);
+    let certificates = Certificates::new()?;
+    let prepared = certificates.prepare(&config.certificates, clock::system_time())?;
+    prepared.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    certificates.install(prepared);
+    let lasting = Lasting { certificates: &certificates, metrics: &metrics };
+    let snapshot = Snapshot::build(config.clone(), None, &lasting)?;
+    let access = AccessLog::start(&config.log.access)?;
+    let executable = std::env::current_exe()
+        .map_err(|source| StartError::System { what: "cannot find the running executable", source })?;
+    let supervisor = Supervisor::new(executable);
+    let shared = Shared {
+        live: Arc::new(Live::from_pointee(snapshot)),
+        cap: Cap::new(capacity::connections_max(config)),
+        metrics,
+        counts: (0..capacity::worker_count(config)).map(|_| Arc::default()).collect(),
+    };
+    let mut workers = Vec::new();
+    for index in 0..shared.counts.len() {
+        let started = worker::start(index, shared.clone(), access.writer());
+        workers.push(started.map_err(|source| StartError::System { what: "cannot start a worker", source })?);
+    }
+    let control = Control {
+        options,
+        shared,
+        certificates,
+        access,
+        diagnostics,
+        supervisor,
+        background: Background::default(),
+        started_with: config.clone(),
+        started: clock::now(),
+        started_at: clock::system_time(),
+        draining: Cell::new(false),
+        last_reload: RefCell::default(),
+        inbox,
+        files_changed: Rc::default(),
+        workers,
+        sockets,
+    };
+    observe(&control);
+    Ok(control)
+}
+
+/// Has the metrics read at a scrape what others hold.
+fn observe(control: &Control) {
+    let metrics = &control.shared.metrics;
+    metrics.config_loaded(1, control.started_at);
+    metrics.observe_access_log(control.access.clone());
+    let certificates = Arc::clone(&control.certificates);
+    metrics.observe_certificates(move || {
+        let expiries = certificates.info().into_iter();
+        expiries.flat_map(|info| info.hosts.into_iter().map(move |host| (host.to_string(), info.not_after))).collect()
+    });
+    let live = Arc::clone(&control.shared.live);
+    metrics.observe_endpoints(move || live.load().upstreams.values().flat_map(|upstream| samples(upstream)).collect());
+}
+
+/// Makes orders of signals.
+async fn pass_on(mut signalled: mpsc::UnboundedReceiver<Signal>, control: Rc<Control>) {
+    while let Some(signal) = signalled.recv().await {
+        match signal {
+            Signal::Stop => control.inbox.stop(Stop::Signal),
+            Signal::Reload => control.inbox.order(Order::Reload(Trigger::Signal)),
+            Signal::ReopenLogs => control.inbox.order(Order::ReopenLogs),
+            Signal::Upgrade => tracing::warn!("SIGUSR2 does nothing here: another binary takes a restart"),
         }
-        for (worker, socket) in self.workers.iter().zip(sockets) {
-            worker.order(Command::Listen { configured, socket });
-        }
     }
+}
 
-    pub fn unlisten(&self, configured: SocketAddr) {
-        self.bound.borrow_mut().remove(&configured);
-        for worker in &self.workers {
-            worker.order(Command::Unlisten { configured });
-        }
+async fn open_all(control: &Control, config: &Config) -> Result<Vec<(SocketAddr, Vec<Socket>)>, BindError> {
+    let addresses = sockets::addresses(config);
+    control.sockets.warn_of_unused(&addresses);
+    let mut opened = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        opened.push((address, control.sockets.open(address, control.workers.len()).await?));
     }
+    Ok(opened)
+}
 
-    pub fn connections(&self) -> usize {
-        self.shared.counts.iter().map(|counts| counts.connections.load(Ordering::Relaxed)).sum()
-    }
-
-    fn announce(&self, loaded: &Loaded, admin: Option<SocketAddr>) {
-        let bound = self.bound.borrow();
-        ready::banner(&loaded.config, &self.options.config, &bound, admin);
-        ready::tell(self.options.ready_fd, &bound, admin);
-    }
-
-    fn reopen_logs(&self) {
-        match self.access.reopen() {
-            Ok(()) => tracing::info!("log files reopened"),
-            Err(error) => tracing::error!("{error}; the old file stays in use"),
-        }
-    }
+fn announce(control: &Control, loaded: &Loaded, ready: Option<OwnedFd>, admin: Option<SocketAddr>) {
+    let bound = control.sockets.bound();
+    ready::banner(&loaded.config, &control.options.config, &bound, admin);
+    ready::tell(ready, &bound, admin);
 }
 
 fn samples(upstream: &Upstream) -> Vec<EndpointSample> {
@@ -311,21 +243,4 @@ fn samples(upstream: &Upstream) -> Vec<EndpointSample> {
         in_flight: member.endpoint.in_flight() as u64,
     };
     members.iter().map(sample).collect()
-}
-
-/// The replicas of a generation; they become members of its pools.
-fn replicas_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
-    let wanted = snapshot.upstreams.values().filter_map(|upstream| {
-        let pool = Arc::clone(&upstream.pool);
-        let members = Rc::new(move |addresses: &[SocketAddr]| pool.set_members(0, addresses.iter().copied()));
-        Wanted::of(upstream.pool.upstream(), members)
-    });
-    wanted.collect()
-}
-
-/// Says what is doubtful about a configuration that is good enough.
-pub fn warn_of(warnings: &Diagnostics) {
-    if !warnings.is_empty() {
-        tracing::warn!("{warnings}");
-    }
 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::control::{Control, Ended, Stop};
 use crate::ready;
-use crate::server::{Control, Ended, Order};
-use crate::signals::Signal;
+use crate::telemetry::log::NOTICE;
 use crate::worker::{self, Command};
 
 /// Replicas have this long to end after the last request.
@@ -18,22 +18,15 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// Says 503 on `/readyz`, goes on accepting for `drain_delay`, closes the sockets, and waits for what is
 /// open until `drain_timeout`, a second signal or the last response.
-pub async fn drain(control: &Control, orders: &mut mpsc::UnboundedReceiver<Order>) -> Ended {
+pub async fn drain(control: &Control, stops: &mut mpsc::UnboundedReceiver<Stop>) -> Ended {
     control.draining.set(true);
     ready::stopping();
     let server = control.shared.live.load().config.server.clone();
-    tracing::info!("draining: {} connections are open", control.connections());
-    let second_signal = async {
-        while let Some(order) = orders.recv().await {
-            if matches!(order, Order::Signal(Signal::Stop)) {
-                return;
-            }
-        }
-    };
+    tracing::info!(target: NOTICE, "draining: {} connections are open", control.connections());
+    let second_signal = async { while stops.recv().await == Some(Stop::Command) {} };
     let in_peace = async {
         tokio::time::sleep(server.drain_delay).await;
-        let configured: Vec<_> = control.bound.borrow().keys().copied().collect();
-        configured.into_iter().for_each(|address| control.unlisten(address));
+        control.sockets.bound().into_keys().for_each(|address| control.sockets.give_up(address, &control.workers));
         control.workers.iter().for_each(|worker| worker.order(Command::Drain));
         let mut ticks = tokio::time::interval(POLL);
         while !control.workers.iter().all(worker::Handle::is_finished) {
@@ -66,7 +59,7 @@ pub async fn finish(control: &Control, ended: Ended) {
         tracing::warn!("the end of the access log was not written in time");
     }
     match ended {
-        Ended::Drained => tracing::info!("stopped; every request was answered"),
+        Ended::Drained => tracing::info!(target: NOTICE, "stopped; every request was answered"),
         Ended::Cut => tracing::warn!("stopped; open connections were cut"),
     }
 }

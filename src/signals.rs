@@ -13,6 +13,8 @@ pub enum Signal {
     Stop,
     /// USR1: open the log files anew.
     ReopenLogs,
+    /// USR2: an upgrade elsewhere. Without a handler it would end the process.
+    Upgrade,
 }
 
 /// Sends every signal that arrives from now on.
@@ -23,6 +25,7 @@ pub fn listen(to: &mpsc::UnboundedSender<Signal>) -> io::Result<()> {
         (SignalKind::interrupt(), Signal::Stop),
         (SignalKind::quit(), Signal::Stop),
         (SignalKind::user_defined1(), Signal::ReopenLogs),
+        (SignalKind::user_defined2(), Signal::Upgrade),
     ];
     for (kind, meaning) in kinds {
         let (mut stream, to) = (signal(kind)?, to.clone());

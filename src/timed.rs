@@ -14,21 +14,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::timers::Deadline;
 
+/// How long a peer may refuse to take data.
 #[derive(Debug)]
-pub struct Timed<S> {
-    stream: TokioIo<S>,
+pub struct WriteLimit {
     silence: Deadline,
     limit: Duration,
     blocked: bool,
 }
 
-impl<S> Timed<S> {
-    pub fn new(stream: S, silence: Deadline, limit: Duration) -> Self {
-        Self { stream: TokioIo::new(stream), silence, limit, blocked: false }
+impl WriteLimit {
+    pub fn new(silence: Deadline, limit: Duration) -> Self {
+        Self { silence, limit, blocked: false }
     }
 
     /// Keeps the limit on a write's outcome: it runs from the first refusal to the next success.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    pub fn watch<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             if std::mem::take(&mut self.blocked) {
                 self.silence.disarm();
@@ -45,6 +45,18 @@ impl<S> Timed<S> {
     }
 }
 
+#[derive(Debug)]
+pub struct Timed<S> {
+    stream: TokioIo<S>,
+    writing: WriteLimit,
+}
+
+impl<S> Timed<S> {
+    pub fn new(stream: S, silence: Deadline, limit: Duration) -> Self {
+        Self { stream: TokioIo::new(stream), writing: WriteLimit::new(silence, limit) }
+    }
+}
+
 impl<S: AsyncRead + Unpin> Read for Timed<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
@@ -54,12 +66,12 @@ impl<S: AsyncRead + Unpin> Read for Timed<S> {
 impl<S: AsyncWrite + Unpin> Write for Timed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.watch(cx, outcome)
+        self.writing.watch(cx, outcome)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
-        self.watch(cx, outcome)
+        self.writing.watch(cx, outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -76,7 +88,7 @@ impl<S: AsyncWrite + Unpin> Write for Timed<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.watch(cx, outcome)
+        self.writing.watch(cx, outcome)
     }
 }
 

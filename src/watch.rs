@@ -6,14 +6,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+
+use crate::config::Files;
 
 /// An editor writes a file in several steps.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -21,15 +21,18 @@ const DEBOUNCE: Duration = Duration::from_millis(200);
 const LINKS_MAX: usize = 16;
 
 pub struct Watch {
+    /// None while nothing is to be watched, or nothing can be.
     watcher: RefCell<Option<RecommendedWatcher>>,
-    files: Rc<RefCell<Files>>,
+    events: mpsc::UnboundedSender<Vec<PathBuf>>,
+    followed: Rc<RefCell<Followed>>,
+    /// Those of the configuration in force.
+    in_force: RefCell<Files>,
 }
 
 #[derive(Debug, Default)]
-struct Files {
-    paths: Vec<PathBuf>,
+struct Followed {
+    files: Files,
     places: Places,
-    hash: u64,
 }
 
 /// Where a change to the files can show.
@@ -43,44 +46,61 @@ struct Places {
 }
 
 impl Watch {
-    /// Watches nothing; `tollgate reload` and SIGHUP are left.
-    pub fn off() -> Self {
-        Self { watcher: RefCell::default(), files: Rc::default() }
-    }
-
-    /// Calls `changed` when the content of a file is not what it was. To be called on a `LocalSet`.
-    pub fn start(paths: Vec<PathBuf>, changed: impl Fn() + 'static) -> Self {
+    /// Notifies `changed` when the content of a followed file is not what it was. To be called on a
+    /// `LocalSet`.
+    pub fn start(changed: Rc<Notify>) -> Self {
         let (events, received) = mpsc::unbounded_channel();
-        let watch = Self::off();
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-            Ok(event) if event.kind.is_access() => {}
-            Ok(event) => drop(events.send(event.paths)),
-            // Events were lost: anything may have changed.
-            Err(_) => drop(events.send(Vec::new())),
-        });
-        match watcher {
-            Ok(watcher) => {
-                watch.watcher.replace(Some(watcher));
-                tokio::task::spawn_local(report(received, Rc::clone(&watch.files), changed));
-            }
-            Err(error) => tracing::warn!("cannot watch the configuration: {error}; use SIGHUP or `tollgate reload`"),
-        }
-        warn_of_mounts(&paths);
-        watch.follow(paths);
-        watch
+        let followed = Rc::<RefCell<Followed>>::default();
+        tokio::task::spawn_local(report(received, Rc::clone(&followed), changed));
+        Self { watcher: RefCell::default(), events, followed, in_force: RefCell::default() }
     }
 
-    /// From now on these files are watched.
-    pub fn follow(&self, paths: Vec<PathBuf>) {
-        let Some(watcher) = &mut *self.watcher.borrow_mut() else { return };
-        let (hash, places) = (hash_of(&paths), Places::of(&paths));
-        let before = self.files.replace(Files { paths, places, hash }).places.folders;
-        let now = &self.files.borrow().places.folders;
+    /// From now on these files are watched, those of the configuration in force, as they were read. One that
+    /// was changed since then is a change. None: nothing is watched, `tollgate reload` and SIGHUP are left.
+    pub fn follow(&self, files: Files) {
+        self.in_force.replace(files.clone());
+        self.turn_to(files);
+    }
+
+    /// Watches these files of a refused version too, as they were read: it is most likely mended there.
+    pub fn follow_too(&self, files: Files) {
+        if self.in_force.borrow().is_empty() {
+            return;
+        }
+        let in_force = self.in_force.borrow().again();
+        self.turn_to(files.and(in_force));
+    }
+
+    fn turn_to(&self, files: Files) {
+        warn_of_mounts(files.paths().filter(|path| !self.followed.borrow().files.contains(path)));
+        let places = Places::of(&files);
+        self.watch_folders(&places.folders);
+        let is_changed = files.again() != files;
+        self.followed.replace(Followed { files, places });
+        if is_changed {
+            // It may still be written, so it takes the way of all events.
+            let _ending = self.events.send(Vec::new());
+        }
+    }
+
+    fn watch_folders(&self, now: &BTreeSet<PathBuf>) {
+        let mut watcher = self.watcher.borrow_mut();
+        if watcher.is_none() && !now.is_empty() {
+            match watcher_to(self.events.clone()) {
+                Ok(new) => drop(watcher.replace(new)),
+                Err(error) => {
+                    return tracing::warn!("cannot watch the configuration: {error}; use SIGHUP or `tollgate reload`");
+                }
+            }
+        }
+        let Some(watcher) = &mut *watcher else { return };
+        let followed = self.followed.borrow();
+        let before = &followed.places.folders;
         for folder in before.difference(now) {
             // It may be gone, and its watch with it.
             let _gone = watcher.unwatch(folder);
         }
-        for folder in now.difference(&before) {
+        for folder in now.difference(before) {
             if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
                 tracing::warn!("cannot watch {}: {error}", folder.display());
             }
@@ -88,12 +108,21 @@ impl Watch {
     }
 }
 
+fn watcher_to(events: mpsc::UnboundedSender<Vec<PathBuf>>) -> notify::Result<RecommendedWatcher> {
+    notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
+        Ok(event) if event.kind.is_access() => {}
+        Ok(event) => drop(events.send(event.paths)),
+        // Events were lost: anything may have changed.
+        Err(_) => drop(events.send(Vec::new())),
+    })
+}
+
 /// Says which of the files is a mount of its own, as Docker makes it of `-v config.toml:/config.toml`: a new
 /// file that an editor renames over the old one is never seen through it.
-fn warn_of_mounts(paths: &[PathBuf]) {
+fn warn_of_mounts<'a>(paths: impl Iterator<Item = &'a Path>) {
     let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else { return };
     for path in paths {
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        let absolute = absolute(path);
         if path.is_file() && is_mount_point(&mounts, &absolute) {
             tracing::warn!(
                 "{} is a mount point: changes that replace the file are not seen; mount its folder instead",
@@ -109,26 +138,29 @@ fn is_mount_point(mountinfo: &str, path: &Path) -> bool {
     mountinfo.lines().any(|line| line.split(' ').nth(4) == Some(written.as_str()))
 }
 
-async fn report(mut events: mpsc::UnboundedReceiver<Vec<PathBuf>>, files: Rc<RefCell<Files>>, changed: impl Fn()) {
+async fn report(
+    mut events: mpsc::UnboundedReceiver<Vec<PathBuf>>,
+    followed: Rc<RefCell<Followed>>,
+    changed: Rc<Notify>,
+) {
     while let Some(paths) = events.recv().await {
-        if !files.borrow().places.concern(&paths) {
+        if !followed.borrow().places.concern(&paths) {
             continue;
         }
         tokio::time::sleep(DEBOUNCE).await;
-        let mut files = files.borrow_mut();
-        let hash = hash_of(&files.paths);
-        if std::mem::replace(&mut files.hash, hash) != hash {
-            changed();
+        let mut followed = followed.borrow_mut();
+        let now = followed.files.again();
+        if followed.files != now {
+            followed.files = now;
+            changed.notify_one();
         }
     }
 }
 
 impl Places {
-    fn of(paths: &[PathBuf]) -> Self {
+    fn of(files: &Files) -> Self {
         let mut places = Self::default();
-        for path in paths {
-            places.add(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
-        }
+        files.paths().for_each(|path| places.add(absolute(path)));
         places
     }
 
@@ -163,21 +195,8 @@ fn folder_of(path: &Path) -> PathBuf {
     path.parent().unwrap_or(path).to_owned()
 }
 
-fn hash_of(paths: &[PathBuf]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for path in paths {
-        path.hash(&mut hasher);
-        if path.is_dir() {
-            names_in(path).hash(&mut hasher);
-        } else {
-            std::fs::read(path).ok().hash(&mut hasher);
-        }
-    }
-    hasher.finish()
-}
-
-fn names_in(folder: &Path) -> BTreeSet<std::ffi::OsString> {
-    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]
@@ -194,7 +213,7 @@ mod tests {
         std::fs::write(at("one/config.toml"), "").unwrap();
         symlink("one", at("..data")).unwrap();
         symlink("..data/config.toml", at("config.toml")).unwrap();
-        let places = Places::of(&[at("config.toml")]);
+        let places = Places::of(&Files::look([at("config.toml")]));
         let check = |name: &str, expected: bool| assert_eq!(places.concern(&[at(name)]), expected, "{name}");
         check("config.toml", true);
         check("..data", true);
@@ -208,7 +227,7 @@ mod tests {
     #[test]
     fn every_file_of_an_include_folder_counts() {
         let folder = tempfile::tempdir().unwrap();
-        let places = Places::of(&[folder.path().to_owned()]);
+        let places = Places::of(&Files::look([folder.path().to_owned()]));
         assert!(places.concern(&[folder.path().join("new.toml")]));
     }
 
@@ -220,15 +239,33 @@ mod tests {
         assert!(!is_mount_point(mounts, Path::new("/etc/my app")));
     }
 
-    #[test]
-    fn content_decides_and_not_the_event() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("config.toml");
-        std::fs::write(&file, "a").unwrap();
-        let before = hash_of(std::slice::from_ref(&file));
-        std::fs::write(&file, "a").unwrap();
-        assert_eq!(hash_of(std::slice::from_ref(&file)), before);
-        std::fs::write(&file, "b").unwrap();
-        assert_ne!(hash_of(&[file]), before);
+    /// Whether a change is told in time.
+    async fn is_told(changed: &Notify) -> bool {
+        tokio::time::timeout(2 * DEBOUNCE, changed.notified()).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_is_not_as_it_was_read_has_changed() {
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                let folder = tempfile::tempdir().unwrap();
+                let at = |name: &str| folder.path().join(name);
+                std::fs::write(at("config.toml"), "new").unwrap();
+                let changed = Rc::new(Notify::new());
+                let watch = Watch::start(Rc::clone(&changed));
+                watch.follow(Files::look([at("config.toml")]));
+                assert!(!is_told(&changed).await);
+                let mut old = Files::default();
+                old.add_read(at("config.toml"), b"old");
+                watch.follow(old);
+                assert!(is_told(&changed).await);
+                // It may be another now, and the refused version did not read it.
+                std::fs::write(at("config.toml"), "newer").unwrap();
+                watch.follow_too(Files::look([at("part.toml")]));
+                assert!(!is_told(&changed).await);
+                let names = &watch.followed.borrow().places.names;
+                assert!(names.contains(&at("config.toml")) && names.contains(&at("part.toml")));
+            })
+            .await;
     }
 }

@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use tokio::task::LocalSet;
 
 use crate::connection::{self, Terms};
 use crate::exchange;
-use crate::listener::{self, Cap, Place};
+use crate::listener::{self, Cap, Place, Socket};
 use crate::snapshot::{Live, Snapshot};
 use crate::stub_status::Totals;
 use crate::telemetry::{AccessWriter, Metrics};
@@ -28,7 +28,7 @@ use crate::upstream::Connections;
 #[derive(Debug)]
 pub enum Command {
     /// Accept on this socket; `configured` is the address as the config names it.
-    Listen { configured: SocketAddr, socket: StdListener },
+    Listen { configured: SocketAddr, socket: Socket },
     /// Accept what waits on the sockets of this address, and close them.
     Unlisten { configured: SocketAddr },
     /// Close idle connections, finish open requests, then end.
@@ -114,11 +114,6 @@ impl Handle {
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
     }
-
-    /// Waits for the end of the thread; an error means that it panicked.
-    pub fn join(self) -> std::thread::Result<()> {
-        self.thread.join()
-    }
 }
 
 impl Worker {
@@ -180,8 +175,12 @@ impl Worker {
         }
     }
 
-    fn listen(self: &Rc<Self>, configured: SocketAddr, socket: StdListener) {
+    fn listen(self: &Rc<Self>, configured: SocketAddr, socket: Socket) {
         let (stop, mut stopped) = watch::channel(false);
+        let (socket, own) = match socket {
+            Socket::Own { listener, open } => (listener, Some(open)),
+            Socket::HandedOver(listener) => (listener, None),
+        };
         let listener = match TcpListener::from_std(socket) {
             Ok(listener) => listener,
             Err(error) => return tracing::error!("cannot listen on {configured}: {error}"),
@@ -197,11 +196,13 @@ impl Worker {
                     worker.serve(terms, stream, peer, place);
                 }
             };
-            tokio::select! {
-                () = listener::accept(&listener, &worker.shared.cap, &mut accepted) => {}
-                _ = stopped.wait_for(|stopped| *stopped) => {}
+            let stopped = async { drop(stopped.wait_for(|stopped| *stopped).await) };
+            listener::accept(&listener, &worker.shared.cap, stopped, &mut accepted).await;
+            // What waits in the queue of a socket that was handed over waits for the next process.
+            if let Some(open) = own {
+                listener::close(listener, &worker.shared.cap, &mut accepted).await;
+                drop(open);
             }
-            listener::close(listener, &worker.shared.cap, &mut accepted).await;
         });
     }
 

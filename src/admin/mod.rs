@@ -35,8 +35,7 @@ use self::socket::{SocketError, SocketFile};
 use self::status::UpstreamStatus;
 use crate::balance::Pool;
 use crate::config;
-use crate::reload::Outcome;
-use crate::server::Control;
+use crate::control::{Control, Outcome};
 
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {

@@ -18,7 +18,7 @@ use super::answer::{self, Answer};
 use super::{Process, upstreams};
 use crate::balance::Pool;
 use crate::config;
-use crate::reload::Outcome;
+use crate::control::Outcome;
 
 const BODY_BYTES_MAX: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);

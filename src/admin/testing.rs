@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Process;
 use crate::balance::Pool;
 use crate::config;
-use crate::reload::Outcome;
+use crate::control::Outcome;
 
 #[derive(Default)]
 pub struct FakeProcess {

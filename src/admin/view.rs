@@ -17,8 +17,7 @@ use super::status::{
 };
 use super::{Process, machine};
 use crate::balance::Pool;
-use crate::reload::Outcome;
-use crate::server::{Control, Order};
+use crate::control::{Control, Order, Outcome, Stop};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
 use crate::{clock, config};
@@ -47,12 +46,12 @@ impl Process for Control {
 
     async fn reload(&self) -> Option<Outcome> {
         let (reply, outcome) = oneshot::channel();
-        self.orders.send(Order::Reload(reply)).ok()?;
+        self.inbox.order(Order::ReloadAndTell(reply));
         outcome.await.ok()
     }
 
     fn stop(&self) {
-        let _ended = self.orders.send(Order::Stop);
+        self.inbox.stop(Stop::Command);
     }
 }
 
@@ -138,7 +137,7 @@ fn workers(control: &Control) -> Vec<WorkerStatus> {
 }
 
 fn listeners(control: &Control, snapshot: &Snapshot) -> Vec<ListenerStatus> {
-    let bound = control.bound.borrow();
+    let bound = control.sockets.bound();
     let status = snapshot.config.listeners.iter().map(|listen| ListenerStatus {
         configured: listen.address,
         bound: bound.get(&listen.address).copied(),

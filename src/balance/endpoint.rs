@@ -93,10 +93,6 @@ impl Endpoint {
         self.health.gate() == Gate::Drained
     }
 
-    pub(super) fn is_confirmed(&self) -> bool {
-        self.health.locked().is_confirmed()
-    }
-
     pub(super) fn is_unknown_to_probes(&self) -> bool {
         self.health.locked().is_unknown()
     }

@@ -166,11 +166,6 @@ impl State {
         }
     }
 
-    /// Whether a probe has passed and nothing has been held against the endpoint since.
-    pub fn is_confirmed(&self) -> bool {
-        matches!(self.active, Active::Healthy { .. }) && self.verdict() == Verdict::Usable
-    }
-
     /// Whether probes have not come to a verdict yet.
     pub fn is_unknown(&self) -> bool {
         matches!(self.active, Active::Unknown { .. })

@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 
 use endpoint::lock;
 pub use endpoint::{Endpoint, EndpointStatus, InFlight, Outcome};
-use health::{Limits, Transition, Verdict};
+use health::{Limits, Transition};
 pub use member::Member;
 use member::{assemble, configured, initial_addresses};
 use probe::ProbeError;
@@ -44,6 +44,9 @@ pub struct Pool {
     turn: AtomicUsize,
     /// Counts changes of members and of their health; shared by all generations of the upstream.
     changes: Arc<watch::Sender<u64>>,
+    /// Addresses that were drained by hand: one that leaves and comes back is drained still. Shared by all
+    /// generations of the upstream.
+    drained: Arc<Mutex<HashSet<SocketAddr>>>,
     forgets_probes: bool,
 }
 
@@ -69,7 +72,8 @@ impl Pool {
         let known = previous.map(Pool::members).unwrap_or_default();
         let same_transport =
             previous.is_some_and(|p| p.upstream.protocol == upstream.protocol && p.upstream.tls == upstream.tls);
-        let members = assemble(upstream, &addresses, &known, same_transport);
+        let drained = previous.map(|previous| Arc::clone(&previous.drained)).unwrap_or_default();
+        let members = assemble(upstream, &addresses, &known, same_transport, &lock(&drained));
         Pool {
             limits: limits(upstream),
             members: ArcSwap::from_pointee(members),
@@ -77,6 +81,7 @@ impl Pool {
             addresses: Mutex::new(addresses),
             turn: AtomicUsize::new(0),
             changes: previous.map_or_else(|| Arc::new(watch::Sender::new(0)), |p| Arc::clone(&p.changes)),
+            drained,
             forgets_probes: previous.is_some_and(|p| asks_otherwise(&p.upstream, upstream)),
             upstream: upstream.clone(),
         }
@@ -123,7 +128,7 @@ impl Pool {
         }
         *current = new;
         let known = self.members();
-        let members = assemble(&self.upstream, &sources, &known, true);
+        let members = assemble(&self.upstream, &sources, &known, true, &lock(&self.drained));
         let known: HashSet<u64> = known.iter().map(|member| member.endpoint.id).collect();
         let added = members.iter().filter(|member| !known.contains(&member.endpoint.id)).count();
         let removed = known.len() + added - members.len();
@@ -203,20 +208,36 @@ impl Pool {
 
     /// Gives an endpoint no new requests; those in flight end. False: there is none with this address.
     pub fn drain(&self, address: SocketAddr) -> bool {
-        self.by_hand(address, Endpoint::drain)
+        let is_known = self.by_hand(address, Endpoint::drain);
+        if is_known {
+            lock(&self.drained).insert(address);
+        }
+        is_known
     }
 
+    /// The endpoint may be away at the moment. False: there is none with this address, and none was drained.
     pub fn undrain(&self, address: SocketAddr) -> bool {
-        self.by_hand(address, Endpoint::undrain)
+        let was_drained = lock(&self.drained).remove(&address);
+        self.by_hand(address, Endpoint::undrain) || was_drained
     }
 
     fn by_hand(&self, address: SocketAddr, change: fn(&Endpoint) -> Option<Transition>) -> bool {
-        let members = self.members.load();
-        let Some(member) = members.iter().find(|member| member.endpoint.address == address) else { return false };
-        if let Some(transition) = change(&member.endpoint) {
-            self.note(&member.endpoint, transition, None);
+        let Some(endpoint) = self.endpoint(address) else { return false };
+        if let Some(transition) = change(&endpoint) {
+            self.note(&endpoint, transition, None);
         }
         true
+    }
+
+    /// The member with this address.
+    pub fn endpoint(&self, address: SocketAddr) -> Option<Arc<Endpoint>> {
+        let members = self.members.load();
+        members.iter().find(|member| member.endpoint.address == address).map(|member| Arc::clone(&member.endpoint))
+    }
+
+    /// An endpoint of this address that is no member, to ask it before it becomes one.
+    pub fn stranger(&self, address: SocketAddr) -> Arc<Endpoint> {
+        member::stranger(&self.upstream, address)
     }
 
     /// Has the names of this upstream resolved at once; for a connect that failed. Cheap, and any number
@@ -236,29 +257,6 @@ impl Pool {
     /// Changes with each change of members or of their health.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
-    }
-
-    /// Waits until each of `addresses` is a member and healthy: a probe has passed and nothing speaks
-    /// against it. Without a health check, to be usable is enough.
-    pub async fn wait_healthy(&self, addresses: &[SocketAddr]) {
-        let mut changes = self.changes();
-        loop {
-            changes.borrow_and_update();
-            if self.are_healthy(addresses) || changes.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    fn are_healthy(&self, addresses: &[SocketAddr]) -> bool {
-        let checked = self.upstream.health.is_some();
-        let members = self.members.load();
-        let healthy: HashSet<SocketAddr> = members
-            .iter()
-            .filter(|m| m.endpoint.verdict() == Verdict::Usable && (!checked || m.endpoint.is_confirmed()))
-            .map(|m| m.endpoint.address)
-            .collect();
-        addresses.iter().all(|address| healthy.contains(address))
     }
 
     /// Every endpoint, for metrics and the status page.
@@ -305,6 +303,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::balance::health::Verdict;
     use crate::config::{EndpointAddress, Keepalive, Source, Timeouts, UpstreamProtocol};
 
     pub(crate) fn named(host: &str) -> Target {
@@ -355,6 +354,31 @@ mod tests {
             expect_status: vec![200..=399],
             expect_body: None,
             when_all_fail: WhenAllFail::UseAll,
+        }
+    }
+
+    impl Pool {
+        /// Waits until each of `addresses` is a member and healthy: a probe has passed and nothing speaks
+        /// against it. Without a health check, to be usable is enough.
+        pub(crate) async fn wait_healthy(&self, addresses: &[SocketAddr]) {
+            let mut changes = self.changes();
+            loop {
+                changes.borrow_and_update();
+                if self.are_healthy(addresses) || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        }
+
+        pub(crate) fn are_healthy(&self, addresses: &[SocketAddr]) -> bool {
+            let checked = self.upstream.health.is_some();
+            let members = self.members.load();
+            let healthy: HashSet<SocketAddr> = members
+                .iter()
+                .filter(|m| m.endpoint.verdict() == Verdict::Usable && (!checked || !m.endpoint.is_unknown_to_probes()))
+                .map(|m| m.endpoint.address)
+                .collect();
+            addresses.iter().all(|address| healthy.contains(address))
         }
     }
 
@@ -491,6 +515,27 @@ mod tests {
         pool.set_members(7, [address(4)]);
         assert_eq!(attempts(&pool, now), [3, 9]);
         assert!(!pool.drain(address(1)) && pool.drain(address(3)) && pool.undrain(address(3)));
+    }
+
+    #[test]
+    fn a_drain_by_hand_outlives_an_absence() {
+        let now = Instant::now();
+        let upstream = upstream_of(vec![(named("app"), 1)]);
+        let pool = Pool::new(&upstream, None);
+        let both = [address(1), address(2)];
+        pool.set_members(0, both);
+        assert!(pool.drain(address(2)));
+        pool.set_members(0, [address(1)]);
+        pool.set_members(0, both);
+        assert_eq!(attempts(&pool, now), [1]);
+        pool.set_members(0, [address(1)]);
+        let next = Pool::new(&upstream, Some(&pool));
+        next.set_members(0, both);
+        assert_eq!(attempts(&next, now), [1], "over a reload too");
+        next.set_members(0, [address(1)]);
+        assert!(next.undrain(address(2)) && !next.undrain(address(3)));
+        next.set_members(0, both);
+        assert_eq!(attempts(&next, now), [1, 2]);
     }
 
     #[tokio::test]

@@ -104,7 +104,12 @@ async fn probe_while_member(
     endpoint.id
 }
 
-async fn probe(check: &HealthCheck, transport: &impl ProbeTransport, endpoint: &Endpoint) -> Result<(), ProbeError> {
+/// Asks an endpoint once.
+pub async fn probe(
+    check: &HealthCheck,
+    transport: &impl ProbeTransport,
+    endpoint: &Endpoint,
+) -> Result<(), ProbeError> {
     match time::timeout(check.timeout, transport.get(endpoint, &check.path)).await {
         Ok(Ok(answer)) => judge(check, &answer),
         Ok(Err(error)) => Err(ProbeError::Transport(error)),

@@ -5,6 +5,7 @@
 //! decides what a failure means.
 
 mod paced;
+mod payload;
 mod read_ahead;
 mod source;
 
@@ -20,9 +21,10 @@ use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
 pub use self::paced::Paced;
+pub use self::payload::Payload;
 use self::read_ahead::Ahead;
 pub use self::read_ahead::ReadAhead;
-pub use self::source::{Source, linger};
+pub use self::source::{Arrival, Source, linger};
 
 /// How a body ended.
 #[derive(Debug)]
@@ -49,7 +51,10 @@ pub enum BodyError {
     #[error("the peer sent nothing for {0:?}")]
     Silence(Duration),
     #[error("the body ended early: {0}")]
-    Peer(#[source] Arc<hyper::Error>),
+    Peer(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    /// Of a response, whose request could not be sent to its end.
+    #[error("the request's body failed: {0}")]
+    Upload(#[source] Arc<BodyError>),
 }
 
 pub struct Body {
@@ -112,6 +117,15 @@ impl Body {
                 Some(Self::of(Kind::Buffered(Box::new(again))))
             }
             Kind::Buffered(_) | Kind::Peer(_) | Kind::Ahead(_) => None,
+        }
+    }
+
+    /// Whether the same body can be had once more.
+    pub fn is_at_hand(&self) -> bool {
+        match &self.kind {
+            Kind::Empty | Kind::Whole(_) => true,
+            Kind::Buffered(buffered) => buffered.rest.is_none(),
+            Kind::Peer(_) | Kind::Ahead(_) => false,
         }
     }
 

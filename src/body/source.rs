@@ -36,9 +36,24 @@ pub fn linger(mut unread: Incoming) {
     tokio::task::spawn_local(tokio::time::timeout(LINGER, discard));
 }
 
+/// A body as a codec of our own receives it.
+pub trait Arrival: Send {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+    fn has_ended(&self) -> bool;
+    fn size_hint(&self) -> SizeHint;
+    /// Called when it has been received to its end.
+    fn complete(self: Box<Self>);
+}
+
+enum Wire {
+    Hyper(Incoming),
+    Own(Box<dyn Arrival>),
+    Ended,
+}
+
 /// A body as a peer sends it.
 pub struct Source {
-    incoming: Incoming,
+    wire: Wire,
     silence: Option<Silence>,
     bytes_max: u64,
     received: u64,
@@ -54,7 +69,15 @@ struct Silence {
 impl Source {
     /// `bytes_max` is the largest body that is let through.
     pub fn new(incoming: Incoming, bytes_max: u64) -> Self {
-        Self { incoming, silence: None, bytes_max, received: 0, guard: None }
+        Self::of(Wire::Hyper(incoming), bytes_max)
+    }
+
+    pub fn arriving(arrival: Box<dyn Arrival>) -> Self {
+        Self::of(Wire::Own(arrival), u64::MAX)
+    }
+
+    fn of(wire: Wire, bytes_max: u64) -> Self {
+        Self { wire, silence: None, bytes_max, received: 0, guard: None }
     }
 
     /// Gives up when the peer is silent for `limit` while it is being waited for.
@@ -76,7 +99,7 @@ impl Source {
     }
 
     fn has_ended(&self) -> bool {
-        self.guard.is_none() && self.incoming.is_end_stream()
+        self.guard.is_none() && self.is_end_stream()
     }
 
     /// A body that is read ahead for a client that falls behind.
@@ -88,7 +111,7 @@ impl Source {
     pub async fn buffer(mut self, ahead: usize) -> Result<Body, BodyError> {
         let mut chunks = VecDeque::new();
         let mut buffered = 0;
-        while buffered < ahead && !self.incoming.is_end_stream() {
+        while buffered < ahead && !self.is_end_stream() {
             let Some(frame) = poll_fn(|cx| self.poll_frame(cx)).await else {
                 return Ok(Body::of(Kind::Buffered(Box::new(Buffered { chunks, trailers: None, rest: None }))));
             };
@@ -103,7 +126,7 @@ impl Source {
                 }
             }
         }
-        let rest = (!self.incoming.is_end_stream()).then_some(self);
+        let rest = (!self.is_end_stream()).then_some(self);
         Ok(match (chunks.len(), rest) {
             (0, None) => Body::empty(),
             (1, None) => Body::whole(chunks.pop_front().unwrap_or_default()),
@@ -112,15 +135,33 @@ impl Source {
     }
 
     pub fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.wire {
+            Wire::Hyper(incoming) => incoming.is_end_stream(),
+            Wire::Own(arrival) => arrival.has_ended(),
+            Wire::Ended => true,
+        }
     }
 
     pub fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.wire {
+            Wire::Hyper(incoming) => incoming.size_hint(),
+            Wire::Own(arrival) => arrival.size_hint(),
+            Wire::Ended => SizeHint::with_exact(0),
+        }
+    }
+
+    fn poll_wire(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.wire {
+            Wire::Hyper(incoming) => {
+                Pin::new(incoming).poll_frame(cx).map_err(|error| BodyError::Peer(Arc::new(error)))
+            }
+            Wire::Own(arrival) => arrival.poll_frame(cx),
+            Wire::Ended => Poll::Ready(None),
+        }
     }
 
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let polled = self.poll_wire(cx);
         if polled.is_pending() {
             return self.poll_silence(cx);
         }
@@ -135,7 +176,7 @@ impl Source {
                 return Poll::Ready(None);
             }
             Some(Ok(frame)) => self.accept(frame),
-            Some(Err(error)) => Err(BodyError::Peer(Arc::new(error))),
+            Some(Err(error)) => Err(error),
         };
         match &frame {
             // Nothing comes after trailers.
@@ -178,12 +219,18 @@ impl Source {
 
     /// The source is done with its last frame, not with the poll that finds nothing after it.
     fn release_at_end(&mut self) {
-        if self.incoming.is_end_stream() {
+        if self.is_end_stream() {
             self.end(End::Complete);
         }
     }
 
     fn end(&mut self, end: End<'_>) {
+        // A connection that has brought everything is free; any other is closed by being dropped.
+        if matches!((&self.wire, &end), (Wire::Own(_), End::Complete))
+            && let Wire::Own(arrival) = std::mem::replace(&mut self.wire, Wire::Ended)
+        {
+            arrival.complete();
+        }
         if let Some(guard) = self.guard.take() {
             guard.ended(self.received, end);
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::config::{self, Config, Diagnostics, Environment, Loaded};
+use crate::config::{self, Config, Diagnostics, Environment, Loaded, Unusable};
 
 use super::config_file::ConfigFile;
 use super::{Failure, names, output};
@@ -40,7 +40,7 @@ impl Check {
         };
         match config::load(&path, &Environment::system()) {
             Ok(loaded) => self.report(&path, &loaded),
-            Err(mistakes) => {
+            Err(Unusable { diagnostics: mistakes, .. }) => {
                 if self.json {
                     output::print_json(&json!({ "ok": false, "file": path, "diagnostics": mistakes.to_json() }))?;
                 }

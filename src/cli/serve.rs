@@ -1,6 +1,7 @@
 //! `tollgate run`, and `tollgate` alone: serve until told to stop.
 
-use crate::server::{self, Options, StartError};
+use crate::control::Options;
+use crate::server::{self, StartError};
 
 use super::config_file::ConfigFile;
 use super::{Failure, output};
@@ -26,7 +27,9 @@ impl Run {
         match server::run(options) {
             // It was told to stop, and did; the log says what was cut.
             Ok(_ended) => Ok(()),
-            Err(StartError::Config(mistakes)) => Err(Failure::Config(mistakes.render(output::has_colour()))),
+            Err(StartError::Config(unusable)) => {
+                Err(Failure::Config(unusable.diagnostics.render(output::has_colour())))
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -1,6 +1,5 @@
 //! Reads `config.toml` and what it includes. The only part of the configuration that touches files.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +8,7 @@ use super::diagnostics::{Diagnostic, Diagnostics, Origin, Source, Span};
 use super::effective::Effective;
 use super::environment::Environment;
 use super::file::File;
+use super::files::Files;
 use super::parse::{Parsed, parse_sources};
 use super::section::{List, Section};
 use super::{Config, Profile, tree};
@@ -23,15 +23,29 @@ const FILE_SIZE_MAX: u64 = 16 << 20;
 pub struct Loaded {
     pub config: Config,
     /// Every file that was read, and the folders in which included files are looked for: what to watch.
-    pub files: Vec<PathBuf>,
+    pub files: Files,
     pub warnings: Diagnostics,
     pub effective: Effective,
 }
 
+/// What was read is not usable; with the files in which that can be mended.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{diagnostics}")]
+pub struct Unusable {
+    pub diagnostics: Diagnostics,
+    pub files: Files,
+}
+
 /// Reads and checks the configuration.
-pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Diagnostics> {
-    let main = source(path).map_err(|error| Diagnostics::plain(format!("cannot read {}: {error}", path.display())))?;
-    let mut watched = BTreeSet::from([path.to_owned()]);
+pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Unusable> {
+    let mut files = Files::default();
+    let main = match source(path, &mut files) {
+        Ok(main) => main,
+        Err(error) => {
+            let diagnostics = Diagnostics::plain(format!("cannot read {}: {error}", path.display()));
+            return Err(Unusable { diagnostics, files });
+        }
+    };
     let mut found = Vec::new();
     let mut sources = Vec::new();
     let patterns = includes(&main);
@@ -39,26 +53,28 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Diagnostic
     sources.push(main);
     for pattern in &patterns {
         let report = |message: String| Diagnostic::error(pattern.origin, message);
-        match included(&folder, &pattern.value) {
-            Err(message) => found.push(report(message)),
-            Ok((looked_in, files)) => {
-                watched.insert(looked_in);
-                for file in files {
-                    // A file that two patterns find is read once.
-                    if !watched.insert(file.clone()) {
-                        continue;
-                    }
-                    match source(&file) {
-                        Ok(source) => sources.push(source),
-                        Err(error) => found.push(report(format!("cannot read {}: {error}", file.display()))),
-                    }
-                }
+        let included = included(&folder, &pattern.value, &mut files).unwrap_or_else(|message| {
+            found.push(report(message));
+            Vec::new()
+        });
+        for file in included {
+            // A file that two patterns find is read once.
+            if files.contains(&file) {
+                continue;
+            }
+            match source(&file, &mut files) {
+                Ok(source) => sources.push(source),
+                Err(error) => found.push(report(format!("cannot read {}: {error}", file.display()))),
             }
         }
     }
-    let Parsed { config, warnings, effective, files } = parse_sources(sources, found, environment)?;
-    watched.extend(files);
-    Ok(Loaded { config, files: watched.into_iter().collect(), warnings, effective })
+    let (parsed, named) = parse_sources(sources, found, environment);
+    // Certificates and keys are read for use after this, so what is used is never older than what is noted here.
+    named.into_iter().for_each(|file| files.add(file));
+    match parsed {
+        Ok(Parsed { config, warnings, effective }) => Ok(Loaded { config, files, warnings, effective }),
+        Err(diagnostics) => Err(Unusable { diagnostics, files }),
+    }
 }
 
 impl Environment {
@@ -74,9 +90,12 @@ impl Environment {
     }
 }
 
-fn source(path: &Path) -> io::Result<Source> {
+/// Notes what it has read, or that there was nothing to read.
+fn source(path: &Path, files: &mut Files) -> io::Result<Source> {
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-    Ok(Source { name: path.display().to_string(), folder, text: read(path)? })
+    let text = read(path).inspect_err(|_| files.add(path.to_owned()))?;
+    files.add_read(path.to_owned(), text.as_bytes());
+    Ok(Source { name: path.display().to_string(), folder, text })
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -93,8 +112,8 @@ fn includes(main: &Source) -> List<String> {
     File::from_table(&tree, start, &mut Decoder::new(Profile::Production)).include.value
 }
 
-/// The folder that was looked in and the files that the pattern finds there, sorted by name.
-fn included(folder: &Path, pattern: &str) -> Result<(PathBuf, Vec<PathBuf>), String> {
+/// The files that the pattern finds, sorted by name. Notes where it looked.
+fn included(folder: &Path, pattern: &str, files: &mut Files) -> Result<Vec<PathBuf>, String> {
     let path = folder.join(pattern);
     let looked_in = path.parent().unwrap_or(folder).to_owned();
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -102,28 +121,30 @@ fn included(folder: &Path, pattern: &str) -> Result<(PathBuf, Vec<PathBuf>), Str
         return Err("only the name of the file can hold `*`, not its folder".to_owned());
     }
     if !name.contains('*') {
-        return if path.is_file() {
-            Ok((looked_in, vec![path]))
-        } else {
-            Err(format!("there is no file {}", path.display()))
-        };
+        if path.is_file() {
+            return Ok(vec![path]);
+        }
+        let message = format!("there is no file {}", path.display());
+        files.add(path);
+        return Err(message);
     }
+    files.add(looked_in.clone());
     let entries = match std::fs::read_dir(&looked_in) {
         Ok(entries) => entries,
         // A folder for later is as good as an empty one.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((looked_in, Vec::new())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(format!("cannot look into {}: {error}", looked_in.display())),
     };
-    let mut files: Vec<PathBuf> = entries
+    let mut found: Vec<PathBuf> = entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| path.file_name().and_then(|found| found.to_str()).is_some_and(|found| matches(name, found)))
         .filter(|path| path.is_file())
         .collect();
-    if files.len() > INCLUDED_MAX {
-        return Err(format!("finds {} files, at most {INCLUDED_MAX} are read", files.len()));
+    if found.len() > INCLUDED_MAX {
+        return Err(format!("finds {} files, at most {INCLUDED_MAX} are read", found.len()));
     }
-    files.sort();
-    Ok((looked_in, files))
+    found.sort();
+    Ok(found)
 }
 
 /// `*` stands for any text; a name that starts with a dot is found by a pattern that does.
@@ -150,7 +171,7 @@ mod tests {
     const MAIN: &str = "include = [\"conf.d/*.toml\"]\n[[listen]]\naddress = \"127.0.0.1:0\"\n";
 
     /// A folder with these files, and what loading its `config.toml` says.
-    fn loaded(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Loaded, Diagnostics>) {
+    fn loaded(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Loaded, Unusable>) {
         let folder = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = folder.path().join(name);
@@ -173,7 +194,7 @@ mod tests {
     #[test]
     fn the_file_at_the_root_loads() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config.toml");
-        let loaded = load(&path, &Environment::system()).unwrap_or_else(|found| panic!("{}", found.render(false)));
+        let loaded = load(&path, &Environment::system()).unwrap_or_else(|found| panic!("{found}"));
         assert!(loaded.warnings.is_empty(), "{}", loaded.warnings.render(false));
         assert!(loaded.files.contains(&path));
     }
@@ -192,15 +213,15 @@ mod tests {
             ("conf.d/a.pem", "pem"),
             ("a.key", "key"),
         ]);
-        let Loaded { config, files, .. } = loaded.unwrap_or_else(|found| panic!("{}", found.render(false)));
+        let Loaded { config, files, .. } = loaded.unwrap_or_else(|found| panic!("{found}"));
         let names: Vec<_> = config.routes.iter().map(|route| route.name.as_str()).collect();
         assert_eq!(names, ["/", "/more"]);
         assert!(config.routes[1].origin.ends_with("conf.d/20-more.toml:1"), "{}", config.routes[1].origin);
         // Its files are relative to the included file.
         let watched = ["a.key", "conf.d", "conf.d/10-app.toml", "conf.d/20-more.toml", "conf.d/a.pem", "config.toml"];
         let relative =
-            |path: &PathBuf| path.strip_prefix(folder.path()).unwrap().to_str().unwrap().replace("conf.d/../", "");
-        let mut found: Vec<_> = files.iter().map(relative).collect();
+            |path: &Path| path.strip_prefix(folder.path()).unwrap().to_str().unwrap().replace("conf.d/../", "");
+        let mut found: Vec<_> = files.paths().map(relative).collect();
         found.sort();
         assert_eq!(found, watched);
     }
@@ -236,6 +257,23 @@ mod tests {
         );
         let token = "[admin]\ncontrol = { token = \"file:none\" }\n";
         refused(&[("config.toml", token)], &["config.toml:2:21: cannot read none: No such file"]);
+    }
+
+    #[test]
+    fn the_files_of_a_refused_version_are_known_too() {
+        let check = |files: &[(&str, &str)], expected: &[&str]| {
+            let (folder, loaded) = loaded(files);
+            let files = loaded.unwrap_err().files;
+            let found: Vec<_> = files.paths().map(|path| path.strip_prefix(folder.path()).unwrap()).collect();
+            assert_eq!(found, expected.iter().map(Path::new).collect::<Vec<_>>());
+        };
+        check(&[], &["config.toml"]);
+        check(&[("config.toml", "include = [\"part.toml\"]\n")], &["config.toml", "part.toml"]);
+        let part = ("part.toml", "[[route]]\ntxt = \"typo\"\n");
+        check(&[("config.toml", "include = [\"part.toml\"]\n"), part], &["config.toml", "part.toml"]);
+        check(&[("config.toml", MAIN), ("conf.d/a.toml", "[")], &["conf.d", "conf.d/a.toml", "config.toml"]);
+        let token = "[admin]\ncontrol = { token = \"file:none\" }\n";
+        check(&[("config.toml", token)], &["config.toml", "none"]);
     }
 
     #[test]

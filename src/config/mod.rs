@@ -12,6 +12,7 @@ pub mod docs;
 pub mod effective;
 pub mod environment;
 mod file;
+pub mod files;
 #[cfg(test)]
 mod generated;
 mod keys;
@@ -38,7 +39,8 @@ use ipnet::IpNet;
 
 pub use self::diagnostics::Diagnostics;
 pub use self::environment::Environment;
-pub use self::load::{Loaded, load};
+pub use self::files::Files;
+pub use self::load::{Loaded, Unusable, load};
 pub use self::lower::connections_left;
 pub use self::parse::parse;
 pub use self::routes::{Action, Buffer, FieldEdits, HostPolicy, PathMatch, PathRewrite, ProxyPass, Route};

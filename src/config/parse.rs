@@ -18,22 +18,22 @@ pub struct Parsed {
     pub config: Config,
     pub warnings: Diagnostics,
     pub effective: Effective,
-    /// Files that the configuration names and whose content matters: certificates, keys, roots, tokens.
-    pub files: Vec<PathBuf>,
 }
 
 /// One text without includes.
 pub fn parse(name: &str, text: &str, environment: &Environment) -> Result<Parsed, Diagnostics> {
     let source = Source { name: name.to_owned(), folder: PathBuf::new(), text: text.to_owned() };
-    parse_sources(vec![source], Vec::new(), environment)
+    parse_sources(vec![source], Vec::new(), environment).0
 }
 
-/// The main file and what it includes, in this order; `found` are errors from before.
+/// The main file and what it includes, in this order; `found` are errors from before. Beside the result stand the
+/// files that the configuration names and whose content matters, as far as they are known: certificates,
+/// keys, roots, tokens.
 pub fn parse_sources(
     sources: Vec<Source>,
     found: Vec<Diagnostic>,
     environment: &Environment,
-) -> Result<Parsed, Diagnostics> {
+) -> (Result<Parsed, Diagnostics>, Vec<PathBuf>) {
     let mut found = found;
     let trees = read_all(&sources, &mut found);
     let syntax_errors = found.len();
@@ -58,13 +58,14 @@ pub fn parse_sources(
     }
     let failed = found.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
     let diagnostics = Diagnostics::new(sources, found);
-    match config {
+    let parsed = match config {
         Some(config) if !failed => {
             let effective = recorder.finish(&diagnostics, config.profile.word());
-            Ok(Parsed { config, warnings: diagnostics, effective, files })
+            Ok(Parsed { config, warnings: diagnostics, effective })
         }
         _ => Err(diagnostics),
-    }
+    };
+    (parsed, files)
 }
 
 /// Messages about the whole file point at its start.

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -216,17 +215,8 @@ async fn run_tunnel<S>(worker: &Worker, opened: Opened, client: S)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let Opened { tunnel: Tunnel { upgrade, idle_timeout, in_flight }, record } = opened;
-    match upgrade.await {
-        Ok(upstream) => {
-            let idle = worker.sweep.deadline();
-            let passed = tunnel::relay(client, TokioIo::new(upstream), idle, idle_timeout).await;
-            record.tunnel_ended(passed);
-        }
-        Err(error) => {
-            tracing::debug!("no tunnel: {error}");
-            record.tunnel_failed();
-        }
-    }
+    let Opened { tunnel: Tunnel { stream, idle_timeout, in_flight }, record } = opened;
+    let passed = tunnel::relay(client, stream, worker.sweep.deadline(), idle_timeout).await;
+    record.tunnel_ended(passed);
     drop(in_flight);
 }

@@ -4,14 +4,14 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::output::Output;
 use super::plan::{Phase, Seen, Step, plan};
 use super::port::Ports;
 use super::replica::{self, Limits, Replica, StopAt};
-use super::{Members, Shared, Wanted};
+use super::{Check, Endpoints, Members, Shared, Wanted};
 use crate::clock;
-use crate::config::HealthCheck;
 
 pub struct Group {
     shared: Rc<Shared>,
@@ -23,14 +23,23 @@ pub struct Group {
 struct State {
     command: Vec<String>,
     count: usize,
-    health: Option<HealthCheck>,
+    check: Option<Check>,
+    drain_timeout: Duration,
+    endpoints: Option<Endpoints>,
     /// None once the upstream is gone or the process ends: then nobody chooses among the members.
     members: Option<Members>,
 }
 
 impl Group {
     pub fn new(shared: Rc<Shared>, upstream: &str) -> Rc<Self> {
-        let wanted = State { command: Vec::new(), count: 0, health: None, members: None };
+        let wanted = State {
+            command: Vec::new(),
+            count: 0,
+            check: None,
+            drain_timeout: Duration::ZERO,
+            endpoints: None,
+            members: None,
+        };
         Rc::new(Group {
             shared,
             upstream: upstream.to_owned(),
@@ -40,12 +49,19 @@ impl Group {
     }
 
     pub fn want(self: &Rc<Self>, wanted: Wanted) {
-        let Wanted { run, health, members, .. } = wanted;
+        let Wanted { upstream: _, run, check, drain_timeout, members, endpoints } = wanted;
         let mut state = self.wanted.borrow_mut();
         if state.count > 0 && state.command != run.command {
             tracing::info!("the command of {} has changed; its replicas are replaced one by one", self.upstream);
         }
-        *state = State { command: run.command, count: run.replicas, health, members: Some(members) };
+        *state = State {
+            command: run.command,
+            count: run.replicas,
+            check,
+            drain_timeout,
+            endpoints: Some(endpoints),
+            members: Some(members),
+        };
         drop(state);
         self.reconcile();
     }
@@ -61,11 +77,6 @@ impl Group {
 
     pub fn stop_all(&self, at: StopAt) {
         self.replicas.borrow().iter().for_each(|replica| replica.stop(at));
-    }
-
-    /// Whether an upstream that should have members has none.
-    pub fn lacks_members(&self) -> bool {
-        self.wanted.borrow().count > 0 && self.ready_addresses().is_empty()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -91,8 +102,8 @@ impl Group {
         self.changed();
     }
 
-    pub fn health(&self) -> Option<HealthCheck> {
-        self.wanted.borrow().health.clone()
+    pub fn check(&self) -> Option<Check> {
+        self.wanted.borrow().check.clone()
     }
 
     pub fn limits(&self) -> Limits {
@@ -149,8 +160,16 @@ impl Group {
         let Some(replica) = replicas.iter().find(|replica| replica.id == id) else { return };
         let limits = self.shared.limits;
         let now = clock::now();
-        let term = if replica.phase() == Phase::Ready { now + limits.grace } else { now };
-        replica.stop(StopAt { term, kill: term + limits.term });
+        if replica.phase() != Phase::Ready {
+            return replica.stop(StopAt { idle_from: now, term: now, kill: now + limits.term });
+        }
+        // It is a member until the others are told of its end, so its requests are still known.
+        let wanted = self.wanted.borrow();
+        let address = replica.state().address;
+        replica.watch_requests(address.zip(wanted.endpoints.as_ref()).and_then(|(address, find)| find(address)));
+        let idle_from = now + limits.grace;
+        let term = idle_from.max(now + wanted.drain_timeout);
+        replica.stop(StopAt { idle_from, term, kill: term + limits.term });
     }
 
     fn ready_addresses(&self) -> Vec<SocketAddr> {

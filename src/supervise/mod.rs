@@ -10,6 +10,7 @@
 
 mod backoff;
 mod group;
+mod orphans;
 mod output;
 mod plan;
 mod port;
@@ -25,17 +26,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::balance::Endpoint;
 use crate::clock;
-use crate::config::{HealthCheck, Run, Source, Upstream, UpstreamProtocol};
+use crate::config::Run;
 use group::Group;
 use output::Output;
 use port::Ports;
+pub use ready::Check;
 use replica::{Limits, Replica, StopAt};
 
 const LIMITS: Limits =
@@ -45,26 +49,20 @@ const REAP_LIMIT: Duration = Duration::from_secs(1);
 
 /// Told the addresses of the replicas that are ready, after each change.
 pub type Members = Rc<dyn Fn(&[SocketAddr])>;
+/// Finds what is known of a member, to see when its last request has ended.
+pub type Endpoints = Rc<dyn Fn(SocketAddr) -> Option<Arc<Endpoint>>>;
 
 /// The replicas that one upstream should have.
 #[derive(Clone)]
 pub struct Wanted {
     pub upstream: String,
     pub run: Run,
-    /// What a new replica has to answer before it is a member.
-    pub health: Option<HealthCheck>,
+    /// What a new replica has to pass before it is a member. None: it is enough that it accepts connections.
+    pub check: Option<Check>,
+    /// A replica that is replaced has this long to end its requests.
+    pub drain_timeout: Duration,
     pub members: Members,
-}
-
-impl Wanted {
-    /// None if the upstream has endpoints of its own. New replicas are asked in cleartext HTTP/1.1; those
-    /// that speak something else are ready once they accept connections.
-    pub fn of(upstream: &Upstream, members: Members) -> Option<Self> {
-        let Source::Run(run) = &upstream.source else { return None };
-        let is_plain_h1 = upstream.protocol == UpstreamProtocol::H1 && upstream.tls.is_none();
-        let health = upstream.health.clone().filter(|_| is_plain_h1);
-        Some(Wanted { upstream: upstream.name.clone(), run: run.clone(), health, members })
-    }
+    pub endpoints: Endpoints,
 }
 
 /// One replica for the status page.
@@ -116,6 +114,20 @@ impl Supervisor {
         Rc::new(Supervisor { shared: Rc::new(shared), groups: RefCell::default(), stopping: Cell::new(false) })
     }
 
+    /// Has orphans of replicas reaped, if they come to this process. To be called once, on a `LocalSet`.
+    pub fn adopt_orphans(self: &Rc<Self>) {
+        if !orphans::are_ours() {
+            return;
+        }
+        let supervisor = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            let is_supervised = |pid| supervisor.status().iter().any(|replica| replica.pid == Some(pid));
+            if let Err(error) = orphans::reap(is_supervised).await {
+                tracing::warn!("orphans of replicas are not reaped: {error}");
+            }
+        });
+    }
+
     /// Takes over what each upstream should have now, from one generation of the configuration. Replicas
     /// whose command is unchanged stay, and the new members are told of them at once. To be called on a
     /// `LocalSet`.
@@ -132,21 +144,18 @@ impl Supervisor {
         gone.values().for_each(|group| group.want_none());
     }
 
+    /// Starts the replicas of upstreams that have none, of a generation that does not serve yet; what is
+    /// replaced or removed by it is still in use. To be called on a `LocalSet`.
+    pub fn begin(&self, wanted: Vec<Wanted>) {
+        let is_new = |wanted: &Wanted| self.groups.borrow().get(&wanted.upstream).is_none_or(|group| group.is_empty());
+        let new = wanted.into_iter().filter(|wanted| !self.stopping.get() && is_new(wanted));
+        new.for_each(|wanted| self.group(&wanted.upstream).want(wanted));
+    }
+
     fn group(&self, upstream: &str) -> Rc<Group> {
         let mut groups = self.groups.borrow_mut();
         let group = groups.entry(upstream.to_owned());
         Rc::clone(group.or_insert_with(|| Group::new(Rc::clone(&self.shared), upstream)))
-    }
-
-    /// Waits until each upstream with replicas has a member, or the limit has passed.
-    pub async fn first_ready(&self, limit: Duration) {
-        let lacking = || -> Vec<String> {
-            let groups = self.groups.borrow();
-            groups.iter().filter(|(_, group)| group.lacks_members()).map(|(upstream, _)| upstream.clone()).collect()
-        };
-        if timeout(limit, self.until(|| lacking().is_empty())).await.is_err() {
-            tracing::warn!("no replica is ready after {limit:?} of: {}", lacking().join(", "));
-        }
     }
 
     /// Ends all replicas: TERM now, KILL after the limit. Nothing is started any more.
@@ -156,7 +165,7 @@ impl Supervisor {
         let now = clock::now();
         for group in &groups {
             group.want_none();
-            group.stop_all(StopAt { term: now, kill: now + limit });
+            group.stop_all(StopAt { idle_from: now, term: now, kill: now + limit });
         }
         let all_ended = self.until(|| groups.iter().all(|group| group.is_empty()));
         if timeout(limit + REAP_LIMIT, all_ended).await.is_err() {

@@ -5,6 +5,7 @@ use std::cell::{Ref, RefCell};
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -17,12 +18,15 @@ use super::plan::Phase;
 use super::port::Port;
 use super::process::{self, Process};
 use super::ready;
+use crate::balance::Endpoint;
 use crate::clock;
 
 /// A replica that ended sooner may have found its port taken, so its next start gets another one.
 /// Otherwise the port is kept, for the sake of metrics by endpoint.
 const PORT_PROVEN: Duration = Duration::from_secs(2);
 const LAST_LINES_LIMIT: Duration = Duration::from_millis(500);
+/// Between two looks at the requests in flight of a replica that is to stop.
+const IDLE_GLANCE: Duration = Duration::from_millis(50);
 
 /// The time limits of a replica.
 #[derive(Debug, Clone, Copy)]
@@ -38,13 +42,21 @@ pub struct Limits {
 /// When a replica that has to stop is signalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StopAt {
+    /// From here on TERM is sent as soon as it has no request in flight,
+    pub idle_from: Instant,
+    /// and here at the latest.
     pub term: Instant,
+    /// At the latest; sooner if TERM was.
     pub kill: Instant,
 }
 
 impl StopAt {
     fn earliest(self, other: StopAt) -> StopAt {
-        StopAt { term: self.term.min(other.term), kill: self.kill.min(other.kill) }
+        StopAt {
+            idle_from: self.idle_from.min(other.idle_from),
+            term: self.term.min(other.term),
+            kill: self.kill.min(other.kill),
+        }
     }
 }
 
@@ -66,6 +78,8 @@ pub struct State {
     pub address: Option<SocketAddr>,
     pub process: Option<Running>,
     pub restarts: u32,
+    /// Knows the requests that a replica which is to stop still has.
+    requests: Option<Arc<Endpoint>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +97,7 @@ impl fmt::Display for Replica {
 
 impl Replica {
     pub fn new(id: u64, upstream: &str, index: usize, command: &[String]) -> Self {
-        let state = State { phase: Phase::Starting, address: None, process: None, restarts: 0 };
+        let state = State { phase: Phase::Starting, address: None, process: None, restarts: 0, requests: None };
         Replica {
             id,
             upstream: upstream.to_owned(),
@@ -106,6 +120,15 @@ impl Replica {
     pub fn stop(&self, at: StopAt) {
         self.set_phase(Phase::Stopping);
         self.stop.send_modify(|order| *order = Some(order.map_or(at, |order| order.earliest(at))));
+    }
+
+    /// Has TERM wait for the requests in flight there.
+    pub fn watch_requests(&self, at: Option<Arc<Endpoint>>) {
+        self.state.borrow_mut().requests = at;
+    }
+
+    fn is_idle(&self) -> bool {
+        self.state.borrow().requests.as_ref().is_none_or(|endpoint| endpoint.in_flight() == 0)
     }
 
     fn set_phase(&self, phase: Phase) {
@@ -166,17 +189,18 @@ async fn live(
         Err(error) => return failed(format!("cannot be started: {error}")),
     };
     let limits = group.limits();
-    let health = group.health();
+    let check = group.check();
     group.changed();
     let ready = tokio::select! {
         biased;
-        () = ordered(orders) => return stop(process, replica, orders).await,
+        () = ordered(orders) => return stop(process, replica, orders, limits).await,
         what = process.ended() => return failed(format!("{what} before it was ready")),
-        ready = ready::wait(address, health.as_ref(), limits.ready) => ready,
+        ready = ready::wait(address, check.as_ref(), limits.ready) => ready,
     };
     if let Err(reason) = ready {
         let term = clock::now();
-        terminate(&mut process, replica, StopAt { term, kill: term + limits.term }, orders).await;
+        let at = StopAt { idle_from: term, term, kill: term + limits.term };
+        terminate(&mut process, replica, at, orders, limits).await;
         return failed(format!("was not ready within {:?}: {reason}", limits.ready));
     }
     let ready_since = clock::now();
@@ -185,7 +209,7 @@ async fn live(
     group.changed();
     tokio::select! {
         biased;
-        () = ordered(orders) => stop(process, replica, orders).await,
+        () = ordered(orders) => stop(process, replica, orders, limits).await,
         what = process.ended() => End::Failed { what, served: clock::now() - ready_since },
     }
 }
@@ -203,10 +227,16 @@ fn start(group: &Group, replica: &Replica, port: &mut Option<Port>) -> std::io::
     Ok((process, address))
 }
 
-async fn stop(mut process: Process, replica: &Replica, orders: &mut watch::Receiver<Option<StopAt>>) -> End {
+async fn stop(
+    mut process: Process,
+    replica: &Replica,
+    orders: &mut watch::Receiver<Option<StopAt>>,
+    limits: Limits,
+) -> End {
     let order = *orders.borrow();
     let now = clock::now();
-    let what = terminate(&mut process, replica, order.unwrap_or(StopAt { term: now, kill: now }), orders).await;
+    let at = order.unwrap_or(StopAt { idle_from: now, term: now, kill: now });
+    let what = terminate(&mut process, replica, at, orders, limits).await;
     tracing::info!("{replica} has stopped: it {what}");
     process.last_lines(LAST_LINES_LIMIT).await;
     End::Ordered
@@ -218,15 +248,15 @@ async fn terminate(
     replica: &Replica,
     mut at: StopAt,
     orders: &mut watch::Receiver<Option<StopAt>>,
+    limits: Limits,
 ) -> String {
     let mut next = Some(Signal::TERM);
     loop {
         at = orders.borrow_and_update().map_or(at, |order| order.earliest(at));
-        let due = if next == Some(Signal::TERM) { at.term } else { at.kill };
         tokio::select! {
             biased;
             what = process.ended() => return what,
-            () = sleep_until(due), if next.is_some() => {
+            () = due(replica, at, next) => {
                 if let Some(signal) = next {
                     process.signal(signal);
                 }
@@ -234,9 +264,24 @@ async fn terminate(
                     tracing::warn!("{replica} did not end by SIGTERM in time; it is killed");
                 }
                 next = (next == Some(Signal::TERM)).then_some(Signal::KILL);
+                at.kill = at.kill.min(clock::now() + limits.term);
             }
             Ok(()) = orders.changed() => {}
         }
+    }
+}
+
+/// Ready when the next signal is to be sent; never after the last one.
+async fn due(replica: &Replica, at: StopAt, next: Option<Signal>) {
+    match next {
+        Some(Signal::TERM) => {
+            sleep_until(at.idle_from.min(at.term)).await;
+            while clock::now() < at.term && !replica.is_idle() {
+                sleep(IDLE_GLANCE).await;
+            }
+        }
+        Some(_) => sleep_until(at.kill).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,14 +5,16 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use http::StatusCode;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use tokio::task::LocalSet;
 
 use super::plan::Phase;
-use super::ready::tests::health;
 use super::*;
-use crate::config::{Balance, Keepalive, Timeouts, UpstreamTls};
+use crate::balance::Pool;
+use crate::balance::probe::ProbeError;
+use crate::config::{Environment, parse};
 
 /// Says what part this binary has to play.
 const PART: &str = "TOLLGATE_TEST_PART";
@@ -96,7 +98,14 @@ impl Members {
     fn wanted(&self, upstream: &str, command: Vec<String>, replicas: usize) -> Wanted {
         let told = Rc::clone(&self.0);
         let members = Rc::new(move |addresses: &[SocketAddr]| told.borrow_mut().push(addresses.to_vec()));
-        Wanted { upstream: upstream.to_owned(), run: Run { command, replicas }, health: None, members }
+        Wanted {
+            upstream: upstream.to_owned(),
+            run: Run { command, replicas },
+            check: None,
+            drain_timeout: Duration::ZERO,
+            members,
+            endpoints: Rc::new(|_| None),
+        }
     }
 
     fn now(&self) -> Vec<SocketAddr> {
@@ -120,6 +129,21 @@ impl Supervisor {
     }
 }
 
+/// Passes if the answer has status 204.
+async fn ask(address: SocketAddr) -> Result<(), ProbeError> {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut stream =
+        tokio::net::TcpStream::connect(address).await.map_err(|error| ProbeError::Transport(error.into()))?;
+    let mut answer = String::new();
+    let exchange = async {
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await?;
+        stream.read_to_string(&mut answer).await
+    };
+    exchange.await.map_err(|error| ProbeError::Transport(error.into()))?;
+    let expected = answer.starts_with("HTTP/1.1 204 ");
+    if expected { Ok(()) } else { Err(ProbeError::Status(StatusCode::SERVICE_UNAVAILABLE)) }
+}
+
 fn pid(number: u32) -> Pid {
     Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
 }
@@ -135,42 +159,12 @@ fn check_all_gone(pids: &[u32]) {
 }
 
 #[test]
-fn only_plain_http_1_is_asked_for_its_health() {
-    let second = Duration::from_secs(1);
-    let limits =
-        Timeouts { connect: second, send: second, read: second, tunnel_idle: second, total: None, attempt: None };
-    let upstream = |protocol, tls| Upstream {
-        name: "app".to_owned(),
-        source: Source::Run(Run { command: replica("200"), replicas: 2 }),
-        protocol,
-        tls,
-        balance: Balance::LeastConnections,
-        fails_max: 1,
-        fail_timeout: second,
-        keepalive: Keepalive { connections: 1, requests: 1, idle: second },
-        timeout: limits,
-        health: Some(health()),
-        attempts: 1,
-    };
-    let check = |upstream: Upstream, expected: Option<bool>| {
-        let wanted = Wanted::of(&upstream, Rc::new(|_| {}));
-        assert_eq!(wanted.map(|wanted| wanted.health.is_some()), expected, "{upstream:?}");
-    };
-    let tls = Some(UpstreamTls { server_name: None, ca: None });
-    check(upstream(UpstreamProtocol::H1, None), Some(true));
-    check(upstream(UpstreamProtocol::H2, None), Some(false));
-    check(upstream(UpstreamProtocol::H1, tls), Some(false));
-    let elsewhere = Source::Endpoints(Vec::new());
-    check(Upstream { source: elsewhere, ..upstream(UpstreamProtocol::H1, None) }, None);
-}
-
-#[test]
 fn replicas_are_members_once_they_listen_and_end_with_the_supervisor() {
     in_control_thread(|| async {
         let (pool, supervisor) = (Members::default(), supervisor());
         supervisor.apply(vec![pool.wanted("app", replica("200"), 3)]);
         assert!(pool.now().is_empty());
-        supervisor.first_ready(TEST_LIMIT).await;
+        supervisor.until(|| !supervisor.pids(Phase::Ready).is_empty()).await;
         assert!(!pool.now().is_empty());
         supervisor.until_ready(3).await;
         let addresses: Vec<_> = supervisor.status().iter().filter_map(|replica| replica.address).collect();
@@ -218,6 +212,47 @@ fn a_changed_command_replaces_replicas_without_a_gap() {
         supervisor.until_ready(2).await;
         assert_eq!(pool.fewest_since(told), 2);
         check_all_gone(&old);
+        supervisor.stop(TEST_LIMIT).await;
+    });
+}
+
+#[test]
+fn a_replaced_replica_ends_its_requests_first() {
+    in_control_thread(|| async {
+        let text = "[[listen]]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nrun = { command = [\"app\"] }\n\
+                    [[route]]\npath = \"/\"\nupstream = \"app\"\n";
+        let config = parse("config.toml", text, &Environment::bare()).unwrap().config;
+        let (pool, other) = (Arc::new(Pool::new(&config.upstreams[0], None)), Members::default());
+        let wanted = |status, drain_timeout| {
+            let (members, known) = (Arc::clone(&pool), Arc::clone(&pool));
+            Wanted {
+                drain_timeout,
+                members: Rc::new(move |ready| members.set_members(0, ready.iter().copied())),
+                endpoints: Rc::new(move |address| known.endpoint(address)),
+                ..other.wanted("app", replica(status), 1)
+            }
+        };
+        let supervisor = supervisor();
+        supervisor.apply(vec![wanted("200", TEST_LIMIT)]);
+        supervisor.until_ready(1).await;
+        let first = supervisor.pids(Phase::Ready);
+        let request = pool.choose(&[], clock::now().into_std()).unwrap();
+        supervisor.apply(vec![wanted("201", TEST_LIMIT)]);
+        supervisor.until(|| supervisor.pids(Phase::Stopping) == first).await;
+        // Time passes: another process starts.
+        supervisor.apply(vec![wanted("201", TEST_LIMIT), other.wanted("other", replica("200"), 1)]);
+        supervisor.until(|| supervisor.pids(Phase::Ready).len() == 2).await;
+        assert_eq!(supervisor.pids(Phase::Stopping), first, "it has a request");
+        drop(request);
+        supervisor.until_ready(2).await;
+        check_all_gone(&first);
+
+        let second = pool.members()[0].endpoint.address;
+        let _request = pool.choose(&[], clock::now().into_std()).unwrap();
+        supervisor.apply(vec![wanted("202", Duration::ZERO), other.wanted("other", replica("200"), 1)]);
+        supervisor.until(|| pool.endpoint(second).is_none()).await;
+        supervisor.until_ready(2).await;
+        assert!(supervisor.status().iter().all(|replica| replica.address != Some(second)), "its time is up");
         supervisor.stop(TEST_LIMIT).await;
     });
 }
@@ -300,8 +335,10 @@ fn a_replica_that_fails_its_health_check_is_no_member_and_is_started_again() {
     in_control_thread(|| async {
         let supervisor = with_limits(Limits { ready: Duration::from_millis(500), ..LIMITS });
         let (sick, sound) = (Members::default(), Members::default());
-        let wanted =
-            |pool: &Members, name, status| Wanted { health: Some(health()), ..pool.wanted(name, replica(status), 1) };
+        let wanted = |pool: &Members, name, status| Wanted {
+            check: Some(Rc::new(|address| Box::pin(ask(address)))),
+            ..pool.wanted(name, replica(status), 1)
+        };
         supervisor.apply(vec![wanted(&sick, "sick", "503"), wanted(&sound, "sound", "204")]);
         supervisor.until(|| supervisor.status().iter().any(|replica| replica.restarts == 1)).await;
         assert!(sick.0.borrow().iter().all(Vec::is_empty));

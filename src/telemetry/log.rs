@@ -1,7 +1,7 @@
 //! Diagnostics for the operator: short lines on stderr, whose level can change while the proxy runs.
 //!
-//! The access log does not pass through here, so no level can filter it. What the operator must see at
-//! any level, such as the start banner and the results of reloads, is said with the target `NOTICE`.
+//! Neither the access log nor the start banner passes through here, so no level can filter them. What else the
+//! operator must see at any level, the results of reloads and of the stop, is said with the target `NOTICE`.
 
 use std::cell::LazyCell;
 use std::fmt;

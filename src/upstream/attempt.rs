@@ -11,8 +11,9 @@ use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
 use super::connect::Dial;
-use super::lease::{Carrier, Lease, Sending, Sent};
-use super::pool::{Connections, EndpointConnections, Exclusive, SharedH2};
+use super::h1::SendFailed;
+use super::lease::{Lease, Sending, Sent};
+use super::pool::{Connections, EndpointConnections, Exclusive, OpenStream, SharedH2};
 use super::{Dispatch, Failed, Fate, INTERIM_MAX, Limits, Over, Reply, Tunnel, Upstream, UpstreamError};
 use crate::balance::{Endpoint, InFlight, Pool};
 use crate::body::{Body, Source};
@@ -20,7 +21,7 @@ use crate::header::framing;
 use crate::timers::Deadline;
 
 /// A body up to this size fits into the buffers of the downstream connection.
-const SMALL_BODY_BYTES: u64 = 8 * 1024;
+const SMALL_BODY_BYTES: usize = 8 * 1024;
 
 pub struct Attempt<'a> {
     pub upstream: &'a Arc<Upstream>,
@@ -31,100 +32,100 @@ pub struct Attempt<'a> {
     pub limits: Limits<'a>,
 }
 
-/// What is watched while a response's head is awaited.
-struct Watch {
-    silence: Deadline,
-    interim: Arc<AtomicU32>,
-    /// None for a request without a body.
-    sent: Option<Sent>,
-}
-
 impl Attempt<'_> {
-    pub async fn over_h1(&self, dispatch: Dispatch) -> Result<Reply, Failed> {
-        let Dispatch { in_flight, mut request, over } = dispatch;
-        let wants_upgrade = request.headers().contains_key(http::header::UPGRADE);
+    pub async fn over_h1(&self, dispatch: Dispatch<'_>) -> Result<Reply, Failed> {
+        let Dispatch { in_flight, head, payload, over } = dispatch;
+        let wants_upgrade = head.headers.contains_key(http::header::UPGRADE);
         // A tunnel uses its connection up, so it may as well begin with one that cannot be stale.
         let may_be_kept = over == Over::Kept && !wants_upgrade;
         loop {
-            let kept = if may_be_kept { self.to.take_idle() } else { None };
+            let kept = if may_be_kept { self.to.take_idle(self.upstream.keepalive) } else { None };
             let reused = kept.is_some();
-            let mut connection = match kept {
-                Some(connection) => connection,
-                None => match self.dial_h1().await {
-                    Ok(connection) => connection,
-                    Err(error) => return Err(Failed::unsent(error, request)),
-                },
+            let mut exclusive = match kept {
+                Some(exclusive) => exclusive,
+                None => self.dial_h1().await.map_err(Failed::unsent)?,
             };
-            connection.serve();
-            let (watched, watch) = self.watch(request, connection.silence.clone(), &connection.interim);
-            let sent = connection.sender.try_send_request(watched);
-            let failed = match self.head_within(sent, &watch).await {
+            exclusive.serve();
+            match exclusive.connection.send(head, payload, self.limits.timeouts.read).await {
                 Ok(response) if wants_upgrade || response.status() != StatusCode::SWITCHING_PROTOCOLS => {
-                    return self.reply_h1(response, connection, (in_flight, watch));
+                    return Ok(self.reply_h1(response, exclusive, in_flight));
                 }
-                Ok(_) => Failed::sent(UpstreamError::UnaskedUpgrade),
-                Err(failed) => failed,
-            };
-            match failed.request {
+                Ok(_) => {
+                    let error = UpstreamError::UnaskedUpgrade;
+                    return Err(Failed { error, request: Fate::Unknown, stale: None });
+                }
                 // An idle connection that the endpoint closed meanwhile: nothing is lost.
-                Fate::Unsent(unsent) if reused => request = *unsent,
-                _ => {
-                    let is_stale = reused && matches!(failed.error, UpstreamError::Closed(_));
-                    return Err(Failed { stale: is_stale.then_some(in_flight), ..failed });
+                Err(SendFailed { request: Fate::Unsent, .. }) if reused && payload.is_left() => {}
+                Err(SendFailed { error, request }) => {
+                    let is_stale = reused && matches!(error, UpstreamError::Closed(_));
+                    return Err(Failed { error, request, stale: is_stale.then_some(in_flight) });
                 }
             }
         }
     }
 
-    fn reply_h1(
-        &self,
-        mut response: Response<Incoming>,
-        connection: Exclusive,
-        (in_flight, watch): (InFlight, Watch),
-    ) -> Result<Reply, Failed> {
+    fn reply_h1(&self, response: Response<()>, mut exclusive: Box<Exclusive>, in_flight: InFlight) -> Reply {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let upgrade = hyper::upgrade::on(&mut response);
-            let tunnel = Tunnel { upgrade, in_flight, idle_timeout: self.limits.timeouts.tunnel_idle };
-            return Ok(Reply::Tunnel(response.map(drop), tunnel));
+            let stream = exclusive.into_upgraded();
+            let tunnel = Tunnel { stream, in_flight, idle_timeout: self.limits.timeouts.tunnel_idle };
+            return Reply::Tunnel(response, tunnel);
         }
-        let way_back = self.to.way_back(self.upstream.keepalive);
-        let carrier = Carrier::Exclusive(connection, way_back);
-        self.reply(response, carrier, (in_flight, watch))
+        if let Some(body) = exclusive.connection.take_whole(SMALL_BODY_BYTES) {
+            exclusive.give_back();
+            return Reply::Response(response.map(|()| body));
+        }
+        let silence = exclusive.connection.silence.clone();
+        let source = Source::arriving(exclusive);
+        self.reply(response.map(|()| source), silence, Lease { in_flight, pool: self.pool(), stream: None })
     }
 
-    pub async fn over_h2(&self, dispatch: Dispatch) -> Result<Reply, Failed> {
-        let Dispatch { in_flight, mut request, over } = dispatch;
+    pub async fn over_h2(&self, dispatch: Dispatch<'_>) -> Result<Reply, Failed> {
+        let Dispatch { in_flight, head, payload, over } = dispatch;
         let scheme = if self.upstream.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
-        absolute_form(&mut request, scheme);
         loop {
-            let mut shared = match self.shared_connection().await {
-                Ok(shared) => shared,
-                Err(error) => return Err(Failed::unsent(error, request)),
-            };
+            let mut shared = self.shared_connection().await.map_err(Failed::unsent)?;
             let reused = !shared.is_new();
             let stream = shared.open_stream();
-            let (watched, watch) = self.watch(request, self.connections.sweep().deadline(), &Arc::default());
+            let mut request = Request::from_parts(head.clone(), payload.take().unwrap_or_else(Body::empty));
+            absolute_form(&mut request, scheme.clone());
+            let (watched, watch) = self.watch(request);
             let sent = shared.sender.try_send_request(watched);
             let failed = match self.head_within(sent, &watch).await {
-                Ok(response) => return self.reply(response, Carrier::Shared(stream), (in_flight, watch)),
+                Ok(response) => return self.reply_h2(response, watch, (in_flight, stream)),
                 Err(failed) => failed,
             };
             // It is closing, or has closed: the next request is to find another.
-            let is_closing = match &failed.error {
-                UpstreamError::Closed(error) => is_unprocessed(error) || !is_reset(error),
-                _ => false,
-            };
-            if is_closing {
+            if failed.is_closing {
                 self.to.retire(&shared);
             }
-            match failed.request {
-                Fate::Unsent(unsent) if reused => request = *unsent,
-                _ => {
-                    let is_stale = reused && is_closing && over == Over::Kept;
-                    return Err(Failed { stale: is_stale.then_some(in_flight), ..failed });
-                }
+            if let Some(body) = failed.unsent
+                && !payload.is_at_hand()
+            {
+                payload.put_back(body);
+            }
+            if !(reused && failed.request == Fate::Unsent) {
+                let is_stale = reused && failed.is_closing && over == Over::Kept;
+                return Err(Failed {
+                    error: failed.error,
+                    request: failed.request,
+                    stale: is_stale.then_some(in_flight),
+                });
             }
         }
+    }
+
+    fn reply_h2(
+        &self,
+        mut response: Response<Incoming>,
+        watch: Watch,
+        (in_flight, stream): (InFlight, OpenStream),
+    ) -> Result<Reply, Failed> {
+        if let Err(error) = framing::length_of_response(response.headers()) {
+            return Err(Failed { error: UpstreamError::Framing(error), request: Fate::Unknown, stale: None });
+        }
+        framing::settle_response(&mut response);
+        let response = response.map(|incoming| Source::new(incoming, u64::MAX));
+        Ok(self.reply(response, watch.silence, Lease { in_flight, pool: self.pool(), stream: Some(stream) }))
     }
 
     async fn shared_connection(&self) -> Result<SharedH2, UpstreamError> {
@@ -146,8 +147,9 @@ impl Attempt<'_> {
         self.within_connect(connecting).await
     }
 
-    async fn dial_h1(&self) -> Result<Exclusive, UpstreamError> {
-        self.within_connect(self.dial().h1()).await
+    async fn dial_h1(&self) -> Result<Box<Exclusive>, UpstreamError> {
+        let connecting = async { Ok(self.to.adopt(self.dial().h1().await?, self.upstream.keepalive)) };
+        self.within_connect(connecting).await
     }
 
     fn dial(&self) -> Dial<'_> {
@@ -169,85 +171,94 @@ impl Attempt<'_> {
     }
 
     /// The silence of the endpoint counts from the end of the request, and its interim responses are counted.
-    fn watch(&self, mut request: Request<Body>, silence: Deadline, interim: &Arc<AtomicU32>) -> (Request<Body>, Watch) {
-        interim.store(0, Ordering::Relaxed);
-        let (over, counted) = (silence.clone(), Arc::clone(interim));
+    fn watch(&self, mut request: Request<Body>) -> (Request<Body>, Watch) {
+        let silence = self.connections.sweep().deadline();
+        let interim = Arc::new(AtomicU32::new(0));
+        let (over, counted) = (silence.clone(), Arc::clone(&interim));
         hyper::ext::on_informational(&mut request, move |_| {
             if counted.fetch_add(1, Ordering::Relaxed) >= INTERIM_MAX {
                 over.expire();
             }
         });
-        let mut watch = Watch { silence, interim: Arc::clone(interim), sent: None };
         let limit = self.limits.timeouts.read;
         if request.body().is_end_stream() {
-            watch.silence.arm(limit);
-            return (request, watch);
+            silence.arm(limit);
+            return (request, Watch { silence, interim, sent: None });
         }
-        watch.silence.disarm();
         let sent = Sent::default();
-        let sending = Sending { sent: Arc::clone(&sent), silence: watch.silence.clone(), limit };
-        watch.sent = Some(sent);
-        (request.map(|body| body.guarded(Box::new(sending))), watch)
+        let sending = Sending { sent: Arc::clone(&sent), silence: silence.clone(), limit };
+        let request = request.map(|body| body.guarded(Box::new(sending)));
+        (request, Watch { silence, interim, sent: Some(sent) })
     }
 
     async fn head_within(
         &self,
         sent: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>,
         watch: &Watch,
-    ) -> Result<Response<Incoming>, Failed> {
+    ) -> Result<Response<Incoming>, NoHead> {
         let response = tokio::select! {
             biased;
             response = sent => response,
             () = watch.silence.expired() => {
-                return Err(Failed::sent(if watch.interim.load(Ordering::Relaxed) > INTERIM_MAX {
+                let error = if watch.interim.load(Ordering::Relaxed) > INTERIM_MAX {
                     UpstreamError::InterimLimit
                 } else {
                     UpstreamError::ReadTimeout(self.limits.timeouts.read)
-                }));
+                };
+                return Err(NoHead { error, request: Fate::Unknown, unsent: None, is_closing: false });
             }
         };
         response.map_err(|mut failed| {
-            let unsent = failed.take_message().map(|request| Box::new(request.map(Body::unguarded)));
+            let unsent = failed.take_message().map(|request| request.into_body().unguarded());
             let error = failed.into_error();
+            let is_unprocessed = is_unprocessed(&error);
             let request = match unsent {
-                Some(request) => Fate::Unsent(request),
-                None if is_unprocessed(&error) => Fate::Unprocessed,
+                Some(_) => Fate::Unsent,
+                None if is_unprocessed => Fate::Unprocessed,
                 None => Fate::Unknown,
             };
+            let is_closing = is_unprocessed || !is_reset(&error);
             let of_client = watch.sent.as_ref().and_then(|sent| sent.get()?.as_ref().err().cloned());
             let error = of_client.map_or_else(|| classify(error), UpstreamError::RequestBody);
-            Failed { error, request, stale: None }
+            let is_closing = is_closing && matches!(error, UpstreamError::Closed(_));
+            NoHead { error, request, unsent, is_closing }
         })
     }
 
     /// The response with what it holds riding in its body.
-    fn reply(
-        &self,
-        mut response: Response<Incoming>,
-        carrier: Carrier,
-        (in_flight, watch): (InFlight, Watch),
-    ) -> Result<Reply, Failed> {
-        if let Err(error) = framing::settle_response(&mut response) {
-            return Err(Failed::sent(UpstreamError::Framing(error)));
-        }
-        let lease = Lease { carrier, in_flight, pool: self.pool(), request: watch.sent };
-        let response = response.map(|incoming| {
-            let size = incoming.size_hint().exact();
-            let source = Source::new(incoming, u64::MAX)
-                .silent_at_most(watch.silence, self.limits.timeouts.read)
-                .guarded(Box::new(lease));
+    fn reply(&self, response: Response<Source>, silence: Deadline, lease: Lease) -> Reply {
+        Reply::Response(response.map(|source| {
+            let size = source.size_hint().exact();
+            let source = source.silent_at_most(silence, self.limits.timeouts.read).guarded(Box::new(lease));
             match size {
                 // The writer takes a small body at once, whatever its client does.
-                Some(size) if size <= SMALL_BODY_BYTES => source.into_body(),
+                Some(size) if size <= SMALL_BODY_BYTES as u64 => source.into_body(),
                 _ => source.into_body_ahead(&self.connections.read_ahead, self.limits.buffered_max),
             }
-        });
-        Ok(Reply::Response(response))
+        }))
     }
 
     fn pool(&self) -> Arc<Pool> {
         Arc::clone(&self.upstream.pool)
     }
+}
+
+/// What is watched while a response's head is awaited over HTTP/2.
+struct Watch {
+    silence: Deadline,
+    interim: Arc<AtomicU32>,
+    /// None for a request without a body.
+    sent: Option<Sent>,
+}
+
+/// Why no head came over HTTP/2.
+struct NoHead {
+    error: UpstreamError,
+    request: Fate,
+    /// The body, if nothing was sent.
+    unsent: Option<Body>,
+    /// The connection takes no more requests.
+    is_closing: bool,
 }
 
 /// The authority of an HTTP/2 request travels in the target alone (RFC 9113 §8.3.1).
@@ -282,5 +293,5 @@ fn classify(error: hyper::Error) -> UpstreamError {
     if source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut) {
         return UpstreamError::SendTimeout;
     }
-    if error.is_parse() { UpstreamError::Protocol(error) } else { UpstreamError::Closed(error) }
+    if error.is_parse() { UpstreamError::Protocol(error.into()) } else { UpstreamError::Closed(error.into()) }
 }

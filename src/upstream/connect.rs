@@ -6,22 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
+use hyper::client::conn::http2;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::pool::{Connections, Exclusive, SharedH2};
+use super::h1::{self, Stream};
+use super::pool::{Connections, SharedH2};
 use super::{Upstream, UpstreamError};
 use crate::balance::Endpoint;
 use crate::body::Body;
 use crate::local_executor::LocalExecutor;
-use crate::timed::Timed;
+use crate::timed::{Timed, WriteLimit};
 
 /// More than a page of head is no answer to a proxied request.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// What one read may bring, and so what a body costs beside its read-ahead buffer. A head must fit.
-const READ_BYTES_MAX: usize = HEAD_BYTES_MAX + 8 * 1024;
+const H2_HEAD_BYTES_MAX: u32 = 64 * 1024;
 const H2_STREAM_WINDOW: u32 = 256 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 /// Until the peer's SETTINGS say otherwise (RFC 9113 §6.5.2 recommends no less than 100).
@@ -40,15 +39,18 @@ pub struct Dial<'a> {
 }
 
 impl Dial<'_> {
-    pub async fn h1(&self) -> Result<Exclusive, UpstreamError> {
+    pub async fn h1(&self) -> Result<h1::Connection, UpstreamError> {
         let stream = self.tcp().await?;
-        match &self.upstream.tls {
-            None => self.speak_h1(stream).await,
+        let stream = match &self.upstream.tls {
+            None => Stream::Tcp(stream),
             Some(tls) => {
-                let stream = tls.connect(&self.endpoint.name, stream).await.map_err(UpstreamError::Tls)?;
-                self.speak_h1(stream).await
+                Stream::Tls(Box::new(tls.connect(&self.endpoint.name, stream).await.map_err(UpstreamError::Tls)?))
             }
-        }
+        };
+        self.upstream.metrics.connection_opened();
+        let sweep = self.connections.sweep();
+        let writing = WriteLimit::new(sweep.deadline(), self.send_timeout);
+        Ok(h1::Connection::new(stream, sweep.deadline(), writing))
     }
 
     pub async fn h2(&self) -> Result<SharedH2, UpstreamError> {
@@ -75,42 +77,23 @@ impl Dial<'_> {
         connecting.await.map_err(UpstreamError::Connect)
     }
 
-    async fn speak_h1<S>(&self, stream: S) -> Result<Exclusive, UpstreamError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let (sender, connection) = http1::Builder::new()
-            .max_header_size(HEAD_BYTES_MAX)
-            .max_buf_size(READ_BYTES_MAX)
-            .handshake(self.timed(stream))
-            .await
-            .map_err(UpstreamError::Protocol)?;
-        self.upstream.metrics.connection_opened();
-        // Its end shows in the sender; its error reaches the request that waits.
-        let task = tokio::task::spawn_local(connection.with_upgrades()).abort_handle();
-        Ok(Exclusive::new(sender, task, self.connections.sweep().deadline()))
-    }
-
     async fn speak_h2<S>(&self, stream: S) -> Result<SharedH2, UpstreamError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let stream = Timed::new(stream, self.connections.sweep().deadline(), self.send_timeout);
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(H2_STREAM_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW)
             .initial_max_send_streams(H2_STREAMS_AT_FIRST)
-            .max_header_list_size(HEAD_BYTES_MAX as u32)
-            .handshake(self.timed(stream))
+            .max_header_list_size(H2_HEAD_BYTES_MAX)
+            .handshake(stream)
             .await
-            .map_err(UpstreamError::Protocol)?;
+            .map_err(|error| UpstreamError::Protocol(error.into()))?;
         self.upstream.metrics.connection_opened();
         let streams_max = Arc::new(AtomicUsize::new(H2_STREAMS_AT_FIRST));
         tokio::task::spawn_local(drive_h2(connection, Arc::clone(&streams_max)));
         Ok(SharedH2::new(sender, streams_max))
-    }
-
-    fn timed<S>(&self, stream: S) -> Timed<S> {
-        Timed::new(stream, self.connections.sweep().deadline(), self.send_timeout)
     }
 }
 

@@ -1,9 +1,9 @@
-//! What is held while a request and its response pass: the connection, the count, the verdict on the end.
+//! What is held while a request and its response pass: counts, and the verdict on the end.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::pool::{Exclusive, OpenStream, Return};
+use super::pool::OpenStream;
 use crate::balance::{InFlight, Outcome, Pool};
 use crate::body::{BodyError, End, Guard};
 use crate::clock;
@@ -32,35 +32,22 @@ impl Guard for Sending {
     }
 }
 
-/// Rides in the response's body: what a response in progress holds of its endpoint.
+/// Rides in the response's body: what a response in progress holds of its endpoint. An HTTP/1.1 connection is
+/// the body's source, and goes back when that ends.
 pub struct Lease {
-    pub carrier: Carrier,
     pub in_flight: InFlight,
     pub pool: Arc<Pool>,
-    /// None if the request had no body.
-    pub request: Option<Sent>,
-}
-
-pub enum Carrier {
-    Exclusive(Exclusive, Return),
-    Shared(#[expect(dead_code, reason = "counted until it is dropped")] OpenStream),
+    /// Counted until it is dropped.
+    pub stream: Option<OpenStream>,
 }
 
 impl Guard for Lease {
     fn ended(self: Box<Self>, _passed: u64, end: End<'_>) {
-        let Self { carrier, in_flight, pool, request } = *self;
         // A stream that is quiet for too long is ended, but many do so in health.
         if let End::Failed(BodyError::Peer(_)) = end {
             let failure = Outcome::Failed(&"the response's body ended early");
-            pool.report(in_flight.endpoint(), failure, clock::now().into_std());
+            self.pool.report(self.in_flight.endpoint(), failure, clock::now().into_std());
         }
-        let Carrier::Exclusive(connection, way_back) = carrier else { return };
-        let request_is_over = request.is_none_or(|sent| matches!(sent.get(), Some(Ok(()))));
-        match end {
-            End::Complete if request_is_over => way_back.give_back(connection),
-            // After a final response no more of the request is sent, and the rest of it must never be taken for
-            // the next request.
-            _ => connection.abort(),
-        }
+        drop(self.stream);
     }
 }

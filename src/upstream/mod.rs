@@ -5,6 +5,7 @@
 
 mod attempt;
 mod connect;
+mod h1;
 mod lease;
 mod pool;
 mod probing;
@@ -13,14 +14,15 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::upgrade::OnUpgrade;
+use http::Response;
+use http::request::Parts;
 
 use self::attempt::Attempt;
+use self::h1::Upgraded;
 pub use self::pool::Connections;
 pub use self::probing::Probing;
 use crate::balance::{InFlight, Pool};
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, Payload};
 use crate::config::{Keepalive, Timeouts, UpstreamProtocol};
 use crate::header::framing::FramingError;
 use crate::telemetry::UpstreamMetrics;
@@ -40,6 +42,8 @@ pub struct Upstream {
     pub metrics: UpstreamMetrics,
 }
 
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
 /// Why an attempt brought no response.
 #[derive(Debug, thiserror::Error)]
 pub enum UpstreamError {
@@ -50,9 +54,11 @@ pub enum UpstreamError {
     #[error("TLS: {0}")]
     Tls(#[source] ConnectError),
     #[error("not understood: {0}")]
-    Protocol(#[source] hyper::Error),
+    Protocol(#[source] Cause),
+    #[error("the response head is larger than 64 KiB")]
+    HeadTooLarge,
     #[error("closed before a response: {0}")]
-    Closed(#[source] hyper::Error),
+    Closed(#[source] Cause),
     #[error("no response within {0:?}")]
     ReadTimeout(Duration),
     #[error("the endpoint takes no data")]
@@ -78,9 +84,10 @@ pub struct Failed {
 }
 
 /// What has become of the request of a failed attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// No byte of it was sent.
-    Unsent(Box<Request<Body>>),
+    Unsent,
     /// The endpoint says that it did nothing with it (RFC 9113 §8.7).
     Unprocessed,
     /// It may have been acted upon.
@@ -88,12 +95,8 @@ pub enum Fate {
 }
 
 impl Failed {
-    fn sent(error: UpstreamError) -> Self {
-        Self { error, request: Fate::Unknown, stale: None }
-    }
-
-    fn unsent(error: UpstreamError, request: Request<Body>) -> Self {
-        Self { error, request: Fate::Unsent(Box::new(request)), stale: None }
+    fn unsent(error: UpstreamError) -> Self {
+        Self { error, request: Fate::Unsent, stale: None }
     }
 }
 
@@ -105,7 +108,7 @@ pub enum Reply {
 
 /// The upstream's half of a tunnel.
 pub struct Tunnel {
-    pub upgrade: OnUpgrade,
+    pub stream: Upgraded,
     pub in_flight: InFlight,
     pub idle_timeout: Duration,
 }
@@ -119,9 +122,10 @@ pub struct Limits<'a> {
 }
 
 /// A request on its way to the endpoint that `in_flight` counts on.
-pub struct Dispatch {
+pub struct Dispatch<'a> {
     pub in_flight: InFlight,
-    pub request: Request<Body>,
+    pub head: &'a Parts,
+    pub payload: &'a mut Payload,
     pub over: Over,
 }
 
@@ -137,7 +141,7 @@ impl Upstream {
     /// Sends a request and waits for the response's head.
     pub async fn send(
         self: &Arc<Self>,
-        dispatch: Dispatch,
+        dispatch: Dispatch<'_>,
         connections: &Connections,
         limits: Limits<'_>,
     ) -> Result<Reply, Failed> {

@@ -7,17 +7,19 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::client::conn::{http1, http2};
-use tokio::task::AbortHandle;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use hyper::client::conn::http2;
 
-use crate::body::{Body, ReadAhead};
+use super::h1;
+use crate::body::{Arrival, Body, BodyError, ReadAhead};
 use crate::config::Keepalive;
-
-use crate::timers::{Deadline, Sweep};
+use crate::timers::Sweep;
 
 /// How often connections that idled too long are looked for.
 const REAP_INTERVAL: Duration = Duration::from_secs(1);
@@ -37,15 +39,12 @@ pub struct EndpointConnections {
     pub(super) connecting: tokio::sync::Mutex<()>,
 }
 
-/// An HTTP/1.1 connection, in use by one request.
+/// An HTTP/1.1 connection, in use by one request, and the way back for it.
 pub struct Exclusive {
-    pub(super) sender: http1::SendRequest<Body>,
-    /// Silence of the upstream while something is waited for.
-    pub(super) silence: Deadline,
-    /// Interim responses to the request in progress.
-    pub(super) interim: Arc<AtomicU32>,
-    task: AbortHandle,
+    pub(super) connection: h1::Connection,
     served: u64,
+    home: Arc<IdleStack>,
+    keepalive: Keepalive,
 }
 
 /// An HTTP/2 connection.
@@ -78,14 +77,8 @@ struct IdleStack {
 }
 
 struct Idle {
-    connection: Exclusive,
+    exclusive: Box<Exclusive>,
     returned_in: u64,
-}
-
-/// The right to give a connection back.
-pub struct Return {
-    stack: Arc<IdleStack>,
-    keepalive: Keepalive,
 }
 
 impl Connections {
@@ -138,15 +131,20 @@ impl EndpointConnections {
     }
 
     /// The connection that was returned last, if one is still open.
-    pub(super) fn take_idle(&self) -> Option<Exclusive> {
+    pub(super) fn take_idle(&self, keepalive: Keepalive) -> Option<Box<Exclusive>> {
         let mut idle = lock(&self.idle.idle);
-        while let Some(Idle { connection, .. }) = idle.pop() {
-            // Not ready: a request body is still being written, or the upstream has closed.
-            if connection.sender.is_ready() {
-                return Some(connection);
+        while let Some(Idle { mut exclusive, .. }) = idle.pop() {
+            if exclusive.connection.is_open() {
+                exclusive.keepalive = keepalive;
+                return Some(exclusive);
             }
         }
         None
+    }
+
+    /// A new connection, which is to come back here.
+    pub(super) fn adopt(&self, connection: h1::Connection, keepalive: Keepalive) -> Box<Exclusive> {
+        Box::new(Exclusive { connection, served: 0, home: Arc::clone(&self.idle), keepalive })
     }
 
     /// An HTTP/2 connection that has room; one that has served its time is let go.
@@ -161,10 +159,6 @@ impl EndpointConnections {
         self.shared.borrow_mut().retain(|open| !open.is_same(connection));
     }
 
-    pub(super) fn way_back(&self, keepalive: Keepalive) -> Return {
-        Return { stack: Arc::clone(&self.idle), keepalive }
-    }
-
     fn is_empty(&self) -> bool {
         lock(&self.idle.idle).is_empty() && self.shared.borrow().is_empty()
     }
@@ -172,42 +166,60 @@ impl EndpointConnections {
     fn reap(&self) {
         let round = self.idle.rounds.fetch_add(1, Ordering::Relaxed);
         let rounds_max = self.idle.rounds_max.load(Ordering::Relaxed);
-        lock(&self.idle.idle)
-            .retain(|idle| !idle.connection.sender.is_closed() && round.saturating_sub(idle.returned_in) < rounds_max);
+        lock(&self.idle.idle).retain_mut(|idle| {
+            let rounds = round.saturating_sub(idle.returned_in);
+            if rounds == 1 {
+                idle.exclusive.connection.shrink();
+            }
+            rounds < rounds_max && idle.exclusive.connection.is_open()
+        });
         self.shared.borrow_mut().retain(|shared| !shared.sender.is_closed() && shared.idle_rounds() < rounds_max);
     }
 }
 
 impl Exclusive {
-    pub(super) fn new(sender: http1::SendRequest<Body>, task: AbortHandle, silence: Deadline) -> Self {
-        Self { sender, silence, interim: Arc::default(), task, served: 0 }
-    }
-
     /// Counts a request that the connection carries.
     pub(super) fn serve(&mut self) {
         self.served += 1;
     }
 
-    /// Closes at once, whatever is still on its way.
-    pub(super) fn abort(self) {
-        self.task.abort();
+    /// The stream of another protocol, after a 101.
+    pub(super) fn into_upgraded(self: Box<Self>) -> h1::Upgraded {
+        self.connection.into_upgraded()
     }
-}
 
-impl Return {
-    /// Puts a connection back, unless it is closed or has served its time; the oldest makes room.
-    pub fn give_back(&self, connection: Exclusive) {
+    /// Puts the connection back, unless it has served its time or cannot be used again; the oldest makes room.
+    pub(super) fn give_back(self: Box<Self>) {
         let Keepalive { connections, requests, .. } = self.keepalive;
-        connection.silence.disarm();
-        if connection.sender.is_closed() || connection.served >= requests || connections == 0 {
+        if self.served >= requests || connections == 0 || !self.connection.may_be_kept() {
             return;
         }
-        let returned_in = self.stack.rounds.load(Ordering::Relaxed);
-        let mut idle = lock(&self.stack.idle);
+        self.connection.silence.disarm();
+        let home = Arc::clone(&self.home);
+        let returned_in = home.rounds.load(Ordering::Relaxed);
+        let mut idle = lock(&home.idle);
         if idle.len() >= connections {
             idle.remove(0);
         }
-        idle.push(Idle { connection, returned_in });
+        idle.push(Idle { exclusive: self, returned_in });
+    }
+}
+
+impl Arrival for Exclusive {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.connection.poll_frame(cx)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.connection.has_ended()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.connection.size_hint()
+    }
+
+    fn complete(self: Box<Self>) {
+        self.give_back();
     }
 }
 

@@ -91,7 +91,7 @@ async fn each_fault_has_a_status_and_a_reason() {
         (garbage.address(), "", 502, "upstream-protocol"),
         (short_status.address(), "", 502, "upstream-protocol"),
         (odd_status.address(), "", 502, "upstream-protocol"),
-        (ambiguous.address(), "", 502, "upstream-protocol"),
+        (ambiguous.address(), "", 502, "upstream-framing"),
         (silent.address(), "timeout = { read = \"200ms\" }", 504, "read-timeout"),
         (silent.address(), "timeout = { attempt = \"200ms\" }", 504, "attempt-timeout"),
         (silent.address(), "timeout = { total = \"200ms\" }", 504, "total-timeout"),

@@ -24,5 +24,6 @@ mod reload;
 mod replicas;
 mod routes;
 mod shutdown;
+mod sockets;
 mod streams;
 mod uploads;

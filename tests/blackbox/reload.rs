@@ -112,7 +112,7 @@ async fn a_listener_that_cannot_be_bound_refuses_the_whole_file() {
 }
 
 /// Reloads by the control socket, without the command.
-async fn reload(edge: &Edge) -> (u16, Value) {
+pub async fn reload(edge: &Edge) -> (u16, Value) {
     let stream = UnixStream::connect(edge.folder().join("tollgate.sock")).await.unwrap();
     let mut client = Client::over(Via::H1, stream).await.unwrap();
     let answer = client.ask(request(Method::POST.as_str(), "/reload"), "").await;
@@ -222,4 +222,61 @@ async fn a_second_instance_is_told_that_the_address_is_in_use() {
     assert_eq!(failed.code, Some(1), "{failed:?}");
     let said = failed.stderr.to_lowercase();
     assert!(said.contains("address") && said.contains("in use") && said.contains(&address.to_string()), "{said}");
+}
+
+/// A log that hides all but errors, as some would have it in production.
+const QUIET: &str = "level = \"error\"\naccess = { format = \"json\", path = \"access.log\" }\n";
+
+fn quiet(said: &str) -> String {
+    let config = format!("[server]\nreload = \"signal\"\n{}", text(said));
+    let (head, _) = config.split_once("level =").unwrap();
+    format!("{head}{QUIET}")
+}
+
+#[tokio::test]
+async fn the_results_of_reloads_are_said_at_every_level() {
+    let mut edge = Edge::verbatim(&quiet("one")).await;
+    edge.write_config(&quiet("two"));
+    edge.reload().await;
+    edge.write_config(&quiet("three").replacen("text = ", "txt = ", 1));
+    let output = edge.cli(&["reload"]).await;
+    let told = String::from_utf8(output.stderr).unwrap();
+    edge.signal(Signal::TERM);
+    edge.exit().await;
+    let logged = edge.stderr();
+    for part in ["configuration 2 is in force (Command)", "route /: text changed", "is refused", "draining", "stopped;"]
+    {
+        assert!(logged.contains(part), "{part} is not in {logged}");
+    }
+    // As `check` says it: the line, the mistake underlined, what was meant.
+    for said in [told, logged] {
+        for part in ["config.toml:5:1", "5 | txt = \"three\"", "| ^^^", "help: "] {
+            assert!(said.contains(part), "{part} is not in {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_file_does_not_move_the_access_log() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let by_signal = |more: &str| format!("[server]\nreload = \"signal\"\n{}{more}", text("in"));
+    let edge = Edge::verbatim(&by_signal("")).await;
+    let moved = by_signal(&format!("[[listen]]\naddress = \"{}\"\n", taken.local_addr().unwrap()));
+    edge.write_config(&moved.replacen("access.log", "other.log", 1));
+    assert_eq!(reload(&edge).await.0, 422);
+    edge.get("/first").await;
+    assert_eq!(edge.logged("/first").await["status"], 200);
+}
+
+#[tokio::test]
+async fn what_needs_a_restart_is_said() {
+    let workers = |count: usize| format!("[server]\nreload = \"signal\"\nworkers = {count}\n{}", text("in"));
+    let edge = Edge::verbatim(&workers(1)).await;
+    edge.write_config(&workers(2));
+    // The second time the file is the one in force.
+    for _ in 0..2 {
+        let output = edge.cli(&["reload"]).await;
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert!(told.contains("workers 1 → 2: needs a restart"), "{told}");
+    }
 }

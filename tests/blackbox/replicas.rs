@@ -1,6 +1,7 @@
 //! Replicas that the edge itself runs: they come up, they are started again, and they never outlive it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -52,6 +53,13 @@ async fn gone(pids: &BTreeSet<i32>) {
     .await;
 }
 
+/// The pipes that a process has open.
+fn pipes(process: &str) -> BTreeSet<PathBuf> {
+    let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap().flatten();
+    let targets = descriptors.filter_map(|descriptor| std::fs::read_link(descriptor.path()).ok());
+    targets.filter(|target| target.to_str().is_some_and(|target| target.starts_with("pipe:"))).collect()
+}
+
 fn zombies_of(parent: i32) -> usize {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -70,6 +78,13 @@ async fn replicas_come_up_share_the_requests_and_end_with_the_edge() {
         seen.insert(i32::try_from(echo["replica"]["pid"].as_i64().unwrap()).unwrap());
     }
     assert_eq!(seen, pids);
+    // The descriptor of `--ready-fd`, a pipe, is not for them. Two are their output, and some whoever runs the
+    // test has left open for everybody.
+    let everybodys = pipes("self");
+    for pid in &pids {
+        let own: Vec<_> = pipes(&pid.to_string()).into_iter().filter(|pipe| !everybodys.contains(pipe)).collect();
+        assert_eq!(own.len(), 2, "{own:?}");
+    }
     edge.signal(Signal::TERM);
     assert_eq!(edge.exit().await.code(), Some(0));
     gone(&pids).await;
@@ -103,4 +118,21 @@ async fn no_replica_outlives_a_killed_edge() {
         edge.exit().await;
         gone(&pids).await;
     }
+}
+
+#[tokio::test]
+async fn orphans_of_a_replica_are_reaped_and_replicas_keep_their_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let note = folder.path().join("orphan");
+    // The parent of the shell that writes the note has ended when it ends itself.
+    let leave = format!("(sh -c 'sleep 0.05; echo $$ > {}' &) ; exec \\\"$0\\\" \\\"$@\\\"", note.display());
+    let command = format!("\"sh\", \"-c\", \"{leave}\", \"{{self}}\", \"backend\", \"--listen\", \"{{address}}\"");
+    let run = format!("[upstream.app]\nrun = {{ command = [{command}], replicas = 1 }}\n{ROUTE}");
+    let edge = Edge::as_init(&Edge::standard(run)).await;
+    let orphan: i32 =
+        until("the orphan's end", async || std::fs::read_to_string(&note).ok()?.trim().parse().ok()).await;
+    until("the orphan to be reaped", async || process(orphan).is_none().then_some(())).await;
+    let replica = until("the replica", async || edge.status().await["replicas"][0]["pid"].as_i64()).await;
+    kill(i32::try_from(replica).unwrap());
+    until("its end", async || edge.stderr().contains("was killed by SIGKILL").then_some(())).await;
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -135,4 +135,48 @@ async fn the_command_stops_it_too() {
     let output = edge.cli(&["stop"]).await;
     assert!(output.status.success(), "{output:?}");
     assert_eq!(edge.exit().await.code(), Some(0));
+}
+
+/// A file that waits for a name.
+fn waiting(dns: &NameServer) -> String {
+    let slow = "[upstream.slow]\nendpoints = [\"name.example:80\"]\n";
+    Edge::standard(format!("{}{slow}[[route]]\npath = \"/\"\ntext = \"in\"\n", dns.config()))
+}
+
+#[tokio::test]
+async fn a_reload_does_not_hold_up_the_end() {
+    let dns = NameServer::says(Said::Nothing).await;
+    let mut edge = Edge::start("[[route]]\npath = \"/\"\ntext = \"in\"\n").await;
+    let asked = dns.asked(1);
+    edge.write_config(&waiting(&dns));
+    asked.await;
+    edge.signal(Signal::TERM);
+    assert_eq!(edge.exit().await.code(), Some(0));
+    let said = edge.stderr();
+    assert!(!said.contains("in force") && said.contains("stopped; every request was answered"), "{said}");
+}
+
+#[tokio::test]
+async fn a_start_does_not_hold_up_the_end() {
+    let dns = NameServer::says(Said::Nothing).await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.toml"), waiting(&dns)).unwrap();
+    let note = folder.path().join("pid");
+    let asked = dns.asked(1);
+    let before = format!("echo $$ > {};", note.display());
+    let starting = tokio::spawn(async move { Edge::try_start(folder, &before).await.err() });
+    asked.await;
+    let pid = std::fs::read_to_string(note).unwrap().trim().parse().unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    let ended = starting.await.unwrap().expect("it does not come up any more");
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(!ended.stderr.contains("serves"), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_signal_that_means_nothing_here_is_survived() {
+    let edge = Edge::start("[[route]]\npath = \"/\"\ntext = \"in\"\n").await;
+    edge.signal(Signal::USR2);
+    until("a word of it", async || edge.stderr().contains("SIGUSR2").then_some(())).await;
+    assert_eq!(edge.get("/").await.text(), "in");
 }

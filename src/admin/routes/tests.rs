@@ -111,7 +111,12 @@ async fn a_reload_says_what_came_of_it() {
     };
     let changes = vec!["route / added".to_owned()];
     check(Some(Outcome::Applied { generation: 2, changes }), 200, r#""changes":["route / added"]"#).await;
-    check(Some(Outcome::Refused { diagnostics: "bad".to_owned() }), 422, r#""diagnostics":"bad""#).await;
+    check(
+        Some(Outcome::Refused { diagnostics: "bad".to_owned(), summary: String::new() }),
+        422,
+        r#""diagnostics":"bad""#,
+    )
+    .await;
     check(None, 503, "stopping").await;
 }
 

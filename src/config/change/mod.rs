@@ -17,37 +17,50 @@ use super::{
     Reload, Server, TlsVersion,
 };
 
-/// One sentence a change, in the order of the file; nothing if both mean the same.
-pub fn describe(old: &Config, new: &Config) -> Vec<String> {
-    let Config { profile, server, listeners, certificates, client, dns, upstreams, routes: _, admin, log } = old;
-    let mut changes = Changes::default();
-    changes.profile(*profile, new.profile);
-    changes.server(server, &new.server);
-    changes.listeners(listeners, &new.listeners);
-    changes.certificates(certificates, &new.certificates);
-    changes.client(client, &new.client);
-    changes.dns(dns, &new.dns);
-    changes.upstreams(upstreams, &new.upstreams);
-    changes.routes(old, new);
-    changes.admin(admin.as_ref(), new.admin.as_ref());
-    changes.log(log, &new.log);
-    changes.list
+/// One sentence a change from `old` to `new`, in the order of the file, and one for each value of `new` that
+/// the process, which began with `started`, does not take over while it runs.
+pub fn describe(started: &Config, old: &Config, new: &Config) -> Vec<String> {
+    let mut sentences = Changes::between(old, new).list;
+    sentences.extend(Changes::between(started, new).restarts);
+    sentences
 }
 
 /// Collects sentences about one subject after the other.
 #[derive(Default)]
 struct Changes {
     list: Vec<String>,
+    /// Those that only a restart takes over.
+    restarts: Vec<String>,
     subject: String,
 }
 
 impl Changes {
+    fn between(old: &Config, new: &Config) -> Self {
+        let Config { profile, server, listeners, certificates, client, dns, upstreams, routes: _, admin, log } = old;
+        let mut changes = Changes::default();
+        changes.profile(*profile, new.profile);
+        changes.server(server, &new.server);
+        changes.listeners(listeners, &new.listeners);
+        changes.certificates(certificates, &new.certificates);
+        changes.client(client, &new.client);
+        changes.dns(dns, &new.dns);
+        changes.upstreams(upstreams, &new.upstreams);
+        changes.routes(old, new);
+        changes.admin(admin.as_ref(), new.admin.as_ref());
+        changes.log(log, &new.log);
+        changes
+    }
+
     fn about(&mut self, subject: impl Into<String>) {
         self.subject = subject.into();
     }
 
     fn say(&mut self, what: impl Display) {
         self.list.push(format!("{}{what}", self.subject));
+    }
+
+    fn say_restart(&mut self, what: impl Display) {
+        self.restarts.push(format!("{}{what}: needs a restart", self.subject));
     }
 
     /// `read timeout 60s → 10s`, if they differ.
@@ -77,7 +90,7 @@ impl Changes {
     fn profile(&mut self, old: Profile, new: Profile) {
         self.about("");
         if old != new {
-            self.say(format_args!("profile {} → {}: needs a restart", old.word(), new.word()));
+            self.say_restart(format_args!("profile {} → {}", old.word(), new.word()));
         }
     }
 
@@ -85,7 +98,7 @@ impl Changes {
         let Server { workers, connections_max, drain_delay, drain_timeout, reload } = old;
         self.about("server: ");
         if *workers != new.workers {
-            self.say(format_args!("workers {workers} → {}: needs a restart", new.workers));
+            self.say_restart(format_args!("workers {workers} → {}", new.workers));
         }
         self.value("most connections", connections_max, &new.connections_max);
         self.value("drain delay", drain_delay, &new.drain_delay);
@@ -144,8 +157,8 @@ impl Changes {
         self.about("");
         match (old, new) {
             (None, None) => {}
-            (Some(old), None) => self.say(format_args!("admin listener {} removed: needs a restart", old.address)),
-            (None, Some(new)) => self.say(format_args!("admin listener {} added: needs a restart", new.address)),
+            (Some(old), None) => self.say_restart(format_args!("admin listener {} removed", old.address)),
+            (None, Some(new)) => self.say_restart(format_args!("admin listener {} added", new.address)),
             (Some(old), Some(new)) => self.admin_table(old, new),
         }
     }
@@ -154,14 +167,14 @@ impl Changes {
         let Admin { address, hosts, allow, socket, token } = old;
         self.about("admin: ");
         if *address != new.address {
-            self.say(format_args!("address {address} → {}: needs a restart", new.address));
+            self.say_restart(format_args!("address {address} → {}", new.address));
         }
         self.members("host", hosts, &new.hosts);
         self.members("allowed network", allow, &new.allow);
         if *socket != new.socket {
             let path = |socket: &Option<std::path::PathBuf>| socket.as_ref().map(|path| path.display().to_string());
             let (old, new) = (path(socket), path(&new.socket));
-            self.say(format_args!("control socket {} → {}: needs a restart", old.shown(), new.shown()));
+            self.say_restart(format_args!("control socket {} → {}", old.shown(), new.shown()));
         }
         self.silent("token", token, &new.token);
     }
@@ -316,7 +329,20 @@ mod tests {
             assert!(after.contains(from), "{from}");
             after = after.replacen(from, to, 1);
         }
-        assert_eq!(describe(&config(BEFORE), &config(&after)), expected);
+        let (before, after) = (config(BEFORE), config(&after));
+        assert_eq!(describe(&before, &before, &after), expected);
+    }
+
+    #[test]
+    fn a_restart_is_asked_for_until_it_is_not_needed() {
+        let workers =
+            |count: &str| config(&BEFORE.replacen("[client]", &format!("[server]\nworkers = {count}\n[client]"), 1));
+        let check = |old: &str, new: &str, expected: &[&str]| {
+            assert_eq!(describe(&workers("1"), &workers(old), &workers(new)), expected, "{old} {new}");
+        };
+        check("1", "2", &["server: workers 1 → 2: needs a restart"]);
+        check("2", "2", &["server: workers 1 → 2: needs a restart"]);
+        check("2", "1", &[]);
     }
 
     #[test]
@@ -349,11 +375,11 @@ mod tests {
     fn what_needs_a_restart_says_so() {
         check(
             &[("[client]", "[server]\nworkers = 4\ndrain_delay = \"5s\"\n[client]")],
-            &["server: workers 0 → 4: needs a restart", "server: drain delay 0s → 5s"],
+            &["server: drain delay 0s → 5s", "server: workers 0 → 4: needs a restart"],
         );
         check(
             &[("\n        [[listen]]", "profile = \"staging\"\n[[listen]]")],
-            &["profile production → staging: needs a restart", "log: level warn → info"],
+            &["log: level warn → info", "profile production → staging: needs a restart"],
         );
     }
 

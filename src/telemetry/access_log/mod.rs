@@ -50,9 +50,13 @@ struct Settings {
     sink: Arc<Sink>,
 }
 
+/// Settings that nothing is written with yet.
+#[derive(Debug)]
+pub struct Opened(Settings);
+
 #[derive(Debug, thiserror::Error)]
 pub enum AccessLogError {
-    #[error("cannot open the access log {target:?}")]
+    #[error("cannot open the access log {target:?}: {source}")]
     Open { target: LogTarget, source: io::Error },
     #[error("cannot start the thread of the access log")]
     Thread(#[source] io::Error),
@@ -85,17 +89,20 @@ impl AccessLog {
         }
     }
 
-    /// Takes a changed config over. Lines recorded before go to the old target in the old format. On an
-    /// error the old settings stay.
-    pub fn reconfigure(&self, config: &config::AccessLog) -> Result<(), AccessLogError> {
+    /// Opens what a changed config names, if it is another target, and changes nothing yet.
+    pub fn open(&self, config: &config::AccessLog) -> Result<Opened, AccessLogError> {
         let current = self.0.settings.load();
         let sink = if *current.sink.target() == config.target {
             Arc::clone(&current.sink)
         } else {
             Arc::new(open(&config.target)?)
         };
-        self.0.settings.store(Arc::new(Settings { formatter: Formatter::new(config), sink }));
-        Ok(())
+        Ok(Opened(Settings { formatter: Formatter::new(config), sink }))
+    }
+
+    /// Takes a changed config over. Lines recorded before go to the old target in the old format.
+    pub fn install(&self, Opened(settings): Opened) {
+        self.0.settings.store(Arc::new(settings));
     }
 
     /// Opens the target anew, for tools that rotate files. On an error the old file stays in use.

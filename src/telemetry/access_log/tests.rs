@@ -256,11 +256,11 @@ fn a_changed_config_takes_effect_without_losing_a_line() {
     let (busy, idle) = (log.writer(), log.writer());
     busy.record(&entry());
     idle.record(&Entry { path: "/idle", ..entry() });
-    log.reconfigure(&config(AccessFormat::Combined, files.target("b"))).unwrap();
+    log.install(log.open(&config(AccessFormat::Combined, files.target("b"))).unwrap());
     busy.record(&entry());
-    log.reconfigure(&config(AccessFormat::Json, files.target("b"))).unwrap();
+    log.install(log.open(&config(AccessFormat::Json, files.target("b"))).unwrap());
     busy.record(&entry());
-    log.reconfigure(&config(AccessFormat::Json, LogTarget::Off)).unwrap();
+    log.install(log.open(&config(AccessFormat::Json, LogTarget::Off)).unwrap());
     busy.record(&entry());
     // A worker that saw none of the changes in time still writes to where its lines belong.
     drop((busy, idle));
@@ -279,7 +279,7 @@ fn a_changed_config_takes_effect_without_losing_a_line() {
 fn a_bad_path_at_a_reload_keeps_the_old_log() {
     let files = Files::new();
     let log = AccessLog::start(&config(AccessFormat::Line, files.target("a"))).unwrap();
-    assert!(log.reconfigure(&config(AccessFormat::Json, files.target("missing/b"))).is_err());
+    assert!(log.open(&config(AccessFormat::Json, files.target("missing/b"))).is_err());
     log.writer().record(&entry());
     assert!(log.close(TIMELY));
     assert!(lines(&files.path("a"))[0].contains("GET /x"));

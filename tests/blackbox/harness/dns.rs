@@ -1,10 +1,11 @@
 //! A name server for one name, whose answer the test changes.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use tokio::net::UdpSocket;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::until;
@@ -19,11 +20,13 @@ pub enum Said {
     NoSuchName,
     /// SERVFAIL.
     Failure,
+    /// No answer until it says something else; then the questions that wait get that one.
+    Nothing,
 }
 
 pub struct NameServer {
     address: SocketAddr,
-    said: Arc<Mutex<Said>>,
+    said: watch::Sender<Said>,
     questions: Arc<AtomicUsize>,
     serving: JoinHandle<()>,
 }
@@ -31,15 +34,27 @@ pub struct NameServer {
 impl NameServer {
     pub async fn says(said: Said) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let (address, said) = (socket.local_addr().unwrap(), Arc::new(Mutex::new(said)));
+        let (address, (said, mut said_now)) = (socket.local_addr().unwrap(), watch::channel(said));
         let questions = Arc::<AtomicUsize>::default();
-        let (answer, count) = (Arc::clone(&said), Arc::clone(&questions));
+        let count = Arc::clone(&questions);
         let serving = tokio::spawn(async move {
             let mut packet = [0; 512];
-            while let Ok((size, from)) = socket.recv_from(&mut packet).await {
-                let reply = reply(&packet[..size], &answer.lock().unwrap());
-                count.fetch_add(1, Ordering::Relaxed);
-                socket.send_to(&reply, from).await.unwrap();
+            let mut waiting = Vec::new();
+            loop {
+                tokio::select! {
+                    Ok((size, from)) = socket.recv_from(&mut packet) => {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        waiting.push((packet[..size].to_vec(), from));
+                    }
+                    Ok(()) = said_now.changed() => {}
+                    else => return,
+                }
+                let said = said_now.borrow_and_update().clone();
+                if !matches!(said, Said::Nothing) {
+                    for (query, from) in waiting.drain(..) {
+                        socket.send_to(&reply(&query, &said), from).await.unwrap();
+                    }
+                }
             }
         });
         Self { address, said, questions, serving }
@@ -47,7 +62,7 @@ impl NameServer {
 
     /// Changes the answer.
     pub fn say(&self, said: Said) {
-        *self.said.lock().unwrap() = said;
+        self.said.send_replace(said);
     }
 
     /// `[dns]` that asks this server alone, and often.
@@ -80,7 +95,7 @@ fn reply(query: &[u8], said: &Said) -> Vec<u8> {
         Said::Addresses(addresses) if kind == TYPE_A => (0, &addresses[..]),
         Said::Addresses(_) => (0, &[][..]),
         Said::NoSuchName => (3, &[][..]),
-        Said::Failure => (2, &[][..]),
+        Said::Failure | Said::Nothing => (2, &[][..]),
     };
     let mut reply = [&query[..2], &[0x81, 0x80 | code, 0, 1, 0, addresses.len() as u8, 0, 0, 0, 0], question].concat();
     for address in addresses {

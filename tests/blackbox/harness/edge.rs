@@ -1,10 +1,11 @@
 //! The binary as a process: its folder, its addresses, its logs, its end.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpid, kill_process, set_child_subreaper};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -80,19 +81,54 @@ impl Edge {
         Self::try_start(folder, "").await.unwrap_or_else(|failed| panic!("the edge did not start: {failed:#?}"))
     }
 
+    /// Starts one with exactly this file and a socket that somebody else keeps, as systemd does it.
+    pub async fn activated(config: &str, socket: &TcpListener) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.toml"), config).unwrap();
+        let before = "exec 3<&0 </dev/null; export LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web;";
+        let started = Self::spawn(folder, before, OwnedFd::from(socket.try_clone().unwrap()).into()).await;
+        started.unwrap_or_else(|failed| panic!("the edge did not start: {failed:#?}"))
+    }
+
     /// `before` is run by the shell that becomes the edge, as in `ulimit -n 64;`.
     pub async fn try_start(folder: TempDir, before: &str) -> Result<Self, NotStarted> {
+        Self::spawn(folder, before, Stdio::null()).await
+    }
+
+    /// Starts one to which orphans come, as to the first process of a container.
+    #[allow(unsafe_code)]
+    pub async fn as_init(config: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.toml"), config).unwrap();
+        let mut shell = Self::shell(&folder, "");
+        // SAFETY: between fork and exec only async-signal-safe calls are allowed; this is one plain system call.
+        unsafe { shell.pre_exec(|| Ok(set_child_subreaper(Some(getpid()))?)) };
+        Self::ready(folder, shell).await.unwrap_or_else(|failed| panic!("the edge did not start: {failed:#?}"))
+    }
+
+    async fn spawn(folder: TempDir, before: &str, stdin: Stdio) -> Result<Self, NotStarted> {
+        let mut shell = Self::shell(&folder, before);
+        shell.stdin(stdin);
+        Self::ready(folder, shell).await
+    }
+
+    /// A shell that becomes the edge.
+    fn shell(folder: &TempDir, before: &str) -> Command {
         let stderr = std::fs::File::create(folder.path().join("stderr")).unwrap();
-        // The line of readiness comes by descriptor 3, which is the pipe; stdout goes where stderr goes.
-        let mut process = Command::new("sh")
-            .args(["-c", &format!("{before} exec \"$0\" run -c \"$1\" --ready-fd 3 3>&1 1>&2"), BINARY])
+        // The line of readiness comes by descriptor 9, which is the pipe; stdout goes where stderr goes.
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &format!("{before} exec \"$0\" run -c \"$1\" --ready-fd 9 9>&1 1>&2"), BINARY])
             .arg(folder.path().join("config.toml"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+            .kill_on_drop(true);
+        shell
+    }
+
+    async fn ready(folder: TempDir, mut shell: Command) -> Result<Self, NotStarted> {
+        let mut process = shell.spawn().unwrap();
         let mut line = String::new();
         let mut pipe = BufReader::new(process.stdout.take().unwrap());
         within("the edge to start", pipe.read_line(&mut line)).await.unwrap();

@@ -1,0 +1,222 @@
+//! The heads of HTTP/1.1: a request's is written, a response's is read (RFC 9112).
+
+use std::io::Write;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
+use memchr::memchr_iter;
+
+/// No origin has a reason to send more, and hyper stops there, too.
+const FIELDS_MAX: usize = 100;
+
+/// How the body of a request is framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none, and its absence says so.
+    None,
+    Length(u64),
+    Chunked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    #[error("the response head is not valid: {0}")]
+    Syntax(httparse::Error),
+    #[error("a field of the response is not valid")]
+    Field,
+    #[error("the status is no number from 100 to 999")]
+    Status,
+}
+
+/// A response head.
+#[derive(Debug)]
+pub struct Received {
+    pub response: Response<()>,
+    /// The endpoint will take another request on this connection.
+    pub keeps_alive: bool,
+}
+
+impl Framing {
+    /// A method that is expected to come with a body says so when it has none (RFC 9110 §8.6).
+    pub fn of_none(method: &Method) -> Self {
+        match *method {
+            Method::POST | Method::PUT | Method::PATCH => Self::Length(0),
+            _ => Self::None,
+        }
+    }
+}
+
+/// Appends the head of a request to `out`. What the fields say of the framing is left out: it is said anew.
+pub fn write(head: &Parts, framing: Framing, out: &mut Vec<u8>) {
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    for part in [head.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    for (name, value) in &head.headers {
+        if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
+            write_field(name, value, out);
+        }
+    }
+    match framing {
+        Framing::None => {}
+        // Writing to a vector does not fail.
+        Framing::Length(length) => drop(write!(out, "content-length: {length}\r\n")),
+        Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+pub fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
+    for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+/// Where the head ends that `bytes` begin with. `searched` is what earlier calls have looked at, so that a head
+/// that comes byte by byte is looked at once.
+pub fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
+    // The line end that was last may be the one before the empty line.
+    let from = searched.saturating_sub(2);
+    let rest = bytes.get(from..).unwrap_or_default();
+    for at in memchr_iter(b'\n', rest) {
+        match rest.get(at + 1..).unwrap_or_default() {
+            [b'\r', b'\n', ..] => return Some(from + at + 3),
+            [b'\n', ..] => return Some(from + at + 2),
+            _ => {}
+        }
+    }
+    *searched = bytes.len();
+    None
+}
+
+/// Reads a whole head.
+pub fn read(head: &Bytes) -> Result<Received, HeadError> {
+    let mut fields = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
+    let mut parsed = httparse::Response::new(&mut []);
+    let status = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut fields);
+    match status {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(HeadError::Syntax(httparse::Error::NewLine)),
+        Err(error) => return Err(HeadError::Syntax(error)),
+    }
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(parsed.code.unwrap_or(0)).map_err(|_| HeadError::Status)?;
+    let is_http11 = parsed.version == Some(1);
+    *response.version_mut() = if is_http11 { Version::HTTP_11 } else { Version::HTTP_10 };
+    *response.headers_mut() = read_fields(head, parsed.headers)?;
+    let keeps_alive = keeps_alive(response.headers(), is_http11);
+    Ok(Received { response, keeps_alive })
+}
+
+/// The fields, as slices of the bytes that they were parsed from.
+pub fn read_fields(source: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
+    let mut fields = HeaderMap::with_capacity(parsed.len());
+    for field in parsed {
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::Field)?;
+        let value = HeaderValue::from_maybe_shared(source.slice_ref(field.value)).map_err(|_| HeadError::Field)?;
+        fields.append(name, value);
+    }
+    Ok(fields)
+}
+
+/// RFC 9112 §9.3: `close` wins over all, and HTTP/1.0 has to say `keep-alive`.
+fn keeps_alive(fields: &HeaderMap, is_http11: bool) -> bool {
+    let mut keeps_alive = is_http11;
+    for line in fields.get_all(CONNECTION) {
+        for option in line.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+            if option.eq_ignore_ascii_case(b"close") {
+                return false;
+            }
+            keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+        }
+    }
+    keeps_alive
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(request: http::request::Builder, framing: Framing) -> String {
+        let mut out = Vec::new();
+        write(&request.body(()).unwrap().into_parts().0, framing, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_request_is_framed_anew() {
+        let request = || Request::get("/a?b=c").header("host", "x").header("content-length", "9").header("te", "a");
+        assert_eq!(written(request(), Framing::None), "GET /a?b=c HTTP/1.1\r\nhost: x\r\nte: a\r\n\r\n");
+        assert_eq!(
+            written(request().header("transfer-encoding", "gzip"), Framing::Length(3)),
+            "GET /a?b=c HTTP/1.1\r\nhost: x\r\nte: a\r\ncontent-length: 3\r\n\r\n"
+        );
+        assert_eq!(
+            written(Request::put("/"), Framing::Chunked),
+            "PUT / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
+        assert_eq!(written(Request::options("*"), Framing::None), "OPTIONS * HTTP/1.1\r\n\r\n");
+        assert_eq!(
+            (Framing::of_none(&Method::POST), Framing::of_none(&Method::GET)),
+            (Framing::Length(0), Framing::None)
+        );
+    }
+
+    fn check(head: &str, status: u16, keeps_alive: bool, fields: &[(&str, &str)]) {
+        let received = read(&Bytes::copy_from_slice(head.as_bytes())).unwrap();
+        assert_eq!((received.response.status().as_u16(), received.keeps_alive), (status, keeps_alive), "{head}");
+        let read: Vec<_> =
+            received.response.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+        assert_eq!(read, fields, "{head}");
+    }
+
+    #[test]
+    fn responses_are_read() {
+        check("HTTP/1.1 200 OK\r\n\r\n", 200, true, &[]);
+        check("HTTP/1.1 200 OK\r\nA: b\r\nX-Y:  z \r\n\r\n", 200, true, &[("a", "b"), ("x-y", "z")]);
+        check("HTTP/1.1 404\r\n\r\n", 404, true, &[]);
+        check("HTTP/1.1 200 OK\nA: b\n\n", 200, true, &[("a", "b")]);
+        check("HTTP/1.0 200 OK\r\n\r\n", 200, false, &[]);
+        check("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n\r\n", 200, true, &[("connection", "Keep-Alive")]);
+        check("HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n", 200, false, &[("connection", "x, Close")]);
+        check("HTTP/1.1 999 odd\r\n\r\n", 999, true, &[]);
+    }
+
+    #[test]
+    fn what_is_no_head_is_refused() {
+        for head in [
+            "HTTP/2.0 200 OK\r\n\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1 099 OK\r\n\r\n",
+            "hello\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\n: b\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nA: b\rc: d\r\n\r\n",
+        ] {
+            assert!(read(&Bytes::copy_from_slice(head.as_bytes())).is_err(), "{head:?}");
+        }
+        let crowded = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(FIELDS_MAX + 1));
+        assert!(read(&crowded.into()).is_err());
+    }
+
+    proptest! {
+        /// The end is found however the bytes come.
+        #[test]
+        fn the_end_does_not_depend_on_the_pieces(text in "[a\r\n]{0,40}", cut in 0usize..40) {
+            let bytes = text.as_bytes();
+            let whole = end(bytes, &mut 0);
+            let mut searched = 0;
+            let cut = cut.min(bytes.len());
+            let found = end(&bytes[..cut], &mut searched).or_else(|| end(bytes, &mut searched));
+            prop_assert_eq!(found, whole);
+        }
+    }
+}

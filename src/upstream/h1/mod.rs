@@ -1,0 +1,323 @@
+//! HTTP/1.1 as it is spoken to an endpoint: one request and its response at a time on a connection that
+//! belongs to whoever waits for it.
+//!
+//! hyper's client runs a connection as a task of its own, and each request and each frame crosses to it and
+//! back. Here the task of the request writes and reads itself, the head of a request stays with its owner
+//! for the next attempt, and buffers stay with the connection. And this side is as strict as the guard on the
+//! other: a response whose end could be read in two ways is none.
+//!
+//! `head` and `decoder` are pure; `upload` is a request on its way, `stream` the bytes beneath.
+
+mod decoder;
+mod head;
+mod stream;
+mod upload;
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
+use http_body::{Frame, SizeHint};
+use tokio::io::AsyncReadExt;
+
+use self::decoder::{Decoder, Piece};
+use self::head::Framing;
+pub use self::stream::{Stream, Upgraded};
+use self::upload::{Upload, UploadError};
+use super::{Fate, INTERIM_MAX, UpstreamError};
+use crate::body::{Body, BodyError, Payload};
+use crate::header::framing;
+use crate::timed::WriteLimit;
+use crate::timers::Deadline;
+
+/// More than a page of head is no answer to a proxied request.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// What one read may bring. It grows while reads fill it.
+const READ_BYTES_MIN: usize = 8 * 1024;
+const READ_BYTES_MAX: usize = 72 * 1024;
+
+/// A connection to an endpoint.
+pub struct Connection {
+    stream: Stream,
+    /// What has been read and belongs to nobody yet.
+    read: BytesMut,
+    read_next: usize,
+    /// How far the end of the next head has been looked for.
+    searched: usize,
+    /// What heads are written into.
+    heads: Vec<u8>,
+    upload: Option<Upload>,
+    /// The rest of the request was not sent, or not taken.
+    is_upload_broken: bool,
+    decoder: Decoder,
+    keeps_alive: bool,
+    pub(super) silence: Deadline,
+    writing: WriteLimit,
+}
+
+/// Why there is no response, and what that means for the request.
+pub struct SendFailed {
+    pub error: UpstreamError,
+    pub request: Fate,
+}
+
+impl SendFailed {
+    fn unknown(error: UpstreamError) -> Self {
+        Self { error, request: Fate::Unknown }
+    }
+}
+
+/// A request, and how long its endpoint may be silent after it.
+struct Sending<'a> {
+    method: &'a Method,
+    /// What is sent once the head has gone out: a body that could not be had again is not begun before.
+    rest: &'a mut Payload,
+    read_timeout: Duration,
+    interim: u32,
+}
+
+impl Connection {
+    pub fn new(stream: Stream, silence: Deadline, writing: WriteLimit) -> Self {
+        Self {
+            stream,
+            read: BytesMut::new(),
+            read_next: READ_BYTES_MIN,
+            searched: 0,
+            heads: Vec::new(),
+            upload: None,
+            is_upload_broken: false,
+            decoder: Decoder::Ended,
+            keeps_alive: true,
+            silence,
+            writing,
+        }
+    }
+
+    /// Sends a request and waits for the head of its response. A 101 comes back like any other.
+    pub async fn send(
+        &mut self,
+        head: &Parts,
+        payload: &mut Payload,
+        read_timeout: Duration,
+    ) -> Result<Response<()>, SendFailed> {
+        let framing = match payload.size() {
+            Some(0) => Framing::of_none(&head.method),
+            Some(length) => Framing::Length(length),
+            None => Framing::Chunked,
+        };
+        let mut bytes = std::mem::take(&mut self.heads);
+        head::write(head, framing, &mut bytes);
+        let body = if payload.is_at_hand() { payload.take() } else { None };
+        self.upload = Some(Upload::new(bytes, body.filter(|_| framing != Framing::None), framing));
+        self.silence.disarm();
+        let mut sending = Sending { method: &head.method, rest: payload, read_timeout, interim: 0 };
+        poll_fn(|cx| self.poll_response(cx, &mut sending)).await
+    }
+
+    fn poll_response(
+        &mut self,
+        cx: &mut Context<'_>,
+        sending: &mut Sending<'_>,
+    ) -> Poll<Result<Response<()>, SendFailed>> {
+        if let Err(failed) = self.poll_request(cx, sending) {
+            return Poll::Ready(Err(failed));
+        }
+        loop {
+            if let Some(end) = head::end(&self.read, &mut self.searched) {
+                let head = self.read.split_to(end).freeze();
+                self.searched = 0;
+                match self.take_head(&head, sending).map_err(SendFailed::unknown)? {
+                    Some(response) => return Poll::Ready(Ok(response)),
+                    None => continue,
+                }
+            }
+            if self.read.len() >= HEAD_BYTES_MAX {
+                return Poll::Ready(Err(SendFailed::unknown(UpstreamError::HeadTooLarge)));
+            }
+            match self.poll_read(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) => {
+                    let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+                    return Poll::Ready(Err(SendFailed::unknown(UpstreamError::Closed(error.into()))));
+                }
+                Poll::Ready(Err(error)) => {
+                    return Poll::Ready(Err(SendFailed::unknown(UpstreamError::Closed(error.into()))));
+                }
+                Poll::Pending => {
+                    ready!(self.silence.poll_expired(cx));
+                    let error = UpstreamError::ReadTimeout(sending.read_timeout);
+                    return Poll::Ready(Err(SendFailed::unknown(error)));
+                }
+            }
+        }
+    }
+
+    /// Sends what can be sent of the request. That it cannot be sent to its end is no error while a response may
+    /// still come: an endpoint that refuses an upload answers and closes.
+    fn poll_request(&mut self, cx: &mut Context<'_>, sending: &mut Sending<'_>) -> Result<(), SendFailed> {
+        while let Some(upload) = &mut self.upload {
+            let Poll::Ready(outcome) = upload.poll(cx, &mut self.stream, &mut self.writing) else { return Ok(()) };
+            match outcome {
+                Ok(()) => match sending.rest.take_streamed() {
+                    Some(body) => upload.go_on_with(body),
+                    None => {
+                        self.end_upload();
+                        // From now on the endpoint is what is waited for.
+                        self.silence.arm(sending.read_timeout);
+                    }
+                },
+                Err(UploadError::Body(error)) => return Err(SendFailed::unknown(UpstreamError::RequestBody(error))),
+                Err(UploadError::Io(error)) => {
+                    let request = if upload.has_begun() { Fate::Unknown } else { Fate::Unsent };
+                    if error.kind() == io::ErrorKind::TimedOut {
+                        return Err(SendFailed { error: UpstreamError::SendTimeout, request });
+                    }
+                    if matches!(request, Fate::Unsent) {
+                        return Err(SendFailed { error: UpstreamError::Closed(error.into()), request });
+                    }
+                    self.upload = None;
+                    self.is_upload_broken = true;
+                    self.silence.arm(sending.read_timeout);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// None for an interim response, which ends here.
+    fn take_head(&mut self, head: &Bytes, sending: &mut Sending<'_>) -> Result<Option<Response<()>>, UpstreamError> {
+        let received = head::read(head).map_err(|error| UpstreamError::Protocol(error.into()))?;
+        let mut response = received.response;
+        let status = response.status();
+        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            sending.interim += 1;
+            return if sending.interim > INTERIM_MAX { Err(UpstreamError::InterimLimit) } else { Ok(None) };
+        }
+        self.decoder = Decoder::new(sending.method, &response).map_err(UpstreamError::Framing)?;
+        self.keeps_alive = received.keeps_alive;
+        framing::settle_response(&mut response);
+        Ok(Some(response))
+    }
+
+    /// The body, if it is small and has come with its head: there is nothing left to wait for.
+    pub fn take_whole(&mut self, bytes_max: usize) -> Option<Body> {
+        let length = match self.decoder {
+            Decoder::Ended => 0,
+            Decoder::Length(length) => usize::try_from(length).ok()?,
+            _ => return None,
+        };
+        if length > bytes_max || length > self.read.len() {
+            return None;
+        }
+        self.decoder = Decoder::Ended;
+        // Copied, so that the buffer is free for the next response.
+        let body = Bytes::copy_from_slice(self.read.get(..length)?);
+        drop(self.read.split_to(length));
+        Some(Body::whole(body))
+    }
+
+    /// The stream of another protocol, after a 101.
+    pub fn into_upgraded(self) -> Upgraded {
+        Upgraded { early: self.read, stream: self.stream }
+    }
+
+    /// Whether another request may be sent: the last one has ended on both sides.
+    pub fn may_be_kept(&self) -> bool {
+        self.keeps_alive
+            && self.decoder == Decoder::Ended
+            && self.upload.is_none()
+            && !self.is_upload_broken
+            && self.read.is_empty()
+    }
+
+    /// Whether an idle connection can be used: bytes that nobody asked for are as bad as its end.
+    pub fn is_open(&mut self) -> bool {
+        self.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// Gives up the memory that the next request would need at once, and that an idle connection does without.
+    pub fn shrink(&mut self) {
+        self.read = BytesMut::new();
+        self.heads = Vec::new();
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let wanted = match self.decoder {
+            // A body of known size that has begun.
+            Decoder::Length(left) => usize::try_from(left).map_or(READ_BYTES_MAX, |left| left.min(READ_BYTES_MAX)),
+            _ => self.read_next,
+        };
+        let room = self.read.capacity() - self.read.len();
+        if room < wanted / 2 {
+            self.read.reserve(wanted);
+        }
+        let room = self.read.capacity() - self.read.len();
+        let bytes = ready!(pin!(self.stream.read_buf(&mut self.read)).poll(cx))?;
+        if bytes == room {
+            self.read_next = (self.read_next * 2).min(READ_BYTES_MAX);
+        }
+        Poll::Ready(Ok(bytes))
+    }
+
+    fn end_upload(&mut self) {
+        if let Some(upload) = self.upload.take() {
+            self.heads = upload.into_buffer();
+        }
+    }
+}
+
+/// The body of the response.
+impl Connection {
+    fn poll_upload_along(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
+        let Some(upload) = &mut self.upload else { return Ok(()) };
+        match upload.poll(cx, &mut self.stream, &mut self.writing) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => self.end_upload(),
+            Poll::Ready(Err(UploadError::Body(error))) => return Err(BodyError::Upload(Arc::new(error))),
+            // What the endpoint has to say may still come.
+            Poll::Ready(Err(UploadError::Io(_))) => {
+                self.upload = None;
+                self.is_upload_broken = true;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.poll_upload_along(cx)?;
+        loop {
+            match self.decoder.decode(&mut self.read) {
+                Ok(Some(Piece::Data(data))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(Some(Piece::Trailers(fields))) => return Poll::Ready(Some(Ok(Frame::trailers(fields)))),
+                Ok(None) if self.decoder == Decoder::Ended => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(error) => return Poll::Ready(Some(Err(BodyError::Peer(Arc::new(error))))),
+            }
+            let error = match ready!(self.poll_read(cx)) {
+                Ok(1..) => continue,
+                Ok(0) if self.decoder == Decoder::UntilClose => {
+                    self.decoder = Decoder::Ended;
+                    self.keeps_alive = false;
+                    return Poll::Ready(None);
+                }
+                Ok(0) => io::ErrorKind::UnexpectedEof.into(),
+                Err(error) => error,
+            };
+            return Poll::Ready(Some(Err(BodyError::Peer(Arc::new(error)))));
+        }
+    }
+
+    pub fn has_ended(&self) -> bool {
+        self.decoder == Decoder::Ended
+    }
+
+    pub fn size_hint(&self) -> SizeHint {
+        self.decoder.left().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
