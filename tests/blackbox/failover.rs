@@ -119,19 +119,20 @@ async fn each_fault_has_a_status_and_a_reason() {
 /// RFC 9112 §6.3: a response ends in one place, or some receiver finds another one.
 #[tokio::test]
 async fn a_response_whose_end_is_ambiguous_is_refused() {
-    for (framing, reason) in [
-        ("Content-Length: 5\r\nTransfer-Encoding: chunked", "upstream-framing"),
-        ("Transfer-Encoding: chunked\r\nContent-Length: 5", "upstream-framing"),
-        ("Content-Length: 5\r\nContent-Length: 5", "upstream-framing"),
-        ("Content-Length: 5, 5", "upstream-framing"),
-        ("Transfer-Encoding: gzip, chunked", "upstream-framing"),
-        ("Transfer-Encoding: gzip", "upstream-framing"),
-        ("Transfer-Encoding: chunked, chunked", "upstream-framing"),
-        ("Transfer-Encoding: identity", "upstream-framing"),
-        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", "upstream-framing"),
-        // The codec refuses these first.
-        ("Content-Length: 5\r\nContent-Length: 6", "upstream-protocol"),
-        ("Content-Length: +5", "upstream-protocol"),
+    for framing in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5",
+        "Content-Length: 5\r\nContent-Length: 5",
+        "Content-Length: 5\r\nContent-Length: 6",
+        "Content-Length: 5, 5",
+        "Content-Length: +5",
+        "Content-Length: 18446744073709551616",
+        "Content-Length: ",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: gzip",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
     ] {
         let origin = Origin::serves(move |mut connection| async move {
             while connection.request().await.is_some() {
@@ -143,7 +144,11 @@ async fn a_response_whose_end_is_ambiguous_is_refused() {
         let edge = Edge::start(upstream(&[origin.address()], "fails_max = 0\nretry = { attempts = 1 }") + ROUTE).await;
         for (n, via) in [Via::H1, Via::TlsH2].into_iter().enumerate() {
             let answer = Client::connect(&edge, via).await.get("/").await;
-            assert_eq!((answer.status, answer.field("x-tollgate-reason")), (502, reason), "{framing:?} {via:?}");
+            assert_eq!(
+                (answer.status, answer.field("x-tollgate-reason")),
+                (502, "upstream-framing"),
+                "{framing:?} {via:?}"
+            );
             assert_eq!(origin.connections(), n + 1, "{framing:?}: what follows was taken for an answer");
         }
     }

@@ -15,6 +15,7 @@ mod certificates;
 mod failover;
 mod flood;
 mod framing;
+mod h1_upstream;
 mod h2_downstream;
 mod head_requests;
 mod h2_upstream;

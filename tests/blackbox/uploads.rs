@@ -61,44 +61,65 @@ async fn an_upload_over_http2_that_is_too_large_gets_its_413() {
     }
 }
 
+async fn early(via: Via, content: &'static str) {
+    let ended = Arc::new(Semaphore::new(0));
+    let seen = Arc::clone(&ended);
+    let origin = Origin::serves(move |mut connection| {
+        let ended = Arc::clone(&seen);
+        async move {
+            while let Some(request) = connection.request_head().await {
+                connection.reply(&ok(content).status(403), false).await;
+                if request.method == "POST" {
+                    connection.wire.rest().await;
+                    return ended.add_permits(1);
+                }
+            }
+        }
+    })
+    .await;
+    let patient = "[client]\nbody_timeout = \"60s\"\n[server]\nworkers = 1\n".to_owned();
+    let edge = Edge::start(patient + &upstream(&[origin.address()], "fails_max = 1") + ROUTE).await;
+    let mut client = Client::connect(&edge, via).await;
+    let (feed, body) = Body::fed();
+    let response = client.send(request("POST", "/").body(body).unwrap()).await;
+    feed.send(Frame::data("a part".into())).await.unwrap();
+    let answer = within("an early answer", async { Answer::read(response.await.unwrap()).await.unwrap() }).await;
+    assert_eq!((answer.status, answer.text()), (403, content), "{via:?}");
+    // The client has neither finished nor left.
+    within("the end of the upload", ended.acquire()).await.unwrap().forget();
+    assert_eq!(edge.get("/").await.status, 403);
+    assert_eq!(origin.connections(), 2, "{via:?}: the connection was used again");
+    assert_eq!(edge.endpoint(origin.address()).await["state"], "usable", "{via:?}");
+    drop(feed);
+}
+
 /// A13: after a final response no more of the body is sent on, and the rest is never taken for a request.
 #[tokio::test]
 async fn an_early_answer_of_the_origin_ends_the_upload() {
+    let long: &str = "e".repeat(300_000).leak();
     for via in Via::ALL {
-        let ended = Arc::new(Semaphore::new(0));
-        let seen = Arc::clone(&ended);
-        let origin = Origin::serves(move |mut connection| {
-            let ended = Arc::clone(&seen);
-            async move {
-                while let Some(request) = connection.request_head().await {
-                    connection.reply(&ok("enough").status(403), false).await;
-                    if request.method == "POST" {
-                        connection.wire.rest().await;
-                        return ended.add_permits(1);
-                    }
-                }
-            }
-        })
-        .await;
-        let edge = Edge::start(
-            "[client]\nbody_timeout = \"60s\"\n[server]\nworkers = 1\n".to_owned()
-                + &upstream(&[origin.address()], "fails_max = 1")
-                + ROUTE,
-        )
-        .await;
-        let mut client = Client::connect(&edge, via).await;
-        let (feed, body) = Body::fed();
-        let response = client.send(request("POST", "/").body(body).unwrap()).await;
-        feed.send(Frame::data("a part".into())).await.unwrap();
-        let answer = within("an early answer", async { Answer::read(response.await.unwrap()).await.unwrap() }).await;
-        assert_eq!((answer.status, answer.text()), (403, "enough"), "{via:?}");
-        // The client has neither finished nor left.
-        within("the end of the upload", ended.acquire()).await.unwrap().forget();
-        assert_eq!(edge.get("/").await.status, 403);
-        assert_eq!(origin.connections(), 2, "{via:?}: the connection was used again");
-        assert_eq!(edge.endpoint(origin.address()).await["state"], "usable", "{via:?}");
-        drop(feed);
+        early(via, "enough").await;
+        early(via, long).await;
     }
+}
+
+/// The endpoint does not read on: the connection is reset behind its answer.
+#[tokio::test]
+async fn an_endpoint_that_refuses_an_upload_and_closes_is_heard() {
+    let origin = Origin::serves(|mut connection| async move {
+        connection.request_head().await;
+        connection.reply(&ok("too much").status(413).close(), false).await;
+    })
+    .await;
+    let edge = Edge::start(upstream(&[origin.address()], "fails_max = 1") + ROUTE).await;
+    for via in Via::ALL {
+        for _ in 0..5 {
+            let mut client = Client::connect(&edge, via).await;
+            let answer = client.ask(request("POST", "/"), vec![b'x'; 4_000_000]).await;
+            assert_eq!((answer.status, answer.text()), (413, "too much"), "{via:?}");
+        }
+    }
+    assert_eq!(edge.endpoint(origin.address()).await["state"], "usable");
 }
 
 /// A byte now and then does not keep a connection open whose last answer is given.
