@@ -122,6 +122,31 @@ async fn an_endpoint_that_refuses_an_upload_and_closes_is_heard() {
     assert_eq!(edge.endpoint(origin.address()).await["state"], "usable");
 }
 
+/// The endpoint answers while it reads, and its client reads after it has written: neither waits for the other.
+async fn both_ways<S: AsyncRead + AsyncWrite + Unpin>(edge: &Edge, mut client: Wire<S>) {
+    let head = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {LARGE}\r\n\r\n");
+    client.send(head).await.unwrap();
+    within("the edge to take all", client.send(vec![b'x'; LARGE])).await.unwrap();
+    let response = within("an answer", client.response("POST")).await.unwrap();
+    assert_eq!((response.status, response.body.len()), (200, LARGE));
+    assert_eq!(edge.logged("/").await["reason"], serde_json::Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a known defect, not mended yet"]
+async fn an_answer_and_an_upload_do_not_hold_each_other_up() {
+    let origin = Origin::serves(move |mut connection| async move {
+        connection.request_head().await;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
+        let answer = [head.as_bytes(), &vec![b'y'; LARGE]].concat();
+        connection.both(answer, LARGE).await;
+    })
+    .await;
+    let edge = Edge::start(upstream(&[origin.address()], "") + ROUTE + "body_max = \"1GiB\"\n").await;
+    both_ways(&edge, edge.raw().await).await;
+    both_ways(&edge, Wire::new(tls(&edge, "localhost", &[]).await)).await;
+}
+
 /// A byte now and then does not keep a connection open whose last answer is given.
 #[tokio::test]
 async fn dripping_on_after_the_last_answer_is_cut_off() {
