@@ -245,3 +245,11 @@ async fn an_origin_that_closes_idle_connections_unasked_costs_no_get() {
         assert_eq!(client.get("/").await.text(), "once");
     }
 }
+
+/// A connection that could not be made is none.
+#[tokio::test]
+async fn refused_connections_are_not_counted_as_opened() {
+    let edge = Edge::start(upstream(&[deserted().await], "") + ROUTE).await;
+    assert_eq!(edge.get("/").await.status, 502);
+    assert_eq!(edge.metric(r#"tollgate_upstream_connections_total{upstream="app"}"#).await, 0.0);
+}

@@ -160,6 +160,17 @@ async fn trailers_after_a_known_length_reach_the_origin() {
     assert_eq!(with_trailers(&edge, "hello").await.text(), r#""5" "trailers" "1" hello"#);
 }
 
+/// RFC 9113 §8.2.3: crumbs become one field before they leave HTTP/2.
+#[tokio::test]
+async fn cookie_crumbs_are_joined_for_http1() {
+    let origin = Origin::replies(ok("")).await;
+    let edge = Edge::before(&origin).await;
+    let mut client = Client::connect(&edge, Via::H2).await;
+    client.ask(request("GET", "/").header("cookie", "a=1").header("cookie", "b=2"), "").await;
+    let crumbs: Vec<_> = origin.take().fields.all("cookie").map(str::to_owned).collect();
+    assert_eq!(crumbs, ["a=1; b=2"]);
+}
+
 /// A body that is too long to wait for its end goes on with the length that was announced.
 #[tokio::test]
 async fn a_long_body_with_trailers_arrives_whole() {

@@ -121,6 +121,27 @@ async fn a_stream_that_is_reset_fails_alone() {
     assert_eq!(edge.metric(r#"tollgate_upstream_requests_total{outcome="broken",upstream="app"}"#).await, 2.0);
 }
 
+/// A connection whose other end has gone without a word is not used for ever.
+#[tokio::test]
+async fn a_connection_that_lets_a_request_wait_is_replaced() {
+    let origin = origin(&[], |n, mut peer| async move {
+        let first = peer.request().await?;
+        peer.answer(first).await.ok()?;
+        if n > 1 {
+            return answers_all(peer).await;
+        }
+        while peer.next().await.is_some() {}
+        None
+    })
+    .await;
+    let keys = "fails_max = 0\nretry = { attempts = 1 }\ntimeout = { read = \"300ms\" }";
+    let edge = edge_with(&origin, keys).await;
+    for status in [200, 504, 200, 200] {
+        assert_eq!(edge.get("/").await.status, status);
+    }
+    assert_eq!(origin.connections(), 2);
+}
+
 /// Between two requests: the next one goes over a new connection.
 #[tokio::test]
 async fn a_goaway_between_requests_costs_nothing() {

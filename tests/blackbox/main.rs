@@ -4,7 +4,6 @@
 // The harness stands outside of test functions, where clippy does not see that it belongs to tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod attack;
 mod harness;
 
 mod admin;
@@ -17,8 +16,8 @@ mod flood;
 mod framing;
 mod h1_upstream;
 mod h2_downstream;
-mod head_requests;
 mod h2_upstream;
+mod head_requests;
 mod kept;
 mod limits;
 mod reload;
