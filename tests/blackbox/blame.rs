@@ -168,6 +168,44 @@ async fn an_upload_that_its_client_breaks_off_blames_no_endpoint() {
     }
 }
 
+/// The answer has begun when its upload breaks.
+#[tokio::test]
+async fn an_upload_that_breaks_beside_its_answer_blames_no_endpoint() {
+    let origin = Origin::serves(|mut connection| async move {
+        connection.request_head().await;
+        connection.wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n").await.unwrap();
+        connection.wire.rest().await;
+    })
+    .await;
+    let edge = watchful_edge(&origin, "").await;
+    let begun = "HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    for (path, more) in [("/bad", Some("no size\r\n")), ("/gone", None)] {
+        let mut client = edge.raw().await;
+        client.send(format!("POST {path} {begun}")).await.unwrap();
+        assert_eq!(within("a head", client.response_head()).await.unwrap().status, 200);
+        assert_eq!(within("the first part", client.exact(10)).await.unwrap(), b"5\r\nfirst\r\n");
+        match more {
+            Some(bad) => {
+                client.send(bad).await.unwrap();
+                assert_eq!(within("the end", client.rest()).await, b"", "the answer was ended as if it were whole");
+            }
+            None => drop(client),
+        }
+        let line = edge.logged(path).await;
+        assert_ne!(line["reason"], serde_json::Value::Null, "{line}");
+        edge.in_flight(origin.address(), 0).await;
+        blames_nobody(&edge, origin.address(), path).await;
+    }
+    let mut client = Frames::connect(&edge, &[]).await;
+    let head = frame(HEADERS, END_HEADERS, 1, &block(pseudo("POST", "/reset")));
+    client.send([head, frame(DATA, 0, 1, b"hello")].concat()).await.unwrap();
+    assert_eq!(within("a head", client.of(1)).await.unwrap().status(), 200);
+    client.send(rst_stream(1, CANCEL)).await.unwrap();
+    assert_ne!(edge.logged("/reset").await["reason"], serde_json::Value::Null);
+    edge.in_flight(origin.address(), 0).await;
+    blames_nobody(&edge, origin.address(), "/reset").await;
+}
+
 /// Many streams fall silent in health; the limit ends them, and that is all.
 #[tokio::test]
 async fn a_response_that_falls_silent_blames_no_endpoint() {

@@ -169,3 +169,25 @@ async fn a_connection_that_was_closed_before_costs_no_request_anything() {
     }
     assert_eq!(edge.endpoint(restless.origin.address()).await["state"], "usable");
 }
+
+#[tokio::test]
+async fn a_connection_that_idles_is_closed() {
+    let closed = Arc::new(Semaphore::new(0));
+    let count = Arc::clone(&closed);
+    let origin = Origin::serves(move |mut connection| {
+        let closed = Arc::clone(&count);
+        async move {
+            while connection.request().await.is_some() {
+                connection.reply(&ok(""), false).await;
+            }
+            closed.add_permits(1);
+        }
+    })
+    .await;
+    let edge = Edge::start(upstream(&[origin.address()], "keepalive = { idle = \"1s\" }") + ROUTE).await;
+    for n in 1..=2 {
+        assert_eq!(edge.get("/").await.status, 200);
+        assert_eq!(origin.connections(), n);
+        within("the close", closed.acquire()).await.unwrap().forget();
+    }
+}
