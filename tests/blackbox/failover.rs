@@ -44,6 +44,12 @@ async fn a_refused_connection_leads_to_the_next_endpoint() {
     for _ in 0..4 {
         assert_eq!(client.ask(request("POST", "/"), "sent once").await.text(), "here");
         assert_eq!(origin.take().body, b"sent once");
+        let (feed, body) = Body::fed();
+        let response = client.send(request("POST", "/").body(body).unwrap()).await;
+        feed.send(http_body::Frame::data("streamed once".into())).await.unwrap();
+        drop(feed);
+        assert_eq!(within("an answer", response).await.unwrap().status(), 200);
+        assert_eq!(origin.take().body, b"streamed once");
     }
     assert_eq!(edge.log(|line| line["attempts"] == 2).await["status"], 200);
 }

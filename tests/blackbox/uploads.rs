@@ -8,6 +8,7 @@ use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 
+use crate::harness::frames::*;
 use crate::harness::*;
 
 const LARGE: usize = 40_000_000;
@@ -58,6 +59,30 @@ async fn an_upload_over_http2_that_is_too_large_gets_its_413() {
         assert_eq!(answer.status, 413, "{via:?}");
         assert_eq!(client.get("/").await.status, 200, "{via:?}: the connection is not to blame");
         assert_eq!(origin.take().method, "GET");
+    }
+}
+
+/// RFC 9113 §8.1: a server that has answered may ask its client to stop; it must say that nothing is wrong, for some
+/// clients throw the answer away otherwise.
+#[tokio::test]
+async fn an_upload_over_http2_is_ended_without_an_error() {
+    let origin = Origin::replies(ok("")).await;
+    let edge = Edge::start(upstream(&[origin.address()], "") + ROUTE + "body_max = \"100KiB\"\n").await;
+    for length in [Some("3000000"), None] {
+        let mut client = Frames::connect(&edge, &[]).await;
+        client.send(get(1, "/")).await.unwrap();
+        assert_eq!(within("an answer", client.of(1)).await.unwrap().status(), 200);
+        let head = pseudo("POST", "/").into_iter().chain(length.map(|length| ("content-length", length)));
+        client.send(frame(HEADERS, END_HEADERS, 3, &block(head))).await.unwrap();
+        // No more than its window, which the edge has told by now.
+        client.send(frame(DATA, 0, 3, &[b'x'; 16_000]).repeat(12)).await.unwrap();
+        let answer = within("an answer", client.of(3)).await.unwrap();
+        assert_eq!(answer.kind, HEADERS, "{length:?}: {answer:?}");
+        assert_eq!(answer.status(), 413, "{length:?}");
+        let content = within("its content", client.of(3)).await.unwrap();
+        assert!(content.kind == DATA && content.ends_stream(), "{length:?}: {content:?}");
+        let end = within("a word that it may stop", client.of(3)).await.unwrap();
+        assert_eq!((end.kind, end.code()), (RST_STREAM, NO_ERROR), "{length:?}");
     }
 }
 
