@@ -15,6 +15,7 @@ use crate::fetch::FetchError;
 use crate::guard;
 use crate::header::authority::AuthorityError;
 use crate::path::PathError;
+use crate::rewrite::RewriteError;
 use crate::upstream::UpstreamError;
 
 /// Not in the registry, but known from nginx: the client left before its answer, so nobody sees it.
@@ -190,6 +191,13 @@ impl From<PathError> for Reason {
             PathError::Control => Self::PathControl,
             PathError::Delimiter => Self::PathDelimiter,
         }
+    }
+}
+
+/// The rule is at fault, whatever the client sent.
+impl From<RewriteError> for Reason {
+    fn from(_: RewriteError) -> Self {
+        Self::RewriteFailed
     }
 }
 

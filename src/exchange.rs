@@ -60,9 +60,12 @@ pub struct Record {
     host: Option<HeaderValue>,
     referer: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
-    received: Arc<AtomicU64>,
+    /// None while the request has no body.
+    received: Option<Arc<AtomicU64>>,
     open: OpenRequest,
     written: bool,
+    /// The request stands for one whose head was refused: what it says is not what came.
+    pub is_of_marker: bool,
     pub client: IpAddr,
     pub request_id: Option<HeaderValue>,
     pub route: Option<Arc<Route>>,
@@ -84,9 +87,10 @@ impl Record {
             host: fields.get(HOST).cloned(),
             referer: fields.get(REFERER).cloned(),
             user_agent: fields.get(USER_AGENT).cloned(),
-            received: Arc::default(),
+            received: None,
             open,
             written: false,
+            is_of_marker: false,
             client: downstream.peer.ip(),
             request_id: None,
             route: None,
@@ -106,8 +110,9 @@ impl Record {
     }
 
     /// Counts the bytes of the request's body.
-    pub fn count_received(&self) -> Box<dyn Guard> {
-        Box::new(Received(Arc::clone(&self.received)))
+    pub fn count_received(&mut self) -> Box<dyn Guard> {
+        let received = self.received.insert(Arc::default());
+        Box::new(Received(Arc::clone(received)))
     }
 
     /// The response has a head; the record ends with its body.
@@ -117,7 +122,7 @@ impl Record {
     }
 
     pub fn tunnel_ended(mut self: Box<Self>, passed: Passed) {
-        self.received.fetch_add(passed.to_upstream, Ordering::Relaxed);
+        self.received.get_or_insert_default().fetch_add(passed.to_upstream, Ordering::Relaxed);
         self.reason = match passed.end {
             TunnelEnd::Closed => None,
             TunnelEnd::Idle => Some(Reason::TunnelIdle),
@@ -155,20 +160,20 @@ impl Record {
 
     fn entry(&self, bytes_sent: u64, duration: Duration) -> Entry<'_> {
         let (peer, tls) = self.downstream;
-        let host = self.uri.host().or_else(|| self.host.as_ref()?.to_str().ok());
+        let host = self.uri.host().or_else(|| self.host.as_ref()?.to_str().ok()).filter(|_| !self.is_of_marker);
         Entry {
             client: self.client,
             peer,
-            method: self.method.as_str(),
+            method: if self.is_of_marker { "-" } else { self.method.as_str() },
             host: host.unwrap_or_default(),
-            path: self.uri.path(),
+            path: if self.is_of_marker { "-" } else { self.uri.path() },
             query: self.uri.query(),
             version: self.version,
             status: self.status.as_u16(),
             reason: self.reason.map(Reason::code),
             duration,
             bytes_sent,
-            bytes_received: self.received.load(Ordering::Relaxed),
+            bytes_received: self.received.as_ref().map_or(0, |received| received.load(Ordering::Relaxed)),
             route: self.route.as_ref().map(|route| route.config.name.as_str()),
             upstream: self.route.as_ref().and_then(|route| route.upstream()).map(|upstream| UpstreamEntry {
                 name: &upstream.name,

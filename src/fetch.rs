@@ -81,7 +81,7 @@ impl Fetch<'_> {
             let ejection = moves_on.then(|| endpoint.ejections());
             let mut counted = Counted::new(&self.upstream.metrics);
             let failed = {
-                let dispatch = Dispatch { in_flight, head: &head, payload: &mut payload, over };
+                let dispatch = Dispatch { in_flight, endpoint: &endpoint, head: &head, payload: &mut payload, over };
                 let sending = pin!(self.upstream.send(dispatch, self.connections, self.limits));
                 let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until };
                 match self.within_limits(sending, attempt).await {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, EXPECT, HOST, LOCATION, RETRY_AFTER,
-    STRICT_TRANSPORT_SECURITY, TE, UPGRADE,
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY,
+    TE, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -23,6 +23,7 @@ use crate::error::{self, Reason};
 use crate::exchange::Record;
 use crate::fetch::Fetch;
 use crate::guard;
+use crate::header::cookies;
 use crate::header::forwarded::{self, Hop};
 use crate::header::framing;
 use crate::header::hop_by_hop::{self, Trailers, Upgrade};
@@ -33,6 +34,9 @@ use crate::snapshot::{Action, Pass, Route, Snapshot};
 use crate::stub_status;
 use crate::upstream::{Limits, Reply, Tunnel};
 use crate::worker::Worker;
+
+/// What a request is given on its way, at most: who the client is, over which hop, under which name.
+const FIELDS_ADDED: usize = 8;
 
 /// A tunnel that opens once its 101 is written.
 pub struct Opened {
@@ -49,6 +53,8 @@ pub async fn serve(
 ) -> Response<Body> {
     let snapshot = worker.snapshot();
     let mut record = Record::begin(&request, &link.downstream, link.open_request(worker));
+    // Over HTTP/1.1 nothing of a bad head has come through.
+    record.is_of_marker = refused.is_some() && record.is_h1();
     let exchange = Exchange { worker, link, snapshot: &snapshot };
     let is_head = *request.method() == Method::HEAD;
     let (head, body) = request.into_parts();
@@ -66,6 +72,7 @@ pub async fn serve(
         }
         Err(reason) => {
             record.reason = Some(reason);
+            record.request_id.get_or_insert_with(fresh_id);
             exchange.refuse(reason, &record)
         }
     };
@@ -207,7 +214,9 @@ impl Exchange<'_> {
     ) -> Option<Upgrade> {
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let fields = request.headers_mut();
-        join_cookies(fields);
+        // One growth of the map, and not one for each doubling.
+        fields.reserve(FIELDS_ADDED);
+        cookies::join(fields);
         let to_h1 = pass.upstream.protocol == UpstreamProtocol::H1;
         let upgrade = hop_by_hop::remove(fields, Trailers::Forward).filter(|_| received == Version::HTTP_11 && to_h1);
         // Over HTTP/1.1 it concerns this connection alone (RFC 9110 §10.1.4).
@@ -219,8 +228,7 @@ impl Exchange<'_> {
         let peer = &self.link.downstream.peer_value;
         forwarded::rewrite(fields, &Hop { peer, client, scheme: self.scheme(), host: &host });
         via::append(fields, received);
-        let fresh = || request_id::value(fastrand::u128(..));
-        record.request_id = Some(request_id::settle(fields, client.via_trusted, fresh));
+        record.request_id = Some(request_id::settle(fields, client.via_trusted, fresh_id));
         match &pass.host {
             HostPolicy::Preserve | HostPolicy::Upstream => fields.insert(HOST, host),
             HostPolicy::Fixed(host) => fields.insert(HOST, host.clone()),
@@ -237,7 +245,7 @@ impl Exchange<'_> {
         request: Unread<'_>,
         &Passing { route, pass, .. }: &Passing<'_>,
         upgrade: bool,
-        record: &Record,
+        record: &mut Record,
     ) -> Result<Request<Body>, Reason> {
         let (mut parts, unread) = request.into_parts();
         let Some(incoming) = unread.take() else { return Ok(Request::from_parts(parts, Body::empty())) };
@@ -308,6 +316,10 @@ impl Exchange<'_> {
     }
 }
 
+fn fresh_id() -> HeaderValue {
+    request_id::value(fastrand::u128(..))
+}
+
 /// The only expectation there is (RFC 9110 §10.1.1); over HTTP/1.1 the guard has looked already.
 fn refuse_expectation(fields: &HeaderMap) -> Result<(), Reason> {
     match fields.get(EXPECT) {
@@ -332,19 +344,12 @@ fn admit_body(route: &Route, fields: &HeaderMap) -> Result<(), Reason> {
 
 /// The target in origin form for the upstream, if it is not the one that came.
 fn target(pass: &Pass, path: Cow<'_, str>, uri: &Uri) -> Result<Option<Uri>, Reason> {
-    let rewritten = rewrite::rewrite(&pass.rewrite, &path)?;
-    let unchanged = *rewritten == *uri.path();
-    if unchanged && uri.authority().is_none() {
-        return Ok(None);
+    let target = rewrite::rewrite(&pass.rewrite, &path, uri.query())?;
+    match (target.is_of(uri), uri.authority()) {
+        (true, None) => Ok(None),
+        (true, Some(_)) => Ok(uri.path_and_query().cloned().map(Uri::from)),
+        (false, _) => Ok(Some(PathAndQuery::try_from(target)?.into())),
     }
-    if unchanged {
-        return Ok(uri.path_and_query().cloned().map(Uri::from));
-    }
-    let target: Result<PathAndQuery, _> = match uri.query() {
-        Some(query) => format!("{rewritten}?{query}").try_into(),
-        None => rewritten.into_owned().try_into(),
-    };
-    target.map(|target| Some(Uri::from(target))).map_err(|_| Reason::RewriteFailed)
 }
 
 /// The host as the client names it: its field, or over HTTP/2 the authority.
@@ -354,18 +359,6 @@ fn client_host<B>(request: &Request<B>) -> Result<HeaderValue, Reason> {
     }
     let authority = request.uri().authority().ok_or(Reason::HostMissing)?;
     HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::HostInvalid)
-}
-
-/// HTTP/2 may split the cookies over several lines; elsewhere they are one (RFC 9113 §8.2.3).
-fn join_cookies(fields: &mut HeaderMap) {
-    let mut crumbs = fields.get_all(COOKIE).iter();
-    if crumbs.next().is_none() || crumbs.next().is_none() {
-        return;
-    }
-    let crumbs: Vec<&[u8]> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        fields.insert(COOKIE, whole);
-    }
 }
 
 fn announce_upgrade(fields: &mut HeaderMap, upgrade: Option<&Upgrade>) {

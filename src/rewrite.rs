@@ -1,4 +1,4 @@
-//! What a route makes of a path: the one sent upstream, or the target of a redirect.
+//! What a route makes of a path: the target sent upstream, or that of a redirect.
 //!
 //! Paths come in canonical and leave canonical. Redirect templates are compiled when the config is read,
 //! so that a mistake in one is an error of the file and not of a request.
@@ -6,21 +6,82 @@
 use std::borrow::Cow;
 
 use http::HeaderValue;
+use http::uri::{InvalidUri, PathAndQuery, Uri};
+use regex::Regex;
 use thiserror::Error;
 
-use crate::config::PathRewrite;
+use crate::config::{NewQuery, PathRewrite, Replacement};
 use crate::path::{self, PathError};
 
-/// The path for the upstream. An error is the fault of a pattern and its replacement, not of the client.
-pub fn rewrite<'a>(rule: &PathRewrite, path: &'a str) -> Result<Cow<'a, str>, PathError> {
+/// A rule made something that cannot be sent. It is the fault of the rule, never of the client.
+#[derive(Debug, Error)]
+pub enum RewriteError {
+    #[error("the rewritten path is none: {0}")]
+    Path(#[from] PathError),
+    #[error("the rewritten target is none: {0}")]
+    Target(#[from] InvalidUri),
+}
+
+/// Path and query for the upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target<'a> {
+    pub path: Cow<'a, str>,
+    pub query: Option<Cow<'a, str>>,
+}
+
+impl Target<'_> {
+    /// Whether a request already asks for it.
+    pub fn is_of(&self, uri: &Uri) -> bool {
+        *self.path == *uri.path() && self.query.as_deref() == uri.query()
+    }
+}
+
+impl TryFrom<Target<'_>> for PathAndQuery {
+    type Error = RewriteError;
+
+    fn try_from(Target { path, query }: Target<'_>) -> Result<Self, RewriteError> {
+        let target = match query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.into_owned(),
+        };
+        Ok(Self::try_from(target)?)
+    }
+}
+
+/// The target for the upstream.
+pub fn rewrite<'a>(rule: &PathRewrite, path: &'a str, query: Option<&'a str>) -> Result<Target<'a>, RewriteError> {
+    let query = query.map(Cow::Borrowed);
     match rule {
-        PathRewrite::Keep => Ok(Cow::Borrowed(path)),
-        PathRewrite::StripPrefix(prefix) => Ok(Cow::Borrowed(strip_prefix(prefix, path))),
-        PathRewrite::Regex { pattern, to } => match pattern.replace(path, to) {
-            Cow::Borrowed(same) => Ok(Cow::Borrowed(same)),
+        PathRewrite::Keep => Ok(Target { path: Cow::Borrowed(path), query }),
+        PathRewrite::StripPrefix(prefix) => Ok(Target { path: Cow::Borrowed(strip_prefix(prefix, path)), query }),
+        PathRewrite::Regex { pattern, to } => {
+            let Replacement { path: to, query: new } = &**to;
+            let Cow::Owned(replaced) = pattern.replace(path, to) else {
+                return Ok(Target { path: Cow::Borrowed(path), query });
+            };
+            let query = match new {
+                None => query,
+                Some(new) => new_query(pattern, new, path, query),
+            };
             // A group may hold `..` or a lone `%2`: what is made of it has to be checked like any path.
-            Cow::Owned(replaced) => path::canonical(&replaced).map(|path| Cow::Owned(path.into_owned())),
-        },
+            Ok(Target { path: Cow::Owned(path::canonical(&replaced)?.into_owned()), query })
+        }
+    }
+}
+
+/// The arguments of the rule, then those of the request.
+fn new_query<'a>(pattern: &Regex, rule: &NewQuery, path: &str, own: Option<Cow<'a, str>>) -> Option<Cow<'a, str>> {
+    let mut expanded = String::new();
+    if let Some(groups) = pattern.captures(path) {
+        groups.expand(&rule.arguments, &mut expanded);
+    }
+    let mut query = String::new();
+    push_visible(&mut query, &expanded);
+    let own = own.filter(|own| rule.keeps_own && !own.is_empty());
+    match own {
+        None => (!query.is_empty()).then_some(Cow::Owned(query)),
+        Some(own) if query.is_empty() => Some(own),
+        Some(own) => Some(Cow::Owned(format!("{query}&{own}"))),
     }
 }
 
@@ -137,7 +198,6 @@ fn push_visible(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use regex::Regex;
 
     use super::*;
 
@@ -156,25 +216,56 @@ mod tests {
             ("/", "/", "/"),
         ] {
             let rule = PathRewrite::StripPrefix(prefix.into());
-            assert_eq!(rewrite(&rule, path), Ok(Cow::Borrowed(expected)), "{prefix} {path}");
+            assert_eq!(rewritten(&rule, path, None), expected, "{prefix} {path}");
         }
+    }
+
+    /// The target as it goes upstream, or what is wrong with it.
+    fn rewritten(rule: &PathRewrite, path: &str, query: Option<&str>) -> String {
+        let target = rewrite(rule, path, query).and_then(PathAndQuery::try_from);
+        target.map_or_else(|error| error.to_string(), |target| target.to_string())
+    }
+
+    fn replace(pattern: &str, path: &str, query: Option<(&str, bool)>) -> PathRewrite {
+        let query = query.map(|(arguments, keeps_own)| NewQuery { arguments: arguments.into(), keeps_own });
+        let to = Replacement { path: path.into(), query };
+        PathRewrite::Regex { pattern: Regex::new(pattern).unwrap(), to: Box::new(to) }
     }
 
     #[test]
     fn patterns_are_replaced() {
         for (pattern, to, path, expected) in [
-            ("^/v1/(.*)$", "/v2/$1", "/v1/a/b", Ok("/v2/a/b")),
-            ("^/u/(?<id>[0-9]+)", "/user/${id}/show", "/u/7/x", Ok("/user/7/show/x")),
-            ("^/v1/", "/v2/", "/other", Ok("/other")),
-            ("x", "%2e%2e", "/a/x/b", Ok("/b")),
-            ("^/", "", "/a", Err(PathError::NotRooted)),
-            ("a$", "?b=c", "/a", Err(PathError::Delimiter)),
-            ("F$", "", "/%2F", Err(PathError::BadPercent)),
+            ("^/v1/(.*)$", "/v2/$1", "/v1/a/b", "/v2/a/b?q=1"),
+            ("^/u/(?<id>[0-9]+)", "/user/${id}/show", "/u/7/x", "/user/7/show/x?q=1"),
+            ("^/v1/", "/v2/", "/other", "/other?q=1"),
+            ("x", "%2e%2e", "/a/x/b", "/b?q=1"),
+            ("a$", "é", "/a", "/%C3%A9?q=1"),
+            ("^/a", "", "/ab", "does not begin with a slash"),
+            ("F$", "", "/%2F", "not followed by two hex digits"),
         ] {
-            let rule = PathRewrite::Regex { pattern: Regex::new(pattern).unwrap(), to: to.into() };
-            assert_eq!(rewrite(&rule, path).as_deref(), expected.as_ref().copied(), "{pattern} {to} {path}");
+            let said = rewritten(&replace(pattern, to, None), path, Some("q=1"));
+            assert!(said.ends_with(expected), "{pattern} {to} {path}: {said}");
         }
-        assert_eq!(rewrite(&PathRewrite::Keep, "/a"), Ok(Cow::Borrowed("/a")));
+        assert_eq!(rewritten(&PathRewrite::Keep, "/a", Some("b")), "/a?b");
+        let long = "a".repeat(70_000);
+        assert!(rewritten(&replace("^/", &format!("/{long}"), None), "/", None).contains("target is none"));
+    }
+
+    /// As nginx joins them, for `rewrite ^/u/(.*)$ /user?id=$1 break`.
+    #[test]
+    fn arguments_of_a_rule_go_before_those_of_the_request() {
+        for (new, own, expected) in [
+            (("id=$1", true), Some("a=b"), "/user?id=7&a=b"),
+            (("id=$1", true), Some(""), "/user?id=7"),
+            (("id=$1", true), None, "/user?id=7"),
+            (("id=$1", false), Some("a=b"), "/user?id=7"),
+            (("", false), Some("a=b"), "/user"),
+            (("", true), Some("a=b"), "/user?a=b"),
+            (("é", true), None, "/user?%C3%A9"),
+        ] {
+            assert_eq!(rewritten(&replace("^/u/(.*)$", "/user", Some(new)), "/u/7", own), expected, "{new:?} {own:?}");
+        }
+        assert_eq!(rewritten(&replace("^/u/", "/user", Some(("id", true))), "/other", Some("a=b")), "/other?a=b");
     }
 
     #[test]
@@ -229,7 +320,7 @@ mod tests {
         #[test]
         fn stripped_paths_stay_canonical(path in "/[a./]{0,10}", prefix in "/[a/]{0,4}") {
             let path = path::canonical(&path).unwrap();
-            let stripped = rewrite(&PathRewrite::StripPrefix(prefix), &path).unwrap();
+            let stripped = rewrite(&PathRewrite::StripPrefix(prefix), &path, None).unwrap().path;
             prop_assert_eq!(path::canonical(&stripped), Ok(Cow::Borrowed(&*stripped)));
         }
     }

@@ -7,7 +7,7 @@
 //!
 //! Paths are canonical and compared byte by byte; hosts know no case.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use regex::Regex;
 
@@ -125,8 +125,7 @@ struct Node {
     here: Option<usize>,
     /// The prefix that ends in a slash, as in `/a/`: it takes only what lies below.
     below: Option<usize>,
-    /// Sorted by segment.
-    children: Vec<(Box<str>, Node)>,
+    children: BTreeMap<Box<str>, Node>,
 }
 
 impl Node {
@@ -138,14 +137,7 @@ impl Node {
                 node.below.get_or_insert(index);
                 return;
             }
-            let at = match node.child_at(segment) {
-                Ok(at) => at,
-                Err(at) => {
-                    node.children.insert(at, (segment.into(), Self::default()));
-                    at
-                }
-            };
-            node = &mut node.children[at].1;
+            node = node.children.entry(segment.into()).or_default();
             rest = tail;
         }
         node.here.get_or_insert(index);
@@ -157,16 +149,12 @@ impl Node {
         let mut found = node.here;
         while let Some((segment, tail)) = first_segment(rest) {
             found = node.below.or(found);
-            let Some((_, child)) = node.child_at(segment).ok().and_then(|at| node.children.get(at)) else { break };
+            let Some(child) = node.children.get(segment) else { break };
             found = child.here.or(found);
             node = child;
             rest = tail;
         }
         found
-    }
-
-    fn child_at(&self, segment: &str) -> Result<usize, usize> {
-        self.children.binary_search_by(|(name, _)| (**name).cmp(segment))
     }
 }
 

@@ -5,7 +5,7 @@
 //! tick, notes when it first saw a setting, and wakes the owner of one that has stood too long. A limit
 //! therefore fires up to two ticks late and never early.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -78,9 +78,10 @@ impl Deadline {
 }
 
 /// Every limit of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sweep {
     tracked: RefCell<Vec<Tracked>>,
+    last_tick: Cell<Instant>,
 }
 
 #[derive(Debug)]
@@ -92,13 +93,13 @@ struct Tracked {
 
 impl Sweep {
     pub fn new() -> Rc<Self> {
-        Rc::default()
+        Rc::new(Self { tracked: RefCell::default(), last_tick: Cell::new(clock::now()) })
     }
 
     /// A new limit, off. It leaves the sweep with its last clone.
     pub fn deadline(&self) -> Deadline {
         let entry = Arc::new(Entry { setting: AtomicU64::new(OFF), waker: AtomicWaker::new() });
-        let tracked = Tracked { entry: Arc::clone(&entry), seen: OFF, since: clock::now() };
+        let tracked = Tracked { entry: Arc::clone(&entry), seen: OFF, since: self.last_tick.get() };
         self.tracked.borrow_mut().push(tracked);
         Deadline(entry)
     }
@@ -109,6 +110,7 @@ impl Sweep {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let now = ticks.tick().await;
+            self.last_tick.set(now);
             self.tracked.borrow_mut().retain_mut(|tracked| {
                 tracked.check(now);
                 Arc::strong_count(&tracked.entry) > 1

@@ -130,6 +130,10 @@ impl Worker {
         Arc::clone(self.snapshot.borrow_mut().load())
     }
 
+    pub fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
     /// Turns true once, when connections are to finish.
     pub fn draining(&self) -> watch::Receiver<bool> {
         self.draining.subscribe()
@@ -137,7 +141,7 @@ impl Worker {
 
     async fn run(self: Rc<Self>, mut commands: mpsc::UnboundedReceiver<Command>) {
         let upkeep = async {
-            tokio::join!(self.sweep.run(), self.connections.run(), flush_logs());
+            tokio::join!(self.sweep.run(), self.connections.run(), self.tick());
         };
         let orders = async {
             while let Some(command) = commands.recv().await {
@@ -155,6 +159,17 @@ impl Worker {
             _ = upkeep => {}
             () = orders => {}
             () = self.drained() => {}
+        }
+    }
+
+    /// Hands the lines of this worker to the log's thread, and lets go of a generation that is over: without a request
+    /// nothing else would.
+    async fn tick(&self) {
+        let mut ticks = tokio::time::interval(timers::TICK);
+        loop {
+            ticks.tick().await;
+            exchange::flush_desk();
+            self.snapshot.borrow_mut().load();
         }
     }
 
@@ -222,15 +237,6 @@ impl Worker {
             connection::serve(worker, terms, stream, peer).await;
             drop(open);
         });
-    }
-}
-
-/// Hands the lines of this worker to the log's thread once a tick.
-async fn flush_logs() {
-    let mut ticks = tokio::time::interval(timers::TICK);
-    loop {
-        ticks.tick().await;
-        exchange::flush_desk();
     }
 }
 

@@ -1,7 +1,7 @@
 //! The framing guard and a second reading of its rules agree on what is accepted and where messages end,
 //! and the guard's verdict does not depend on how the bytes are cut up.
 //!
-//! `cargo fuzz run guard fuzz/corpus/guard fuzz/seeds/guard -- -dict=fuzz/guard.dict`
+//! `cargo fuzz run guard fuzz/corpus/guard fuzz/seeds/guard -- -dict=fuzz/guard.dict`; the others likewise, without a dictionary.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -11,6 +11,7 @@ mod judge;
 mod machine;
 mod routes;
 mod serve;
+mod slots;
 mod socket;
 mod status;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Connections to the admin listener: accepted up to a number, and each held to time limits.
+//! Connections to the admin listener: accepted as long as there are places, and each held to time limits.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -13,15 +13,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::access::Via;
+use super::slots::{Admission, Busy, Limits, Slots};
 use super::{Process, routes};
 use crate::config;
 
 /// 64 in all. The control socket has its own share, so that nobody on the network can use it up.
-const TCP_CONNECTIONS_MAX: usize = 56;
-const SOCKET_CONNECTIONS_MAX: usize = 8;
+const TCP_LIMITS: Limits = Limits { all: 56, of_a_peer: 16 };
+const SOCKET_LIMITS: Limits = Limits { all: 8, of_a_peer: 8 };
 /// From the first byte of a head to its end, and for the silence between two requests.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -44,32 +45,37 @@ pub async fn tcp<P: Process>(listener: TcpListener, desk: Rc<Desk<P>>) {
         let local: IpAddr = stream.local_addr()?.ip();
         Ok((stream, Via::Tcp { peer: peer.ip(), local }))
     };
-    accept_all(accept, TCP_CONNECTIONS_MAX, desk).await;
+    accept_all(accept, TCP_LIMITS, desk).await;
 }
 
 pub async fn socket<P: Process>(listener: UnixListener, desk: Rc<Desk<P>>) {
     let accept = async || Ok((listener.accept().await?.0, Via::Socket));
-    accept_all(accept, SOCKET_CONNECTIONS_MAX, desk).await;
+    accept_all(accept, SOCKET_LIMITS, desk).await;
 }
 
 /// Accepts until it is dropped, which ends the connections too.
-async fn accept_all<S, P>(accept: impl AsyncFn() -> io::Result<(S, Via)>, connections_max: usize, desk: Rc<Desk<P>>)
+async fn accept_all<S, P>(accept: impl AsyncFn() -> io::Result<(S, Via)>, limits: Limits, desk: Rc<Desk<P>>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     P: Process,
 {
     let mut open = JoinSet::new();
+    let mut slots: Slots<AbortHandle> = Slots::new(limits);
     let mut reserve = spare();
     loop {
-        while open.len() >= connections_max {
-            note_end(open.join_next().await);
-        }
         tokio::select! {
             ended = open.join_next(), if !open.is_empty() => note_end(ended),
             accepted = accept() => match accepted {
                 Ok((stream, via)) => {
-                    open.spawn_local(serve(stream, via, Rc::clone(&desk)));
                     reserve = reserve.or_else(spare);
+                    match slots.admit(via) {
+                        Admission::Free => {}
+                        Admission::InPlaceOf(other) => other.abort(),
+                        Admission::Refused => continue,
+                    }
+                    let busy = Busy::default();
+                    let served = serve(stream, via, Rc::clone(&desk), Rc::clone(&busy));
+                    slots.add(via, &busy, open.spawn_local(served));
                 }
                 // Without a descriptor left, the one in reserve lets the operator in.
                 Err(_) if reserve.take().is_some() => {}
@@ -88,22 +94,27 @@ fn spare() -> Option<File> {
 }
 
 fn note_end(ended: Option<Result<(), tokio::task::JoinError>>) {
-    if let Some(Err(error)) = ended {
+    if let Some(Err(error)) = ended
+        && !error.is_cancelled()
+    {
         tracing::error!("a connection of the admin listener failed: {error}");
     }
 }
 
-async fn serve<S, P>(stream: S, via: Via, desk: Rc<Desk<P>>)
+async fn serve<S, P>(stream: S, via: Via, desk: Rc<Desk<P>>, busy: Busy)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     P: Process,
 {
     let service = service_fn(|request| {
-        let desk = Rc::clone(&desk);
+        let (desk, busy) = (Rc::clone(&desk), Rc::clone(&busy));
         async move {
+            busy.set(true);
             let rules = desk.process.rules();
             let rules = rules.as_ref().unwrap_or(&desk.first_rules);
-            Ok::<_, Infallible>(routes::answer(&*desk.process, rules, via, request).await)
+            let answer = routes::answer(&*desk.process, rules, via, request).await;
+            busy.set(false);
+            Ok::<_, Infallible>(answer)
         }
     });
     let mut connection = pin!(
@@ -126,6 +137,7 @@ where
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio::sync::mpsc;
     use tokio::task::LocalSet;
 
     use super::*;
@@ -134,7 +146,7 @@ mod tests {
     async fn open() -> DuplexStream {
         let (client, server) = tokio::io::duplex(64 << 10);
         let desk = Desk { process: Rc::new(FakeProcess::default()), first_rules: rules() };
-        tokio::task::spawn_local(serve(server, Via::Socket, Rc::new(desk)));
+        tokio::task::spawn_local(serve(server, Via::Socket, Rc::new(desk), Busy::default()));
         client
     }
 
@@ -190,7 +202,7 @@ mod tests {
                 // The pipe holds less than one answer.
                 let (mut client, server) = tokio::io::duplex(64);
                 let desk = Desk { process: Rc::new(FakeProcess::default()), first_rules: rules() };
-                let served = tokio::task::spawn_local(serve(server, Via::Socket, Rc::new(desk)));
+                let served = tokio::task::spawn_local(serve(server, Via::Socket, Rc::new(desk), Busy::default()));
                 let start = tokio::time::Instant::now();
                 client.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
                 served.await.unwrap();
@@ -199,31 +211,44 @@ mod tests {
             .await;
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn more_connections_wait() {
+    /// Serves connections that come over a channel, two at a time.
+    async fn with_two_places<F: Future>(test: impl FnOnce(mpsc::UnboundedSender<(DuplexStream, Via)>) -> F) {
+        let desk = Desk { process: Rc::new(FakeProcess::default()), first_rules: rules() };
+        let (connect, coming) = mpsc::unbounded_channel();
+        let coming = tokio::sync::Mutex::new(coming);
+        let accept = async || coming.lock().await.recv().await.ok_or_else(|| io::ErrorKind::BrokenPipe.into());
         LocalSet::new()
             .run_until(async {
-                let desk = Desk { process: Rc::new(FakeProcess::default()), first_rules: rules() };
-                let (connect, waiting) = tokio::sync::mpsc::unbounded_channel();
-                let waiting = tokio::sync::Mutex::new(waiting);
-                let accept = async || {
-                    let stream = waiting.lock().await.recv().await;
-                    Ok((stream.ok_or(io::ErrorKind::BrokenPipe)?, Via::Socket))
-                };
-                let clients: Vec<_> = (0..3)
-                    .map(|_| {
-                        let (client, server) = tokio::io::duplex(4096);
-                        connect.send(server).unwrap();
-                        client
-                    })
-                    .collect();
-                let serving = async {
-                    tokio::time::timeout(HEADER_TIMEOUT / 2, accept_all(&accept, 2, Rc::new(desk))).await.unwrap_err();
-                };
-                serving.await;
-                assert_eq!(waiting.lock().await.len(), 1);
-                drop(clients);
+                tokio::select! {
+                    () = accept_all(&accept, Limits { all: 2, of_a_peer: 2 }, Rc::new(desk)) => unreachable!(),
+                    _ended = test(connect) => {}
+                }
             })
             .await;
+    }
+
+    /// Slow heads hold a place for `HEADER_TIMEOUT`, and are replaced as soon as it is wanted.
+    #[tokio::test(start_paused = true)]
+    async fn slow_heads_cannot_lock_the_operator_out() {
+        with_two_places(async |connect| {
+            let open = || {
+                let (client, server) = tokio::io::duplex(4096);
+                connect.send((server, Via::Socket)).unwrap();
+                client
+            };
+            let start = tokio::time::Instant::now();
+            let mut slow = Vec::new();
+            for _ in 0..50 {
+                let mut client = open();
+                client.write_all(b"GET /livez HTTP/1.1\r\nhost:").await.unwrap();
+                slow.push(client);
+                tokio::task::yield_now().await;
+            }
+            let mut operator = open();
+            operator.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+            assert!(to_end(operator).await.starts_with("HTTP/1.1 200 "));
+            assert_eq!(start.elapsed(), Duration::ZERO);
+        })
+        .await;
     }
 }

@@ -7,14 +7,16 @@ use serde_json::json;
 use crate::config::{self, Config, Diagnostics, Environment, Loaded, Unusable};
 
 use super::config_file::ConfigFile;
-use super::{Failure, names, output};
+use super::{Failure, files, names, output};
 
 /// Read and check the configuration, and listen on nothing
 #[derive(Debug, Default, clap::Args)]
 #[command(
-    long_about = "Read the configuration, with what it includes and the files that it names, and say every mistake \
-                  with its line and column. Nothing is listened on and nothing is changed.\n\nWarnings are printed \
-                  and do not fail; a host name that does not resolve is one, since it may do so later.",
+    long_about = "Read the configuration, with what it includes, and say every mistake with its line and column; then \
+                  look at the certificates, roots and places of files that it names as `run` would. Nothing is listened \
+                  on and nothing is changed, so that an address that is taken is found by `run` alone.\n\nWarnings are \
+                  printed and do not fail; a host name that does not resolve is one, since it may do so later, and a \
+                  certificate that has expired is another.",
     after_help = "Examples:\n  tollgate check\n  tollgate check new.toml\n  \
                   tollgate check --effective   every value in effect, and where it comes from\n  \
                   tollgate check --json        for editors and pipelines\n  \
@@ -39,22 +41,28 @@ impl Check {
             None => config.path()?,
         };
         match config::load(&path, &Environment::system()) {
-            Ok(loaded) => self.report(&path, &loaded),
-            Err(Unusable { diagnostics: mistakes, .. }) => {
-                if self.json {
-                    output::print_json(&json!({ "ok": false, "file": path, "diagnostics": mistakes.to_json() }))?;
-                }
-                Err(Failure::Config(mistakes.render(output::has_colour())))
-            }
+            Ok(loaded) => match files::look(&loaded.config)? {
+                found if found.has_errors() => self.refuse(&path, &found),
+                doubts => self.report(&path, &loaded, &doubts),
+            },
+            Err(Unusable { diagnostics, .. }) => self.refuse(&path, &diagnostics),
         }
     }
 
-    fn report(&self, path: &Path, loaded: &Loaded) -> Result<(), Failure> {
+    fn refuse(&self, path: &Path, mistakes: &Diagnostics) -> Result<(), Failure> {
+        if self.json {
+            output::print_json(&json!({ "ok": false, "file": path, "diagnostics": mistakes.to_json() }))?;
+        }
+        Err(Failure::Config(mistakes.render(output::has_colour())))
+    }
+
+    fn report(&self, path: &Path, loaded: &Loaded, doubts: &Diagnostics) -> Result<(), Failure> {
         let unresolved = names::unresolved(&loaded.config);
         if self.json {
-            return output::print_json(&self.json(path, loaded, &unresolved));
+            return output::print_json(&self.json(path, loaded, doubts, &unresolved));
         }
         warn(&loaded.warnings);
+        warn(doubts);
         for name in &unresolved {
             output::say(&format!("warning: {name}"));
         }
@@ -64,15 +72,22 @@ impl Check {
         output::print(&format!("OK: {} ({})", path.display(), sizes(&loaded.config)))
     }
 
-    fn json(&self, path: &Path, loaded: &Loaded, unresolved: &[names::Unresolved]) -> serde_json::Value {
+    fn json(
+        &self,
+        path: &Path,
+        loaded: &Loaded,
+        doubts: &Diagnostics,
+        unresolved: &[names::Unresolved],
+    ) -> serde_json::Value {
         let config = &loaded.config;
+        let diagnostics = [&loaded.warnings, doubts].map(Diagnostics::to_json).concat();
         let mut result = json!({
             "ok": true,
             "file": path,
             "listeners": config.listeners.len(),
             "upstreams": config.upstreams.len(),
             "routes": config.routes.len(),
-            "diagnostics": loaded.warnings.to_json(),
+            "diagnostics": diagnostics,
             "unresolved": unresolved.iter().map(|name| name.host.as_str()).collect::<Vec<_>>(),
         });
         if self.effective

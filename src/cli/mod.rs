@@ -10,6 +10,7 @@ mod client;
 mod completion;
 mod config_file;
 mod failure;
+mod files;
 mod healthcheck;
 mod names;
 mod output;

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::ToSocketAddrs as _;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock;
 use crate::config::{Config, Source, Target};
 
 /// For all names together.
@@ -50,7 +51,7 @@ fn names(config: &Config) -> BTreeMap<(String, u16), String> {
 }
 
 fn ask(names: BTreeMap<(String, u16), String>, resolve: fn(&str, u16) -> Result<(), String>) -> Vec<Unresolved> {
-    let deadline = Instant::now() + LIMIT;
+    let deadline = clock::now() + LIMIT;
     let mut waiting: BTreeMap<_, _> = names.into_iter().take(NAMES_MAX).collect();
     let (answers, received) = mpsc::channel();
     for (host, port) in waiting.keys().cloned() {
@@ -66,7 +67,7 @@ fn ask(names: BTreeMap<(String, u16), String>, resolve: fn(&str, u16) -> Result<
     }
     drop(answers);
     let mut unresolved = Vec::new();
-    while let Ok((host, port, answer)) = received.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+    while let Ok((host, port, answer)) = received.recv_timeout(deadline.saturating_duration_since(clock::now())) {
         let key = (host, port);
         if let (Some(upstream), Err(reason)) = (waiting.remove(&key), answer) {
             unresolved.push(Unresolved { host: key.0, upstream, reason });

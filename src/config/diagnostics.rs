@@ -141,10 +141,28 @@ impl Problem {
     }
 }
 
+/// Where the lines of a text begin, so that a place is found without reading all that stands before it.
+#[derive(Debug, Clone)]
+pub struct Lines(Vec<usize>);
+
+impl Lines {
+    pub fn of(text: &str) -> Self {
+        Self(std::iter::once(0).chain(memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1)).collect())
+    }
+
+    /// The number of the line that holds a byte, from 1, and where it begins.
+    pub fn at(&self, byte: usize) -> (usize, usize) {
+        let line = self.0.partition_point(|start| *start <= byte);
+        (line, self.0.get(line.saturating_sub(1)).copied().unwrap_or_default())
+    }
+}
+
 /// Everything that is wrong, with the sources that it points into.
 #[derive(Debug, Clone, Default)]
 pub struct Diagnostics {
     sources: Vec<Source>,
+    /// Of each source.
+    lines: Vec<Lines>,
     list: Vec<Diagnostic>,
 }
 
@@ -153,12 +171,17 @@ impl Diagnostics {
     pub fn new(sources: Vec<Source>, mut list: Vec<Diagnostic>) -> Self {
         list.sort_by_key(|diagnostic| diagnostic.place.map(|span| (span.file, span.start)));
         list.dedup();
-        Self { sources, list }
+        let lines = sources.iter().map(|source| Lines::of(&source.text)).collect();
+        Self { sources, lines, list }
     }
 
     /// One message without a place in a file.
     pub fn plain(message: impl Into<String>) -> Self {
-        Self { sources: Vec::new(), list: vec![Diagnostic::error(None, message)] }
+        Self::new(Vec::new(), vec![Diagnostic::error(None, message)])
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.list.iter().any(|diagnostic| diagnostic.severity == Severity::Error)
     }
 
     pub fn is_empty(&self) -> bool {
@@ -176,10 +199,9 @@ impl Diagnostics {
     /// Name of the file, line and column, both from 1, the column in characters.
     pub fn position(&self, span: Span) -> Option<(&str, usize, usize)> {
         let source = self.sources.get(span.file)?;
-        let before = source.text.get(..span.start)?;
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let column = before.get(line_start..)?.chars().count() + 1;
-        Some((&source.name, before.matches('\n').count() + 1, column))
+        let (line, start) = self.lines.get(span.file)?.at(span.start);
+        let column = source.text.get(start..span.start)?.chars().count() + 1;
+        Some((&source.name, line, column))
     }
 
     /// For people: source lines, underlines, advice. Colours are the caller's decision.
@@ -222,7 +244,7 @@ impl Diagnostics {
     }
 
     /// For programs: a list of objects with `severity`, `file`, `line`, `column`, `key`, `message` and `help`.
-    pub fn to_json(&self) -> serde_json::Value {
+    pub fn to_json(&self) -> Vec<serde_json::Value> {
         let object = |diagnostic: &Diagnostic| {
             let position = diagnostic.place.and_then(|span| self.position(span));
             serde_json::json!({

@@ -43,7 +43,9 @@ pub use self::files::Files;
 pub use self::load::{Loaded, Unusable, load};
 pub use self::lower::connections_left;
 pub use self::parse::parse;
-pub use self::routes::{Action, Buffer, FieldEdits, HostPolicy, PathMatch, PathRewrite, ProxyPass, Route};
+pub use self::routes::{
+    Action, Buffer, FieldEdits, HostPolicy, NewQuery, PathMatch, PathRewrite, ProxyPass, Replacement, Route,
+};
 
 /// One whole configuration, checked.
 #[derive(Debug, Clone)]

@@ -1,10 +1,11 @@
 //! From texts to a checked configuration: syntax, then keys and types, then meaning. No file is read here
 //! except through the [`Environment`].
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use super::decode::{Decode, Decoder};
-use super::diagnostics::{Diagnostic, Diagnostics, Origin, Severity, Source, Span};
+use super::diagnostics::{Diagnostic, Diagnostics, Lines, Origin, Severity, Source, Span};
 use super::effective::Effective;
 use super::environment::Environment;
 use super::file::File;
@@ -112,11 +113,12 @@ fn profile(root: &Node) -> Profile {
 
 /// What stands on a line with a syntax error was not read as it was meant, so it is not judged.
 fn drop_consequences(found: &mut Vec<Diagnostic>, syntax_errors: usize, sources: &[Source]) {
-    let line = |span: Span| {
-        let before = sources.get(span.file).and_then(|source| source.text.get(..span.start));
-        (span.file, before.map(|before| before.matches('\n').count()))
-    };
-    let broken: Vec<_> = found.iter().take(syntax_errors).filter_map(|error| error.place).map(line).collect();
+    if syntax_errors == 0 {
+        return;
+    }
+    let lines: Vec<_> = sources.iter().map(|source| Lines::of(&source.text)).collect();
+    let line = |span: Span| (span.file, lines.get(span.file).map(|lines| lines.at(span.start).0));
+    let broken: BTreeSet<_> = found.iter().take(syntax_errors).filter_map(|error| error.place).map(line).collect();
     if broken.is_empty() {
         return;
     }
@@ -205,6 +207,25 @@ mod tests {
         "##;
         let found = judge(&text.replace("ODD", r##""a \"b\" #c = '\u00e9' \n\t\\ [x]\u0000""##));
         assert!(found.is_none(), "{found:?}");
+    }
+
+    /// Anything quadratic would take minutes here.
+    #[test]
+    fn ten_thousand_of_each_are_read_and_compared() {
+        let text = |changed: &str| {
+            let each = (0..10_000).map(|n| {
+                format!(
+                    "[upstream.u{n}]\nendpoints = [\"127.0.0.1:1\"]\n[[route]]\nname = \"{changed}{n}\"\n\
+                     hosts = [\"h{n}.example\"]\npath = \"/p{n}\"\nupstream = \"u{n}\"\n"
+                )
+            });
+            format!("[[listen]]\naddress = \"127.0.0.1:1\"\n{}", each.collect::<String>())
+        };
+        let read = |changed| parse("config.toml", &text(changed), &Environment::bare()).unwrap();
+        let (old, new) = (read("old"), read("new"));
+        assert!(old.warnings.is_empty());
+        assert_eq!(new.config.routes[9_999].origin, "config.toml:69998");
+        assert_eq!(crate::config::change::describe(&old.config, &old.config, &new.config).len(), 10_000);
     }
 
     #[test]

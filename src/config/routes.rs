@@ -1,5 +1,7 @@
 //! A checked route: which requests it is for, and what is done with them.
 
+use std::fmt;
+
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
@@ -69,11 +71,35 @@ pub enum HostPolicy {
 pub enum PathRewrite {
     Keep,
     StripPrefix(String),
-    /// `$1`, `${name}` in `to` are the groups of `pattern`.
-    Regex {
-        pattern: regex::Regex,
-        to: String,
-    },
+    Regex { pattern: regex::Regex, to: Box<Replacement> },
+}
+
+/// What stands in place of a match; `$1`, `${name}` are the groups of the pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    pub path: String,
+    pub query: Option<NewQuery>,
+}
+
+/// Arguments that a rewrite makes, as in nginx: the request's own follow them, unless a `?` ends the replacement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewQuery {
+    /// May be empty.
+    pub arguments: String,
+    pub keeps_own: bool,
+}
+
+/// As the file writes it.
+impl fmt::Display for Replacement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        match &self.query {
+            None => Ok(()),
+            Some(NewQuery { arguments, keeps_own: true }) => write!(f, "?{arguments}"),
+            Some(NewQuery { arguments, .. }) if arguments.is_empty() => f.write_str("?"),
+            Some(NewQuery { arguments, .. }) => write!(f, "?{arguments}?"),
+        }
+    }
 }
 
 /// Bytes read ahead of the slower side, so that slow clients do not hold endpoints.

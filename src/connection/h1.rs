@@ -42,11 +42,14 @@ where
         .max_buf_size(BUFFER_BYTES_MAX)
         .serve_connection(stream, service);
     let mut last_request = pin!(last_request(&worker, &link));
-    let mut told = false;
+    let (mut asked, mut told) = (false, false);
     let ended = poll_fn(|cx| {
         // What has arrived is read before an idle connection is told to end.
         let ended = poll_once(Pin::new(&mut connection), &link, &guard, cx);
-        if ended.is_pending() && !told && last_request.as_mut().poll(cx).is_ready() {
+        // Asked once to be woken by it, and then only when the answer may matter.
+        let may_be_last = !told && (!asked || link.is_idle() || worker.is_draining());
+        asked = true;
+        if ended.is_pending() && may_be_last && last_request.as_mut().poll(cx).is_ready() {
             told = true;
             Pin::new(&mut connection).graceful_shutdown();
             return poll_once(Pin::new(&mut connection), &link, &guard, cx);

@@ -63,7 +63,7 @@ struct Open {
     send_timed_out: AtomicBool,
 }
 
-/// Counts one request from its head to the end of its response, for its connection and for its worker.
+/// Counts one request from its head to the end of its response, and its connection as busy while there is one.
 pub struct OpenRequest {
     open: Arc<Open>,
     counts: Arc<Counts>,
@@ -75,9 +75,10 @@ impl Link {
     }
 
     pub fn open_request(&self, worker: &Worker) -> OpenRequest {
-        self.open.requests.fetch_add(1, Ordering::Relaxed);
         worker.counts.requests.fetch_add(1, Ordering::Relaxed);
-        worker.counts.busy.fetch_add(1, Ordering::Relaxed);
+        if self.open.requests.fetch_add(1, Ordering::Relaxed) == 0 {
+            worker.counts.busy.fetch_add(1, Ordering::Relaxed);
+        }
         OpenRequest { open: Arc::clone(&self.open), counts: Arc::clone(&worker.counts) }
     }
 
@@ -99,8 +100,9 @@ impl OpenRequest {
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.open.requests.fetch_sub(1, Ordering::Relaxed);
-        self.counts.busy.fetch_sub(1, Ordering::Relaxed);
+        if self.open.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.counts.busy.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What crossing this hop does to the fields of a message.
 //!
 //! A request passes through here in this order: [`authority`] says which host it is for, [`hop_by_hop`]
-//! takes out what was meant for this connection, [`forwarded`] drops what a stranger claims about the
+//! takes out what was meant for this connection, [`cookies`] makes one line of crumbs, [`forwarded`] drops what a stranger claims about the
 //! client and writes what is known instead, [`request_id`] and [`via`] mark it. A response passes
 //! [`framing`], [`hop_by_hop`] and [`via`]; trailers of either pass [`trailers`].
 //!
@@ -9,6 +9,7 @@
 //! needs nothing removed is looked through once by each and not copied.
 
 pub mod authority;
+pub mod cookies;
 pub mod forwarded;
 pub mod framing;
 pub mod hop_by_hop;

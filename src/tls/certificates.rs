@@ -50,8 +50,8 @@ pub enum Warning {
     /// The files went bad under a running process, which goes on with what it had.
     #[error("{0}; the previous certificate stays in use")]
     Kept(CertificateError),
-    /// It is served, though clients will refuse it: at the start there is nothing better, and no longer
-    /// answering at all would help nobody.
+    /// It is served, though clients will refuse it: there is nothing better, and no longer answering at all
+    /// would help nobody.
     #[error("{0}; it is in use nonetheless")]
     InUse(CertificateError),
 }
@@ -77,8 +77,8 @@ impl Certificates {
     /// Reads and checks what is configured and changes nothing yet.
     ///
     /// A bad pair for hosts that are served already keeps what they have and is a warning. A bad pair for
-    /// other hosts is an error: the whole configuration is to be refused. Before anything is installed, a
-    /// certificate outside of its validity is only a warning. It blocks on the file system.
+    /// other hosts is an error: the whole configuration is to be refused. A certificate outside of its validity
+    /// is a warning: it is served, unless its hosts have one that is valid. It blocks on the file system.
     pub fn prepare(&self, configured: &[Certificate], now: SystemTime) -> Result<Prepared, CertificateError> {
         let previous = self.table.load_full();
         let mut warnings = Vec::new();
@@ -200,13 +200,12 @@ impl Entry {
             Err(failed) => failed,
             Ok(entry) => {
                 let Err(problem) = entry.pair.check_validity(now) else { return Ok(entry) };
-                let expired = refuse((certificate, problem));
-                let served_already = standing.is_some_and(|standing| Arc::ptr_eq(standing, &entry));
-                if previous.is_none() || served_already {
-                    warnings.push(Warning::InUse(expired));
+                let out_of_date = refuse((certificate, problem));
+                if standing.is_none_or(|standing| standing.pair.check_validity(now).is_err()) {
+                    warnings.push(Warning::InUse(out_of_date));
                     return Ok(entry);
                 }
-                expired
+                out_of_date
             }
         };
         let Some(standing) = standing else { return Err(failed) };
@@ -405,10 +404,10 @@ mod tests {
         let first = authority.issue("a", &["a.example"]);
         let certificates = serving(&[authority.configured("a", &["a.example"])]);
         authority.issue("a", &["a.example"]);
-        authority.issue_valid("b", &["b.example"], -9..-1);
+        authority.issue("b", &["c.example"]);
         let both = [authority.configured("a", &["a.example"]), authority.configured("b", &["b.example"])];
         let error = reload(&certificates, &both).unwrap_err();
-        assert!(error.contains("certificate for b.example") && error.contains("expired"), "{error}");
+        assert!(error.contains("certificate for b.example") && error.contains("does not cover"), "{error}");
         assert_eq!(served(&certificates, "a.example"), first);
     }
 
@@ -424,6 +423,30 @@ mod tests {
             assert!(matches!(&warnings[..], [one] if one.ends_with("it is in use nonetheless")), "{warnings:?}");
             assert_eq!(served(&certificates, "a.example"), expired);
         }
+    }
+
+    /// As at the start, so that `check` and a reload judge the same file alike.
+    #[test]
+    fn an_expired_certificate_at_a_reload_is_in_use_where_nothing_is_better() {
+        let authority = Authority::new();
+        let valid = authority.issue("a", &["a.example"]);
+        let a = authority.configured("a", &["a.example"]);
+        let certificates = serving(std::slice::from_ref(&a));
+        let expired = authority.issue_valid("b", &["b.example"], -9..-1);
+        let both = [a, authority.configured("b", &["b.example"])];
+        let (changed, warnings) = reload(&certificates, &both).unwrap();
+        assert!(changed && matches!(&warnings[..], [one] if one.ends_with("in use nonetheless")), "{warnings:?}");
+        assert_eq!(served(&certificates, "b.example"), expired);
+
+        let later = authority.issue_valid("b", &["b.example"], -9..-2);
+        let (_, warnings) = reload(&certificates, &both).unwrap();
+        assert!(matches!(&warnings[..], [one] if one.ends_with("in use nonetheless")), "{warnings:?}");
+        assert_eq!(served(&certificates, "b.example"), later);
+
+        authority.issue_valid("a", &["a.example"], -9..-1);
+        let (_, warnings) = reload(&certificates, &both).unwrap();
+        assert!(warnings[0].ends_with("the previous certificate stays in use"), "{warnings:?}");
+        assert_eq!(served(&certificates, "a.example"), valid);
     }
 
     #[test]

@@ -63,6 +63,15 @@ impl Authority {
         certificate.der().clone()
     }
 
+    /// Writes `name.pem` and `name.key` of another authority, for a name of its own.
+    pub fn issue_authority(&self, name: &str, host: &str) {
+        let mut params = CertificateParams::new(vec![host.to_owned()]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        self.write(&format!("{name}.pem"), params.self_signed(&key).unwrap().pem());
+        self.write(&format!("{name}.key"), key.serialize_pem());
+    }
+
     /// The configuration of the files `name.pem` and `name.key`.
     pub fn configured(&self, name: &str, hosts: &[&str]) -> Certificate {
         let certificate = self.path(&format!("{name}.pem"));

@@ -48,7 +48,7 @@ pub enum ConnectError {
     #[error("`{0}` is no host name or address, so no certificate can prove it")]
     Name(String),
     /// The chain, the name or the dates.
-    #[error("the endpoint's certificate was refused: {0}")]
+    #[error("the endpoint's certificate was refused: {0}{hint}", hint = hint(.0))]
     Certificate(rustls::CertificateError),
     #[error("the endpoint did not agree to HTTP/2 by ALPN")]
     NoH2,
@@ -124,6 +124,18 @@ fn explain(error: io::Error) -> ConnectError {
         Ok(rustls::Error::InvalidCertificate(error)) => ConnectError::Certificate(error),
         Ok(rustls::Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol)) => ConnectError::NoH2,
         Ok(error) => ConnectError::Protocol(error),
+    }
+}
+
+/// What to do about a refusal whose own words don't say it.
+fn hint(error: &rustls::CertificateError) -> &'static str {
+    match error {
+        // What `openssl req -x509` makes unless told otherwise. rustls names the error's type nowhere.
+        rustls::CertificateError::Other(other) if other.to_string() == "CaUsedAsEndEntity" => {
+            "; it is that of a certificate authority: have it sign one for the endpoint \
+             (`basicConstraints=CA:FALSE`), and name the authority's own in `tls.ca`"
+        }
+        _ => "",
     }
 }
 
@@ -222,6 +234,19 @@ mod tests {
         certificates.install(certificates.prepare(&old, std::time::SystemTime::now()).unwrap());
         let upstream = UpstreamTls::new(&configured(&authority, None), UpstreamProtocol::H1).unwrap();
         assert_eq!(connect(&upstream, "app.internal", &acceptor(&certificates)).await, Err("certificate"));
+    }
+
+    #[tokio::test]
+    async fn the_certificate_of_an_authority_is_refused_with_advice() {
+        let authority = Authority::new();
+        authority.issue_authority("root", "app.internal");
+        let endpoint = acceptor(&serving(&[authority.configured("root", &["app.internal"])]));
+        let tls = config::UpstreamTls { server_name: None, ca: Some(authority.path("root.pem")) };
+        let upstream = UpstreamTls::new(&tls, UpstreamProtocol::H1).unwrap();
+        let (near, far) = tokio::io::duplex(64 * 1024);
+        let (connected, _) = tokio::join!(upstream.connect("app.internal", near), endpoint.accept(far, LIMIT));
+        let said = connected.unwrap_err().to_string();
+        assert!(said.contains("CA:FALSE") && said.contains("tls.ca"), "{said}");
     }
 
     #[tokio::test]

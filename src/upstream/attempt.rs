@@ -34,7 +34,7 @@ pub struct Attempt<'a> {
 
 impl Attempt<'_> {
     pub async fn over_h1(&self, dispatch: Dispatch<'_>) -> Result<Reply, Failed> {
-        let Dispatch { in_flight, head, payload, over } = dispatch;
+        let Dispatch { in_flight, head, payload, over, .. } = dispatch;
         let wants_upgrade = head.headers.contains_key(http::header::UPGRADE);
         // A tunnel uses its connection up, so it may as well begin with one that cannot be stale.
         let may_be_kept = over == Over::Kept && !wants_upgrade;
@@ -70,7 +70,7 @@ impl Attempt<'_> {
             let tunnel = Tunnel { stream, in_flight, idle_timeout: self.limits.timeouts.tunnel_idle };
             return Reply::Tunnel(response, tunnel);
         }
-        if let Some(body) = exclusive.connection.take_whole(SMALL_BODY_BYTES) {
+        if let Some(body) = exclusive.connection.take_whole(self.limits.buffered_max.max(SMALL_BODY_BYTES)) {
             exclusive.give_back();
             return Reply::Response(response.map(|()| body));
         }
@@ -80,7 +80,7 @@ impl Attempt<'_> {
     }
 
     pub async fn over_h2(&self, dispatch: Dispatch<'_>) -> Result<Reply, Failed> {
-        let Dispatch { in_flight, head, payload, over } = dispatch;
+        let Dispatch { in_flight, head, payload, over, .. } = dispatch;
         let scheme = if self.upstream.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         loop {
             let mut shared = self.shared_connection().await.map_err(Failed::unsent)?;

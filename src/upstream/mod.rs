@@ -21,7 +21,7 @@ use self::attempt::Attempt;
 use self::h1::Upgraded;
 pub use self::pool::Connections;
 pub use self::probing::Probing;
-use crate::balance::{InFlight, Pool};
+use crate::balance::{Endpoint, InFlight, Pool};
 use crate::body::{Body, BodyError, Payload};
 use crate::config::{Keepalive, Timeouts, UpstreamProtocol};
 use crate::header::framing::FramingError;
@@ -124,6 +124,8 @@ pub struct Limits<'a> {
 /// A request on its way to the endpoint that `in_flight` counts on.
 pub struct Dispatch<'a> {
     pub in_flight: InFlight,
+    /// The one that it counts on.
+    pub endpoint: &'a Endpoint,
     pub head: &'a Parts,
     pub payload: &'a mut Payload,
     pub over: Over,
@@ -145,9 +147,9 @@ impl Upstream {
         connections: &Connections,
         limits: Limits<'_>,
     ) -> Result<Reply, Failed> {
-        let endpoint = Arc::clone(dispatch.in_flight.endpoint());
+        let endpoint = dispatch.endpoint;
         let to = connections.of_endpoint(endpoint.id, self.keepalive);
-        let attempt = Attempt { upstream: self, endpoint: &endpoint, connections, to: &to, limits };
+        let attempt = Attempt { upstream: self, endpoint, connections, to: &to, limits };
         match self.protocol {
             UpstreamProtocol::H1 => attempt.over_h1(dispatch).await,
             UpstreamProtocol::H2 => attempt.over_h2(dispatch).await,

@@ -42,6 +42,25 @@ async fn the_pages_say_how_it_is() {
 }
 
 #[tokio::test]
+async fn what_a_reload_removed_leaves_the_metrics() {
+    let origin = Origin::replies(ok("")).await;
+    let route = "[[route]]\npath = \"/\"\nname = \"removed\"\nupstream = \"app\"\n";
+    let edge = Edge::start(upstream(&[origin.address()], "") + route).await;
+    assert_eq!(edge.get("/").await.status, 200);
+    let metrics = edge.admin("/metrics").await;
+    assert!(metrics.text().contains("route=\"removed\"") && metrics.text().contains("upstream=\"app\""));
+    edge.write_config(&Edge::standard(TEXT));
+    edge.reload().await;
+    assert_eq!(edge.get("/").await.text(), "in");
+    until("the series are gone", async || {
+        let metrics = edge.admin("/metrics").await;
+        let left = metrics.text().contains("route=\"removed\"") || metrics.text().contains("upstream=\"app\"");
+        (!left).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn strangers_and_other_names_are_turned_away() {
     let admin = "[admin]\naddress = \"127.0.0.1:0\"\nallow = [\"127.0.0.1/32\"]\n\
                  control = { token = \"0123456789abcdef\" }\n";
@@ -114,6 +133,51 @@ async fn check_says_every_mistake_with_its_place() {
     let report: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((code, &report["ok"]), (Some(78), &false.into()));
     assert!(report["diagnostics"].as_array().unwrap().len() >= 4, "{report}");
+}
+
+/// Whatever `run` would refuse, `check` refuses, and leaves nothing behind.
+#[tokio::test]
+async fn check_looks_at_files_as_run_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = |name: &str| {
+        let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        std::fs::write(folder.path().join(format!("{name}.pem")), made.cert.pem()).unwrap();
+        std::fs::write(folder.path().join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+    };
+    pair("one");
+    pair("two");
+    std::fs::write(folder.path().join("no.pem"), "text").unwrap();
+    let certificate = |host: &str, certificate: &str, key: &str| {
+        format!("[[certificate]]\nhosts = [\"{host}\"]\ncertificate = \"{certificate}\"\nkey = \"{key}\"\n")
+    };
+    let upstream = "[upstream.app]\nendpoints = [\"127.0.0.1:1\"]\ntls = { ca = \"no.pem\" }\n\
+                    [[route]]\npath = \"/app\"\nupstream = \"app\"\n";
+    for (config, expected) in [
+        (certificate("a.example", "one.pem", "two.key"), "one.pem: does not belong to the key in"),
+        (certificate("b.example", "one.pem", "one.key"), "does not cover b.example"),
+        (certificate("a.example", "no.pem", "one.key"), "no `BEGIN CERTIFICATE`"),
+        (upstream.to_owned(), "upstream app:"),
+        ("[log]\naccess = { path = \"none/access.log\" }\n".into(), "none/access.log: its folder"),
+        ("[log]\naccess = { path = \".\" }\n".into(), "is a directory"),
+        ("[admin]\naddress = \"127.0.0.1:0\"\ncontrol = { socket = \"none/s\" }\n".into(), "none/s: its folder"),
+        ("[admin]\naddress = \"127.0.0.1:0\"\ncontrol = { socket = \"no.pem\" }\n".into(), "is no socket"),
+    ] {
+        let config = format!("[[listen]]\naddress = \"127.0.0.1:0\"\n{TEXT}{config}");
+        std::fs::write(folder.path().join("config.toml"), &config).unwrap();
+        for command in ["check", "run"] {
+            let mut tollgate = tokio::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
+            tollgate.arg(command).current_dir(folder.path()).env_remove("TOLLGATE_CONFIG").kill_on_drop(true);
+            let (code, _, stderr) = said(&within(command, tollgate.output()).await.unwrap());
+            assert!(code.is_some_and(|code| code != 0), "{command} takes\n{config}");
+            assert!(command == "run" || (code == Some(78) && stderr.contains(expected)), "{expected}: {stderr}");
+        }
+    }
+    let (code, _, stderr) = tollgate(
+        &["check"],
+        Some(&(TEXT.to_owned() + "[[listen]]\naddress = \"127.0.0.1:0\"\n[log]\naccess = { path = \"new.log\" }\n")),
+    )
+    .await;
+    assert_eq!(code, Some(0), "{stderr}");
 }
 
 #[tokio::test]

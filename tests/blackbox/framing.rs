@@ -384,3 +384,18 @@ async fn an_upgrade_that_was_not_asked_for_is_refused() {
     let edge = Edge::before(&origin).await;
     assert_eq!(edge.get("/").await.status, 502);
 }
+
+/// What was refused before it could be read is logged as that, under the name that the page gives the client.
+#[tokio::test]
+async fn a_refused_head_is_logged_without_an_invented_request() {
+    let origin = Origin::replies(ok("")).await;
+    let edge = Edge::before(&origin).await;
+    let mut client = edge.raw().await;
+    client.send("GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await.unwrap();
+    let answer = within("an answer", client.response("GET")).await.unwrap();
+    let page = answer.text();
+    let id = page.lines().find_map(|line| line.strip_prefix("request: ")).unwrap();
+    let entry = edge.logged("-").await;
+    assert_eq!((entry["method"].as_str(), entry["reason"].as_str()), (Some("-"), Some("host-repeated")));
+    assert_eq!(entry["request_id"].as_str(), Some(id));
+}

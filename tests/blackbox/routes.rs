@@ -80,6 +80,10 @@ async fn a_path_can_be_changed_on_its_way() {
             upstream = "app"
             rewrite = { regex = "^/users/([0-9]+)$", to = "/user/$1/" }
             [[route]]
+            path = "/find"
+            upstream = "app"
+            rewrite = { regex = "^/find/(.*)$", to = "/search?q=$1" }
+            [[route]]
             path = "/"
             upstream = "app"
             "#,
@@ -92,6 +96,8 @@ async fn a_path_can_be_changed_on_its_way() {
         ("/apis", "/apis"),
         ("/users/7", "/user/7/"),
         ("/users/x", "/users/x"),
+        ("/find/x", "/search?q=x"),
+        ("/find/x?a=b", "/search?q=x&a=b"),
         ("/a/./b/../c//d", "/a/c//d"),
         ("/%61%2fb%7e", "/a%2Fb~"),
         ("/q?a/../b=%61", "/q?a/../b=%61"),
@@ -101,6 +107,25 @@ async fn a_path_can_be_changed_on_its_way() {
             assert_eq!(origin.take().target, seen, "{sent} by {via:?}");
         }
     }
+}
+
+/// What a rule makes of a good request is never the client's fault.
+#[tokio::test]
+async fn a_rewrite_that_makes_no_path_is_an_error_of_the_proxy() {
+    let origin = Origin::replies(ok("")).await;
+    let edge = Edge::start(
+        upstream(&[origin.address()], "")
+            + r#"
+            [[route]]
+            path = "/"
+            upstream = "app"
+            rewrite = { regex = "^/api", to = "" }
+            "#,
+    )
+    .await;
+    let answer = Client::connect(&edge, Via::H1).await.get("/apis").await;
+    assert_eq!((answer.status, answer.field("x-tollgate-reason")), (500, "rewrite-failed"));
+    assert_eq!(Client::connect(&edge, Via::H1).await.get("/api/x").await.status, 200);
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@
 mod route;
 mod upstream;
 
+use std::collections::HashSet;
 use std::fmt::Display;
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -71,11 +73,12 @@ impl Changes {
     }
 
     /// `endpoint 10.0.0.3:3000 removed`, for members of a set.
-    fn members<T: PartialEq + Shown>(&mut self, name: &str, old: &[T], new: &[T]) {
-        for gone in old.iter().filter(|item| !new.contains(item)) {
+    fn members<T: Eq + Hash + Shown>(&mut self, name: &str, old: &[T], new: &[T]) {
+        let (before, now): (HashSet<&T>, HashSet<&T>) = (old.iter().collect(), new.iter().collect());
+        for gone in old.iter().filter(|item| !now.contains(item)) {
             self.say(format_args!("{name} {} removed", gone.shown()));
         }
-        for added in new.iter().filter(|item| !old.contains(item)) {
+        for added in new.iter().filter(|item| !before.contains(item)) {
             self.say(format_args!("{name} {} added", added.shown()));
         }
     }

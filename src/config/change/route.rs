@@ -1,10 +1,25 @@
 //! What changed in routes. A route is the same one if its hosts and its path are.
 
+use std::collections::{HashMap, HashSet};
+
 use crate::config::{
     Action, Config, FieldEdits, HostPolicy, PathMatch, PathRewrite, ProxyPass, Route, Timeouts, Upstream,
 };
 
+use super::upstream::by_name;
 use super::{Bytes, Changes, Shown};
+
+/// What routes take over from the rest of their configuration.
+struct Around<'a> {
+    body_max: u64,
+    upstreams: HashMap<&'a str, &'a Upstream>,
+}
+
+impl<'a> Around<'a> {
+    fn of(config: &'a Config) -> Self {
+        Self { body_max: config.client.body_max, upstreams: by_name(&config.upstreams) }
+    }
+}
 
 impl Changes {
     pub(super) fn routes(&mut self, old: &Config, new: &Config) {
@@ -12,17 +27,18 @@ impl Changes {
         let labels = |config: &Config| config.routes.iter().map(label).collect::<Vec<_>>();
         let (before, after) = (labels(old), labels(new));
         self.members("route", &before, &after);
+        let around = (Around::of(old), Around::of(new));
+        let now: HashMap<&String, &Route> = after.iter().zip(&new.routes).rev().collect();
         for (route, label) in old.routes.iter().zip(&before) {
-            let now = new.routes.iter().zip(&after).find(|(_, now)| *now == label);
-            if let Some((now, _)) = now {
+            if let Some(now) = now.get(label) {
                 self.about(format!("route {label}: "));
-                self.route(route, now, (old, new));
+                self.route(route, now, (&around.0, &around.1));
             }
         }
         self.order_of_patterns(old, new);
     }
 
-    fn route(&mut self, old: &Route, new: &Route, configs: (&Config, &Config)) {
+    fn route(&mut self, old: &Route, new: &Route, configs: (&Around<'_>, &Around<'_>)) {
         let Route {
             name,
             origin: _,
@@ -44,13 +60,13 @@ impl Changes {
         self.fields("response", response_fields, &new.response_fields);
         self.value("access log", &on(*access_log), &on(new.access_log));
         // A limit that comes from [client] has been told there.
-        let inherited = *body_max == configs.0.client.body_max && new.body_max == configs.1.client.body_max;
+        let inherited = *body_max == configs.0.body_max && new.body_max == configs.1.body_max;
         if !inherited {
             self.value("largest body", &Bytes(*body_max), &Bytes(new.body_max));
         }
     }
 
-    fn action(&mut self, old: &Action, new: &Action, configs: (&Config, &Config)) {
+    fn action(&mut self, old: &Action, new: &Action, configs: (&Around<'_>, &Around<'_>)) {
         match (old, new) {
             (Action::Proxy(old), Action::Proxy(new)) => self.proxy(old, new, configs),
             (Action::Redirect { to, status }, Action::Redirect { to: new_to, status: new_status }) => {
@@ -66,14 +82,13 @@ impl Changes {
         }
     }
 
-    fn proxy(&mut self, old: &ProxyPass, new: &ProxyPass, configs: (&Config, &Config)) {
+    fn proxy(&mut self, old: &ProxyPass, new: &ProxyPass, configs: (&Around<'_>, &Around<'_>)) {
         let ProxyPass { upstream, host, path, timeout, buffer } = old;
         self.value("upstream", upstream, &new.upstream);
         self.value("host", host, &new.host);
         self.value("path to the endpoint", path, &new.path);
-        let inherits = |config: &Config, timeout: &Timeouts, name: &str| {
-            let own = |upstream: &&Upstream| upstream.name == name;
-            config.upstreams.iter().find(own).is_some_and(|upstream| upstream.timeout == *timeout)
+        let inherits = |config: &Around<'_>, timeout: &Timeouts, name: &str| {
+            config.upstreams.get(name).is_some_and(|upstream| upstream.timeout == *timeout)
         };
         let inherited = inherits(configs.0, timeout, upstream) && inherits(configs.1, &new.timeout, &new.upstream);
         if !inherited {
@@ -102,7 +117,7 @@ impl Changes {
     fn order_of_patterns(&mut self, old: &Config, new: &Config) {
         let order = |config: &Config, other: &Config| {
             let patterns = config.routes.iter().filter(|route| matches!(route.path, PathMatch::Regex(_))).map(label);
-            let others: Vec<_> = other.routes.iter().map(label).collect();
+            let others: HashSet<_> = other.routes.iter().map(label).collect();
             patterns.filter(|label| others.contains(label)).collect::<Vec<_>>()
         };
         self.about("");

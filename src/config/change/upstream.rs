@@ -1,16 +1,23 @@
 //! What changed in upstreams.
 
+use std::collections::HashMap;
+
 use crate::config::{EndpointAddress, HealthCheck, Keepalive, Run, Source, Target, Timeouts, Upstream};
 
 use super::{Changes, Shown};
+
+pub(super) fn by_name(upstreams: &[Upstream]) -> HashMap<&str, &Upstream> {
+    upstreams.iter().map(|upstream| (upstream.name.as_str(), upstream)).collect()
+}
 
 impl Changes {
     pub(super) fn upstreams(&mut self, old: &[Upstream], new: &[Upstream]) {
         self.about("");
         let names = |upstreams: &[Upstream]| upstreams.iter().map(|upstream| upstream.name.clone()).collect::<Vec<_>>();
         self.members("upstream", &names(old), &names(new));
+        let now = by_name(new);
         for upstream in old {
-            if let Some(now) = new.iter().find(|now| now.name == upstream.name) {
+            if let Some(now) = now.get(upstream.name.as_str()) {
                 self.upstream(upstream, now);
             }
         }

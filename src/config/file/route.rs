@@ -3,13 +3,13 @@
 use http::StatusCode;
 use ipnet::IpNet;
 
-use crate::config::HostPattern;
 use crate::config::decode::{Decode, Decoder, Field, Map};
 use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
 use crate::config::value::{FieldValue, HostPolicyText, Limit, Pattern, Size, StatusPage, UrlPath};
+use crate::config::{HostPattern, Replacement};
 
 section! {
     /// What is done with some requests. It has one of `path`, `path_exact`, `path_regex`, and one of `upstream`,
@@ -83,8 +83,9 @@ section! {
     Rewrite "`rewrite`" {
         /// What is replaced.
         regex: Option<Setting<Pattern>> = Required;
-        /// What stands in its place; `$1` and `${name}` are the groups of `regex`.
-        to: Option<Setting<String>> = Required;
+        /// What stands in its place; `$1` and `${name}` are the groups of `regex`. After a `?` stand arguments, which
+        /// go before the request's own; a `?` at the end leaves those out.
+        to: Option<Setting<Replacement>> = Required;
     }
 }
 

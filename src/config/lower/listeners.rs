@@ -1,5 +1,6 @@
 //! `[[listen]]` and `[[certificate]]`.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use http::HeaderValue;
@@ -91,15 +92,13 @@ impl Lowering<'_> {
     }
 
     pub(super) fn certificates(&mut self, sections: &List<file::Certificate>) -> Vec<Certificate> {
-        let mut seen: Vec<&Setting<HostPattern>> = Vec::new();
+        let mut seen: HashMap<&HostPattern, Origin> = HashMap::new();
         for host in sections.iter().filter_map(|section| section.value.hosts.as_ref()).flat_map(|hosts| &hosts.value) {
-            if let Some(first) = seen.iter().find(|seen| seen.value == host.value) {
+            let first = *seen.entry(&host.value).or_insert(host.origin);
+            if first != host.origin {
                 let message = format!("two certificates for {}", host.value);
-                self.report(
-                    Diagnostic::error(host.origin, message).label("again here").also(first.origin, "first here"),
-                );
+                self.report(Diagnostic::error(host.origin, message).label("again here").also(first, "first here"));
             }
-            seen.push(host);
         }
         sections.iter().filter_map(|section| self.certificate(section)).collect()
     }

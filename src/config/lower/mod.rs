@@ -12,7 +12,7 @@ mod upstreams;
 use std::path::{Path, PathBuf};
 
 use super::Config;
-use super::diagnostics::{Diagnostic, Origin, Source};
+use super::diagnostics::{Diagnostic, Lines, Origin, Source};
 use super::environment::Environment;
 use super::file::File;
 use super::section::Setting;
@@ -23,6 +23,8 @@ pub use self::server::connections_left;
 /// What all checks share: what was read, what can be asked, what was found.
 pub struct Lowering<'a> {
     sources: &'a [Source],
+    /// Of each source.
+    lines: Vec<Lines>,
     environment: &'a Environment,
     found: Vec<Diagnostic>,
     /// Files that the configuration names and whose content matters.
@@ -35,7 +37,8 @@ pub fn lower(
     sources: &[Source],
     environment: &Environment,
 ) -> (Config, Vec<Diagnostic>, Vec<PathBuf>) {
-    let mut lowering = Lowering { sources, environment, found: Vec::new(), files: Vec::new() };
+    let lines = sources.iter().map(|source| Lines::of(&source.text)).collect();
+    let mut lowering = Lowering { sources, lines, environment, found: Vec::new(), files: Vec::new() };
     let listeners = lowering.listeners(file);
     let upstreams = lowering.upstreams(&file.value.upstream.value);
     let routes = lowering.routes(file, &upstreams);
@@ -85,8 +88,9 @@ impl Lowering<'_> {
     /// `config.toml:12`
     fn place(&self, origin: Origin) -> String {
         let Some(span) = origin.span() else { return String::new() };
-        let Some(source) = self.sources.get(span.file) else { return String::new() };
-        let line = source.text.get(..span.start).map_or(0, |before| before.matches('\n').count()) + 1;
-        format!("{}:{line}", source.name)
+        let (Some(source), Some(lines)) = (self.sources.get(span.file), self.lines.get(span.file)) else {
+            return String::new();
+        };
+        format!("{}:{}", source.name, lines.at(span.start).0)
     }
 }

@@ -1,5 +1,8 @@
 //! `[[route]]`.
 
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
 use http::{HeaderName, StatusCode};
 
 use crate::config::decode::{Decoder, Map};
@@ -9,8 +12,8 @@ use crate::config::nearest::did_you_mean;
 use crate::config::section::{List, Setting};
 use crate::config::value::field_name;
 use crate::config::{
-    Action, Buffer, FieldEdits, HostPattern, HostPolicy, PathMatch, PathRewrite, Profile, ProxyPass, Route, Timeouts,
-    Upstream,
+    Action, Buffer, FieldEdits, HostPattern, HostPolicy, PathMatch, PathRewrite, Profile, ProxyPass, Replacement,
+    Route, Timeouts, Upstream,
 };
 
 use super::Lowering;
@@ -20,9 +23,9 @@ const BUFFER_MAX: usize = 64 << 20;
 
 /// Upstreams that routes can name.
 struct Known<'a> {
-    names: Vec<&'a str>,
+    names: BTreeSet<&'a str>,
     /// Those that are right.
-    upstreams: &'a [Upstream],
+    upstreams: BTreeMap<&'a str, &'a Upstream>,
     profile: Profile,
     /// A name that is not among them is an error.
     complete: bool,
@@ -43,11 +46,12 @@ impl Lowering<'_> {
         // Without any, while something in the file could not be read, their table may be what was misspelt.
         let known = Known {
             names: names.collect(),
-            upstreams,
+            upstreams: upstreams.iter().map(|upstream| (upstream.name.as_str(), upstream)).collect(),
             profile: file.profile.value,
             complete: !tainted || !entries.is_empty(),
         };
-        let mut routes: Vec<(Route, Origin)> = Vec::new();
+        let mut routes = Vec::new();
+        let mut taken = Taken::default();
         for setting in sections {
             let section = &setting.value;
             let path = self.path(setting);
@@ -67,14 +71,15 @@ impl Lowering<'_> {
                 access_log: section.access_log.value,
                 body_max: section.body_max.as_ref().map_or(body_max, |size| size.value.0),
             };
-            if let Some((first, first_origin)) = routes.iter().find(|(first, _)| shadows(first, &route)) {
+            if let Some(first) = taken.by(&route, path_origin) {
                 let message = format!("this route can never match: `{}` is taken", path_text(&route.path));
                 let error = Diagnostic::error(path_origin, message).label("never reached");
-                self.report(error.also(*first_origin, "taken here").maybe_help(host_help(first)));
+                let help = route.hosts.is_empty().then(|| "routes with the same path differ by `hosts`".to_owned());
+                self.report(error.also(first, "taken here").maybe_help(help));
             }
-            routes.push((route, path_origin));
+            routes.push(route);
         }
-        routes.into_iter().map(|(route, _)| route).collect()
+        routes
     }
 
     fn path(&mut self, setting: &Setting<file::Route>) -> Option<(PathMatch, Origin)> {
@@ -155,7 +160,7 @@ impl Lowering<'_> {
             Some(buffer) => self.buffer(&buffer.value),
             None => self.buffer(&Decoder::defaults(known.profile)),
         };
-        if !known.names.contains(&name.value.as_str()) {
+        if !known.names.contains(name.value.as_str()) {
             let mut error = Diagnostic::error(name.origin, format!("there is no upstream `{}`", name.value))
                 .label("not defined")
                 .maybe_help(did_you_mean(&name.value, known.names.iter().copied()));
@@ -168,7 +173,7 @@ impl Lowering<'_> {
             return None;
         }
         // An upstream that is defined but wrong has been reported already.
-        let upstream = known.upstreams.iter().find(|upstream| upstream.name == name.value)?;
+        let upstream = *known.upstreams.get(name.value.as_str())?;
         let timeout = section.timeout.as_ref();
         Some(ProxyPass {
             upstream: name.value.clone(),
@@ -200,13 +205,14 @@ impl Lowering<'_> {
         let Some(rewrite) = &section.rewrite else { return PathRewrite::Keep };
         let (Some(pattern), Some(to)) = (&rewrite.value.regex, &rewrite.value.to) else { return PathRewrite::Keep };
         self.unknown_groups(&pattern.value.0, to);
-        PathRewrite::Regex { pattern: pattern.value.0.clone(), to: to.value.clone() }
+        self.unrooted(&pattern.value.0, to);
+        PathRewrite::Regex { pattern: pattern.value.0.clone(), to: Box::new(to.value.clone()) }
     }
 
     /// A group that the pattern does not have would be replaced by nothing.
-    fn unknown_groups(&mut self, pattern: &regex::Regex, to: &Setting<String>) {
+    fn unknown_groups(&mut self, pattern: &regex::Regex, to: &Setting<Replacement>) {
         let named: Vec<&str> = pattern.capture_names().flatten().collect();
-        for reference in to.value.replace("$$", "").split('$').skip(1) {
+        for reference in to.value.to_string().replace("$$", "").split('$').skip(1) {
             let braced = reference.strip_prefix('{').and_then(|rest| rest.split_once('}')).map(|(name, _)| name);
             let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
             let bare = || reference.split(|c| !word(c)).next().unwrap_or_default();
@@ -222,6 +228,16 @@ impl Lowering<'_> {
                     .then(|| "letters after a number belong to the name: write `${1}x`, not `$1x`".to_owned());
                 self.report(error.maybe_help(braces.filter(|_| name.parse::<usize>().is_err())));
             }
+        }
+    }
+
+    /// What replaces the beginning of a path has to begin as a path does.
+    fn unrooted(&mut self, pattern: &regex::Regex, to: &Setting<Replacement>) {
+        let replaces_the_root = pattern.as_str().starts_with("^/") && !pattern.as_str().contains('|');
+        let path = &to.value.path;
+        if replaces_the_root && !path.is_empty() && !path.starts_with(['/', '$']) {
+            let error = Diagnostic::error(to.origin, "the new path does not start with `/`");
+            self.report(error.help(format!("did you mean \"/{}\"?", to.value)));
         }
     }
 
@@ -326,21 +342,35 @@ fn overridden(upstream: Timeouts, route: &file::RouteTimeout) -> Timeouts {
     }
 }
 
-/// Does `first` take every request that `second` could match?
-fn shadows(first: &Route, second: &Route) -> bool {
-    let same_path = match (&first.path, &second.path) {
-        (PathMatch::Prefix(first), PathMatch::Prefix(second)) => first == second,
-        (PathMatch::Exact(first), PathMatch::Exact(second)) => first == second,
-        (PathMatch::Regex(first), PathMatch::Regex(second)) => first.as_str() == second.as_str(),
-        _ => false,
-    };
-    let known = |host: &HostPattern| first.hosts.contains(host);
-    let same_hosts = if second.hosts.is_empty() { first.hosts.is_empty() } else { second.hosts.iter().all(known) };
-    same_path && same_hosts
-}
+/// Hosts and paths of the routes before, and where each was first taken. No host is every host.
+#[derive(Default)]
+struct Taken(HashMap<(Option<HostPattern>, &'static str, String), Origin>);
 
-fn host_help(first: &Route) -> Option<String> {
-    first.hosts.is_empty().then(|| "routes with the same path differ by `hosts`".to_owned())
+impl Taken {
+    /// Where all that a route is for was taken before it, if so; what was not is its own from here on.
+    fn by(&mut self, route: &Route, origin: Origin) -> Option<Origin> {
+        let (kind, path) = match &route.path {
+            PathMatch::Prefix(path) => ("prefix", path.as_str()),
+            PathMatch::Exact(path) => ("exact", path.as_str()),
+            PathMatch::Regex(regex) => ("regex", regex.as_str()),
+        };
+        let hosts: Vec<_> = match route.hosts.as_slice() {
+            [] => vec![None],
+            hosts => hosts.iter().cloned().map(Some).collect(),
+        };
+        let mut first = None;
+        let mut is_free = false;
+        for host in hosts {
+            match self.0.entry((host, kind, path.to_owned())) {
+                Entry::Occupied(taken) => first = first.or(Some(*taken.get())),
+                Entry::Vacant(free) => {
+                    free.insert(origin);
+                    is_free = true;
+                }
+            }
+        }
+        first.filter(|_| !is_free)
+    }
 }
 
 fn path_text(path: &PathMatch) -> &str {

@@ -1,5 +1,7 @@
 //! `[upstream.NAME]`.
 
+use std::collections::BTreeSet;
+
 use crate::config::decode::Map;
 use crate::config::diagnostics::Diagnostic;
 use crate::config::file::{self, Health};
@@ -117,11 +119,10 @@ impl Lowering<'_> {
         if routes.iter().any(|route| route.tainted) {
             return;
         }
+        let named = routes.iter().filter_map(|route| route.value.upstream.as_ref());
+        let named: BTreeSet<&str> = named.map(|upstream| upstream.value.as_str()).collect();
         for (name, _) in &upstreams.entries {
-            let named = |route: &Setting<file::Route>| {
-                route.value.upstream.as_ref().is_some_and(|upstream| upstream.value == name.value)
-            };
-            if !routes.iter().any(named) {
+            if !named.contains(name.value.as_str()) {
                 let message = format!("upstream `{}` is used by no route", name.value);
                 self.report(Diagnostic::warning(name.origin, message).label("never asked"));
             }

@@ -4,6 +4,7 @@ mod http;
 mod net;
 mod number;
 mod plain;
+mod replacement;
 mod word;
 
 pub use self::http::{FieldValue, HostPolicyText, Pattern, StatusRanges, UrlPath, field_name};

@@ -31,7 +31,7 @@ fn socket_address(text: &str) -> Result<SocketAddr, Problem> {
     }
     let meant = match (host, port.parse::<u32>()) {
         ("" | "*", Ok(port)) if port <= 65_535 => {
-            format!("did you mean \"0.0.0.0:{port}\", or \"[::]:{port}\" for IPv6 as well?")
+            format!("did you mean \"0.0.0.0:{port}\"? For IPv6 add a second listener with \"[::]:{port}\"")
         }
         ("localhost", Ok(port)) if port <= 65_535 => format!("did you mean \"127.0.0.1:{port}\"?"),
         (_, Ok(port)) if port > 65_535 => "the largest port is 65535".to_owned(),

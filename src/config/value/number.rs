@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::config::decode::{Decode, Decoder};
 use crate::config::diagnostics::Diagnostic;
 use crate::config::section::Shape;
-use crate::config::tree::{self, Kind, Node};
+use crate::config::tree::{Kind, Node};
 use crate::config::units;
 
 /// A whole number within bounds.
@@ -63,9 +63,9 @@ impl Decode for Size {
 
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
         let expected = "a size such as \"64KiB\"";
-        if let Kind::Integer(_) = node.kind {
-            let help = format!("sizes carry a unit: \"{}B\"", tree::show(node));
-            decoder.mismatch(node, expected, Some(help));
+        if let Kind::Integer(number) = node.kind {
+            let help = with_unit(number, "B", |text| units::size(text).is_ok());
+            decoder.mismatch(node, expected, help.map(|text| format!("sizes carry a unit: \"{text}\"")));
             return None;
         }
         decoder.text(node, expected, units::size).map(Self)
@@ -79,13 +79,18 @@ impl Decode for Duration {
 
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
         let expected = "a duration such as \"12s\"";
-        if let Kind::Integer(_) = node.kind {
-            let help = format!("durations carry a unit: \"{}s\"", tree::show(node));
-            decoder.mismatch(node, expected, Some(help));
+        if let Kind::Integer(number) = node.kind {
+            let help = with_unit(number, "s", |text| units::duration(text).is_ok());
+            decoder.mismatch(node, expected, help.map(|text| format!("durations carry a unit: \"{text}\"")));
             return None;
         }
         decoder.text(node, expected, units::duration)
     }
+}
+
+/// A bare number as it should have been written, if that would be right.
+fn with_unit(number: Option<i64>, unit: &str, is_right: impl Fn(&str) -> bool) -> Option<String> {
+    number.map(|number| format!("{number}{unit}")).filter(|text| is_right(text))
 }
 
 /// A duration that would make no sense as zero.
@@ -98,9 +103,11 @@ impl Decode for Limit {
     }
 
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        let duration = Duration::decode(node, decoder)?;
-        if !duration.is_zero() {
-            return Some(Self(duration));
+        if !matches!(node.kind, Kind::Integer(Some(0))) {
+            let duration = Duration::decode(node, decoder)?;
+            if !duration.is_zero() {
+                return Some(Self(duration));
+            }
         }
         let zero = Diagnostic::error(node.origin, "a limit of zero would end everything at once");
         decoder.report(zero.label("expected more than zero"));

@@ -4,6 +4,7 @@
 //! makes a worker wait: when the disk or the reader of a pipe cannot keep up, lines are dropped and
 //! counted. It never decides which requests are logged.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
@@ -56,10 +57,20 @@ pub struct Opened(Settings);
 
 #[derive(Debug, thiserror::Error)]
 pub enum AccessLogError {
-    #[error("cannot open the access log {target:?}: {source}")]
+    #[error("cannot open the access log {}: {source}", shown(target))]
     Open { target: LogTarget, source: io::Error },
     #[error("cannot start the thread of the access log")]
     Thread(#[source] io::Error),
+}
+
+/// A target in a message.
+fn shown(target: &LogTarget) -> Cow<'_, str> {
+    match target {
+        LogTarget::Off => "off".into(),
+        LogTarget::Stdout => "stdout".into(),
+        LogTarget::Stderr => "stderr".into(),
+        LogTarget::File(path) => path.to_string_lossy(),
+    }
 }
 
 impl AccessLog {

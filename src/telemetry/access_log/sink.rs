@@ -67,7 +67,8 @@ impl Sink {
         let lost = memchr::memchr_iter(b'\n', rest).count() as u64;
         if !progress.failing {
             progress.failing = true;
-            tracing::error!(target = ?self.target, %error, "the access log cannot be written; lines are dropped and counted");
+            let target = super::shown(&self.target);
+            tracing::error!("the access log {target} cannot be written; lines are dropped and counted: {error}");
         }
         lost
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 /// Threads beyond this number share a cell with another one: slower, and still right.
 const SLOTS: usize = 64;
@@ -41,37 +41,54 @@ impl<T> Default for PerThread<T> {
     }
 }
 
-/// Values, of which clones are the same one, by a name from the config. They stay when the name leaves the config, since a counter must not
-/// start again when the name comes back.
-#[derive(Debug, Default)]
-pub struct ByName<T>(Mutex<BTreeMap<Box<str>, T>>);
+/// Values by a name from the config, each as long as somebody counts with it: a name that a reload removed goes with the
+/// last request of the snapshots that had it. When it comes back later it counts from 0, as after a restart.
+#[derive(Debug)]
+pub struct ByName<T>(Mutex<BTreeMap<Box<str>, Weak<T>>>);
 
-/// Names kept over all reloads; later ones are one name, `OTHER`.
+/// Names at one time; later ones are one name, `OTHER`.
 const NAMES_MAX: usize = 10_000;
 
 /// The label of what exceeds a closed set.
 pub const OTHER: &str = "other";
 
-impl<T: Clone + Default> ByName<T> {
-    pub fn get(&self, name: &str) -> T {
+impl<T: Default> ByName<T> {
+    /// The value of a name, shared by all who ask while there is one. To be asked at a reload, not for each request.
+    pub fn get(&self, name: &str) -> Arc<T> {
         let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(value) = values.get(name) {
-            return value.clone();
+        if let Some(value) = values.get(name).and_then(Weak::upgrade) {
+            return value;
+        }
+        if values.len() >= NAMES_MAX {
+            // As long as the name for the rest is in use there was no room, and looking for it takes long.
+            if let Some(other) = values.get(OTHER).and_then(Weak::upgrade) {
+                return other;
+            }
+            values.retain(|_, value| value.strong_count() > 0);
         }
         let name = if values.len() < NAMES_MAX { name } else { OTHER };
-        values.entry(name.into()).or_default().clone()
+        let value = Arc::default();
+        values.insert(name.into(), Arc::downgrade(&value));
+        value
     }
 
-    pub fn all(&self) -> Vec<(Box<str>, T)> {
-        let values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        values.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    /// All that are in use, for a scrape.
+    pub fn all(&self) -> Vec<(Box<str>, Arc<T>)> {
+        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        values.retain(|_, value| value.strong_count() > 0);
+        values.iter().filter_map(|(name, value)| Some((name.clone(), value.upgrade()?))).collect()
+    }
+}
+
+impl<T> Default for ByName<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
     use std::sync::atomic::AtomicU64;
     use std::thread;
 
@@ -88,13 +105,26 @@ mod tests {
     }
 
     #[test]
-    fn names_are_bounded_and_keep_their_value() {
-        let values = ByName::<Arc<AtomicU64>>::default();
-        for n in 0..NAMES_MAX + 5 {
-            values.get(&format!("n{n}")).fetch_add(1, Ordering::Relaxed);
-        }
+    fn names_are_bounded_and_keep_their_value_while_it_is_in_use() {
+        let values = ByName::<AtomicU64>::default();
+        let all: Vec<_> = (0..NAMES_MAX + 5).map(|n| values.get(&format!("n{n}"))).collect();
+        all.iter().for_each(|value| _ = value.fetch_add(1, Ordering::Relaxed));
         assert_eq!(values.all().len(), NAMES_MAX + 1);
         assert_eq!(values.get("n7").load(Ordering::Relaxed), 1);
         assert_eq!(values.get(OTHER).load(Ordering::Relaxed), 5);
+        drop(all);
+        assert_eq!(values.all().len(), 0);
+        assert_eq!(values.get("n7").load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn names_that_are_gone_make_room() {
+        let values = ByName::<AtomicU64>::default();
+        for n in 0..NAMES_MAX + 5 {
+            drop(values.get(&format!("n{n}")));
+        }
+        let last = values.get("last");
+        assert_eq!(values.all().iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["last"]);
+        drop(last);
     }
 }

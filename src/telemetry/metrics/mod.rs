@@ -1,7 +1,7 @@
 //! The metrics of the process, in Prometheus' text format.
 //!
 //! Labels come from closed sets: names in the config, reason codes, status codes; never a path, host or
-//! method as sent. On the path of a request nothing is looked up, allocated or shared between workers:
+//! method as sent. An ordinary request looks up, allocates and shares with other workers nothing:
 //! `RouteMetrics` and `UpstreamMetrics` are made once and count on each thread for itself. What other
 //! parts already know is not counted a second time but read from them at each scrape.
 
@@ -23,9 +23,9 @@ pub mod process;
 mod requests;
 mod upstreams;
 
-use cells::ByName;
-use requests::RouteCollector;
 pub use requests::RouteMetrics;
+use requests::{RouteCollector, Routes};
+use upstreams::Upstreams;
 pub use upstreams::{AttemptOutcome, UpstreamMetrics};
 
 /// The media type of what `Metrics::encode` gives.
@@ -41,9 +41,9 @@ pub struct Metrics {
     /// The instruments live as long as it does.
     _provider: SdkMeterProvider,
     meter: Meter,
-    routes: Arc<ByName<RouteMetrics>>,
+    routes: Arc<Routes>,
     unrouted: RouteMetrics,
-    upstreams: Arc<ByName<UpstreamMetrics>>,
+    upstreams: Arc<Upstreams>,
     request_failures: Counter<u64>,
     guard_refusals: Counter<u64>,
     connections: [ConnectionCounters; 2],
@@ -104,7 +104,7 @@ impl Metrics {
         let meter = provider.meter("tollgate");
         let counter = |name, description| meter.u64_counter(name).with_description(description).build();
 
-        let (routes, upstreams) = (Arc::<ByName<RouteMetrics>>::default(), Arc::default());
+        let (routes, upstreams) = (Arc::<Routes>::default(), Arc::default());
         registry.register(Box::new(RouteCollector::new(Arc::clone(&routes))?))?;
         upstreams::observe(&meter, &upstreams);
         process::observe(&meter, started);
@@ -116,7 +116,7 @@ impl Metrics {
         let reloads = counter("tollgate_reloads_total", "Times that the config was read again.");
         let gauge = |name, description| meter.u64_gauge(name).with_description(description).build();
         Ok(Self {
-            unrouted: routes.get(NO_ROUTE),
+            unrouted: RouteMetrics::of(&routes, NO_ROUTE),
             routes,
             upstreams,
             request_failures: counter("tollgate_request_failures_total", "Requests that failed, by reason."),
@@ -145,9 +145,9 @@ impl Metrics {
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
 
-    /// The metrics of one route, by its name in the config; the same name gives the same series.
+    /// The metrics of one route, by its name in the config. The same name gives the same series as long as one is held.
     pub fn route(&self, name: &str) -> RouteMetrics {
-        self.routes.get(name)
+        RouteMetrics::of(&self.routes, name)
     }
 
     /// The metrics of requests that no route matched; their route label is `none`.
@@ -155,9 +155,9 @@ impl Metrics {
         &self.unrouted
     }
 
-    /// The metrics of one upstream, by its name in the config.
+    /// The metrics of one upstream, by its name in the config, as of a route.
     pub fn upstream(&self, name: &str) -> UpstreamMetrics {
-        self.upstreams.get(name)
+        UpstreamMetrics::of(&self.upstreams, name)
     }
 
     /// A client's connection, open until the result is dropped.
@@ -344,10 +344,26 @@ mod tests {
     #[test]
     fn a_route_made_again_at_a_reload_goes_on_counting() {
         let metrics = metrics();
-        for _ in 0..2 {
-            metrics.route("api").record(StatusCode::OK, Version::HTTP_11, Duration::ZERO);
+        let before = metrics.route("api");
+        for route in [&before, &metrics.route("api")] {
+            route.record(StatusCode::OK, Version::HTTP_11, Duration::ZERO);
         }
         check(&metrics, &[r#"http_requests_total{protocol="h1",route="api",status="200"} 2"#]);
+    }
+
+    #[test]
+    fn what_a_reload_removed_is_gone_with_its_last_request() {
+        let metrics = metrics();
+        let (route, in_flight, upstream) = (metrics.route("api"), metrics.route("api"), metrics.upstream("app"));
+        route.record(StatusCode::OK, Version::HTTP_11, Duration::ZERO);
+        upstream.connection_opened();
+        let series = || metrics.encode().unwrap().lines().filter(|line| line.contains("\"ap")).count();
+        let before = series();
+        drop((route, upstream));
+        let requests_and_duration = 1 + 19 + 2;
+        assert_eq!((before - series(), series()), (1 + AttemptOutcome::ALL.len(), requests_and_duration));
+        drop(in_flight);
+        assert_eq!(series(), 0);
     }
 
     #[test]

@@ -32,8 +32,11 @@ const STATUSES_MAX: usize = 32;
 #[derive(Debug, Clone, Default)]
 pub struct RouteMetrics(Arc<PerThread<Cells>>);
 
+/// The series of all routes.
+pub(super) type Routes = ByName<PerThread<Cells>>;
+
 #[derive(Debug, Default)]
-struct Cells {
+pub(super) struct Cells {
     statuses: Statuses,
     /// By upper bound; the last has none.
     buckets: [AtomicU64; BOUNDS_MS.len() + 1],
@@ -41,6 +44,10 @@ struct Cells {
 }
 
 impl RouteMetrics {
+    pub(super) fn of(routes: &Routes, name: &str) -> Self {
+        Self(routes.get(name))
+    }
+
     /// Counts one request at the end of its response.
     pub fn record(&self, status: StatusCode, version: Version, duration: Duration) {
         let cells = self.0.local();
@@ -120,13 +127,13 @@ impl Statuses {
 }
 
 /// Gives the series of all routes at a scrape.
-pub struct RouteCollector {
-    routes: Arc<ByName<RouteMetrics>>,
+pub(super) struct RouteCollector {
+    routes: Arc<Routes>,
     descriptions: [Desc; 2],
 }
 
 impl RouteCollector {
-    pub fn new(routes: Arc<ByName<RouteMetrics>>) -> prometheus::Result<Self> {
+    pub fn new(routes: Arc<Routes>) -> prometheus::Result<Self> {
         let describe = |(name, help): (&str, &str), labels: &[&str]| {
             let labels = labels.iter().map(|label| (*label).to_owned()).collect();
             Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
@@ -146,9 +153,9 @@ impl Collector for RouteCollector {
         let mut durations = Vec::new();
         for (name, route) in self.routes.all() {
             let mut statuses = BTreeMap::new();
-            route.0.iter().for_each(|cells| cells.statuses.add_to(&mut statuses));
+            route.iter().for_each(|cells| cells.statuses.add_to(&mut statuses));
             requests.extend(statuses.into_iter().map(|(key, count)| requests_metric(&name, key, count)));
-            durations.push(duration_metric(&name, &route.0));
+            durations.push(duration_metric(&name, &route));
         }
         vec![family(REQUESTS, MetricType::COUNTER, requests), family(DURATION, MetricType::HISTOGRAM, durations)]
     }

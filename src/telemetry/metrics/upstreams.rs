@@ -12,8 +12,11 @@ use super::cells::{ByName, PerThread};
 #[derive(Debug, Clone, Default)]
 pub struct UpstreamMetrics(Arc<PerThread<Cells>>);
 
+/// The series of all upstreams.
+pub(super) type Upstreams = ByName<PerThread<Cells>>;
+
 #[derive(Debug, Default)]
-struct Cells {
+pub(super) struct Cells {
     connections: AtomicU64,
     attempts: [AtomicU64; AttemptOutcome::ALL.len()],
 }
@@ -33,6 +36,10 @@ pub enum AttemptOutcome {
 }
 
 impl UpstreamMetrics {
+    pub(super) fn of(upstreams: &Upstreams, name: &str) -> Self {
+        Self(upstreams.get(name))
+    }
+
     pub fn connection_opened(&self) {
         self.0.local().connections.fetch_add(1, Ordering::Relaxed);
     }
@@ -40,13 +47,15 @@ impl UpstreamMetrics {
     pub fn attempt_ended(&self, outcome: AttemptOutcome) {
         self.0.local().attempts[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
+}
 
+impl PerThread<Cells> {
     fn connections(&self) -> u64 {
-        self.0.iter().map(|cells| cells.connections.load(Ordering::Relaxed)).sum()
+        self.iter().map(|cells| cells.connections.load(Ordering::Relaxed)).sum()
     }
 
     fn attempts(&self, outcome: AttemptOutcome) -> u64 {
-        self.0.iter().map(|cells| cells.attempts[outcome as usize].load(Ordering::Relaxed)).sum()
+        self.iter().map(|cells| cells.attempts[outcome as usize].load(Ordering::Relaxed)).sum()
     }
 }
 
@@ -66,7 +75,7 @@ impl AttemptOutcome {
 }
 
 /// Registers the instruments that read all upstreams at a scrape.
-pub fn observe(meter: &Meter, upstreams: &Arc<ByName<UpstreamMetrics>>) {
+pub(super) fn observe(meter: &Meter, upstreams: &Arc<Upstreams>) {
     let shared = Arc::clone(upstreams);
     let _requests = meter
         .u64_observable_counter("tollgate_upstream_requests_total")

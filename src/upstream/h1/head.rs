@@ -11,6 +11,9 @@ use memchr::memchr_iter;
 /// No origin has a reason to send more, and hyper stops there, too.
 const FIELDS_MAX: usize = 100;
 
+/// Room for what the edge adds to a response.
+const FIELDS_ADDED: usize = 4;
+
 /// How the body of a request is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -112,7 +115,7 @@ pub fn read(head: &Bytes) -> Result<Received, HeadError> {
 
 /// The fields, as slices of the bytes that they were parsed from.
 pub fn read_fields(source: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
-    let mut fields = HeaderMap::with_capacity(parsed.len());
+    let mut fields = HeaderMap::with_capacity(parsed.len() + FIELDS_ADDED);
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::Field)?;
         let value = HeaderValue::from_maybe_shared(source.slice_ref(field.value)).map_err(|_| HeadError::Field)?;

@@ -42,6 +42,10 @@ const HEAD_BYTES_MAX: usize = 64 * 1024;
 const READ_BYTES_MIN: usize = 8 * 1024;
 const READ_BYTES_MAX: usize = 72 * 1024;
 
+/// A body up to this size is copied, so that the buffer is free for the next response; a larger one takes the
+/// buffer along.
+const COPIED_BYTES_MAX: usize = 4 * 1024;
+
 /// A connection to an endpoint.
 pub struct Connection {
     stream: Stream,
@@ -205,7 +209,7 @@ impl Connection {
         Ok(Some(response))
     }
 
-    /// The body, if it is small and has come with its head: there is nothing left to wait for.
+    /// The body, if all of it has come with its head: there is nothing left to wait for.
     pub fn take_whole(&mut self, bytes_max: usize) -> Option<Body> {
         let length = match self.decoder {
             Decoder::Ended => 0,
@@ -216,7 +220,9 @@ impl Connection {
             return None;
         }
         self.decoder = Decoder::Ended;
-        // Copied, so that the buffer is free for the next response.
+        if length > COPIED_BYTES_MAX {
+            return Some(Body::whole(self.read.split_to(length).freeze()));
+        }
         let body = Bytes::copy_from_slice(self.read.get(..length)?);
         drop(self.read.split_to(length));
         Some(Body::whole(body))
