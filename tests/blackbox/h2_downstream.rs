@@ -37,18 +37,21 @@ enum Refused {
     ByEnd,
 }
 
-/// What the edge answers to HEADERS and a body of three bytes.
+/// HEADERS with these fields, in as many frames as it takes.
+fn head(stream: u32, fields: &Fields) -> Vec<u8> {
+    const PIECE: usize = 16_000;
+    let block = block(fields.iter().map(|(name, value)| (name, value)));
+    let pieces = block.len().div_ceil(PIECE);
+    let frames = block.chunks(PIECE).enumerate().map(|(n, piece)| {
+        let kind = if n == 0 { HEADERS } else { CONTINUATION };
+        frame(kind, if n + 1 == pieces { END_HEADERS } else { 0 }, stream, piece)
+    });
+    frames.flatten().collect()
+}
+
+/// What the edge answers to a request with these fields and three bytes.
 async fn answer(client: &mut Frames<TcpStream>, stream: u32, fields: &Fields) -> Refused {
-    let (first, rest) = block(fields.clone())
-        .split_at_checked(16_000)
-        .map_or_else(|| (block(fields.clone()), Vec::new()), |(first, rest)| (first.to_vec(), rest.to_vec()));
-    let mut bytes = frame(HEADERS, if rest.is_empty() { END_HEADERS } else { 0 }, stream, &first);
-    let pieces = rest.len().div_ceil(16_000);
-    for (n, piece) in rest.chunks(16_000).enumerate() {
-        bytes.extend(frame(CONTINUATION, if n + 1 == pieces { END_HEADERS } else { 0 }, stream, piece));
-    }
-    bytes.extend(frame(DATA, END_STREAM, stream, b"abc"));
-    client.send(bytes).await.unwrap();
+    client.send([head(stream, fields), frame(DATA, END_STREAM, stream, b"abc")].concat()).await.unwrap();
     let frame = within("an answer", client.of(stream)).await.expect("an answer before the end");
     match frame.kind {
         HEADERS => Refused::By(frame.status()),
@@ -58,53 +61,70 @@ async fn answer(client: &mut Frames<TcpStream>, stream: u32, fields: &Fields) ->
     }
 }
 
+/// Each is refused in its way; the origin sees nothing of it, and a good one after it is answered.
+async fn refuse(rows: impl IntoIterator<Item = (Fields, Refused)>) {
+    let origin = Origin::replies(ok("")).await;
+    let edge = Edge::before(&origin).await;
+    for (fields, expected) in rows {
+        let shown: Vec<_> = fields.iter().map(|(name, value)| (name, value.escape_ascii().to_string())).collect();
+        let shown = format!("{shown:.300?}");
+        let mut client = Frames::connect(&edge, &[]).await;
+        assert_eq!(answer(&mut client, 1, &fields).await, expected, "{shown}");
+        assert_eq!(origin.count(), 0, "{shown} reached the origin");
+        if expected == Refused::ByEnd {
+            client = Frames::connect(&edge, &[]).await;
+        }
+        assert_eq!(answer(&mut client, 3, &self::fields::<&str>(&[])).await, Refused::By(200), "after {shown}");
+        assert_eq!(origin.take().body, b"abc");
+    }
+}
+
+fn row(name: &str, value: impl AsRef<[u8]>) -> Fields {
+    fields(&[(name, value)])
+}
+
+/// What the guard refuses over HTTP/1.1, and what would be another request there.
 #[tokio::test]
-async fn what_is_refused_reaches_no_origin() {
-    use Refused::{By, ByEnd, ByReset};
+async fn what_is_refused_over_http1_is_refused() {
     let many: Vec<_> = (0..101).map(|_| ("x", "1")).collect();
     let crumbs: Vec<_> = (0..5000).map(|_| ("cookie", "a=b")).collect();
-    let long = format!("/{}", "a".repeat(8 * 1024));
-    let large = "a".repeat(40_000);
     let connect = vec![(":method".to_owned(), b"CONNECT".to_vec()), (":authority".to_owned(), b"a:443".to_vec())];
-    let row = |name, value: &str| fields(&[(name, value)]);
-    let mut rows = vec![
-        (fields(&many), By(431)),
-        (fields(&crumbs), By(431)),
-        (row("x", &large), By(431)),
-        (row(":path", &long), By(414)),
-        (connect, By(405)),
-        (row(":method", "TRACE"), By(405)),
-        (row(":scheme", "ftp"), By(400)),
-        (row("x", " padded"), By(400)),
-        (row("x", "padded\t"), By(400)),
-        (fields(&[("content-length", "3"), ("content-length", "3")]), By(400)),
-        (row("content-length", "+3"), ByReset),
-        (row("content-length", "3, 3"), ByReset),
-        (row("host", "other"), By(400)),
-        (row(":authority", ""), ByReset),
-        (row(":path", "*"), By(400)),
-        (row(":path", "a"), ByReset),
-        (row(":path", "/a b"), ByReset),
-        (row(":path", "/%00"), By(400)),
-        (row(":path", "/%zz"), By(400)),
-        (row(":path", "/a\\b"), By(400)),
-        (row(":path", "http://other/"), ByReset),
-        (row(":path", ""), ByReset),
-        (row(":method", "G T"), ByEnd),
-        (row(":method", ""), ByEnd),
-        (fields(&[("host", "localhost"), ("host", "localhost")]), By(400)),
-        (row(":authority", "u@localhost"), By(400)),
-        (row("expect", "200-ok"), By(417)),
-        (row("content-length", "4"), ByReset),
-        (row("content-length", "2"), ByReset),
+    let rows = [
+        (fields(&many), 431),
+        (fields(&crumbs), 431),
+        (row("x", "a".repeat(40_000)), 431),
+        (row(":path", format!("/{}", "a".repeat(8 * 1024))), 414),
+        (connect, 405),
+        (row(":method", "TRACE"), 405),
+        (row(":scheme", "ftp"), 400),
+        (row("x", " padded"), 400),
+        (row("x", "padded\t"), 400),
+        (fields(&[("content-length", "3"), ("content-length", "3")]), 400),
+        (row("host", "other"), 400),
+        (fields(&[("host", "localhost"), ("host", "localhost")]), 400),
+        (row(":authority", "u@localhost"), 400),
+        (row(":path", "*"), 400),
+        (row(":path", "/%00"), 400),
+        (row(":path", "/%zz"), 400),
+        (row(":path", "/a\\b"), 400),
+        (row("expect", "200-ok"), 417),
     ];
-    for name in ["X-Upper", "a b", "a:b", "", "\u{7f}", ":unknown"] {
-        rows.push((row(name, "1"), ByEnd));
-    }
-    for value in ["a\rb", "a\nb", "a\0b"] {
-        rows.push((row("x", value), ByEnd));
-    }
-    for (name, value) in [
+    refuse(rows.map(|(fields, status)| (fields, Refused::By(status)))).await;
+}
+
+/// RFC 9113 §8.1.1 and §8.2.
+#[tokio::test]
+async fn what_is_malformed_ends_its_stream_or_the_connection() {
+    let resets = [
+        (":authority", ""),
+        (":path", ""),
+        (":path", "a"),
+        (":path", "/a b"),
+        (":path", "http://other/"),
+        ("content-length", "+3"),
+        ("content-length", "3, 3"),
+        ("content-length", "4"),
+        ("content-length", "2"),
         ("connection", "close"),
         ("transfer-encoding", "chunked"),
         ("keep-alive", "1"),
@@ -112,24 +132,23 @@ async fn what_is_refused_reaches_no_origin() {
         ("upgrade", "h2c"),
         ("te", "gzip"),
         (":status", "200"),
-    ] {
-        rows.push((row(name, value), ByReset));
-    }
-    let origin = Origin::replies(ok("")).await;
-    let edge = Edge::before(&origin).await;
-    for (fields, expected) in rows {
-        let shown: Vec<_> =
-            fields.iter().skip(2).map(|(name, value)| (name, value.escape_ascii().to_string())).collect();
-        let shown = format!("{shown:.300?}");
-        let mut client = Frames::connect(&edge, &[]).await;
-        assert_eq!(answer(&mut client, 1, &fields).await, expected, "{shown}");
-        assert_eq!(origin.count(), 0, "{shown} reached the origin");
-        if expected == ByEnd {
-            client = Frames::connect(&edge, &[]).await;
-        }
-        assert_eq!(answer(&mut client, 3, &self::fields::<&str>(&[])).await, By(200), "after {shown}");
-        assert_eq!(origin.take().body, b"abc");
-    }
+    ];
+    let ends = [
+        (":method", "G T"),
+        (":method", ""),
+        (":unknown", "1"),
+        ("X-Upper", "1"),
+        ("a b", "1"),
+        ("a:b", "1"),
+        ("", "1"),
+        ("\u{7f}", "1"),
+        ("x", "a\rb"),
+        ("x", "a\nb"),
+        ("x", "a\0b"),
+    ];
+    let resets = resets.map(|(name, value)| (row(name, value), Refused::ByReset));
+    let ends = ends.map(|(name, value)| (row(name, value), Refused::ByEnd));
+    refuse(resets.into_iter().chain(ends)).await;
 }
 
 /// A20: a fragment stays with the client, and servers disagree about where it begins.
@@ -202,10 +221,10 @@ async fn trailers_cannot_say_what_only_a_head_may() {
     let edge = Edge::before(&origin).await;
     let names = ["content-length", "host", "authorization", "cookie", "x-sum"];
     let mut client = Frames::connect(&edge, &[]).await;
-    let head = fields(&[("te", "trailers"), ("trailer", "x-sum")]);
+    let request_fields = fields(&[("te", "trailers"), ("trailer", "x-sum")]);
     let trailers = names.map(|name| (name, "9"));
     let request = [
-        frame(HEADERS, END_HEADERS, 1, &block(head)),
+        head(1, &request_fields),
         frame(DATA, 0, 1, b"abc"),
         frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(trailers)),
     ];
