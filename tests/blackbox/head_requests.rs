@@ -1,5 +1,7 @@
 //! HEAD: the head that GET would have, and nothing behind it (RFC 9110 §9.3.2).
 
+use http::Response;
+
 use crate::harness::*;
 
 async fn origin() -> Origin {
@@ -73,4 +75,27 @@ async fn head_has_the_head_of_get_and_no_content() {
             assert_eq!((line["reason"].as_str(), &line["bytes_sent"]), (reason, &0.into()), "{line}");
         }
     }
+}
+
+#[tokio::test]
+async fn head_passes_to_an_upstream_of_http_2() {
+    let origin = H2Origin::answers(|request| async move {
+        let length = if request.uri().path() == "/known" { Some("5") } else { None };
+        let response =
+            length.into_iter().fold(Response::builder(), |head, length| head.header("content-length", length));
+        response.body(Body::whole("")).unwrap()
+    })
+    .await;
+    let edge = Edge::start(upstream(&[origin.address()], "protocol = \"h2\"") + ROUTE).await;
+    for via in Via::ALL {
+        let mut client = Client::connect(&edge, via).await;
+        for (path, length) in [("/known", "5"), ("/unknown", "")] {
+            let path = format!("{path}?{via:?}");
+            let head = client.ask(request("HEAD", &path), "").await;
+            let seen = (head.status, head.field("content-length"), &head.body[..]);
+            assert_eq!(seen, (200, length, &b""[..]), "{path}");
+        }
+    }
+    let line = edge.log(|line| line["method"] == "HEAD").await;
+    assert_eq!(line["reason"], serde_json::Value::Null, "{line}");
 }
