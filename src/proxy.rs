@@ -253,7 +253,8 @@ impl Exchange<'_> {
         let mut source = Source::new(incoming, route.config.body_max).guarded(record.count_received());
         // Over HTTP/1 the guard keeps this limit.
         if !record.is_h1() {
-            source = source.silent_at_most(self.worker.sweep.deadline(), self.snapshot.config.client.body_timeout);
+            let body_timeout = self.snapshot.config.client.body_timeout;
+            source = source.silent_at_most(self.worker.sweep.deadline(), body_timeout).lingering();
         }
         let ahead = known_size.is_some() && !upgrade && pass.buffer.request > 0;
         let body = if ahead { source.buffer(pass.buffer.request).await? } else { source.into_body() };

@@ -52,6 +52,8 @@ pub struct Link {
     open: Arc<Open>,
     /// Requests that hyper has asked to be answered.
     calls: Cell<u64>,
+    /// Those that were taken back before their answer.
+    given_up: Cell<u64>,
 }
 
 /// What the requests of a connection and the connection itself tell each other.
@@ -71,7 +73,13 @@ pub struct OpenRequest {
 
 impl Link {
     fn new(downstream: Downstream) -> Self {
-        Self { downstream, tunnel: RefCell::default(), open: Arc::default(), calls: Cell::new(0) }
+        Self {
+            downstream,
+            tunnel: RefCell::default(),
+            open: Arc::default(),
+            calls: Cell::new(0),
+            given_up: Cell::new(0),
+        }
     }
 
     pub fn open_request(&self, worker: &Worker) -> OpenRequest {

@@ -6,7 +6,7 @@
 mod attempt;
 mod connect;
 mod h1;
-mod lease;
+mod h2_body;
 mod pool;
 mod probing;
 
