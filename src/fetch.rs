@@ -76,7 +76,7 @@ impl Fetch<'_> {
             if self.host_of_endpoint {
                 name_endpoint(&mut head, &endpoint);
             }
-            let may_repeat = attempts.made < self.upstream.attempts;
+            let may_repeat = attempts.made < self.upstream.config().attempts;
             let moves_on = may_repeat && is_idempotent && payload.is_at_hand();
             let ejection = moves_on.then(|| endpoint.ejections());
             let mut counted = Counted::new(&self.upstream.metrics);
@@ -152,7 +152,7 @@ impl Fetch<'_> {
     }
 
     fn no_endpoint(&self) -> FetchError {
-        FetchError::NoEndpoint(self.upstream.name.clone())
+        FetchError::NoEndpoint(self.upstream.config().name.clone())
     }
 
     fn total_timeout(&self) -> FetchError {

@@ -39,7 +39,7 @@ impl Attempt<'_> {
         // A tunnel uses its connection up, so it may as well begin with one that cannot be stale.
         let may_be_kept = over == Over::Kept && !wants_upgrade;
         loop {
-            let kept = if may_be_kept { self.to.take_idle(self.upstream.keepalive) } else { None };
+            let kept = if may_be_kept { self.to.take_idle(self.upstream.config().keepalive) } else { None };
             let reused = kept.is_some();
             let mut exclusive = match kept {
                 Some(exclusive) => exclusive,
@@ -131,7 +131,7 @@ impl Attempt<'_> {
     }
 
     async fn shared_connection(&self) -> Result<SharedH2, UpstreamError> {
-        let keepalive = self.upstream.keepalive;
+        let keepalive = self.upstream.config().keepalive;
         if let Some(shared) = self.to.open_shared(keepalive) {
             return Ok(shared);
         }
@@ -150,7 +150,7 @@ impl Attempt<'_> {
     }
 
     async fn dial_h1(&self) -> Result<Box<Exclusive>, UpstreamError> {
-        let connecting = async { Ok(self.to.adopt(self.dial().h1().await?, self.upstream.keepalive)) };
+        let connecting = async { Ok(self.to.adopt(self.dial().h1().await?, self.upstream.config().keepalive)) };
         self.within_connect(connecting).await
     }
 
