@@ -1,6 +1,7 @@
 //! One attempt: a connection, the request on it, and the wait for the response's head.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use http::uri::Scheme;
@@ -146,12 +147,12 @@ impl Attempt<'_> {
             }
             Ok(shared)
         };
-        self.within_connect(connecting).await
+        self.within_connect(Box::pin(connecting)).await
     }
 
     async fn dial_h1(&self) -> Result<Box<Exclusive>, UpstreamError> {
         let connecting = async { Ok(self.to.adopt(self.dial().h1().await?, self.upstream.config().keepalive)) };
-        self.within_connect(connecting).await
+        self.within_connect(Box::pin(connecting)).await
     }
 
     fn dial(&self) -> Dial<'_> {
@@ -159,14 +160,14 @@ impl Attempt<'_> {
         Dial { upstream: self.upstream, endpoint: self.endpoint, connections: self.connections, send_timeout }
     }
 
-    /// TCP, TLS and the wait for others that connect count together.
+    /// TCP, TLS and the wait for others that connect count together. Boxed, since it is rare and large: in the
+    /// future of every request it would cost more than the box.
     async fn within_connect<T>(
         &self,
-        connecting: impl Future<Output = Result<T, UpstreamError>>,
+        connecting: Pin<Box<impl Future<Output = Result<T, UpstreamError>>>>,
     ) -> Result<T, UpstreamError> {
         let limit = self.limits.timeouts.connect;
-        // Rare and large: in the future of every request it would cost more than the box.
-        match Box::pin(tokio::time::timeout(limit, connecting)).await {
+        match tokio::time::timeout(limit, connecting).await {
             Ok(connected) => connected,
             Err(_elapsed) => Err(UpstreamError::ConnectTimeout(limit)),
         }
