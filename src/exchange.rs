@@ -20,7 +20,7 @@ use crate::connection::{Downstream, OpenRequest};
 use crate::error::Reason;
 use crate::fetch::Attempts;
 use crate::guard;
-use crate::snapshot::Route;
+use crate::snapshot::HeldRoute;
 use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
 use crate::tunnel::{Passed, TunnelEnd};
 
@@ -68,7 +68,7 @@ pub struct Record {
     pub is_of_marker: bool,
     pub client: IpAddr,
     pub request_id: Option<HeaderValue>,
-    pub route: Option<Arc<Route>>,
+    pub route: Option<Arc<HeldRoute>>,
     pub attempts: Attempts,
     pub head_after: Option<Duration>,
     pub status: StatusCode,

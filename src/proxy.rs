@@ -30,7 +30,7 @@ use crate::header::hop_by_hop::{self, Trailers, Upgrade};
 use crate::header::{Scheme, authority, request_id, via};
 use crate::path;
 use crate::rewrite;
-use crate::snapshot::{Action, Pass, Route, Snapshot};
+use crate::snapshot::{Action, Pass, Route, View};
 use crate::stub_status;
 use crate::upstream::{Limits, Reply, Tunnel};
 use crate::worker::Worker;
@@ -51,7 +51,7 @@ pub async fn serve(
     request: Request<Incoming>,
     refused: Option<guard::Reason>,
 ) -> Response<Body> {
-    let snapshot = worker.snapshot();
+    let snapshot = worker.view();
     let mut record = Record::begin(&request, &link.downstream, link.open_request(worker));
     // Over HTTP/1.1 nothing of a bad head has come through.
     record.is_of_marker = refused.is_some() && record.is_h1();
@@ -119,7 +119,7 @@ enum Answer {
 struct Exchange<'a> {
     worker: &'a Worker,
     link: &'a Link,
-    snapshot: &'a Snapshot,
+    snapshot: &'a View,
 }
 
 /// A request on its way through a route that proxies.
@@ -142,7 +142,7 @@ impl Exchange<'_> {
         if let Some(response) = self.redirect_to_https(&authority.host, &path, query) {
             return Ok(Answer::Response(response));
         }
-        let route = Arc::clone(self.snapshot.router.find(&authority.host, &path).ok_or(Reason::NoRoute)?);
+        let route = self.snapshot.route(&authority.host, &path).ok_or(Reason::NoRoute)?;
         record.route = Some(Arc::clone(&route));
         admit(&route, client)?;
         admit_body(&route, request.headers())?;

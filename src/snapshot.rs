@@ -1,8 +1,11 @@
 //! One generation of the configuration, ready to serve. It is swapped whole; a request holds one from its
 //! start to its end.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Deref;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -35,6 +38,8 @@ pub struct Listener {
 }
 
 pub struct Route {
+    /// Which one it is of its generation.
+    index: usize,
     pub config: config::Route,
     pub action: Action,
     pub metrics: RouteMetrics,
@@ -78,8 +83,8 @@ impl Snapshot {
     pub fn build(config: Config, previous: Option<&Self>, lasting: &Lasting<'_>) -> Result<Self, SnapshotError> {
         let upstreams = build_upstreams(&config, previous, lasting.metrics)?;
         let mut routes = Vec::with_capacity(config.routes.len());
-        for route in &config.routes {
-            let built = Arc::new(Route::build(route, &upstreams, lasting.metrics)?);
+        for (index, route) in config.routes.iter().enumerate() {
+            let built = Arc::new(Route::build((index, route), &upstreams, lasting.metrics)?);
             routes.push((route.hosts.clone(), route.path.clone(), built));
         }
         let mut listeners = Vec::with_capacity(config.listeners.len());
@@ -108,9 +113,58 @@ impl Snapshot {
     }
 }
 
+/// A generation as one worker serves it.
+///
+/// A request holds its generation and its route. Were these counted where all workers count, the counts would
+/// travel from core to core with each request; so each worker has handles of its own, counted by it alone.
+pub struct View {
+    snapshot: Arc<Snapshot>,
+    routes: Vec<OnceCell<Arc<HeldRoute>>>,
+}
+
+/// A route that is kept for as long as its request is on record.
+pub struct HeldRoute(Arc<Route>);
+
+impl View {
+    pub fn new(snapshot: &Arc<Snapshot>) -> Rc<Self> {
+        let routes = (0..snapshot.config.routes.len()).map(|_| OnceCell::new()).collect();
+        Rc::new(Self { snapshot: Arc::clone(snapshot), routes })
+    }
+
+    pub fn is_of(&self, snapshot: &Arc<Snapshot>) -> bool {
+        Arc::ptr_eq(&self.snapshot, snapshot)
+    }
+
+    /// The route for a request.
+    pub fn route(&self, host: &str, path: &str) -> Option<Arc<HeldRoute>> {
+        let route = self.router.find(host, path)?;
+        let held = || Arc::new(HeldRoute(Arc::clone(route)));
+        Some(match self.routes.get(route.index) {
+            Some(cell) => Arc::clone(cell.get_or_init(held)),
+            None => held(),
+        })
+    }
+}
+
+impl Deref for View {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
+
+impl Deref for HeldRoute {
+    type Target = Route;
+
+    fn deref(&self) -> &Route {
+        &self.0
+    }
+}
+
 impl Route {
     fn build(
-        route: &config::Route,
+        (index, route): (usize, &config::Route),
         upstreams: &BTreeMap<String, Arc<Upstream>>,
         metrics: &Metrics,
     ) -> Result<Self, SnapshotError> {
@@ -138,7 +192,7 @@ impl Route {
             }
             config::Action::StubStatus => Action::StubStatus,
         };
-        Ok(Self { config: route.clone(), action, metrics: metrics.route(&route.name) })
+        Ok(Self { index, config: route.clone(), action, metrics: metrics.route(&route.name) })
     }
 
     pub fn upstream(&self) -> Option<&Upstream> {

@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 use crate::connection::{self, Terms};
 use crate::exchange;
 use crate::listener::{self, Cap, Place, Socket};
-use crate::snapshot::{Live, Snapshot};
+use crate::snapshot::{Live, Snapshot, View};
 use crate::stub_status::Totals;
 use crate::telemetry::{AccessWriter, Metrics};
 use crate::timers::{self, Sweep};
@@ -82,7 +82,8 @@ pub struct Worker {
     pub sweep: Rc<Sweep>,
     pub connections: Rc<Connections>,
     draining: watch::Sender<bool>,
-    snapshot: RefCell<arc_swap::Cache<Arc<Live>, Arc<Snapshot>>>,
+    live: RefCell<arc_swap::Cache<Arc<Live>, Arc<Snapshot>>>,
+    view: RefCell<Rc<View>>,
     listening: RefCell<HashMap<SocketAddr, Vec<watch::Sender<bool>>>>,
 }
 
@@ -120,14 +121,20 @@ impl Worker {
     fn new(shared: Shared, counts: Arc<Counts>) -> Rc<Self> {
         let sweep = Sweep::new();
         let connections = Connections::new(Rc::clone(&sweep));
-        let snapshot = RefCell::new(arc_swap::Cache::new(Arc::clone(&shared.live)));
-        let (draining, _) = watch::channel(false);
-        Rc::new(Self { shared, counts, sweep, connections, draining, snapshot, listening: RefCell::default() })
+        let mut live = arc_swap::Cache::new(Arc::clone(&shared.live));
+        let view = RefCell::new(View::new(live.load()));
+        let (live, (draining, _)) = (RefCell::new(live), watch::channel(false));
+        Rc::new(Self { shared, counts, sweep, connections, draining, live, view, listening: RefCell::default() })
     }
 
     /// The config generation that a request which starts now is served by.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(self.snapshot.borrow_mut().load())
+    pub fn view(&self) -> Rc<View> {
+        let (mut live, mut view) = (self.live.borrow_mut(), self.view.borrow_mut());
+        let snapshot = live.load();
+        if !view.is_of(snapshot) {
+            *view = View::new(snapshot);
+        }
+        Rc::clone(&view)
     }
 
     pub fn is_draining(&self) -> bool {
@@ -169,7 +176,7 @@ impl Worker {
         loop {
             ticks.tick().await;
             exchange::flush_desk();
-            self.snapshot.borrow_mut().load();
+            drop(self.view());
         }
     }
 
@@ -206,7 +213,7 @@ impl Worker {
             let mut terms = None;
             let mut accepted = |stream, peer, place| {
                 // A listener that is being removed serves what still waits as it did before.
-                terms = Terms::of(&worker.snapshot(), configured).or(terms.take());
+                terms = Terms::of(&worker.view(), configured).or(terms.take());
                 if let Some(terms) = terms.clone() {
                     worker.serve(terms, stream, peer, place);
                 }
