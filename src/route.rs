@@ -73,6 +73,21 @@ impl<R> Router<R> {
     }
 }
 
+/// Where a certificate authority asks over cleartext for the proof that a host is held (RFC 8555 §8.3).
+const CHALLENGES: &str = "/.well-known/acme-challenge";
+
+/// Whether a request for `path`, found to match `route`, is a challenge that the route is there for: it must be
+/// answered where it was asked. A route for everything is not meant for challenges; one that begins with their
+/// folder is.
+pub fn answers_challenge(route: &PathMatch, path: &str) -> bool {
+    let below = |path: &str| path.strip_prefix(CHALLENGES).is_some_and(|rest| rest.starts_with('/'));
+    match route {
+        PathMatch::Prefix(prefix) => below(path) && (prefix == CHALLENGES || below(prefix)),
+        PathMatch::Exact(exact) => below(path) && below(exact),
+        PathMatch::Regex(_) => false,
+    }
+}
+
 /// Cuts the port off: `a:80` is `a`, `[::1]:80` is `[::1]`. The brackets stay, as in a URI.
 pub fn host_without_port(authority: &str) -> &str {
     match authority.rfind([':', ']']) {
@@ -252,6 +267,25 @@ mod tests {
         check(rows, "Www.example.com.", "/", "www.example.com /");
         check(rows, "[::1]", "/", "[::1] /");
         check(&["/", "a /"], &"A".repeat(300), "/", "/");
+    }
+
+    #[test]
+    fn challenges_are_answered_by_routes_of_their_own() {
+        let check = |route: PathMatch, path: &str, expected| {
+            assert_eq!(answers_challenge(&route, path), expected, "{route:?} {path}");
+        };
+        let prefix = |prefix: &str| PathMatch::Prefix(prefix.into());
+        let token = "/.well-known/acme-challenge/t0k-en";
+        check(prefix("/.well-known/acme-challenge"), token, true);
+        check(prefix("/.well-known/acme-challenge/"), token, true);
+        check(prefix(token), token, true);
+        check(PathMatch::Exact(token.into()), token, true);
+        check(prefix("/"), token, false);
+        check(prefix("/.well-known"), token, false);
+        check(PathMatch::Regex(Regex::new("^/.well-known/acme-challenge/").unwrap()), token, false);
+        check(prefix("/.well-known/acme-challenge"), "/.well-known/acme-challenge", false);
+        check(PathMatch::Exact("/.well-known/acme-challenge".into()), "/.well-known/acme-challenge", false);
+        check(prefix("/.well-known/acme-challenges"), "/.well-known/acme-challenges/x", false);
     }
 
     #[test]

@@ -96,7 +96,7 @@ pub struct Listen {
     pub address: SocketAddr,
     pub tls: Option<ListenTls>,
     pub protocols: Protocols,
-    /// Every request is answered by a redirect to https at this port.
+    /// Requests are answered by a redirect to https at this port, but for challenges that a route serves.
     pub https_redirect: Option<u16>,
     /// `Strict-Transport-Security`, ready to be sent; only on TLS listeners.
     pub hsts: Option<HeaderValue>,
