@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod broken;
 pub mod change;
+mod conceal;
 mod decode;
 pub mod diagnostics;
 pub mod docs;

@@ -136,7 +136,10 @@ impl std::fmt::Debug for SecretText {
 
 impl Decode for SecretText {
     fn shape() -> Shape {
-        Shape::Text { what: "a secret: \"${NAME}\" of the environment or \"file:path\"", example: "${TOLLGATE_TOKEN}" }
+        Shape::Secret {
+            what: "a secret: \"${NAME}\" of the environment or \"file:path\"",
+            example: "${TOLLGATE_TOKEN}",
+        }
     }
 
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
