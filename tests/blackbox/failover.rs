@@ -44,6 +44,12 @@ async fn a_refused_connection_leads_to_the_next_endpoint() {
     for _ in 0..4 {
         assert_eq!(client.ask(request("POST", "/"), "sent once").await.text(), "here");
         assert_eq!(origin.take().body, b"sent once");
+        let (feed, body) = Body::fed();
+        let response = client.send(request("POST", "/").body(body).unwrap()).await;
+        feed.send(http_body::Frame::data("streamed once".into())).await.unwrap();
+        drop(feed);
+        assert_eq!(within("an answer", response).await.unwrap().status(), 200);
+        assert_eq!(origin.take().body, b"streamed once");
     }
     assert_eq!(edge.log(|line| line["attempts"] == 2).await["status"], 200);
 }
@@ -113,6 +119,55 @@ async fn each_fault_has_a_status_and_a_reason() {
             assert!(answer.text().contains(reason));
             assert_eq!(edge.logged(&path).await["reason"], *reason);
         }
+    }
+}
+
+/// RFC 9112 §6.3: a response ends in one place, or some receiver finds another one.
+#[tokio::test]
+async fn a_response_whose_end_is_ambiguous_is_refused() {
+    for framing in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked",
+        "Transfer-Encoding: chunked\r\nContent-Length: 5",
+        "Content-Length: 5\r\nContent-Length: 5",
+        "Content-Length: 5\r\nContent-Length: 6",
+        "Content-Length: 5, 5",
+        "Content-Length: +5",
+        "Content-Length: 18446744073709551616",
+        "Content-Length: ",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding: gzip",
+        "Transfer-Encoding: chunked, chunked",
+        "Transfer-Encoding: identity",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+    ] {
+        let origin = Origin::serves(move |mut connection| async move {
+            while connection.request().await.is_some() {
+                let body = "5\r\nhello\r\n0\r\n\r\n";
+                let _closed = connection.wire.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{body}")).await;
+            }
+        })
+        .await;
+        let edge = Edge::start(upstream(&[origin.address()], "fails_max = 0\nretry = { attempts = 1 }") + ROUTE).await;
+        for (n, via) in [Via::H1, Via::TlsH2].into_iter().enumerate() {
+            let answer = Client::connect(&edge, via).await.get("/").await;
+            assert_eq!(
+                (answer.status, answer.field("x-tollgate-reason")),
+                (502, "upstream-framing"),
+                "{framing:?} {via:?}"
+            );
+            assert_eq!(origin.connections(), n + 1, "{framing:?}: what follows was taken for an answer");
+        }
+    }
+}
+
+/// RFC 9110 §8.6.
+#[tokio::test]
+async fn no_content_has_no_length() {
+    let origin = answering(b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n").await;
+    let edge = Edge::before(&origin).await;
+    for via in Via::ALL {
+        let answer = Client::connect(&edge, via).await.get("/").await;
+        assert_eq!((answer.status, answer.fields.contains_key("content-length")), (204, false), "{via:?}");
     }
 }
 
@@ -195,4 +250,12 @@ async fn an_origin_that_closes_idle_connections_unasked_costs_no_get() {
     for _ in 0..100 {
         assert_eq!(client.get("/").await.text(), "once");
     }
+}
+
+/// A connection that could not be made is none.
+#[tokio::test]
+async fn refused_connections_are_not_counted_as_opened() {
+    let edge = Edge::start(upstream(&[deserted().await], "") + ROUTE).await;
+    assert_eq!(edge.get("/").await.status, 502);
+    assert_eq!(edge.metric(r#"tollgate_upstream_connections_total{upstream="app"}"#).await, 0.0);
 }

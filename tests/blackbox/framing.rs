@@ -333,16 +333,44 @@ async fn a14_bytes_behind_an_upgrade_wait_for_the_101() {
     assert_eq!(origin.take().target, "/ws");
 }
 
+async fn declined<S: AsyncRead + AsyncWrite + Unpin>(mut client: Wire<S>, status: u16) {
+    client.send(format!("{UPGRADE}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")).await.unwrap();
+    let response = within("an answer", client.response("GET")).await.unwrap();
+    assert_eq!((response.status, response.text()), (status, "no tunnel".to_owned()));
+    assert_eq!(response.fields.get("connection"), "close");
+    assert_eq!(within("the close", client.rest()).await, b"");
+}
+
 #[tokio::test]
 async fn a15_an_upgrade_that_is_declined_is_an_ordinary_answer_and_the_last() {
-    let origin = Origin::replies(ok("no tunnel")).await;
+    for status in [200, 404, 426] {
+        let origin = Origin::replies(ok("no tunnel").status(status)).await;
+        let edge = Edge::before(&origin).await;
+        declined(edge.raw().await, status).await;
+        assert_eq!(origin.take().target, "/ws");
+        declined(Wire::new(tls(&edge, "localhost", &[]).await), status).await;
+        assert_eq!(origin.take().target, "/ws");
+    }
+}
+
+/// RFC 9113 §3.1 gave this upgrade up; it is ignored, and the connection is an ordinary one.
+#[tokio::test]
+async fn a16_an_offer_of_h2c_is_not_passed_on() {
+    let origin = Origin::replies(ok("in")).await;
     let edge = Edge::before(&origin).await;
-    let mut client = edge.raw().await;
-    client.send(format!("{UPGRADE}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")).await.unwrap();
-    let response = within("200", client.response("GET")).await.unwrap();
-    assert_eq!((response.status, response.text()), (200, "no tunnel".to_owned()));
-    assert_eq!(within("the close", client.rest()).await, b"");
-    assert_eq!(origin.take().target, "/ws");
+    let offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA";
+    for base in ["GET / HTTP/1.1\r\nHost: a\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n"] {
+        let mut client = edge.raw().await;
+        for _ in 0..2 {
+            client.send(format!("{base}{offer}\r\n\r\n")).await.unwrap();
+            let response = within("an answer", client.response("GET")).await.unwrap();
+            assert_eq!((response.status, response.fields.get("connection")), (200, ""), "{base:?}");
+            let request = origin.take();
+            for name in ["upgrade", "http2-settings", "connection"] {
+                assert!(!request.fields.has(name), "{request:?}");
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -355,4 +383,19 @@ async fn an_upgrade_that_was_not_asked_for_is_refused() {
     .await;
     let edge = Edge::before(&origin).await;
     assert_eq!(edge.get("/").await.status, 502);
+}
+
+/// What was refused before it could be read is logged as that, under the name that the page gives the client.
+#[tokio::test]
+async fn a_refused_head_is_logged_without_an_invented_request() {
+    let origin = Origin::replies(ok("")).await;
+    let edge = Edge::before(&origin).await;
+    let mut client = edge.raw().await;
+    client.send("GET /x HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await.unwrap();
+    let answer = within("an answer", client.response("GET")).await.unwrap();
+    let page = answer.text();
+    let id = page.lines().find_map(|line| line.strip_prefix("request: ")).unwrap();
+    let entry = edge.logged("-").await;
+    assert_eq!((entry["method"].as_str(), entry["reason"].as_str()), (Some("-"), Some("host-repeated")));
+    assert_eq!(entry["request_id"].as_str(), Some(id));
 }

@@ -4,15 +4,21 @@
 // The harness stands outside of test functions, where clippy does not see that it belongs to tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod attack;
 mod harness;
 
 mod admin;
 mod balance;
 mod basics;
+mod blame;
 mod certificates;
 mod failover;
+mod flood;
 mod framing;
+mod h1_upstream;
+mod h2_downstream;
+mod h2_upstream;
+mod head_requests;
+mod kept;
 mod limits;
 mod reload;
 mod replicas;
@@ -20,3 +26,4 @@ mod routes;
 mod shutdown;
 mod sockets;
 mod streams;
+mod uploads;

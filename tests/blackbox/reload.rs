@@ -1,5 +1,6 @@
 //! A changed file is taken over while requests go on, whole or not at all.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use http::Method;
@@ -279,4 +280,31 @@ async fn what_needs_a_restart_is_said() {
         let told = String::from_utf8(output.stdout).unwrap();
         assert!(told.contains("workers 1 → 2: needs a restart"), "{told}");
     }
+}
+
+/// The mistake stands in a file that only the refused version names.
+#[tokio::test]
+async fn correcting_a_newly_included_file_is_noticed() {
+    let edge = Edge::verbatim(&text("one")).await;
+    let part = edge.folder().join("part.toml");
+    std::fs::write(&part, "[[route]]\npath = \"/x\"\ntxt = \"x\"\n").unwrap();
+    edge.write_config(&("include = [\"part.toml\"]\n".to_owned() + &text("two")));
+    until("the refusal", async || edge.stderr().contains("is refused").then_some(())).await;
+    std::fs::write(&part, "[[route]]\npath = \"/x\"\ntext = \"x\"\n").unwrap();
+    says(&edge, "two").await;
+}
+
+/// The first reload waits for a name; the second file is written while it does, right before its end.
+#[tokio::test]
+async fn a_file_that_is_saved_during_a_reload_is_taken_over() {
+    let edge = Edge::verbatim(&text("one")).await;
+    let dns = NameServer::says(Said::Nothing).await;
+    let slow = "[upstream.slow]\nendpoints = [\"name.example:80\"]\n";
+    let with_upstream = |said: &str| format!("{}{slow}{}", dns.config(), text(said));
+    let asked = dns.asked(1);
+    edge.write_config(&with_upstream("two"));
+    asked.await;
+    edge.write_config(&with_upstream("three"));
+    dns.say(Said::Addresses(vec![Ipv4Addr::LOCALHOST]));
+    says(&edge, "three").await;
 }

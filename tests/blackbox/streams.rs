@@ -2,6 +2,7 @@
 //! read or write slowly.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -274,6 +275,33 @@ async fn slow_readers_do_not_hold_the_endpoint() {
     }
 }
 
+/// `buffer.response` bounds what a slow client costs; the buffers of the codecs count too.
+#[tokio::test]
+async fn slow_readers_cost_what_is_configured() {
+    const CLIENTS: u64 = 50;
+    let origin = Origin::replies(ok("b".repeat(16 << 20))).await;
+    let limit = "[client]\nsend_timeout = \"1s\"\n".to_owned();
+    let buffer = "buffer = { response = \"64KiB\" }\n";
+    let edge = Edge::start(limit + &upstream(&[origin.address()], "") + ROUTE + buffer).await;
+    let before = edge.rss_kib();
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = slow_reader(&edge).await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        clients.push(client);
+    }
+    origin.has(CLIENTS as usize).await;
+    // By the time that they are given up, everything that may be held for them has been.
+    let mut most = 0;
+    until("the end of all", async || {
+        most = most.max(edge.rss_kib());
+        (edge.endpoint(origin.address()).await["in_flight"] == 0).then_some(())
+    })
+    .await;
+    let each = most.saturating_sub(before) / CLIENTS;
+    assert!(each < 512, "{each} KiB a slow reader with a buffer of 64 KiB");
+}
+
 #[tokio::test]
 async fn slow_writers_do_not_hold_the_endpoint() {
     let origin = Origin::replies(ok("")).await;
@@ -285,4 +313,26 @@ async fn slow_writers_do_not_hold_the_endpoint() {
     client.send("world").await.unwrap();
     assert_eq!(within("an answer", client.response("POST")).await.unwrap().status, 200);
     assert_eq!(origin.take().body, b"helloworld");
+}
+
+/// A client that waits for a slow endpoint has not fallen behind: each part reaches it when it comes.
+#[tokio::test]
+async fn a_body_that_pauses_goes_on() {
+    for framing in ["Transfer-Encoding: chunked", "Content-Length: 100000"] {
+        let origin = Origin::serves(move |mut connection| async move {
+            connection.request().await;
+            connection.wire.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n5\r\nfirst\r\n")).await.unwrap();
+            // So long that the edge has stopped to look for more.
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            connection.wire.send("6\r\nsecond\r\n").await.unwrap();
+            std::future::pending().await
+        })
+        .await;
+        let edge = Edge::before(&origin).await;
+        let mut client = edge.raw().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        within("a head", client.response_head()).await.unwrap();
+        assert_eq!(within("the first part", client.exact(10)).await.unwrap(), b"5\r\nfirst\r\n");
+        assert_eq!(within("the second part", client.exact(11)).await.unwrap(), b"6\r\nsecond\r\n", "{framing}");
+    }
 }

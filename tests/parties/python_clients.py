@@ -111,9 +111,10 @@ async def with_httpx(name, base, **options):
         with part(f"{name}: too large"):
             answer = await client.post("/upload", content=b"", headers={"content-length": "0"})
             expect(f"{name}: an empty body", answer.json()["bytes"], 0)
-            # Larger than the limit and no larger than what the edge takes and drops after its answer.
-            answer = await client.put("/small", content=b"z" * 200_000)
-            expect(f"{name}: a body over the limit", answer.status_code, 413)
+            # Over HTTP/2 httpx waits for ever if its stream is reset while it sends, so the edge must take that much.
+            for length in (200_000,) if options.get("http2") else (200_000, 68_000_000):
+                answer = await client.put("/small", content=b"z" * length)
+                expect(f"{name}: {length} bytes over the limit", answer.status_code, 413)
         with part(f"{name}: cancelled"):
             for _ in range(5):
                 try:

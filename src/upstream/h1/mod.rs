@@ -15,7 +15,7 @@ mod upload;
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -24,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body::{Frame, SizeHint};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 
 use self::decoder::{Decoder, Piece};
 use self::head::Framing;
@@ -244,7 +244,8 @@ impl Connection {
 
     /// Whether an idle connection can be used: bytes that nobody asked for are as bad as its end.
     pub fn is_open(&mut self) -> bool {
-        self.poll_read(&mut Context::from_waker(Waker::noop())).is_pending()
+        let (mut cx, mut byte) = (Context::from_waker(Waker::noop()), [0]);
+        Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
     }
 
     /// Gives up the memory that the next request would need at once, and that an idle connection does without.

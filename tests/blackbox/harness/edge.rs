@@ -186,6 +186,13 @@ impl Edge {
         serde_json::from_slice(&self.admin("/status").await.body).unwrap()
     }
 
+    /// The value of a metric by its name and labels, as they are written.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let metrics = self.admin("/metrics").await;
+        let value = metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in {}", metrics.text()))
+    }
+
     /// What is known of one endpoint of `[upstream.app]`.
     pub async fn endpoint(&self, address: SocketAddr) -> Value {
         let mut status = self.status().await;
@@ -239,6 +246,17 @@ impl Edge {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Stops the process for as long as the future takes, so that what happens meanwhile is found all at once.
+    pub async fn paused<T>(&self, meanwhile: impl Future<Output = T>) -> T {
+        self.signal(Signal::STOP);
+        let stat = format!("/proc/{}/stat", self.pid().as_raw_nonzero());
+        let state = || std::fs::read_to_string(&stat).unwrap();
+        until("the edge to stand still", async || state().contains(") T ").then_some(())).await;
+        let outcome = meanwhile.await;
+        self.signal(Signal::CONT);
+        outcome
     }
 
     pub async fn exit(&mut self) -> ExitStatus {

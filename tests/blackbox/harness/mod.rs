@@ -4,6 +4,7 @@
 mod client;
 mod dns;
 mod edge;
+pub mod frames;
 mod h2_origin;
 mod load;
 mod origin;

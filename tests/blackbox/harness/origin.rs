@@ -216,6 +216,14 @@ impl Connection {
         None
     }
 
+    /// Sends these bytes and takes so many, at the same time.
+    pub async fn both(self, bytes: Vec<u8>, taken: usize) {
+        let (mut reading, mut writing) = self.wire.split();
+        let (_sent, _taken) = tokio::join!(writing.send(bytes), reading.discard(taken));
+        // Whoever is slower still has the connection.
+        reading.rest().await;
+    }
+
     /// Writes an answer; false if the connection is at its end.
     pub async fn reply(&mut self, reply: &Reply, head_only: bool) -> bool {
         let mut bytes = reply.head().into_bytes();

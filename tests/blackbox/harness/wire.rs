@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const READ_BYTES: usize = 64 * 1024;
 
@@ -81,6 +82,16 @@ enum Length {
     Exact(usize),
     Chunked,
     UntilClose,
+}
+
+impl Wire<TcpStream> {
+    /// One to read by and one to write by, on the same connection.
+    pub fn split(self) -> (Self, Self) {
+        let stream = self.stream.into_std().unwrap();
+        let writing = TcpStream::from_std(stream.try_clone().unwrap()).unwrap();
+        let stream = TcpStream::from_std(stream).unwrap();
+        (Self { stream, unused: self.unused, count: self.count }, Self::new(writing))
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {

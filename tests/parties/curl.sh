@@ -66,8 +66,12 @@ expect "a form with a file" "$(ask --form "file=@$here/_lib.sh" "$https/upload" 
 head -c 68000000 /dev/zero >"$work/68MB"
 expect "a body over the limit is 413" "$(summary --http1.1 --header 'Expect: 100-continue' --upload-file "$work/68MB" "$http/upload")" "413 HTTP/1.1"
 expect "a body over the limit in chunks is 413" "$(summary --http1.1 --header 'Transfer-Encoding: chunked' --upload-file "$work/68MB" "$http/upload")" "413 HTTP/1.1"
-# Over HTTP/2 the edge ends the stream with NO_ERROR after the whole answer (RFC 9113 §8.1). curl 7.88 loses the
-# answer then, so httpx checks that case.
+expect "a body over the limit is 413 (h2)" "$(summary --upload-file "$work/68MB" "$https/upload")" "413 HTTP/2"
+# The edge ends the stream with NO_ERROR after the whole answer (RFC 9113 §8.1), and curl 7.88 loses the answer then.
+expect_match "a body over the limit of unknown length is 413 (h2)" \
+    "$(nghttp --verbose --no-content-length --data="$work/68MB" "$https/upload" 2>&1 | grep -a ':status' || true)" ":status: 413"
+expect "a body over the limit, without Expect, is 413" "$(summary --http1.1 --header 'Expect:' --upload-file "$work/68MB" "$http/upload")" "413 HTTP/1.1"
+expect "a body over the limit, without Expect, is 413 (TLS)" "$(summary --http1.1 --header 'Expect:' --upload-file "$work/68MB" "$https/upload")" "413 HTTP/1.1"
 
 echo "bodies from the origin"
 wanted=$(python3 -c '
