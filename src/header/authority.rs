@@ -39,6 +39,7 @@ pub enum AuthorityError {
 }
 
 impl AuthorityError {
+    #[cfg(test)]
     pub const ALL: &[Self] = &[Self::Missing, Self::Repeated, Self::Invalid, Self::Mismatch];
 
     /// A stable name for logs and metrics.

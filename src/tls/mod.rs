@@ -20,9 +20,9 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub use self::accept::{Acceptor, HandshakeError, selected_h2, server_name, version};
-pub use self::certificates::{CertificateInfo, Certificates, Prepared, Warning};
-pub use self::pair::{CertificateError, CertificateProblem};
+pub use self::accept::{Acceptor, HandshakeError, selected_h2, version};
+pub use self::certificates::{CertificateInfo, Certificates, Prepared};
+pub use self::pair::CertificateError;
 pub use self::upstream::{ConnectError, RootsError, UpstreamTls};
 
 const ALPN_H2: &[u8] = b"h2";

@@ -28,9 +28,6 @@ use requests::{RouteCollector, Routes};
 use upstreams::Upstreams;
 pub use upstreams::{AttemptOutcome, UpstreamMetrics};
 
-/// The media type of what `Metrics::encode` gives.
-pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
-
 /// The route label of requests that no route matched.
 const NO_ROUTE: &str = "none";
 
