@@ -18,7 +18,7 @@ use crate::rewrite::RewriteError;
 use crate::upstream::UpstreamError;
 
 /// Not in the registry, but known from nginx: the client left before its answer, so nobody sees it.
-pub const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
+const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
     Ok(status) => status,
     Err(_) => StatusCode::BAD_REQUEST,
 };

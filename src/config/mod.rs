@@ -5,22 +5,22 @@
 
 #[cfg(test)]
 mod broken;
-pub mod change;
+pub(crate) mod change;
 mod conceal;
 mod decode;
 pub mod diagnostics;
 pub mod docs;
-pub mod effective;
-pub mod environment;
+mod effective;
+mod environment;
 mod file;
-pub mod files;
+mod files;
 #[cfg(test)]
 mod generated;
 mod keys;
-pub mod load;
+mod load;
 mod lower;
 mod nearest;
-pub mod parse;
+mod parse;
 mod routes;
 pub mod schema;
 mod section;

@@ -42,7 +42,7 @@ pub struct Acceptor {
     protocols: Protocols,
 }
 
-/// Why there was no connection. [`HandshakeError::reason`] is its label.
+/// Why there was no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     #[error("the handshake took longer than {0:?}")]

@@ -286,7 +286,7 @@ impl ConnectionCounters {
 }
 
 /// Seconds since 1970 as a metric's value.
-pub(super) fn unix_seconds(time: SystemTime) -> f64 {
+fn unix_seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
