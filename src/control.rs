@@ -160,7 +160,7 @@ fn replicas_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
         let Source::Run(run) = &upstream.pool.upstream().source else { return None };
         let (pool, known) = (Arc::clone(&upstream.pool), Arc::clone(&upstream.pool));
         Some(Wanted {
-            upstream: upstream.name.clone(),
+            upstream: upstream.config().name.clone(),
             run: run.clone(),
             check: check_of(upstream),
             drain_timeout: snapshot.config.server.drain_timeout,

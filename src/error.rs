@@ -143,6 +143,8 @@ impl From<&BodyError> for Reason {
             BodyError::Silence(_) => Self::BodyReadTimeout,
             BodyError::Peer(error) => violation(&**error).map_or(Self::BodyAborted, Self::Guard),
             BodyError::Upload(error) => Self::from(&**error),
+            // Its response was over before.
+            BodyError::Stopped => Self::BodyAborted,
         }
     }
 }

@@ -176,7 +176,7 @@ impl Record {
             bytes_received: self.received.as_ref().map_or(0, |received| received.load(Ordering::Relaxed)),
             route: self.route.as_ref().map(|route| route.config.name.as_str()),
             upstream: self.route.as_ref().and_then(|route| route.upstream()).map(|upstream| UpstreamEntry {
-                name: &upstream.name,
+                name: &upstream.config().name,
                 endpoint: self.attempts.endpoint,
                 attempts: self.attempts.made,
                 head_after: self.head_after,

@@ -76,7 +76,7 @@ impl Fetch<'_> {
             if self.host_of_endpoint {
                 name_endpoint(&mut head, &endpoint);
             }
-            let may_repeat = attempts.made < self.upstream.attempts;
+            let may_repeat = attempts.made < self.upstream.config().attempts;
             let moves_on = may_repeat && is_idempotent && payload.is_at_hand();
             let ejection = moves_on.then(|| endpoint.ejections());
             let mut counted = Counted::new(&self.upstream.metrics);
@@ -87,16 +87,17 @@ impl Fetch<'_> {
                 match self.within_limits(sending, attempt).await {
                     Ok(reply) => {
                         self.upstream.pool.report(&endpoint, Outcome::Answered, now.into_std());
-                        counted.outcome = AttemptOutcome::Answered;
+                        counted.outcome = Some(AttemptOutcome::Answered);
                         return Ok(reply);
                     }
                     Err(failed) => failed,
                 }
             };
             stale = failed.stale;
+            counted.outcome = None;
             if stale.is_none() {
                 attempts.tried.push(endpoint.id);
-                counted.outcome = self.report(&endpoint, &failed.error, attempts.made);
+                counted.outcome = Some(self.report(&endpoint, &failed.error, attempts.made));
             }
             let may_be_sent = match failed.request {
                 Fate::Unsent => true,
@@ -151,7 +152,7 @@ impl Fetch<'_> {
     }
 
     fn no_endpoint(&self) -> FetchError {
-        FetchError::NoEndpoint(self.upstream.name.clone())
+        FetchError::NoEndpoint(self.upstream.config().name.clone())
     }
 
     fn total_timeout(&self) -> FetchError {
@@ -205,18 +206,21 @@ impl FetchError {
 /// Counts an attempt when it is over: as abandoned, if it is dropped because its client has left.
 struct Counted<'a> {
     metrics: &'a UpstreamMetrics,
-    outcome: AttemptOutcome,
+    /// None if it was none.
+    outcome: Option<AttemptOutcome>,
 }
 
 impl<'a> Counted<'a> {
     fn new(metrics: &'a UpstreamMetrics) -> Self {
-        Self { metrics, outcome: AttemptOutcome::Abandoned }
+        Self { metrics, outcome: Some(AttemptOutcome::Abandoned) }
     }
 }
 
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        self.metrics.attempt_ended(self.outcome);
+        if let Some(outcome) = self.outcome {
+            self.metrics.attempt_ended(outcome);
+        }
     }
 }
 

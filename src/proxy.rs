@@ -221,7 +221,7 @@ impl Exchange<'_> {
         // One growth of the map, and not one for each doubling.
         fields.reserve(FIELDS_ADDED);
         cookies::join(fields);
-        let to_h1 = pass.upstream.protocol == UpstreamProtocol::H1;
+        let to_h1 = pass.upstream.config().protocol == UpstreamProtocol::H1;
         let upgrade = hop_by_hop::remove(fields, Trailers::Forward).filter(|_| received == Version::HTTP_11 && to_h1);
         // Over HTTP/1.1 it concerns this connection alone (RFC 9110 §10.1.4).
         if upgrade.is_some() {
@@ -257,11 +257,12 @@ impl Exchange<'_> {
         let mut source = Source::new(incoming, route.config.body_max).guarded(record.count_received());
         // Over HTTP/1 the guard keeps this limit.
         if !record.is_h1() {
-            source = source.silent_at_most(self.worker.sweep.deadline(), self.snapshot.config.client.body_timeout);
+            let body_timeout = self.snapshot.config.client.body_timeout;
+            source = source.silent_at_most(self.worker.sweep.deadline(), body_timeout).lingering();
         }
         let ahead = known_size.is_some() && !upgrade && pass.buffer.request > 0;
         let body = if ahead { source.buffer(pass.buffer.request).await? } else { source.into_body() };
-        if body.has_trailers() && pass.upstream.protocol == UpstreamProtocol::H1 {
+        if body.has_trailers() && pass.upstream.config().protocol == UpstreamProtocol::H1 {
             parts.headers.remove(CONTENT_LENGTH);
         }
         Ok(Request::from_parts(parts, body))

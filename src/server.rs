@@ -252,7 +252,7 @@ fn announce(control: &Control, loaded: &Loaded, ready: Option<OwnedFd>, admin: O
 fn samples(upstream: &Upstream) -> Vec<EndpointSample> {
     let members = upstream.pool.members();
     let sample = |member: &Member| EndpointSample {
-        upstream: upstream.name.clone(),
+        upstream: upstream.config().name.clone(),
         address: member.endpoint.address,
         up: member.endpoint.verdict() == Verdict::Usable,
         in_flight: member.endpoint.in_flight() as u64,

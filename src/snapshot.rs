@@ -166,12 +166,8 @@ fn build_upstreams(
             ),
         };
         let built = Upstream {
-            name: name.clone(),
             pool: Arc::new(Pool::new(upstream, before.map(|before| &*before.pool))),
-            protocol: upstream.protocol,
             tls,
-            keepalive: upstream.keepalive,
-            attempts: upstream.attempts,
             metrics: metrics.upstream(&upstream.name),
         };
         upstreams.insert(name, Arc::new(built));

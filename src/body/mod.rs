@@ -52,6 +52,8 @@ pub enum BodyError {
     Silence(Duration),
     #[error("the body ended early: {0}")]
     Peer(#[source] Arc<dyn std::error::Error + Send + Sync>),
+    #[error("no more of the body is wanted")]
+    Stopped,
     /// Of a response, whose request could not be sent to its end.
     #[error("the request's body failed: {0}")]
     Upload(#[source] Arc<BodyError>),
@@ -97,12 +99,6 @@ impl Body {
     pub fn guarded(mut self, guard: Box<dyn Guard>) -> Self {
         debug_assert!(self.guard.is_none(), "a body is delivered once");
         self.guard = Some(guard);
-        self
-    }
-
-    /// Takes the guard off a body that was not delivered after all.
-    pub fn unguarded(mut self) -> Self {
-        self.guard = None;
         self
     }
 

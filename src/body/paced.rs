@@ -14,7 +14,7 @@ use super::{Body, BodyError, End};
 use crate::timers::Deadline;
 
 /// A frame is handed on in pieces of this size, so that a slow client makes visible progress.
-const PIECE_BYTES_MAX: usize = 16 * 1024;
+const PIECE_BYTES_MAX: usize = 8 * 1024;
 
 /// Lets a deadline pass when the receiver, given a piece, does not ask for the next one in time. Who waits for
 /// the deadline is to drop the body then.

@@ -127,7 +127,8 @@ impl Shared {
 impl State {
     fn falls_behind(&mut self) -> bool {
         let asked = std::mem::take(&mut self.asked);
-        !asked && !self.waiting && self.reader.is_none() && self.source.is_some() && self.buffered < self.buffered_max
+        let has_work = |source: &Source| self.buffered < self.buffered_max || source.is_uploading();
+        !asked && !self.waiting && self.reader.is_none() && self.source.as_ref().is_some_and(has_work)
     }
 
     fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
@@ -157,10 +158,12 @@ impl State {
         if self.reader.is_none() {
             return Poll::Ready(());
         }
-        while self.buffered < self.buffered_max
-            && let Some(source) = &mut self.source
-        {
-            match source.poll_frame(cx) {
+        while let Some(source) = &mut self.source {
+            let is_full = self.buffered >= self.buffered_max;
+            // A client may send all of its request before it reads, so that goes on also when the buffer is full.
+            let polled =
+                if is_full { source.poll_upload(cx).map(|sent| sent.err().map(Err)) } else { source.poll_frame(cx) };
+            match polled {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.buffered += frame.data_ref().map_or(0, Bytes::len);
                     self.frames.push_back(frame);
@@ -169,6 +172,7 @@ impl State {
                     self.error = Some(error);
                     self.source = None;
                 }
+                Poll::Ready(None) if is_full => break,
                 Poll::Ready(None) => self.source = None,
                 Poll::Pending => {
                     self.reader = Some(cx.waker().clone());

@@ -40,6 +40,10 @@ pub fn linger(mut unread: Incoming) {
 pub trait Arrival: Send {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>>;
     fn has_ended(&self) -> bool;
+    /// Whether the request is still being sent beside it.
+    fn is_uploading(&self) -> bool;
+    /// Sends on what can be sent, while nothing is received; ready when that is over.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>>;
     fn size_hint(&self) -> SizeHint;
     /// Called when it has been received to its end.
     fn complete(self: Box<Self>);
@@ -57,6 +61,8 @@ pub struct Source {
     silence: Option<Silence>,
     bytes_max: u64,
     received: u64,
+    /// A body that is found too large is taken on for a while.
+    lingers: bool,
     guard: Option<Box<dyn Guard>>,
 }
 
@@ -77,7 +83,13 @@ impl Source {
     }
 
     fn of(wire: Wire, bytes_max: u64) -> Self {
-        Self { wire, silence: None, bytes_max, received: 0, guard: None }
+        Self { wire, silence: None, bytes_max, received: 0, lingers: false, guard: None }
+    }
+
+    /// Over HTTP/2 there is no end but a reset for a body that is too large, so that one lingers.
+    pub fn lingering(mut self) -> Self {
+        self.lingers = true;
+        self
     }
 
     /// Gives up when the peer is silent for `limit` while it is being waited for.
@@ -150,6 +162,17 @@ impl Source {
         }
     }
 
+    pub fn is_uploading(&self) -> bool {
+        matches!(&self.wire, Wire::Own(arrival) if arrival.is_uploading())
+    }
+
+    pub fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        match &mut self.wire {
+            Wire::Own(arrival) => arrival.poll_upload(cx),
+            Wire::Hyper(_) | Wire::Ended => Poll::Ready(Ok(())),
+        }
+    }
+
     fn poll_wire(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.wire {
             Wire::Hyper(incoming) => {
@@ -203,6 +226,11 @@ impl Source {
             Ok(data) => {
                 self.received += data.len() as u64;
                 if self.received > self.bytes_max {
+                    if self.lingers
+                        && let Wire::Hyper(incoming) = std::mem::replace(&mut self.wire, Wire::Ended)
+                    {
+                        linger(incoming);
+                    }
                     return Err(BodyError::TooLarge { limit: self.bytes_max });
                 }
                 Ok(Frame::data(data))

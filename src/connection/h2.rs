@@ -23,6 +23,9 @@ const H2_STREAMS_MAX: u32 = 128;
 const H2_STREAM_WINDOW: u32 = 256 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// So many requests, or half of all, may be taken back on a connection before it is told to end: each may have
+/// cost an origin some work (CVE-2023-44487).
+const GIVEN_UP_MAX: u64 = 1000;
 /// An idle client has this long to close after it was told to.
 const GOAWAY_GRACE: Duration = Duration::from_secs(2);
 
@@ -39,7 +42,9 @@ where
         let (worker, link) = (Rc::clone(&at_work), Rc::clone(&of_requests));
         async move {
             let refused = guard::check_h2(&request).err();
+            let answering = Answering::begin(&link);
             let response = proxy::serve(&worker, &link, request, refused).await;
+            answering.done();
             let stalled = STALLED.with(Deadline::clone);
             Ok::<_, Infallible>(response.map(|body| Paced::new(body, stalled, limits.send_timeout)))
         }
@@ -67,11 +72,38 @@ where
             return Poll::Ready(Ok(()));
         }
         let outcome = connection.as_mut().poll(cx);
-        watch_idle(&link, &idle, limits.idle_timeout);
+        if !told && link.given_up.get() > GIVEN_UP_MAX.max(link.calls.get() / 2) {
+            told = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        // Told to end, a client has little time left after its last stream.
+        watch_idle(&link, &idle, if told { GOAWAY_GRACE } else { limits.idle_timeout });
         outcome
     });
     if let Err(error) = ended.await {
         tracing::debug!(peer = %link.downstream.peer, "connection ended: {error}");
+    }
+}
+
+/// Counts a request that its client takes back before it is answered.
+struct Answering<'a>(Option<&'a Link>);
+
+impl<'a> Answering<'a> {
+    fn begin(link: &'a Link) -> Self {
+        link.calls.set(link.calls.get() + 1);
+        Self(Some(link))
+    }
+
+    fn done(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Answering<'_> {
+    fn drop(&mut self) {
+        if let Some(link) = self.0 {
+            link.given_up.set(link.given_up.get() + 1);
+        }
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Link {
     open: Arc<Open>,
     /// Requests that hyper has asked to be answered.
     calls: Cell<u64>,
+    /// Those that were taken back before their answer.
+    given_up: Cell<u64>,
 }
 
 /// What the requests of a connection and the connection itself tell each other.
@@ -71,7 +73,13 @@ pub struct OpenRequest {
 
 impl Link {
     fn new(downstream: Downstream) -> Self {
-        Self { downstream, tunnel: RefCell::default(), open: Arc::default(), calls: Cell::new(0) }
+        Self {
+            downstream,
+            tunnel: RefCell::default(),
+            open: Arc::default(),
+            calls: Cell::new(0),
+            given_up: Cell::new(0),
+        }
     }
 
     pub fn open_request(&self, worker: &Worker) -> OpenRequest {
@@ -119,15 +127,16 @@ pub async fn serve(worker: Rc<Worker>, terms: Terms, stream: TcpStream, peer: So
         return serve_cleartext(worker, protocols, limits, (stream, downstream)).await;
     };
     let _open = metrics.connection(ListenerProtocol::Https);
-    match acceptor.accept(stream, handshake_timeout).await {
+    // Each in a box: else the task of a connection would have room for the largest, whichever it runs.
+    match Box::pin(acceptor.accept(stream, handshake_timeout)).await.map(Box::new) {
         Ok(stream) => {
             let version = tls::version(&stream);
             downstream.tls = Some(version);
             metrics.tls_handshake(Handshake::Completed(version));
             if tls::selected_h2(&stream) {
-                serve_h2(worker, limits, stream, downstream).await;
+                Box::pin(serve_h2(worker, limits, stream, downstream)).await;
             } else {
-                serve_h1(worker, limits, stream, downstream).await;
+                Box::pin(serve_h1(worker, limits, stream, downstream)).await;
             }
         }
         Err(error) => {
@@ -183,11 +192,11 @@ async fn serve_cleartext(
     (stream, downstream): (TcpStream, Downstream),
 ) {
     if !protocols.h2 {
-        return serve_h1(worker, limits, stream, downstream).await;
+        return Box::pin(serve_h1(worker, limits, stream, downstream)).await;
     }
     match tokio::time::timeout(limits.header_timeout, speaks_h2(&stream)).await {
-        Ok(Ok(true)) => serve_h2(worker, limits, stream, downstream).await,
-        Ok(Ok(false)) if protocols.h1 => serve_h1(worker, limits, stream, downstream).await,
+        Ok(Ok(true)) => Box::pin(serve_h2(worker, limits, stream, downstream)).await,
+        Ok(Ok(false)) if protocols.h1 => Box::pin(serve_h1(worker, limits, stream, downstream)).await,
         _ => {}
     }
 }

@@ -1,8 +1,8 @@
 //! One attempt: a connection, the request on it, and the wait for the response's head.
 
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use http::uri::Scheme;
 use http::{Request, Response, StatusCode, Uri};
@@ -12,11 +12,12 @@ use hyper::client::conn::TrySendError;
 
 use super::connect::Dial;
 use super::h1::SendFailed;
-use super::lease::{Lease, Sending, Sent};
+use super::h2_body::{Upload, Uploading};
 use super::pool::{Connections, EndpointConnections, Exclusive, OpenStream, SharedH2};
-use super::{Dispatch, Failed, Fate, INTERIM_MAX, Limits, Over, Reply, Tunnel, Upstream, UpstreamError};
-use crate::balance::{Endpoint, InFlight, Pool};
-use crate::body::{Body, Source};
+use super::{Dispatch, Failed, Fate, Limits, Over, Reply, Tunnel, Upstream, UpstreamError};
+use crate::balance::{Endpoint, InFlight, Outcome, Pool};
+use crate::body::{Body, BodyError, End, Guard, Source};
+use crate::clock;
 use crate::header::framing;
 use crate::timers::Deadline;
 
@@ -39,7 +40,7 @@ impl Attempt<'_> {
         // A tunnel uses its connection up, so it may as well begin with one that cannot be stale.
         let may_be_kept = over == Over::Kept && !wants_upgrade;
         loop {
-            let kept = if may_be_kept { self.to.take_idle(self.upstream.keepalive) } else { None };
+            let kept = if may_be_kept { self.to.take_idle(self.upstream.config().keepalive) } else { None };
             let reused = kept.is_some();
             let mut exclusive = match kept {
                 Some(exclusive) => exclusive,
@@ -80,7 +81,7 @@ impl Attempt<'_> {
     }
 
     pub async fn over_h2(&self, dispatch: Dispatch<'_>) -> Result<Reply, Failed> {
-        let Dispatch { in_flight, head, payload, over, .. } = dispatch;
+        let Dispatch { in_flight, head, payload, .. } = dispatch;
         let scheme = if self.upstream.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         loop {
             let mut shared = self.shared_connection().await.map_err(Failed::unsent)?;
@@ -104,7 +105,7 @@ impl Attempt<'_> {
                 payload.put_back(body);
             }
             if !(reused && failed.request == Fate::Unsent) {
-                let is_stale = reused && failed.is_closing && over == Over::Kept;
+                let is_stale = reused && failed.is_closing;
                 return Err(Failed {
                     error: failed.error,
                     request: failed.request,
@@ -124,12 +125,14 @@ impl Attempt<'_> {
             return Err(Failed { error: UpstreamError::Framing(error), request: Fate::Unknown, stale: None });
         }
         framing::settle_response(&mut response);
+        stream.note_settings();
         let response = response.map(|incoming| Source::new(incoming, u64::MAX));
-        Ok(self.reply(response, watch.silence, Lease { in_flight, pool: self.pool(), stream: Some(stream) }))
+        let lease = Lease { in_flight, pool: self.pool(), stream: Some((stream, watch.upload)) };
+        Ok(self.reply(response, watch.silence, lease))
     }
 
     async fn shared_connection(&self) -> Result<SharedH2, UpstreamError> {
-        let keepalive = self.upstream.keepalive;
+        let keepalive = self.upstream.config().keepalive;
         if let Some(shared) = self.to.open_shared(keepalive) {
             return Ok(shared);
         }
@@ -144,12 +147,12 @@ impl Attempt<'_> {
             }
             Ok(shared)
         };
-        self.within_connect(connecting).await
+        self.within_connect(Box::pin(connecting)).await
     }
 
     async fn dial_h1(&self) -> Result<Box<Exclusive>, UpstreamError> {
-        let connecting = async { Ok(self.to.adopt(self.dial().h1().await?, self.upstream.keepalive)) };
-        self.within_connect(connecting).await
+        let connecting = async { Ok(self.to.adopt(self.dial().h1().await?, self.upstream.config().keepalive)) };
+        self.within_connect(Box::pin(connecting)).await
     }
 
     fn dial(&self) -> Dial<'_> {
@@ -157,59 +160,47 @@ impl Attempt<'_> {
         Dial { upstream: self.upstream, endpoint: self.endpoint, connections: self.connections, send_timeout }
     }
 
-    /// TCP, TLS and the wait for others that connect count together.
+    /// TCP, TLS and the wait for others that connect count together. Boxed, since it is rare and large: in the
+    /// future of every request it would cost more than the box.
     async fn within_connect<T>(
         &self,
-        connecting: impl Future<Output = Result<T, UpstreamError>>,
+        connecting: Pin<Box<impl Future<Output = Result<T, UpstreamError>>>>,
     ) -> Result<T, UpstreamError> {
         let limit = self.limits.timeouts.connect;
-        // Rare and large: in the future of every request it would cost more than the box.
-        match Box::pin(tokio::time::timeout(limit, connecting)).await {
+        match tokio::time::timeout(limit, connecting).await {
             Ok(connected) => connected,
             Err(_elapsed) => Err(UpstreamError::ConnectTimeout(limit)),
         }
     }
 
-    /// The silence of the endpoint counts from the end of the request, and its interim responses are counted.
-    fn watch(&self, mut request: Request<Body>) -> (Request<Body>, Watch) {
-        let silence = self.connections.sweep().deadline();
-        let interim = Arc::new(AtomicU32::new(0));
-        let (over, counted) = (silence.clone(), Arc::clone(&interim));
-        hyper::ext::on_informational(&mut request, move |_| {
-            if counted.fetch_add(1, Ordering::Relaxed) >= INTERIM_MAX {
-                over.expire();
-            }
-        });
-        let limit = self.limits.timeouts.read;
+    /// The silence of the endpoint counts from the end of the request.
+    fn watch(&self, request: Request<Body>) -> (Request<Uploading>, Watch) {
+        let sweep = self.connections.sweep();
+        let (silence, limits) = (sweep.deadline(), self.limits.timeouts);
         if request.body().is_end_stream() {
-            silence.arm(limit);
-            return (request, Watch { silence, interim, sent: None });
+            silence.arm(limits.read);
+            return (request.map(|body| Uploading::new(body, None)), Watch { silence, upload: None });
         }
-        let sent = Sent::default();
-        let sending = Sending { sent: Arc::clone(&sent), silence: silence.clone(), limit };
-        let request = request.map(|body| body.guarded(Box::new(sending)));
-        (request, Watch { silence, interim, sent: Some(sent) })
+        let upload = Upload::new(silence.clone(), limits.read, sweep.deadline(), limits.send);
+        let request = request.map(|body| Uploading::new(body, Some(Arc::clone(&upload))));
+        (request, Watch { silence, upload: Some(upload) })
     }
 
     async fn head_within(
         &self,
-        sent: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>>,
+        sent: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Uploading>>>>,
         watch: &Watch,
     ) -> Result<Response<Incoming>, NoHead> {
         let response = tokio::select! {
             biased;
             response = sent => response,
             () = watch.silence.expired() => {
-                let error = if watch.interim.load(Ordering::Relaxed) > INTERIM_MAX {
-                    UpstreamError::InterimLimit
-                } else {
-                    UpstreamError::ReadTimeout(self.limits.timeouts.read)
-                };
-                return Err(NoHead { error, request: Fate::Unknown, unsent: None, is_closing: false });
+                return Err(NoHead::timed_out(UpstreamError::ReadTimeout(self.limits.timeouts.read)));
             }
+            () = watch.stalled() => return Err(NoHead::timed_out(UpstreamError::SendTimeout)),
         };
         response.map_err(|mut failed| {
-            let unsent = failed.take_message().map(|request| request.into_body().unguarded());
+            let unsent = failed.take_message().map(|request| request.into_body().into_body());
             let error = failed.into_error();
             let is_unprocessed = is_unprocessed(&error);
             let request = match unsent {
@@ -218,7 +209,7 @@ impl Attempt<'_> {
                 None => Fate::Unknown,
             };
             let is_closing = is_unprocessed || !is_reset(&error);
-            let of_client = watch.sent.as_ref().and_then(|sent| sent.get()?.as_ref().err().cloned());
+            let of_client = watch.upload.as_ref().and_then(|upload| upload.failure());
             let error = of_client.map_or_else(|| classify(error), UpstreamError::RequestBody);
             let is_closing = is_closing && matches!(error, UpstreamError::Closed(_));
             NoHead { error, request, unsent, is_closing }
@@ -246,9 +237,18 @@ impl Attempt<'_> {
 /// What is watched while a response's head is awaited over HTTP/2.
 struct Watch {
     silence: Deadline,
-    interim: Arc<AtomicU32>,
     /// None for a request without a body.
-    sent: Option<Sent>,
+    upload: Option<Arc<Upload>>,
+}
+
+impl Watch {
+    /// Ready when the endpoint takes nothing of the request.
+    async fn stalled(&self) {
+        match &self.upload {
+            Some(upload) => upload.stalled.expired().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Why no head came over HTTP/2.
@@ -259,6 +259,34 @@ struct NoHead {
     unsent: Option<Body>,
     /// The connection takes no more requests.
     is_closing: bool,
+}
+
+impl NoHead {
+    fn timed_out(error: UpstreamError) -> Self {
+        Self { error, request: Fate::Unknown, unsent: None, is_closing: false }
+    }
+}
+
+/// Rides in the response's body: what a response in progress holds of its endpoint. An HTTP/1.1 connection is
+/// the body's source, and goes back when that ends.
+struct Lease {
+    in_flight: InFlight,
+    pool: Arc<Pool>,
+    /// Over HTTP/2: counted until it is dropped, and the request beside it.
+    stream: Option<(OpenStream, Option<Arc<Upload>>)>,
+}
+
+impl Guard for Lease {
+    fn ended(self: Box<Self>, _passed: u64, end: End<'_>) {
+        // A stream that is quiet for too long is ended, but many do so in health.
+        if let End::Failed(BodyError::Peer(_)) = end {
+            let failure = Outcome::Failed(&"the response's body ended early");
+            self.pool.report(self.in_flight.endpoint(), failure, clock::now().into_std());
+        }
+        if let Some((_, Some(upload))) = self.stream {
+            upload.stop();
+        }
+    }
 }
 
 /// The authority of an HTTP/2 request travels in the target alone (RFC 9113 §8.3.1).

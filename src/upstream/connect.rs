@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use atomic_waker::AtomicWaker;
 use hyper::client::conn::http2;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::h1::{self, Stream};
-use super::pool::{Connections, SharedH2};
+use super::h2_body::Uploading;
+use super::pool::{Allowed, Connections, SharedH2};
 use super::{Upstream, UpstreamError};
 use crate::balance::Endpoint;
-use crate::body::Body;
 use crate::local_executor::LocalExecutor;
 use crate::timed::{Timed, WriteLimit};
 
@@ -91,21 +92,23 @@ impl Dial<'_> {
             .await
             .map_err(|error| UpstreamError::Protocol(error.into()))?;
         self.upstream.metrics.connection_opened();
-        let streams_max = Arc::new(AtomicUsize::new(H2_STREAMS_AT_FIRST));
-        tokio::task::spawn_local(drive_h2(connection, Arc::clone(&streams_max)));
-        Ok(SharedH2::new(sender, streams_max))
+        let allowed =
+            Arc::new(Allowed { streams_max: AtomicUsize::new(H2_STREAMS_AT_FIRST), driver: AtomicWaker::new() });
+        tokio::task::spawn_local(drive_h2(connection, Arc::clone(&allowed)));
+        Ok(SharedH2::new(sender, allowed))
     }
 }
 
 /// Runs a connection and keeps what its peer allows in sight.
-async fn drive_h2<S>(mut connection: http2::Connection<Timed<S>, Body, LocalExecutor>, streams_max: Arc<AtomicUsize>)
+async fn drive_h2<S>(mut connection: http2::Connection<Timed<S>, Uploading, LocalExecutor>, allowed: Arc<Allowed>)
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     // Its error reaches the requests that wait.
     let _ended = poll_fn(|cx| {
+        allowed.driver.register(cx.waker());
         let ended = Pin::new(&mut connection).poll(cx);
-        streams_max.store(connection.current_max_send_streams(), Ordering::Relaxed);
+        allowed.streams_max.store(connection.current_max_send_streams(), Ordering::Relaxed);
         ended
     })
     .await;

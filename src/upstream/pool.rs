@@ -12,12 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::client::conn::http2;
 
 use super::h1;
-use crate::body::{Arrival, Body, BodyError, ReadAhead};
+use super::h2_body::Uploading;
+use crate::body::{Arrival, BodyError, ReadAhead};
 use crate::config::Keepalive;
 use crate::timers::Sweep;
 
@@ -50,7 +52,7 @@ pub struct Exclusive {
 /// An HTTP/2 connection.
 #[derive(Clone)]
 pub struct SharedH2 {
-    pub(super) sender: http2::SendRequest<Body>,
+    pub(super) sender: http2::SendRequest<Uploading>,
     usage: Arc<Usage>,
 }
 
@@ -58,11 +60,17 @@ pub struct SharedH2 {
 struct Usage {
     /// Open at the moment.
     streams: AtomicUsize,
-    /// What the peer allows at the moment.
-    streams_max: Arc<AtomicUsize>,
+    /// What the peer allows.
+    allowed: Arc<Allowed>,
     served: AtomicU64,
     /// Rounds of reaping without an open stream.
     idle_rounds: AtomicU64,
+}
+
+/// What the peer of an HTTP/2 connection allows, as far as the driver of the connection has seen it.
+pub struct Allowed {
+    pub streams_max: AtomicUsize,
+    pub driver: AtomicWaker,
 }
 
 /// One stream on a shared connection, counted until it is dropped.
@@ -214,6 +222,14 @@ impl Arrival for Exclusive {
         self.connection.has_ended()
     }
 
+    fn is_uploading(&self) -> bool {
+        self.connection.is_uploading()
+    }
+
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        self.connection.poll_upload(cx)
+    }
+
     fn size_hint(&self) -> SizeHint {
         self.connection.size_hint()
     }
@@ -224,13 +240,9 @@ impl Arrival for Exclusive {
 }
 
 impl SharedH2 {
-    pub(super) fn new(sender: http2::SendRequest<Body>, streams_max: Arc<AtomicUsize>) -> Self {
-        let usage = Usage {
-            streams: AtomicUsize::new(0),
-            streams_max,
-            served: AtomicU64::new(0),
-            idle_rounds: AtomicU64::new(0),
-        };
+    pub(super) fn new(sender: http2::SendRequest<Uploading>, allowed: Arc<Allowed>) -> Self {
+        let usage =
+            Usage { streams: AtomicUsize::new(0), allowed, served: AtomicU64::new(0), idle_rounds: AtomicU64::new(0) };
         Self { sender, usage: Arc::new(usage) }
     }
 
@@ -251,7 +263,7 @@ impl SharedH2 {
 
     /// Whether another stream fits: a second connection is made at 80 % of the peer's limit.
     fn has_room(&self) -> bool {
-        let limit = self.usage.streams_max.load(Ordering::Relaxed);
+        let limit = self.usage.allowed.streams_max.load(Ordering::Relaxed);
         !self.sender.is_closed() && self.usage.streams.load(Ordering::Relaxed) * 5 < limit.saturating_mul(4)
     }
 
@@ -267,6 +279,15 @@ impl SharedH2 {
             return 0;
         }
         self.usage.idle_rounds.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl OpenStream {
+    /// The peer has answered, so its settings have come: the driver is to look at them.
+    pub(super) fn note_settings(&self) {
+        if self.0.served.load(Ordering::Relaxed) == 1 {
+            self.0.allowed.driver.wake();
+        }
     }
 }
 

@@ -31,7 +31,7 @@ impl Probing {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        match self.0.protocol {
+        match self.0.config().protocol {
             UpstreamProtocol::H1 => {
                 let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
                 let driver = tokio::task::spawn_local(connection);
@@ -51,7 +51,7 @@ impl Probing {
 
     fn request(&self, endpoint: &Endpoint, path: &str) -> Result<Request<Empty<Bytes>>, TransportError> {
         let builder = Request::get(path).header(USER_AGENT, HeaderValue::from_static(probe::USER_AGENT));
-        if self.0.protocol == UpstreamProtocol::H1 {
+        if self.0.config().protocol == UpstreamProtocol::H1 {
             return Ok(builder.header(HOST, endpoint.authority.clone()).body(Empty::new())?);
         }
         let scheme = if self.0.tls.is_some() { "https" } else { "http" };

@@ -91,7 +91,6 @@ async fn b5_b6_resets_in_masses_end_the_connection() {
 
 /// B5: the requests have reached the origin, so each reset costs a connection to it.
 #[tokio::test]
-#[ignore = "a known defect, not mended yet"]
 async fn b5_requests_given_up_in_masses_end_the_connection() {
     const ROUNDS: usize = 50;
     const AT_ONCE: usize = 100;

@@ -180,7 +180,6 @@ async fn heads_without_measure_are_refused() {
 
 /// A limit is one, whether the bytes come in one packet or in many.
 #[tokio::test]
-#[ignore = "a known defect, not mended yet"]
 async fn limits_do_not_depend_on_the_pieces() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     for (name, bytes) in [

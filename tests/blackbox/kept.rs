@@ -85,7 +85,6 @@ async fn many_such_connections_do_not_use_up_the_attempts() {
 
 /// What was sent in vain over a stale connection is no attempt, and nobody has abandoned it.
 #[tokio::test]
-#[ignore = "a known defect, not mended yet"]
 async fn a_connection_that_was_closed_is_not_counted_as_an_attempt() {
     let origin = closes_when_asked(1).await;
     let edge = strict_edge(&origin).await;

@@ -158,7 +158,6 @@ async fn both_ways<S: AsyncRead + AsyncWrite + Unpin>(edge: &Edge, mut client: W
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "a known defect, not mended yet"]
 async fn an_answer_and_an_upload_do_not_hold_each_other_up() {
     let origin = Origin::serves(move |mut connection| async move {
         connection.request_head().await;

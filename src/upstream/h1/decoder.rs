@@ -129,9 +129,11 @@ fn taken(piece: &Option<Piece>) -> u64 {
 
 /// A line without its end, which is CRLF: a bare LF is where parsers differ.
 fn line(bytes: &mut BytesMut) -> Result<Option<BytesMut>, DecodeError> {
-    let Some(end) = memchr(b'\n', bytes) else {
-        return if bytes.len() > LINE_BYTES_MAX { Err(DecodeError::TooLong) } else { Ok(None) };
-    };
+    let end = memchr(b'\n', bytes);
+    if end.unwrap_or(bytes.len()) > LINE_BYTES_MAX {
+        return Err(DecodeError::TooLong);
+    }
+    let Some(end) = end else { return Ok(None) };
     let mut line = bytes.split_to(end + 1);
     if !line.ends_with(b"\r\n") {
         return Err(DecodeError::ChunkEnd);
@@ -152,9 +154,11 @@ fn trailers(bytes: &mut BytesMut) -> Result<Option<HeaderMap>, DecodeError> {
         drop(bytes.split_to(2));
         return Ok(Some(HeaderMap::new()));
     }
-    let Some(end) = head::end(bytes, &mut 0) else {
-        return if bytes.len() > TRAILER_BYTES_MAX { Err(DecodeError::TooLong) } else { Ok(None) };
-    };
+    let end = head::end(bytes, &mut 0);
+    if end.unwrap_or(bytes.len()) > TRAILER_BYTES_MAX {
+        return Err(DecodeError::TooLong);
+    }
+    let Some(end) = end else { return Ok(None) };
     let section = bytes.split_to(end).freeze();
     let mut fields = [httparse::EMPTY_HEADER; TRAILERS_MAX];
     match httparse::parse_headers(&section, &mut fields) {
@@ -231,10 +235,14 @@ mod tests {
         ] {
             assert_eq!(decode(Decoder::ChunkSize, bytes.as_bytes(), bytes.len()).map(drop), Err(error), "{bytes:?}");
         }
-        let long = format!("1;{}", "x".repeat(LINE_BYTES_MAX));
-        assert_eq!(decode(Decoder::ChunkSize, long.as_bytes(), 100).map(drop), Err(DecodeError::TooLong));
-        let long = format!("0\r\na: {}", "x".repeat(TRAILER_BYTES_MAX));
-        assert_eq!(decode(Decoder::ChunkSize, long.as_bytes(), 100).map(drop), Err(DecodeError::TooLong));
+        // However they come.
+        for step in [100, 1 << 20] {
+            let line = format!("1;{}\r\nx", "x".repeat(LINE_BYTES_MAX));
+            let trailers = format!("0\r\na: {}\r\n\r\n", "x".repeat(TRAILER_BYTES_MAX));
+            for long in [line, trailers] {
+                assert_eq!(decode(Decoder::ChunkSize, long.as_bytes(), step).map(drop), Err(DecodeError::TooLong));
+            }
+        }
         assert!(decode(Decoder::ChunkSize, b"0\r\na b\r\n\r\n", 100).is_err());
     }
 

@@ -133,16 +133,17 @@ impl Connection {
             return Poll::Ready(Err(failed));
         }
         loop {
-            if let Some(end) = head::end(&self.read, &mut self.searched) {
+            let end = head::end(&self.read, &mut self.searched);
+            if end.unwrap_or(self.read.len()) > HEAD_BYTES_MAX {
+                return Poll::Ready(Err(SendFailed::unknown(UpstreamError::HeadTooLarge)));
+            }
+            if let Some(end) = end {
                 let head = self.read.split_to(end).freeze();
                 self.searched = 0;
                 match self.take_head(&head, sending).map_err(SendFailed::unknown)? {
                     Some(response) => return Poll::Ready(Ok(response)),
                     None => continue,
                 }
-            }
-            if self.read.len() >= HEAD_BYTES_MAX {
-                return Poll::Ready(Err(SendFailed::unknown(UpstreamError::HeadTooLarge)));
             }
             match self.poll_read(cx) {
                 Poll::Ready(Ok(1..)) => {}
@@ -281,23 +282,29 @@ impl Connection {
 
 /// The body of the response.
 impl Connection {
-    fn poll_upload_along(&mut self, cx: &mut Context<'_>) -> Result<(), BodyError> {
-        let Some(upload) = &mut self.upload else { return Ok(()) };
-        match upload.poll(cx, &mut self.stream, &mut self.writing) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(())) => self.end_upload(),
-            Poll::Ready(Err(UploadError::Body(error))) => return Err(BodyError::Upload(Arc::new(error))),
+    pub fn is_uploading(&self) -> bool {
+        self.upload.is_some()
+    }
+
+    /// Sends on the request beside its response.
+    pub fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        let Some(upload) = &mut self.upload else { return Poll::Ready(Ok(())) };
+        match ready!(upload.poll(cx, &mut self.stream, &mut self.writing)) {
+            Ok(()) => self.end_upload(),
+            Err(UploadError::Body(error)) => return Poll::Ready(Err(BodyError::Upload(Arc::new(error)))),
             // What the endpoint has to say may still come.
-            Poll::Ready(Err(UploadError::Io(_))) => {
+            Err(UploadError::Io(_)) => {
                 self.upload = None;
                 self.is_upload_broken = true;
             }
         }
-        Ok(())
+        Poll::Ready(Ok(()))
     }
 
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.poll_upload_along(cx)?;
+        if let Poll::Ready(Err(error)) = self.poll_upload(cx) {
+            return Poll::Ready(Some(Err(error)));
+        }
         loop {
             match self.decoder.decode(&mut self.read) {
                 Ok(Some(Piece::Data(data))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
