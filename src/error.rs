@@ -10,7 +10,6 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::body::BodyError;
-use crate::config::LogLevel;
 use crate::fetch::FetchError;
 use crate::guard;
 use crate::header::authority::AuthorityError;
@@ -19,14 +18,14 @@ use crate::rewrite::RewriteError;
 use crate::upstream::UpstreamError;
 
 /// Not in the registry, but known from nginx: the client left before its answer, so nobody sees it.
-pub const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
+const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
     Ok(status) => status,
     Err(_) => StatusCode::BAD_REQUEST,
 };
 
-/// One row for each reason: name, status, code, level, and one sentence for operators.
+/// One row for each reason: name, status, code, and one sentence for operators.
 macro_rules! reasons {
-    ($($name:ident, $status:expr, $code:expr, $level:ident, $summary:literal;)+) => {
+    ($($name:ident, $status:expr, $code:expr, $summary:literal;)+) => {
         /// Why a request ended.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Reason {
@@ -36,92 +35,72 @@ macro_rules! reasons {
         }
 
         impl Reason {
-            pub const ALL: &[Self] = &[$(Self::$name,)+];
-
-            fn row(self) -> Row {
+            /// What the client is told. After a head has been sent it stands in the log alone.
+            pub fn status(self) -> StatusCode {
                 match self {
-                    Self::Guard(refused) => Row {
-                        status: refused.status(),
-                        code: refused.code(),
-                        level: LogLevel::Warn,
-                        summary: "The framing guard refused the request.",
-                    },
-                    $(Self::$name => Row { status: $status, code: $code, level: LogLevel::$level, summary: $summary },)+
+                    Self::Guard(refused) => refused.status(),
+                    $(Self::$name => $status,)+
+                }
+            }
+
+            /// A stable name in kebab case.
+            pub fn code(self) -> &'static str {
+                match self {
+                    Self::Guard(refused) => refused.code(),
+                    $(Self::$name => $code,)+
                 }
             }
         }
+
+        /// All but the guard's, with their sentences.
+        #[cfg(test)]
+        const ALL: &[(Reason, &str)] = &[$((Reason::$name, $summary),)+];
     };
 }
 
-struct Row {
-    status: StatusCode,
-    code: &'static str,
-    level: LogLevel,
-    summary: &'static str,
-}
-
 reasons! {
-    PathNotRooted, StatusCode::BAD_REQUEST, PathError::NotRooted.code(), Warn, "The path does not begin with a slash.";
-    PathBadPercent, StatusCode::BAD_REQUEST, PathError::BadPercent.code(), Warn, "A percent sign in the path is not followed by two hex digits.";
-    PathNul, StatusCode::BAD_REQUEST, PathError::Nul.code(), Warn, "The path holds an encoded NUL.";
-    PathBackslash, StatusCode::BAD_REQUEST, PathError::Backslash.code(), Warn, "The path holds a backslash.";
-    PathControl, StatusCode::BAD_REQUEST, PathError::Control.code(), Warn, "The path holds a control character or a space.";
-    PathDelimiter, StatusCode::BAD_REQUEST, PathError::Delimiter.code(), Warn, "The path holds a character that ends a path.";
-    HostMissing, StatusCode::BAD_REQUEST, AuthorityError::Missing.code(), Warn, "The request names no host.";
-    HostRepeated, StatusCode::BAD_REQUEST, AuthorityError::Repeated.code(), Warn, "The request has more than one Host field.";
-    HostInvalid, StatusCode::BAD_REQUEST, AuthorityError::Invalid.code(), Warn, "The host is not a name or an address with an optional port.";
-    HostMismatch, StatusCode::BAD_REQUEST, AuthorityError::Mismatch.code(), Warn, "The target and the Host field name different hosts.";
-    ExpectationFailed, StatusCode::EXPECTATION_FAILED, "expectation-failed", Warn, "The request expects something other than 100-continue.";
-    NoRoute, StatusCode::NOT_FOUND, "no-route", Warn, "No route matches the host and the path.";
-    AccessDenied, StatusCode::FORBIDDEN, "access-denied", Warn, "The route's allow and deny lists keep this client out.";
-    BodyTooLarge, StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", Warn, "The request body is larger than the route's body_max.";
-    BodyReadTimeout, StatusCode::REQUEST_TIMEOUT, "body-read-timeout", Warn, "The client stopped sending its body for longer than body_timeout.";
-    BodyAborted, StatusCode::BAD_REQUEST, "body-aborted", Warn, "The client ended its request in the middle of the body.";
-    ClientGone, CLIENT_CLOSED_REQUEST, "client-gone", Info, "The client left before the answer was ready.";
-    NoEndpoint, StatusCode::SERVICE_UNAVAILABLE, "no-endpoint", Error, "The upstream has no endpoint that may be used.";
-    ConnectRefused, StatusCode::BAD_GATEWAY, "connect-refused", Error, "The endpoint refused the connection.";
-    ConnectFailed, StatusCode::BAD_GATEWAY, "connect-failed", Error, "The endpoint could not be reached.";
-    ConnectTimeout, StatusCode::GATEWAY_TIMEOUT, "connect-timeout", Error, "The endpoint did not accept the connection within timeout.connect.";
-    UpstreamTls, StatusCode::BAD_GATEWAY, "upstream-tls", Error, "The TLS handshake with the endpoint failed.";
-    UpstreamClosedEarly, StatusCode::BAD_GATEWAY, "upstream-closed-early", Error, "The endpoint closed the connection before its response head.";
-    UpstreamProtocol, StatusCode::BAD_GATEWAY, "upstream-protocol", Error, "The endpoint's response is not valid HTTP.";
-    UpstreamFraming, StatusCode::BAD_GATEWAY, "upstream-framing", Error, "The length of the endpoint's response can be read in two ways.";
-    UpstreamHeadTooLarge, StatusCode::BAD_GATEWAY, "upstream-head-too-large", Error, "The endpoint's response head is over the limit.";
-    UpstreamInterimLimit, StatusCode::BAD_GATEWAY, "upstream-interim-limit", Error, "The endpoint sent more than 16 interim (1xx) responses.";
-    UpstreamBadUpgrade, StatusCode::BAD_GATEWAY, "upstream-bad-upgrade", Error, "The endpoint changed to a protocol that was not asked for.";
-    SendTimeout, StatusCode::GATEWAY_TIMEOUT, "send-timeout", Error, "The endpoint took nothing of the request for longer than timeout.send.";
-    ReadTimeout, StatusCode::GATEWAY_TIMEOUT, "read-timeout", Error, "The endpoint sent nothing for longer than timeout.read.";
-    AttemptTimeout, StatusCode::GATEWAY_TIMEOUT, "attempt-timeout", Error, "The last attempt had no response head within timeout.attempt.";
-    TotalTimeout, StatusCode::GATEWAY_TIMEOUT, "total-timeout", Error, "All attempts together had no response head within timeout.total.";
-    BodyTruncated, StatusCode::BAD_GATEWAY, "body-truncated", Error, "The response body ended early, after its head had been sent.";
-    TunnelIdle, StatusCode::SWITCHING_PROTOCOLS, "tunnel-idle", Info, "Nothing passed the tunnel for longer than timeout.tunnel_idle.";
-    TunnelFailed, StatusCode::SWITCHING_PROTOCOLS, "tunnel-failed", Info, "One side broke the tunnel off.";
-    RewriteFailed, StatusCode::INTERNAL_SERVER_ERROR, "rewrite-failed", Error, "The route's rewrite made something that is not a path.";
+    PathNotRooted, StatusCode::BAD_REQUEST, PathError::NotRooted.code(), "The path does not begin with a slash.";
+    PathBadPercent, StatusCode::BAD_REQUEST, PathError::BadPercent.code(), "A percent sign in the path is not followed by two hex digits.";
+    PathNul, StatusCode::BAD_REQUEST, PathError::Nul.code(), "The path holds an encoded NUL.";
+    PathBackslash, StatusCode::BAD_REQUEST, PathError::Backslash.code(), "The path holds a backslash.";
+    PathControl, StatusCode::BAD_REQUEST, PathError::Control.code(), "The path holds a control character or a space.";
+    PathDelimiter, StatusCode::BAD_REQUEST, PathError::Delimiter.code(), "The path holds a character that ends a path.";
+    HostMissing, StatusCode::BAD_REQUEST, AuthorityError::Missing.code(), "The request names no host.";
+    HostRepeated, StatusCode::BAD_REQUEST, AuthorityError::Repeated.code(), "The request has more than one Host field.";
+    HostInvalid, StatusCode::BAD_REQUEST, AuthorityError::Invalid.code(), "The host is not a name or an address with an optional port.";
+    HostMismatch, StatusCode::BAD_REQUEST, AuthorityError::Mismatch.code(), "The target and the Host field name different hosts.";
+    ExpectationFailed, StatusCode::EXPECTATION_FAILED, "expectation-failed", "The request expects something other than 100-continue.";
+    NoRoute, StatusCode::NOT_FOUND, "no-route", "No route matches the host and the path.";
+    AccessDenied, StatusCode::FORBIDDEN, "access-denied", "The route's allow and deny lists keep this client out.";
+    BodyTooLarge, StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request body is larger than the route's body_max.";
+    BodyReadTimeout, StatusCode::REQUEST_TIMEOUT, "body-read-timeout", "The client stopped sending its body for longer than body_timeout.";
+    BodyAborted, StatusCode::BAD_REQUEST, "body-aborted", "The client ended its request in the middle of the body.";
+    ClientGone, CLIENT_CLOSED_REQUEST, "client-gone", "The client left before the answer was ready.";
+    NoEndpoint, StatusCode::SERVICE_UNAVAILABLE, "no-endpoint", "The upstream has no endpoint that may be used.";
+    ConnectRefused, StatusCode::BAD_GATEWAY, "connect-refused", "The endpoint refused the connection.";
+    ConnectFailed, StatusCode::BAD_GATEWAY, "connect-failed", "The endpoint could not be reached.";
+    ConnectTimeout, StatusCode::GATEWAY_TIMEOUT, "connect-timeout", "The endpoint did not accept the connection within timeout.connect.";
+    UpstreamTls, StatusCode::BAD_GATEWAY, "upstream-tls", "The TLS handshake with the endpoint failed.";
+    UpstreamClosedEarly, StatusCode::BAD_GATEWAY, "upstream-closed-early", "The endpoint closed the connection before its response head.";
+    UpstreamProtocol, StatusCode::BAD_GATEWAY, "upstream-protocol", "The endpoint's response is not valid HTTP.";
+    UpstreamFraming, StatusCode::BAD_GATEWAY, "upstream-framing", "The length of the endpoint's response can be read in two ways.";
+    UpstreamHeadTooLarge, StatusCode::BAD_GATEWAY, "upstream-head-too-large", "The endpoint's response head is over the limit.";
+    UpstreamInterimLimit, StatusCode::BAD_GATEWAY, "upstream-interim-limit", "The endpoint sent more than 16 interim (1xx) responses.";
+    UpstreamBadUpgrade, StatusCode::BAD_GATEWAY, "upstream-bad-upgrade", "The endpoint changed to a protocol that was not asked for.";
+    SendTimeout, StatusCode::GATEWAY_TIMEOUT, "send-timeout", "The endpoint took nothing of the request for longer than timeout.send.";
+    ReadTimeout, StatusCode::GATEWAY_TIMEOUT, "read-timeout", "The endpoint sent nothing for longer than timeout.read.";
+    AttemptTimeout, StatusCode::GATEWAY_TIMEOUT, "attempt-timeout", "The last attempt had no response head within timeout.attempt.";
+    TotalTimeout, StatusCode::GATEWAY_TIMEOUT, "total-timeout", "All attempts together had no response head within timeout.total.";
+    BodyTruncated, StatusCode::BAD_GATEWAY, "body-truncated", "The response body ended early, after its head had been sent.";
+    TunnelIdle, StatusCode::SWITCHING_PROTOCOLS, "tunnel-idle", "Nothing passed the tunnel for longer than timeout.tunnel_idle.";
+    TunnelFailed, StatusCode::SWITCHING_PROTOCOLS, "tunnel-failed", "One side broke the tunnel off.";
+    RewriteFailed, StatusCode::INTERNAL_SERVER_ERROR, "rewrite-failed", "The route's rewrite made something that is not a path.";
 }
 
 impl Reason {
-    /// What the client is told. After a head has been sent it stands in the log alone.
-    pub fn status(self) -> StatusCode {
-        self.row().status
-    }
-
-    /// A stable name in kebab case.
-    pub fn code(self) -> &'static str {
-        self.row().code
-    }
-
-    pub fn level(self) -> LogLevel {
-        self.row().level
-    }
-
     /// Whether bytes may follow on an HTTP/1.1 connection that are not to be parsed.
     pub fn ends_connection(self) -> bool {
         matches!(self, Self::Guard(_) | Self::BodyTooLarge | Self::BodyReadTimeout | Self::BodyAborted)
-    }
-
-    /// One sentence for operators.
-    pub fn summary(self) -> &'static str {
-        self.row().summary
     }
 }
 
@@ -229,22 +208,12 @@ mod tests {
 
     #[test]
     fn codes_are_unique_and_in_kebab_case() {
-        let codes: BTreeSet<_> = Reason::ALL.iter().map(|reason| reason.code()).collect();
-        assert_eq!(codes.len(), Reason::ALL.len());
+        let codes: BTreeSet<_> = ALL.iter().map(|(reason, _)| reason.code()).collect();
+        assert_eq!(codes.len(), ALL.len());
         for code in codes {
             let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
             assert!(code.split('-').all(is_word), "{code}");
         }
-    }
-
-    #[test]
-    fn only_faults_of_this_side_are_errors() {
-        for reason in Reason::ALL {
-            let is_fault_of_ours = reason.status().is_server_error();
-            assert_eq!(reason.level() == LogLevel::Error, is_fault_of_ours, "{}", reason.code());
-            assert!(reason.summary().ends_with('.'), "{}", reason.code());
-        }
-        assert_eq!(Reason::ClientGone.status().as_u16(), 499);
     }
 
     #[test]
@@ -268,7 +237,7 @@ mod tests {
     fn every_reason_is_in_the_document() {
         let document = include_str!("../docs/troubleshooting.md");
         let written: Vec<_> = document.lines().filter_map(|line| line.strip_prefix("### ")).collect();
-        let own = Reason::ALL.iter().map(|reason| (reason.code(), reason.status()));
+        let own = ALL.iter().map(|(reason, _)| (reason.code(), reason.status()));
         // A fault that HTTP/2 has too is explained once, with the status that the path answers.
         let of_the_guard = guard::Reason::ALL.iter().map(|reason| (reason.code(), reason.status()));
         let known: BTreeSet<_> = own.clone().map(|(code, _)| code).collect();
@@ -278,8 +247,8 @@ mod tests {
             .collect();
         assert_eq!(written.iter().map(|heading| (*heading).to_owned()).collect::<BTreeSet<_>>(), expected);
         assert_eq!(written.len(), expected.len(), "a reason stands twice in the document");
-        for reason in Reason::ALL {
-            assert!(document.contains(reason.summary()), "the document words {} differently", reason.code());
+        for (reason, summary) in ALL {
+            assert!(document.contains(summary), "the document words {} differently", reason.code());
         }
     }
 }

@@ -29,6 +29,7 @@ pub enum PathError {
 }
 
 impl PathError {
+    #[cfg(test)]
     pub const ALL: &[Self] =
         &[Self::NotRooted, Self::BadPercent, Self::Nul, Self::Backslash, Self::Control, Self::Delimiter];
 

@@ -30,6 +30,7 @@ use crate::header::hop_by_hop::{self, Trailers, Upgrade};
 use crate::header::{Scheme, authority, request_id, via};
 use crate::path;
 use crate::rewrite;
+use crate::route::answers_challenge;
 use crate::snapshot::{Action, Pass, Route, View};
 use crate::stub_status;
 use crate::upstream::{Limits, Reply, Tunnel};
@@ -139,10 +140,13 @@ impl Exchange<'_> {
         let client = self.client(&request);
         record.client = client.address;
         refuse_expectation(request.headers())?;
-        if let Some(response) = self.redirect_to_https(&authority.host, &path, query) {
+        let route = self.snapshot.route(&authority.host, &path);
+        if !route.as_ref().is_some_and(|route| answers_challenge(&route.config.path, &path))
+            && let Some(response) = self.redirect_to_https(&authority.host, &path, query)
+        {
             return Ok(Answer::Response(response));
         }
-        let route = self.snapshot.route(&authority.host, &path).ok_or(Reason::NoRoute)?;
+        let route = route.ok_or(Reason::NoRoute)?;
         record.route = Some(Arc::clone(&route));
         admit(&route, client)?;
         admit_body(&route, request.headers())?;

@@ -103,6 +103,10 @@ async fn build(control: &Control, loaded: &Loaded) -> Result<Built, Refusal> {
 async fn apply(control: &Control, loaded: &Loaded, built: Built) -> Outcome {
     let Built { snapshot, certificates, sockets, access } = built;
     let previous = control.shared.live.load_full();
+    let mut changes = change::describe(&control.started_with, &previous.config, &loaded.config);
+    if certificates.changed && changes.is_empty() {
+        changes.push("certificates: the renewed ones are in use".to_owned());
+    }
     certificates.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     control.certificates.install(certificates);
     control.prepare(&snapshot);
@@ -123,7 +127,7 @@ async fn apply(control: &Control, loaded: &Loaded, built: Built) -> Outcome {
     }
     control.sockets.warn_of_unused(&wanted);
     warn_of(&loaded.warnings);
-    Outcome::Applied { generation, changes: change::describe(&control.started_with, &previous.config, &loaded.config) }
+    Outcome::Applied { generation, changes }
 }
 
 fn note(control: &Control, outcome: &Outcome, trigger: Trigger) {

@@ -26,7 +26,7 @@ pub enum RewriteError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target<'a> {
     pub path: Cow<'a, str>,
-    pub query: Option<Cow<'a, str>>,
+    query: Option<Cow<'a, str>>,
 }
 
 impl Target<'_> {

@@ -53,11 +53,6 @@ impl<R> Router<R> {
         self.routes.get(index)
     }
 
-    /// All routes in file order.
-    pub fn routes(&self) -> &[R] {
-        &self.routes
-    }
-
     fn find_by_host(&self, host: &str, path: &str) -> Option<usize> {
         if self.exact.is_empty() && self.wildcard.is_empty() {
             return None;
@@ -73,11 +68,18 @@ impl<R> Router<R> {
     }
 }
 
-/// Cuts the port off: `a:80` is `a`, `[::1]:80` is `[::1]`. The brackets stay, as in a URI.
-pub fn host_without_port(authority: &str) -> &str {
-    match authority.rfind([':', ']']) {
-        Some(at) if authority[at..].starts_with(':') => &authority[..at],
-        _ => authority,
+/// Where a certificate authority asks over cleartext for the proof that a host is held (RFC 8555 §8.3).
+const CHALLENGES: &str = "/.well-known/acme-challenge";
+
+/// Whether a request for `path`, found to match `route`, is a challenge that the route is there for: it must be
+/// answered where it was asked. A route for everything is not meant for challenges; one that begins with their
+/// folder is.
+pub fn answers_challenge(route: &PathMatch, path: &str) -> bool {
+    let below = |path: &str| path.strip_prefix(CHALLENGES).is_some_and(|rest| rest.starts_with('/'));
+    match route {
+        PathMatch::Prefix(prefix) => below(path) && (prefix == CHALLENGES || below(prefix)),
+        PathMatch::Exact(exact) => below(path) && below(exact),
+        PathMatch::Regex(_) => false,
     }
 }
 
@@ -255,19 +257,22 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_cut_off() {
-        for (authority, host) in [
-            ("a", "a"),
-            ("a:80", "a"),
-            ("a:", "a"),
-            ("[::1]", "[::1]"),
-            ("[::1]:80", "[::1]"),
-            ("", ""),
-            (":80", ""),
-            ("é:1", "é"),
-        ] {
-            assert_eq!(host_without_port(authority), host);
-        }
+    fn challenges_are_answered_by_routes_of_their_own() {
+        let check = |route: PathMatch, path: &str, expected| {
+            assert_eq!(answers_challenge(&route, path), expected, "{route:?} {path}");
+        };
+        let prefix = |prefix: &str| PathMatch::Prefix(prefix.into());
+        let token = "/.well-known/acme-challenge/t0k-en";
+        check(prefix("/.well-known/acme-challenge"), token, true);
+        check(prefix("/.well-known/acme-challenge/"), token, true);
+        check(prefix(token), token, true);
+        check(PathMatch::Exact(token.into()), token, true);
+        check(prefix("/"), token, false);
+        check(prefix("/.well-known"), token, false);
+        check(PathMatch::Regex(Regex::new("^/.well-known/acme-challenge/").unwrap()), token, false);
+        check(prefix("/.well-known/acme-challenge"), "/.well-known/acme-challenge", false);
+        check(PathMatch::Exact("/.well-known/acme-challenge".into()), "/.well-known/acme-challenge", false);
+        check(prefix("/.well-known/acme-challenges"), "/.well-known/acme-challenges/x", false);
     }
 
     /// The rule as it is written, by looking at every route.
@@ -292,7 +297,7 @@ mod tests {
         #[test]
         fn any_host_is_answered(host in "\\PC{0,300}") {
             let router = router(&["/", "*.a /", "a.b /"]);
-            prop_assert!(router.find(host_without_port(&host), "/").is_some());
+            prop_assert!(router.find(&host, "/").is_some());
         }
     }
 }

@@ -63,6 +63,21 @@ pub enum StartError {
     System { what: &'static str, source: io::Error },
 }
 
+impl StartError {
+    /// Whether it is what `check` refuses too, so that another start would end the same way until the
+    /// configuration, or a file that it names, is mended.
+    pub fn is_of_configuration(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Certificate(_) | Self::Snapshot(_) => true,
+            Self::AccessLog(error) => matches!(error, AccessLogError::Open { .. }),
+            Self::Admin(error) => error.is_of_configuration(),
+            Self::ReadyFd(_) | Self::Bind(_) | Self::Metrics(_) | Self::Log(_) | Self::Tls(_) | Self::System { .. } => {
+                false
+            }
+        }
+    }
+}
+
 /// Runs the proxy until it is told to end.
 pub fn run(options: Options) -> Result<Ended, StartError> {
     capacity::raise_open_files_limit();

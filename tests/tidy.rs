@@ -334,7 +334,7 @@ fn program() -> impl Iterator<Item = &'static Source> {
 
 fn module_order() -> Vec<String> {
     let text = read(&root().join("src/lib.rs"));
-    text.lines().filter_map(|line| line.strip_prefix("pub mod ")).map(identifier).collect()
+    text.lines().filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")).map(identifier).collect()
 }
 
 /// Where the program uses one of these words.

@@ -46,6 +46,16 @@ pub enum AdminError {
     Socket { path: PathBuf, source: SocketError },
 }
 
+impl AdminError {
+    /// Whether it is the path in the configuration, and not somebody else who is there for now.
+    pub fn is_of_configuration(&self) -> bool {
+        match self {
+            Self::Socket { source, .. } => !matches!(source, SocketError::InUse),
+            Self::Bind { .. } => false,
+        }
+    }
+}
+
 /// The open listeners. When it is dropped they close, with their connections, and the socket's file goes.
 #[derive(Debug)]
 pub struct Admin {

@@ -54,9 +54,9 @@ pub struct Pool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NamedSource<'a> {
     /// For [`Pool::set_members`] and [`Pool::nudged`].
-    pub source: usize,
+    source: usize,
     pub host: &'a str,
-    pub port: u16,
+    port: u16,
 }
 
 impl Pool {
@@ -196,7 +196,7 @@ impl Pool {
     }
 
     /// Takes note of a probe.
-    pub fn report_probe(&self, endpoint: &Endpoint, result: &Result<(), ProbeError>) {
+    fn report_probe(&self, endpoint: &Endpoint, result: &Result<(), ProbeError>) {
         let (transition, error): (_, Option<&dyn fmt::Display>) = match result {
             Ok(()) => (endpoint.probe_passed(&self.limits), None),
             Err(error) => (endpoint.probe_failed(error, &self.limits), Some(error)),
@@ -247,7 +247,7 @@ impl Pool {
     }
 
     /// Ready after a [`Pool::nudge`], also one from before the call; for one waiter a source.
-    pub async fn nudged(&self, source: usize) {
+    async fn nudged(&self, source: usize) {
         match self.nudges.get(source) {
             Some(nudge) => nudge.notified().await,
             None => std::future::pending().await,

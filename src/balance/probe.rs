@@ -55,7 +55,7 @@ pub enum ProbeError {
 }
 
 /// Whether an answer passes.
-pub fn judge(check: &HealthCheck, answer: &Answer) -> Result<(), ProbeError> {
+fn judge(check: &HealthCheck, answer: &Answer) -> Result<(), ProbeError> {
     if !check.expect_status.iter().any(|range| range.contains(&answer.status.as_u16())) {
         return Err(ProbeError::Status(answer.status));
     }

@@ -43,9 +43,9 @@ pub enum ResolveError {
 
 /// What a name stands for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    pub addresses: BTreeSet<IpAddr>,
-    pub ttl: Duration,
+struct Answer {
+    addresses: BTreeSet<IpAddr>,
+    ttl: Duration,
 }
 
 /// Asks the configured name servers, or those of the system.
@@ -73,7 +73,7 @@ impl Resolver {
         Ok(Resolver { resolver: builder.build()?, ttl_max: dns.ttl_max })
     }
 
-    pub async fn lookup(&self, host: &str) -> Result<Answer, ResolveError> {
+    async fn lookup(&self, host: &str) -> Result<Answer, ResolveError> {
         // A cache of size zero still gives an entry back that was stored a moment ago.
         self.resolver.clear_cache();
         let lookup = time::timeout(LOOKUP_TIMEOUT, self.resolver.lookup_ip(host));

@@ -103,7 +103,7 @@ impl Body {
     }
 
     /// The same body once more, if all of it is at hand.
-    pub fn replay(&self) -> Option<Self> {
+    fn replay(&self) -> Option<Self> {
         match &self.kind {
             Kind::Empty => Some(Self::empty()),
             Kind::Whole(bytes) => Some(Self::whole(bytes.clone())),
@@ -117,7 +117,7 @@ impl Body {
     }
 
     /// Whether the same body can be had once more.
-    pub fn is_at_hand(&self) -> bool {
+    fn is_at_hand(&self) -> bool {
         match &self.kind {
             Kind::Empty | Kind::Whole(_) => true,
             Kind::Buffered(buffered) => buffered.rest.is_none(),

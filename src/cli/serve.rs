@@ -1,5 +1,6 @@
 //! `tollgate run`, and `tollgate` alone: serve until told to stop.
 
+use crate::config::Diagnostics;
 use crate::control::Options;
 use crate::server::{self, StartError};
 
@@ -13,7 +14,8 @@ use super::{Failure, output};
                   end. A second signal ends it at once.\n\nThe files of the configuration are watched, and a change \
                   is taken over while it runs, whole or not at all; SIGHUP does the same. SIGUSR1 opens the log files again.",
     after_help = "Examples:\n  tollgate run -c /etc/tollgate/config.toml\n  \
-                  tollgate run --ready-fd 3 3>ready.json   one line of JSON with the bound addresses, once it serves"
+                  tollgate run --ready-fd 3 3>ready.json   one line of JSON with the bound addresses, once it serves\n\n\
+                  Exit status: 0 it was told to stop, 1 it failed, 78 the configuration cannot be used."
 )]
 pub struct Run {
     /// Write one line of JSON with the bound addresses to this descriptor once connections are accepted
@@ -29,6 +31,9 @@ impl Run {
             Ok(_ended) => Ok(()),
             Err(StartError::Config(unusable)) => {
                 Err(Failure::Config(unusable.diagnostics.render(output::has_colour())))
+            }
+            Err(error) if error.is_of_configuration() => {
+                Err(Failure::Config(Diagnostics::plain(error.to_string()).render(output::has_colour())))
             }
             Err(error) => Err(error.into()),
         }

@@ -37,7 +37,7 @@ pub trait Field: Sized {
 pub struct Decoder {
     profile: Profile,
     errors: Vec<Diagnostic>,
-    pub(super) recorder: Recorder,
+    recorder: Recorder,
 }
 
 impl Decoder {

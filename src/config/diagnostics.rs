@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use super::conceal::conceal;
+
 /// One file that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
@@ -157,7 +159,7 @@ impl Lines {
     }
 }
 
-/// Everything that is wrong, with the sources that it points into.
+/// Everything that is wrong, with the sources that it points into, from which secrets have been taken out.
 #[derive(Debug, Clone, Default)]
 pub struct Diagnostics {
     sources: Vec<Source>,
@@ -168,7 +170,8 @@ pub struct Diagnostics {
 
 impl Diagnostics {
     /// In the order of the files and, within one, of the lines.
-    pub fn new(sources: Vec<Source>, mut list: Vec<Diagnostic>) -> Self {
+    pub fn new(mut sources: Vec<Source>, mut list: Vec<Diagnostic>) -> Self {
+        sources.iter_mut().for_each(|source| source.text = conceal(std::mem::take(&mut source.text)));
         list.sort_by_key(|diagnostic| diagnostic.place.map(|span| (span.file, span.start)));
         list.dedup();
         let lines = sources.iter().map(|source| Lines::of(&source.text)).collect();

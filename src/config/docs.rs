@@ -73,7 +73,7 @@ fn kind(shape: &Shape) -> String {
         Shape::Bool => "true or false".to_owned(),
         Shape::Integer { min, max } => format!("number, {min} to {max}"),
         Shape::Text { what, example: "" } => (*what).to_owned(),
-        Shape::Text { what, example } => format!("{what}: `\"{example}\"`"),
+        Shape::Text { what, example } | Shape::Secret { what, example } => format!("{what}: `\"{example}\"`"),
         Shape::Duration => "duration".to_owned(),
         Shape::Size => "size".to_owned(),
         Shape::Words(words) => words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", "),

@@ -104,7 +104,14 @@ fn every_profile_has_its_defaults() {
 fn a_secret_in_clear_is_never_shown() {
     let text = "[[listen]]\naddress = \"127.0.0.1:0\"\n[[route]]\npath = \"/\"\ntext = \"\"\n\
                 [admin]\ncontrol = { token = \"correct-horse-battery\" }\n";
+    for mistake in ["", "x", "\"", "}"] {
+        let broken = text.replace(" }\n", &format!("{mistake} }}\nhostss = 1\n"));
+        let found = parse("config.toml", &broken, &machine()).unwrap_err();
+        let shown = format!("{}{found}{found:?}{:?}", found.render(false), found.to_json());
+        assert!(!shown.contains("horse") && shown.contains("config.toml"), "{shown}");
+    }
     let Parsed { config, warnings, effective, .. } = parsed("config.toml", text);
+    assert!(warnings.render(false).contains("token = \"*********************\""), "{}", warnings.render(false));
     assert_eq!(config.admin.as_ref().and_then(|admin| admin.token.as_ref()).unwrap().0, "correct-horse-battery");
     let shown = format!("{effective}{}{config:?}{}", effective.to_json(), serde_json::Value::from(warnings.to_json()));
     assert!(!shown.contains("horse"), "{shown}");

@@ -5,21 +5,22 @@
 
 #[cfg(test)]
 mod broken;
-pub mod change;
+pub(crate) mod change;
+mod conceal;
 mod decode;
 pub mod diagnostics;
 pub mod docs;
-pub mod effective;
-pub mod environment;
+mod effective;
+mod environment;
 mod file;
-pub mod files;
+mod files;
 #[cfg(test)]
 mod generated;
 mod keys;
-pub mod load;
+mod load;
 mod lower;
 mod nearest;
-pub mod parse;
+mod parse;
 mod routes;
 pub mod schema;
 mod section;
@@ -96,7 +97,7 @@ pub struct Listen {
     pub address: SocketAddr,
     pub tls: Option<ListenTls>,
     pub protocols: Protocols,
-    /// Every request is answered by a redirect to https at this port.
+    /// Requests are answered by a redirect to https at this port, but for challenges that a route serves.
     pub https_redirect: Option<u16>,
     /// `Strict-Transport-Security`, ready to be sent; only on TLS listeners.
     pub hsts: Option<HeaderValue>,

@@ -63,7 +63,9 @@ fn shape(of: &Shape) -> Value {
         Shape::Bool => json!({ "type": "boolean" }),
         Shape::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Shape::Text { example: "", .. } => json!({ "type": "string" }),
-        Shape::Text { example, .. } => json!({ "type": "string", "examples": [example] }),
+        Shape::Text { example, .. } | Shape::Secret { example, .. } => {
+            json!({ "type": "string", "examples": [example] })
+        }
         Shape::Duration => json!({ "type": "string", "pattern": "^[0-9]+ *(ms|s|min|m|h|d|w)$", "examples": ["12s"] }),
         Shape::Size => {
             json!({ "type": "string", "pattern": "^[0-9]+ *([KMGT]iB|[KMGT]B|B)$", "examples": ["64KiB"] })

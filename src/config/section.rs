@@ -79,6 +79,11 @@ pub enum Shape {
         what: &'static str,
         example: &'static str,
     },
+    /// A string that no message quotes.
+    Secret {
+        what: &'static str,
+        example: &'static str,
+    },
     Duration,
     Size,
     Words(Vec<&'static str>),

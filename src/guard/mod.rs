@@ -35,8 +35,8 @@ mod target;
 mod tests;
 
 pub use h2::check_h2;
-pub use head::{FIELDS_MAX, HEAD_BYTES_MAX, TARGET_BYTES_MAX};
+pub use head::HEAD_BYTES_MAX;
 pub use machine::{Machine, Phase, Progress, Refusal, Stop};
 pub use reject::Reason;
 pub use state::{Deadlines, Limits, Violation};
-pub use stream::{GuardHandle, GuardedStream, guarded};
+pub use stream::{GuardHandle, guarded};

@@ -58,7 +58,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every reason, so that metrics can be made before the first request.
+    #[cfg(test)]
     pub const ALL: [Self; 42] = [
         Self::BadRequestLine,
         Self::BadMethod,

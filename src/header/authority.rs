@@ -22,7 +22,7 @@ pub struct Authority<'a> {
     /// In lower case, without a final dot; an IPv6 address in brackets and in its shortest form.
     pub host: Cow<'a, str>,
     /// None is the default port of the scheme.
-    pub port: Option<u16>,
+    port: Option<u16>,
 }
 
 /// Why it is not known which host is meant. The answer is always 400.
@@ -39,6 +39,7 @@ pub enum AuthorityError {
 }
 
 impl AuthorityError {
+    #[cfg(test)]
     pub const ALL: &[Self] = &[Self::Missing, Self::Repeated, Self::Invalid, Self::Mismatch];
 
     /// A stable name for logs and metrics.

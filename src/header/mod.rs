@@ -35,7 +35,7 @@ impl Scheme {
         }
     }
 
-    pub const fn default_port(self) -> u16 {
+    const fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
             Self::Https => 443,

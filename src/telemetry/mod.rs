@@ -6,5 +6,5 @@ pub mod access_log;
 pub mod log;
 pub mod metrics;
 
-pub use access_log::{AccessLog, AccessWriter, Entry, UpstreamEntry};
+pub use access_log::{AccessWriter, Entry, UpstreamEntry};
 pub use metrics::{Metrics, RouteMetrics, UpstreamMetrics};

@@ -42,7 +42,7 @@ pub struct Acceptor {
     protocols: Protocols,
 }
 
-/// Why there was no connection. [`HandshakeError::reason`] is its label.
+/// Why there was no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum HandshakeError {
     #[error("the handshake took longer than {0:?}")]
@@ -63,22 +63,6 @@ pub enum HandshakeError {
     Protocol(rustls::Error),
     #[error("the client left: {0}")]
     Closed(io::Error),
-}
-
-impl HandshakeError {
-    /// A label from a closed set.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Timeout(_) => "timeout",
-            Self::Cleartext => "cleartext",
-            Self::NoCertificate => "no_certificate",
-            Self::NoApplicationProtocol => "no_application_protocol",
-            Self::Incompatible(_) => "incompatible",
-            Self::Refused(_) => "refused",
-            Self::Protocol(_) => "protocol",
-            Self::Closed(_) => "closed",
-        }
-    }
 }
 
 impl Acceptor {
@@ -159,11 +143,6 @@ impl Acceptor {
             Ok(error) => HandshakeError::Protocol(error),
         }
     }
-}
-
-/// The name the client asked for (SNI), as it sent it.
-pub fn server_name<S>(stream: &TlsStream<S>) -> Option<&str> {
-    stream.get_ref().1.server_name()
 }
 
 /// Whether HTTP/2 was agreed on; otherwise the connection speaks HTTP/1.
@@ -248,6 +227,19 @@ mod tests {
     const H1: Protocols = Protocols { h1: true, h2: false };
     const H2: Protocols = Protocols { h1: false, h2: true };
 
+    fn kind(error: &HandshakeError) -> &'static str {
+        match error {
+            HandshakeError::Timeout(_) => "timeout",
+            HandshakeError::Cleartext => "cleartext",
+            HandshakeError::NoCertificate => "no certificate",
+            HandshakeError::NoApplicationProtocol => "no application protocol",
+            HandshakeError::Incompatible(_) => "incompatible",
+            HandshakeError::Refused(_) => "refused",
+            HandshakeError::Protocol(_) => "protocol",
+            HandshakeError::Closed(_) => "closed",
+        }
+    }
+
     fn single() -> (Authority, Arc<Certificates>) {
         let authority = Authority::new();
         authority.issue("a", &["a.example", "b.example"]);
@@ -286,7 +278,7 @@ mod tests {
             let acceptor = Acceptor::new(&ListenTls { min }, BOTH, &certificates).unwrap();
             let client = Arc::new(authority.client(&all[client_version..=client_version]));
             let (server, asked) = handshake(&acceptor, &client, "a.example").await;
-            assert_eq!(server.map(|_| ()).map_err(|error| error.reason()), expected, "{min:?}");
+            assert_eq!(server.map(|_| ()).map_err(|error| kind(&error)), expected, "{min:?}");
             assert_eq!(asked.is_ok(), expected.is_ok());
         }
     }
@@ -300,15 +292,15 @@ mod tests {
             (BOTH, "", Ok(false)),
             (H1, "http/1.1 h2", Ok(false)),
             (H2, "http/1.1 h2", Ok(true)),
-            (H2, "http/1.1", Err("no_application_protocol")),
-            (H2, "", Err("no_application_protocol")),
-            (H1, "ftp", Err("no_application_protocol")),
+            (H2, "http/1.1", Err("no application protocol")),
+            (H2, "", Err("no application protocol")),
+            (H1, "ftp", Err("no application protocol")),
         ] {
             let acceptor = Acceptor::new(&ListenTls { min: TlsVersion::Tls12 }, protocols, &certificates).unwrap();
             let mut client = authority.client(&[&TLS13]);
             client.alpn_protocols = offered.split_whitespace().map(|name| name.as_bytes().to_vec()).collect();
             let (server, _client) = handshake(&acceptor, &Arc::new(client), "a.example").await;
-            let selected = server.map(|stream| selected_h2(&stream)).map_err(|error| error.reason());
+            let selected = server.map(|stream| selected_h2(&stream)).map_err(|error| kind(&error));
             assert_eq!(selected, expected, "{protocols:?} {offered}");
         }
     }
@@ -326,7 +318,7 @@ mod tests {
                 let (mut server, mut asked) = (server.unwrap(), asked.unwrap());
                 exchange(&mut server, &mut asked).await;
                 assert_eq!(server.get_ref().1.handshake_kind(), Some(expected), "{version:?}");
-                assert_eq!(server_name(&server), Some("a.example"));
+                assert_eq!(server.get_ref().1.server_name(), Some("a.example"));
             }
         }
     }
@@ -418,7 +410,7 @@ mod tests {
             },
             drip
         );
-        assert_eq!(refused.reason(), "timeout");
+        assert_eq!(kind(&refused), "timeout");
     }
 
     #[tokio::test(start_paused = true)]
@@ -426,11 +418,11 @@ mod tests {
         let (_authority, certificates) = single();
         let acceptor = acceptor(&certificates);
         let (near, far) = tokio::io::duplex(64);
-        assert_eq!(acceptor.accept(near, LIMIT).await.unwrap_err().reason(), "timeout");
+        assert_eq!(kind(&acceptor.accept(near, LIMIT).await.unwrap_err()), "timeout");
         drop(far);
         let (near, far) = tokio::io::duplex(64);
         drop(far);
-        assert_eq!(acceptor.accept(near, LIMIT).await.unwrap_err().reason(), "closed");
+        assert_eq!(kind(&acceptor.accept(near, LIMIT).await.unwrap_err()), "closed");
     }
 
     async fn check_garbage(sent: &[u8], reason: &str, answer: &[u8]) {
@@ -444,7 +436,7 @@ mod tests {
         };
         let (refused, received) =
             tokio::join!(async { acceptor(&certificates).accept(near, LIMIT).await.map(|_| ()).unwrap_err() }, client);
-        assert_eq!(refused.reason(), reason, "{refused}");
+        assert_eq!(kind(&refused), reason, "{refused}");
         assert!(received.starts_with(answer), "{received:?}");
     }
 
@@ -471,7 +463,7 @@ mod tests {
         let authority = Authority::new();
         let acceptor = acceptor(&Certificates::new().unwrap());
         let (server, _) = handshake(&acceptor, &Arc::new(authority.client(&[&TLS13])), "a.example").await;
-        assert_eq!(server.unwrap_err().reason(), "no_certificate");
+        assert_eq!(kind(&server.unwrap_err()), "no certificate");
     }
 
     #[tokio::test]
@@ -480,7 +472,7 @@ mod tests {
         let stranger = Authority::new();
         // In TLS 1.3 too the alert comes before the client's Finished.
         let (server, _) = handshake(&acceptor(&certificates), &Arc::new(stranger.client(&[&TLS13])), "a.example").await;
-        assert_eq!(server.unwrap_err().reason(), "refused");
+        assert_eq!(kind(&server.unwrap_err()), "refused");
     }
 
     #[test]

@@ -506,7 +506,7 @@ mod tests {
             serving(&[authority.configured("a", &["127.0.0.1"]), authority.configured("b", &["b.example"])]);
         let (server, client) =
             handshake(&acceptor(&certificates), &Arc::new(authority.client(&[&TLS13])), "127.0.0.1").await;
-        assert_eq!(super::super::server_name(&server.unwrap()), None);
+        assert_eq!(server.unwrap().get_ref().1.server_name(), None);
         assert_eq!(client.unwrap().get_ref().1.peer_certificates().unwrap()[0], first);
     }
 }

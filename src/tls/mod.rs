@@ -20,16 +20,16 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub use self::accept::{Acceptor, HandshakeError, selected_h2, server_name, version};
-pub use self::certificates::{CertificateInfo, Certificates, Prepared, Warning};
-pub use self::pair::{CertificateError, CertificateProblem};
+pub use self::accept::{Acceptor, HandshakeError, selected_h2, version};
+pub use self::certificates::{CertificateInfo, Certificates, Prepared};
+pub use self::pair::CertificateError;
 pub use self::upstream::{ConnectError, RootsError, UpstreamTls};
 
 const ALPN_H2: &[u8] = b"h2";
 const ALPN_H1: &[u8] = b"http/1.1";
 
 /// The one provider of cryptography, shared by every configuration of the process.
-pub fn provider() -> Arc<CryptoProvider> {
+fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
     Arc::clone(&PROVIDER)
 }

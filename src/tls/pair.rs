@@ -30,10 +30,10 @@ const PEM_BYTES_MAX: u64 = 1 << 20;
 #[error("certificate for {hosts}: {}: {problem}", file.display())]
 pub struct CertificateError {
     /// The hosts it is configured for, joined by commas.
-    pub hosts: String,
+    hosts: String,
     /// The file at fault; `local` if it is made by this process.
-    pub file: PathBuf,
-    pub problem: CertificateProblem,
+    file: PathBuf,
+    problem: CertificateProblem,
 }
 
 #[derive(Debug, thiserror::Error)]

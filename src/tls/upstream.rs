@@ -58,19 +58,6 @@ pub enum ConnectError {
     Closed(io::Error),
 }
 
-impl ConnectError {
-    /// A label from a closed set.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Name(_) => "name",
-            Self::Certificate(_) => "certificate",
-            Self::NoH2 => "no_h2",
-            Self::Protocol(_) => "protocol",
-            Self::Closed(_) => "closed",
-        }
-    }
-}
-
 impl UpstreamTls {
     /// Reads the trusted roots. It blocks on the file system.
     pub fn new(tls: &config::UpstreamTls, protocol: UpstreamProtocol) -> Result<Self, RootsError> {
@@ -185,6 +172,16 @@ mod tests {
 
     const H1: Protocols = Protocols { h1: true, h2: false };
 
+    fn kind(error: &ConnectError) -> &'static str {
+        match error {
+            ConnectError::Name(_) => "name",
+            ConnectError::Certificate(_) => "certificate",
+            ConnectError::NoH2 => "no h2",
+            ConnectError::Protocol(_) => "protocol",
+            ConnectError::Closed(_) => "closed",
+        }
+    }
+
     fn configured(authority: &Authority, server_name: Option<&str>) -> config::UpstreamTls {
         config::UpstreamTls { server_name: server_name.map(str::to_owned), ca: Some(authority.path("ca.pem")) }
     }
@@ -198,7 +195,7 @@ mod tests {
     async fn connect(upstream: &UpstreamTls, host: &str, endpoint: &Acceptor) -> Result<(), &'static str> {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (connected, _) = tokio::join!(upstream.connect(host, near), endpoint.accept(far, LIMIT));
-        connected.map(|_| ()).map_err(|error| error.reason())
+        connected.map(|_| ()).map_err(|error| kind(&error))
     }
 
     #[tokio::test]
@@ -258,7 +255,7 @@ mod tests {
         assert_eq!(connect(&h2, "app.internal", &endpoint(&authority, BOTH)).await, Ok(()));
         assert_eq!(connect(&h1, "app.internal", &endpoint(&authority, BOTH)).await, Ok(()));
         let h1_only_again = endpoint(&authority, H1);
-        assert_eq!(connect(&h2, "app.internal", &h1_only).await, Err("no_h2"));
+        assert_eq!(connect(&h2, "app.internal", &h1_only).await, Err("no h2"));
         assert_eq!(connect(&h1, "app.internal", &h1_only_again).await, Ok(()));
     }
 
@@ -266,7 +263,7 @@ mod tests {
     async fn an_endpoint_without_alpn_is_http_1_alone() {
         let authority = Authority::new();
         let without_alpn = endpoint(&authority, Protocols { h1: false, h2: false });
-        for (protocol, expected) in [(UpstreamProtocol::H1, Ok(())), (UpstreamProtocol::H2, Err("no_h2"))] {
+        for (protocol, expected) in [(UpstreamProtocol::H1, Ok(())), (UpstreamProtocol::H2, Err("no h2"))] {
             let upstream = UpstreamTls::new(&configured(&authority, None), protocol).unwrap();
             assert_eq!(connect(&upstream, "app.internal", &without_alpn).await, expected);
         }
@@ -281,7 +278,7 @@ mod tests {
             far.write_all(answer).await.unwrap();
             far.shutdown().await.unwrap();
             let refused = upstream.connect("app.internal", near).await.map(|_| ()).unwrap_err();
-            assert_eq!(refused.reason(), expected, "{refused}");
+            assert_eq!(kind(&refused), expected, "{refused}");
         }
     }
 

@@ -257,18 +257,18 @@ impl SharedH2 {
         self.usage.served.load(Ordering::Relaxed) == 0
     }
 
-    pub(super) fn is_same(&self, other: &Self) -> bool {
+    fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.usage, &other.usage)
     }
 
     /// Whether another stream fits: a second connection is made at 80 % of the peer's limit.
-    pub(super) fn has_room(&self) -> bool {
+    fn has_room(&self) -> bool {
         let limit = self.usage.allowed.streams_max.load(Ordering::Relaxed);
         !self.sender.is_closed() && self.usage.streams.load(Ordering::Relaxed) * 5 < limit.saturating_mul(4)
     }
 
     /// Whether it has carried as many requests as one connection may.
-    pub(super) fn has_served(&self, requests: u64) -> bool {
+    fn has_served(&self, requests: u64) -> bool {
         self.usage.served.load(Ordering::Relaxed) >= requests
     }
 

@@ -135,7 +135,7 @@ async fn check_says_every_mistake_with_its_place() {
     assert!(report["diagnostics"].as_array().unwrap().len() >= 4, "{report}");
 }
 
-/// Whatever `run` would refuse, `check` refuses, and leaves nothing behind.
+/// What `check` refuses, `run` refuses with the same exit status; and `check` leaves nothing behind.
 #[tokio::test]
 async fn check_looks_at_files_as_run_does() {
     let folder = tempfile::tempdir().unwrap();
@@ -168,8 +168,9 @@ async fn check_looks_at_files_as_run_does() {
             let mut tollgate = tokio::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
             tollgate.arg(command).current_dir(folder.path()).env_remove("TOLLGATE_CONFIG").kill_on_drop(true);
             let (code, _, stderr) = said(&within(command, tollgate.output()).await.unwrap());
-            assert!(code.is_some_and(|code| code != 0), "{command} takes\n{config}");
-            assert!(command == "run" || (code == Some(78) && stderr.contains(expected)), "{expected}: {stderr}");
+            assert_eq!(code, Some(78), "{command} of\n{config}\n{stderr}");
+            assert!(stderr.starts_with("error: "), "{command}: {stderr}");
+            assert!(command == "run" || stderr.contains(expected), "{expected}: {stderr}");
         }
     }
     let (code, _, stderr) = tollgate(

@@ -65,6 +65,10 @@ async fn replaced_files_are_shown_to_new_connections_and_old_ones_stay() {
     let after = make(edge.folder(), "one", "one.example");
     until("the new certificate", async || (shown(&edge, "one.example").await == after).then_some(())).await;
     assert_eq!(open.get("/").await.text(), "safe");
+    until("the log to say so", async || {
+        edge.stderr().contains("certificates: the renewed ones are in use").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

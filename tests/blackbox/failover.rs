@@ -85,6 +85,7 @@ async fn each_fault_has_a_status_and_a_reason() {
     let garbage = answering(b"SSH-2.0-OpenSSH\r\n\r\n").await;
     let short_status = answering(b"HTTP/1.1 99 Low\r\nContent-Length: 0\r\n\r\n").await;
     let odd_status = answering(b"HTTP/1.1 2OO OK\r\nContent-Length: 0\r\n\r\n").await;
+    let high_status = answering(b"HTTP/1.1 600 High\r\nContent-Length: 0\r\n\r\n").await;
     let closes = answering(b"").await;
     let half_head = answering(b"HTTP/1.1 200 OK\r\nContent-Len").await;
     let ambiguous = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello").await;
@@ -97,6 +98,7 @@ async fn each_fault_has_a_status_and_a_reason() {
         (garbage.address(), "", 502, "upstream-protocol"),
         (short_status.address(), "", 502, "upstream-protocol"),
         (odd_status.address(), "", 502, "upstream-protocol"),
+        (high_status.address(), "", 502, "upstream-protocol"),
         (ambiguous.address(), "", 502, "upstream-framing"),
         (silent.address(), "timeout = { read = \"200ms\" }", 504, "read-timeout"),
         (silent.address(), "timeout = { attempt = \"200ms\" }", 504, "attempt-timeout"),

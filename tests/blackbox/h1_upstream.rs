@@ -62,7 +62,7 @@ const RESPONSES: &[Row] = &[
     row(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n", "HEAD", (200, ""), 1),
     row(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "HEAD", (200, ""), 1),
     row(b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 5\r\n\r\nhello", "GET", (200, "hello"), 1),
-    row(b"HTTP/1.1 999 Odd\r\nContent-Length: 5\r\n\r\nhello", "GET", (999, "hello"), 1),
+    row(b"HTTP/1.1 599 Odd\r\nContent-Length: 5\r\n\r\nhello", "GET", (599, "hello"), 1),
     row(b"HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", "GET", (200, "hello"), 2),
     row(b"HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 5\r\n\r\nhello", "GET", (200, "hello"), 2),
 ];

@@ -48,20 +48,56 @@ async fn a_route_can_answer_by_itself() {
 
 #[tokio::test]
 async fn cleartext_is_redirected_to_tls_which_says_to_stay_there() {
-    let route = "[[route]]\npath = \"/\"\ntext = \"safe\"\n";
-    let config = Edge::standard(route)
-        .replacen("\"127.0.0.1:0\"", "\"127.0.0.1:0\"\nhttps_redirect = true", 1)
+    let routes = r#"
+        [[route]]
+        path = "/safe"
+        text = "safe"
+        [[route]]
+        path = "/.well-known"
+        text = "not for challenges"
+        "#;
+    let config = Edge::standard(routes)
+        .replacen("\"127.0.0.1:0\"", "\"127.0.0.1:0\"\nhttps_redirect = 8443", 1)
         .replace("tls = true", "tls = true\nhsts = { max_age = \"1h\", include_subdomains = true }");
     let edge = Edge::verbatim(&config).await;
-    let redirect = Client::connect(&edge, Via::H1).await.get("/a/../b?c=d").await;
-    assert_eq!(redirect.status, 308);
-    assert_eq!(redirect.field("strict-transport-security"), "");
-    let location = redirect.field("location");
-    assert!(location.starts_with("https://localhost") && location.ends_with("/b?c=d"), "{location}");
+    for (path, location) in [
+        ("/safe", "https://localhost:8443/safe"),
+        ("/a/../no-route?c=d", "https://localhost:8443/no-route?c=d"),
+        ("/.well-known/acme-challenge/token", "https://localhost:8443/.well-known/acme-challenge/token"),
+    ] {
+        let redirect = Client::connect(&edge, Via::H1).await.get(path).await;
+        assert_eq!((redirect.status, redirect.field("location")), (308, location));
+        assert_eq!(redirect.field("strict-transport-security"), "");
+    }
     for via in [Via::TlsH1, Via::TlsH2] {
-        let answer = Client::connect(&edge, via).await.get("/").await;
+        let answer = Client::connect(&edge, via).await.get("/safe").await;
         assert_eq!(answer.text(), "safe");
         assert_eq!(answer.field("strict-transport-security"), "max-age=3600; includeSubDomains");
+    }
+}
+
+/// The authority asks at port 80, and a redirect to a certificate that is not there yet helps nobody.
+#[tokio::test]
+async fn challenges_with_a_route_of_their_own_are_answered_in_cleartext() {
+    let routes = r#"
+        [[route]]
+        path = "/"
+        text = "safe"
+        [[route]]
+        path = "/.well-known/acme-challenge/"
+        text = "proof"
+        "#;
+    let redirect = "\"127.0.0.1:0\"\nhttps_redirect = 443";
+    let edge = Edge::verbatim(&Edge::standard(routes).replacen("\"127.0.0.1:0\"", redirect, 1)).await;
+    for (path, status, said) in [
+        ("/.well-known/acme-challenge/token", 200, "proof"),
+        ("/.well-known/acme-challenge/../other", 308, "https://localhost/.well-known/other"),
+        ("/.well-known/acme-challenge", 308, "https://localhost/.well-known/acme-challenge"),
+        ("/", 308, "https://localhost/"),
+    ] {
+        let answer = Client::connect(&edge, Via::H1).await.get(path).await;
+        let told = if status == 200 { answer.text() } else { answer.field("location") };
+        assert_eq!((answer.status, told), (status, said), "{path}");
     }
 }
 

@@ -10,7 +10,7 @@ use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, ByProfile, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
-use crate::config::value::{Count, FilePath, Limit, Protocol, Size};
+use crate::config::value::{Count, FilePath, HttpsRedirect, Limit, Protocol, Size};
 use crate::config::{HostPattern, Reload, TlsVersion};
 
 section! {
@@ -42,8 +42,8 @@ section! {
         tls: Option<Setting<Switch<ListenTls>>> = Absent("cleartext"), nginx "ssl";
         /// What is spoken. Without TLS, h2 is by prior knowledge.
         protocols: Option<Setting<List<Protocol>>> = Absent("h1 and h2 with TLS, h1 without"), nginx "http2";
-        /// Answer every request with a redirect to the port of the first listener with TLS.
-        https_redirect: Setting<bool> = Value("false");
+        /// Redirect to https: `true` to the port of the first listener with TLS, a number to that port, as behind a port mapping. A route whose path begins with `/.well-known/acme-challenge` is served all the same.
+        https_redirect: Setting<HttpsRedirect> = Value("false");
         /// Send `Strict-Transport-Security`: `true`, or a table with details. With TLS only.
         hsts: Option<Setting<Switch<Hsts>>> = Absent("not sent");
     }

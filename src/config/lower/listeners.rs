@@ -8,7 +8,7 @@ use http::HeaderValue;
 use crate::config::diagnostics::{Diagnostic, Origin};
 use crate::config::file::{self, File};
 use crate::config::section::{List, Setting};
-use crate::config::value::Protocol;
+use crate::config::value::{HttpsRedirect, Protocol};
 use crate::config::{Certificate, CertificateSource, HostPattern, Listen, ListenTls, Protocols};
 
 use super::Lowering;
@@ -24,9 +24,8 @@ impl Lowering<'_> {
             );
         }
         self.duplicate_addresses(file);
-        let tls_port = sections.iter().map(|listen| &listen.value).find(|listen| tls(listen).is_some());
-        let tls_port = tls_port.and_then(|listen| listen.address.as_ref()).map(|address| address.value.port());
-        let any_tls = sections.iter().find_map(|listen| tls(&listen.value));
+        let with_tls = sections.iter().find(|listen| tls(&listen.value).is_some());
+        let any_tls = with_tls.and_then(|listen| tls(&listen.value));
         if let (Some((_, origin)), true) = (any_tls, file.certificate.value.is_empty() && !tainted) {
             self.report(
                 Diagnostic::error(origin, "TLS without any certificate")
@@ -34,20 +33,17 @@ impl Lowering<'_> {
                     .help("add `[[certificate]]` with `hosts`, and `certificate` and `key`, or `local = true`"),
             );
         }
-        sections.iter().filter_map(|listen| self.listener(listen, tls_port)).collect()
+        sections.iter().filter_map(|listen| self.listener(listen, with_tls)).collect()
     }
 
-    fn listener(&mut self, section: &Setting<file::Listen>, tls_port: Option<u16>) -> Option<Listen> {
+    fn listener(
+        &mut self,
+        section: &Setting<file::Listen>,
+        with_tls: Option<&Setting<file::Listen>>,
+    ) -> Option<Listen> {
         let listen = &section.value;
         let tls = tls(listen).map(|(tls, _)| tls);
-        let redirect = &listen.https_redirect;
-        if redirect.value && tls.is_some() {
-            let error = Diagnostic::error(redirect.origin, "a listener with TLS cannot redirect to https");
-            self.report(error.label("every request here is https already").also(section.origin, "has `tls`"));
-        } else if redirect.value && tls_port.is_none() && !section.tainted {
-            let error = Diagnostic::error(redirect.origin, "there is no listener with TLS to redirect to");
-            self.report(error.help("add a `[[listen]]` with `tls = true`"));
-        }
+        let https_redirect = self.https_redirect(section, with_tls);
         let hsts = listen.hsts.as_ref().and_then(|hsts| hsts.value.0.as_ref().map(|value| (value, hsts.origin)));
         if let (Some((_, origin)), None) = (&hsts, &tls) {
             // RFC 6797 §7.2: the field must not be sent over cleartext.
@@ -58,9 +54,47 @@ impl Lowering<'_> {
             address: listen.address.as_ref()?.value,
             tls,
             protocols,
-            https_redirect: tls_port.filter(|_| redirect.value),
+            https_redirect,
             hsts: hsts.and_then(|(hsts, _)| hsts_value(hsts)),
         })
+    }
+
+    /// The port that requests are redirected to.
+    fn https_redirect(
+        &mut self,
+        section: &Setting<file::Listen>,
+        with_tls: Option<&Setting<file::Listen>>,
+    ) -> Option<u16> {
+        let redirect = &section.value.https_redirect;
+        if redirect.value != HttpsRedirect::Off
+            && let Some((_, tls)) = tls(&section.value)
+        {
+            let error = Diagnostic::error(redirect.origin, "a listener with TLS cannot redirect to https");
+            self.report(error.label("every request here is https already").also(tls, "has `tls`"));
+            return None;
+        }
+        match (redirect.value, with_tls) {
+            (HttpsRedirect::Off, _) => None,
+            (HttpsRedirect::ToPort(port), _) => Some(port),
+            (HttpsRedirect::ToListener, None) => {
+                if !section.tainted {
+                    let error = Diagnostic::error(redirect.origin, "there is no listener with TLS to redirect to");
+                    let error = error.help("add a `[[listen]]` with `tls = true`");
+                    self.report(error.help("if something else serves https for these hosts, name its port: `443`"));
+                }
+                None
+            }
+            (HttpsRedirect::ToListener, Some(with_tls)) => {
+                let address = with_tls.value.address.as_ref()?;
+                if address.value.port() == 0 {
+                    let message = "the port to redirect to is not known: the listener with TLS takes a free one";
+                    let error = Diagnostic::error(redirect.origin, message).also(address.origin, "takes a free port");
+                    self.report(error.help("name the port that clients use: `https_redirect = 443`"));
+                    return None;
+                }
+                Some(address.value.port())
+            }
+        }
     }
 
     fn protocols(&mut self, listen: &file::Listen, tls: bool) -> Protocols {

@@ -21,7 +21,7 @@ use super::value::FilePath;
 pub use self::server::connections_left;
 
 /// What all checks share: what was read, what can be asked, what was found.
-pub struct Lowering<'a> {
+struct Lowering<'a> {
     sources: &'a [Source],
     /// Of each source.
     lines: Vec<Lines>,

@@ -8,6 +8,10 @@ use crate::config::diagnostics::Problem;
 use crate::config::section::Shape;
 use crate::config::tree::{Kind, Node};
 
+use super::number::Count;
+
+type Port = Count<1, 65_535>;
+
 impl Decode for bool {
     fn shape() -> Shape {
         Shape::Bool
@@ -17,13 +21,48 @@ impl Decode for bool {
         if let Kind::Bool(value) = node.kind {
             return Some(value);
         }
-        let help = match &node.kind {
-            Kind::Text(text) if text == "on" || text == "yes" || text == "true" => Some("write true".to_owned()),
-            Kind::Text(text) if text == "off" || text == "no" || text == "false" => Some("write false".to_owned()),
-            _ => None,
-        };
-        decoder.mismatch(node, "true or false", help);
+        decoder.mismatch(node, "true or false", as_flag(node));
         None
+    }
+}
+
+/// How a flag that is written in words is written here.
+fn as_flag(node: &Node) -> Option<String> {
+    let Kind::Text(text) = &node.kind else { return None };
+    match text.as_str() {
+        "on" | "yes" | "true" => Some("write true".to_owned()),
+        "off" | "no" | "false" => Some("write false".to_owned()),
+        _ => None,
+    }
+}
+
+/// Whether cleartext is redirected to https, and to which port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpsRedirect {
+    Off,
+    ToListener,
+    ToPort(u16),
+}
+
+impl Decode for HttpsRedirect {
+    fn shape() -> Shape {
+        Shape::Either(vec![Shape::Bool, Port::shape()])
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        match &node.kind {
+            Kind::Bool(false) => Some(Self::Off),
+            Kind::Bool(true) => Some(Self::ToListener),
+            Kind::Integer(_) => Port::decode(node, decoder)?.0.try_into().ok().map(Self::ToPort),
+            kind => {
+                let help = match kind {
+                    Kind::Text(text) if text.parse::<u16>().is_ok() => Some(format!("write it without quotes: {text}")),
+                    _ => as_flag(node),
+                };
+                decoder.mismatch(node, "true, false or a port", help);
+                None
+            }
+        }
     }
 }
 
@@ -97,7 +136,10 @@ impl std::fmt::Debug for SecretText {
 
 impl Decode for SecretText {
     fn shape() -> Shape {
-        Shape::Text { what: "a secret: \"${NAME}\" of the environment or \"file:path\"", example: "${TOLLGATE_TOKEN}" }
+        Shape::Secret {
+            what: "a secret: \"${NAME}\" of the environment or \"file:path\"",
+            example: "${TOLLGATE_TOKEN}",
+        }
     }
 
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {

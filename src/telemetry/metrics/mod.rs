@@ -28,9 +28,6 @@ use requests::{RouteCollector, Routes};
 use upstreams::Upstreams;
 pub use upstreams::{AttemptOutcome, UpstreamMetrics};
 
-/// The media type of what `Metrics::encode` gives.
-pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
-
 /// The route label of requests that no route matched.
 const NO_ROUTE: &str = "none";
 
@@ -289,7 +286,7 @@ impl ConnectionCounters {
 }
 
 /// Seconds since 1970 as a metric's value.
-pub(super) fn unix_seconds(time: SystemTime) -> f64 {
+fn unix_seconds(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 

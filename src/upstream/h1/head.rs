@@ -14,6 +14,9 @@ const FIELDS_MAX: usize = 100;
 /// Room for what the edge adds to a response.
 const FIELDS_ADDED: usize = 4;
 
+/// No class of statuses begins above (RFC 9110 §15).
+const STATUS_MAX: u16 = 599;
+
 /// How the body of a request is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -29,7 +32,7 @@ pub enum HeadError {
     Syntax(httparse::Error),
     #[error("a field of the response is not valid")]
     Field,
-    #[error("the status is no number from 100 to 999")]
+    #[error("the status is no number from 100 to 599")]
     Status,
 }
 
@@ -104,8 +107,9 @@ pub fn read(head: &Bytes) -> Result<Received, HeadError> {
         Ok(httparse::Status::Partial) => return Err(HeadError::Syntax(httparse::Error::NewLine)),
         Err(error) => return Err(HeadError::Syntax(error)),
     }
+    let code = parsed.code.filter(|code| *code <= STATUS_MAX).ok_or(HeadError::Status)?;
     let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(parsed.code.unwrap_or(0)).map_err(|_| HeadError::Status)?;
+    *response.status_mut() = StatusCode::from_u16(code).map_err(|_| HeadError::Status)?;
     let is_http11 = parsed.version == Some(1);
     *response.version_mut() = if is_http11 { Version::HTTP_11 } else { Version::HTTP_10 };
     *response.headers_mut() = read_fields(head, parsed.headers)?;
@@ -187,7 +191,7 @@ mod tests {
         check("HTTP/1.0 200 OK\r\n\r\n", 200, false, &[]);
         check("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\n\r\n", 200, true, &[("connection", "Keep-Alive")]);
         check("HTTP/1.1 200 OK\r\nConnection: x, Close\r\n\r\n", 200, false, &[("connection", "x, Close")]);
-        check("HTTP/1.1 999 odd\r\n\r\n", 999, true, &[]);
+        check("HTTP/1.1 599 odd\r\n\r\n", 599, true, &[]);
     }
 
     #[test]
@@ -196,6 +200,8 @@ mod tests {
             "HTTP/2.0 200 OK\r\n\r\n",
             "HTTP/1.1 20 OK\r\n\r\n",
             "HTTP/1.1 099 OK\r\n\r\n",
+            "HTTP/1.1 600 odd\r\n\r\n",
+            "HTTP/1.1 999 odd\r\n\r\n",
             "hello\r\n\r\n",
             "HTTP/1.1 200 OK\r\nA b\r\n\r\n",
             "HTTP/1.1 200 OK\r\nA : b\r\n\r\n",
