@@ -1,4 +1,4 @@
-//! Whose request this is: the address that limits, access rules and logs count against.
+//! Whose request this is: the address that access rules, upstreams and logs go by.
 //!
 //! It decides by the peer's address and by `X-Forwarded-For`, and believes that field only as far as
 //! trusted proxies wrote it. It never looks at `Forwarded`, `X-Real-IP` or the like.

@@ -2,7 +2,7 @@
 //!
 //! The same code stands in the log, in the metric, in the error page and in `docs/troubleshooting.md`, so
 //! codes never change their meaning. Subjects have errors of their own, which become a `Reason` here; this
-//! module decides no more than what each is called, how it is answered and how loudly it is logged.
+//! module decides no more than what each is called and how it is answered.
 
 use std::io;
 

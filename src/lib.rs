@@ -50,8 +50,8 @@
 //! | replicas | [`supervise::Supervisor`] | replaced one by one if their command changed |
 //! | counts and series | [`telemetry::Metrics`] | kept |
 //!
-//! Nothing of this is on disk, and nothing else is global but the subscriber of `tracing` and, for each worker,
-//! the desk that records are handed in at, which a body cannot hold because it is `Send`.
+//! Nothing of this is on disk. Global are the subscriber of `tracing`, the roots of the system once they are read, and,
+//! for each worker, the desk that records are handed in at, which a body cannot hold because it is `Send`.
 //!
 //! # Taken otherwise than first designed
 //!

@@ -1,7 +1,7 @@
 //! The canonical path: one spelling for all spellings of the same path.
 //!
-//! Access rules, router, cache key, log and upstream all see this one string, so no part can be talked
-//! into another reading than its neighbour. Percent-encoded unreserved characters are decoded, all that
+//! Router, rewrites, redirects and upstream all see this one string, so no part can be talked into another
+//! reading than its neighbour; the access log alone shows the path as it came. Percent-encoded unreserved characters are decoded, all that
 //! RFC 3986 does not allow in a path is encoded, hex digits are in upper case, and dot segments are
 //! gone (RFC 3986 §6.2.2). `//` is kept, and so are `%2F` and `%5C`: decoding them would make a
 //! separator out of what the sender wrote as data. It never sees a query, and it never gives `;` a

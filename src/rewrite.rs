@@ -1,6 +1,6 @@
 //! What a route makes of a path: the target sent upstream, or that of a redirect.
 //!
-//! Paths come in canonical and leave canonical. Redirect templates are compiled when the config is read,
+//! Paths come in canonical and leave canonical. Redirect templates are compiled with the snapshot,
 //! so that a mistake in one is an error of the file and not of a request.
 
 use std::borrow::Cow;

@@ -1,5 +1,5 @@
-//! The composition root: builds what lives as long as the process, starts the workers and the control tasks,
-//! and takes all of it down again without losing a request.
+//! The composition root: builds what lives as long as the process, starts the workers and the control tasks, and
+//! carries out orders until it is told to end; how that is done is up to `shutdown`.
 //!
 //! The main thread is the control thread. It carries reload, DNS, probes, supervision and the admin listener
 //! on a runtime of its own, so that they answer when every worker is busy.

@@ -60,6 +60,6 @@ pub async fn finish(control: &Control, ended: Ended) {
     }
     match ended {
         Ended::Drained => tracing::info!(target: NOTICE, "stopped; every request was answered"),
-        Ended::Cut => tracing::warn!("stopped; open connections were cut"),
+        Ended::Cut => tracing::warn!(target: NOTICE, "stopped; open connections were cut"),
     }
 }

@@ -1,6 +1,6 @@
 //! One worker: a thread with a runtime of its own that accepts, serves and keeps its upstream connections.
 //!
-//! Nothing of a request crosses to another thread, and nothing may hold a worker longer than a
+//! Nothing of a request crosses to another thread but its line in the log, and nothing may hold a worker longer than a
 //! millisecond: what would, runs elsewhere.
 
 use std::cell::RefCell;

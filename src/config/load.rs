@@ -1,4 +1,5 @@
-//! Reads `config.toml` and what it includes. The only part of the configuration that touches files.
+//! Reads `config.toml` and what it includes. With [`files`](super::files), which notes what was in them, the only part
+//! of the configuration that touches the disk.
 
 use std::io;
 use std::path::{Path, PathBuf};

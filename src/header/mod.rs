@@ -1,8 +1,8 @@
 //! What crossing this hop does to the fields of a message.
 //!
-//! A request passes through here in this order: [`authority`] says which host it is for, [`hop_by_hop`]
-//! takes out what was meant for this connection, [`cookies`] makes one line of crumbs, [`forwarded`] drops what a stranger claims about the
-//! client and writes what is known instead, [`request_id`] and [`via`] mark it. A response passes
+//! A request passes through here in this order: [`authority`] says which host it is for, [`cookies`] makes one
+//! line of crumbs, [`hop_by_hop`] takes out what was meant for this connection, [`forwarded`] drops what a stranger
+//! claims about the client and writes what is known instead, [`via`] and [`request_id`] mark it. A response passes
 //! [`framing`], [`hop_by_hop`] and [`via`]; trailers of either pass [`trailers`].
 //!
 //! These are rules over a `HeaderMap`: they know no route, no config and no connection. A message that

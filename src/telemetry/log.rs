@@ -1,7 +1,8 @@
-//! Diagnostics for the operator: short lines on stderr, whose level can change while the proxy runs.
+//! Diagnostics for the operator, on stderr, at a level that can change while the proxy runs.
 //!
-//! Neither the access log nor the start banner passes through here, so no level can filter them. What else the
-//! operator must see at any level, the results of reloads and of the stop, is said with the target `NOTICE`.
+//! The access log, the start banner and what replicas write do not pass through here, so no level filters them.
+//! What else the operator must see at any level is an error, or is said with the target [`NOTICE`]: the results of
+//! reloads, and of the stop.
 
 use std::cell::LazyCell;
 use std::fmt;
@@ -20,7 +21,8 @@ use tracing_subscriber::{Registry, reload};
 use crate::clock::Clock;
 use crate::config::LogLevel;
 
-/// The target of events that no level filters: `tracing::info!(target: log::NOTICE, …)`.
+/// The target of events that no level filters, if they are at least at the level of info:
+/// `tracing::info!(target: log::NOTICE, …)`.
 pub const NOTICE: &str = "notice";
 
 /// This crate and the backend app, as `tracing` sees them.
