@@ -85,9 +85,10 @@ async fn load_balancers_are_told_before_the_door_is_shut() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_it_at_once() {
+async fn a_second_signal_ends_it_at_once_and_every_level_says_so() {
     let (origin, _allowed) = held().await;
-    let mut edge = Edge::before(&origin).await;
+    let config = Edge::standard(upstream(&[origin.address()], "") + ROUTE);
+    let mut edge = Edge::verbatim(&config.replace("level = \"info\"", "level = \"error\"")).await;
     let mut client = edge.raw().await;
     client.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     origin.has(1).await;
@@ -96,6 +97,7 @@ async fn a_second_signal_ends_it_at_once() {
     edge.signal(Signal::TERM);
     edge.exit().await;
     assert_eq!(within("the cut", client.rest()).await, b"");
+    assert!(edge.stderr().contains("open connections were cut"), "{}", edge.stderr());
 }
 
 #[tokio::test]
