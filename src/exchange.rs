@@ -149,6 +149,7 @@ impl Record {
             if let Some(reason) = self.reason {
                 desk.metrics.request_failed(reason.code());
                 if let Reason::Guard(refused) = reason {
+                    self.open.count_refusal();
                     desk.metrics.guard_refused(refused.code());
                 }
             }

@@ -16,7 +16,7 @@ use crate::body::{Body, Payload};
 use crate::clock;
 use crate::telemetry::UpstreamMetrics;
 use crate::telemetry::metrics::AttemptOutcome;
-use crate::upstream::{Connections, Dispatch, Failed, Fate, Limits, Over, Reply, Upstream, UpstreamError};
+use crate::upstream::{self, Connections, Dispatch, Failed, Fate, Limits, Over, Reply, Upstream, UpstreamError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -80,18 +80,20 @@ impl Fetch<'_> {
             let moves_on = may_repeat && is_idempotent && payload.is_at_hand();
             let ejection = moves_on.then(|| endpoint.ejections());
             let mut counted = Counted::new(&self.upstream.metrics);
-            let failed = {
+            let outcome = {
                 let dispatch = Dispatch { in_flight, endpoint: &endpoint, head: &head, payload: &mut payload, over };
                 let sending = pin!(self.upstream.send(dispatch, self.connections, self.limits));
                 let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until };
-                match self.within_limits(sending, attempt).await {
-                    Ok(reply) => {
-                        self.upstream.pool.report(&endpoint, Outcome::Answered, now.into_std());
-                        counted.outcome = Some(AttemptOutcome::Answered);
-                        return Ok(reply);
-                    }
-                    Err(failed) => failed,
+                self.within_limits(sending, attempt).await
+            };
+            let failed = match outcome {
+                Ok(reply) => {
+                    self.upstream.pool.report(&endpoint, Outcome::Answered, now.into_std());
+                    counted.outcome = Some(AttemptOutcome::Answered);
+                    upstream::keep_fields(head.headers);
+                    return Ok(reply);
                 }
+                Err(failed) => failed,
             };
             stale = failed.stale;
             counted.outcome = None;

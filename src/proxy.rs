@@ -188,7 +188,7 @@ impl Exchange<'_> {
         let reply = fetch.send(request, &mut record.attempts).await;
         record.head_after = Some(clock::now().saturating_duration_since(record.started()));
         match reply? {
-            Reply::Response(mut response) => {
+            Reply::Response { mut response, cuts_request } => {
                 let received = response.version();
                 // An HTTP/1.0 client gets its keep-alive from hyper, which would close for a response of 1.0.
                 *response.version_mut() = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
@@ -196,6 +196,9 @@ impl Exchange<'_> {
                 hop_by_hop::remove(fields, Trailers::Forward);
                 via::append(fields, received);
                 edit(fields, &route.config.response_fields);
+                if cuts_request && record.is_h1() {
+                    fields.insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 Ok(Answer::Response(response))
             }
             Reply::Tunnel(mut response, tunnel) => {

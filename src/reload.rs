@@ -85,18 +85,19 @@ struct Built {
     access: Opened,
 }
 
-/// Everything that can fail, and nothing that can be seen from outside.
+/// Everything that can fail, and nothing that can be seen from outside but sockets that listen a moment early.
 async fn build(control: &Control, loaded: &Loaded) -> Result<Built, Refusal> {
     let config = &loaded.config;
     let certificates = control.certificates.prepare(&config.certificates, clock::system_time())?;
     let lasting = Lasting { certificates: &control.certificates, metrics: &control.shared.metrics };
     let current = control.shared.live.load_full();
     let snapshot = Arc::new(Snapshot::build(config.clone(), Some(&current), &lasting)?);
+    let access = control.access.open(&config.log.access)?;
+    // Last: from now on they accept.
     let mut sockets = BTreeMap::new();
     for address in addresses(config).difference(&addresses(&current.config)) {
         sockets.insert(*address, control.sockets.open(*address, control.workers.len()).await?);
     }
-    let access = control.access.open(&config.log.access)?;
     Ok(Built { snapshot, certificates, sockets, access })
 }
 

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -144,6 +145,15 @@ impl Worker {
     /// Turns true once, when connections are to finish.
     pub fn draining(&self) -> watch::Receiver<bool> {
         self.draining.subscribe()
+    }
+
+    /// Ready when the worker has been draining for so long.
+    pub async fn draining_for(&self, grace: Duration) {
+        let mut draining = self.draining();
+        let _alive = draining.wait_for(|draining| *draining).await;
+        let rest = self.sweep.deadline();
+        rest.arm(grace);
+        rest.expired().await;
     }
 
     async fn run(self: Rc<Self>, mut commands: mpsc::UnboundedReceiver<Command>) {

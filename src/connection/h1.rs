@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Downstream, HEAD_BYTES_MAX, Link, run_tunnel};
+use super::{Downstream, FIRST_REQUEST_GRACE, HEAD_BYTES_MAX, Link, run_tunnel};
 use crate::body::Body;
 use crate::guard::{self, Deadlines, GuardHandle, Limits};
 use crate::proxy;
@@ -25,8 +25,6 @@ const LINGER_MAX: Duration = Duration::from_secs(30);
 const LINGER: Duration = Duration::from_secs(2);
 /// What one read may bring, and what may wait to be written, beside the buffers of bodies.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// When draining, a connection that has not carried a request has this long for its first.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 
 pub(super) async fn serve_h1<S>(worker: Rc<Worker>, limits: Limits, stream: S, downstream: Downstream)
 where
@@ -58,8 +56,11 @@ where
     });
     let ended = ended.await;
     if let Some(reason) = guard.violation() {
-        worker.shared.metrics.guard_refused(reason.code());
         link.open.send_timed_out.store(reason == guard::Reason::SendTimeout, Ordering::Relaxed);
+        // A request that is open, or was ended by it, has it on record.
+        if link.is_idle() && !link.open.refusal_counted.load(Ordering::Relaxed) {
+            worker.shared.metrics.guard_refused(reason.code());
+        }
     }
     match ended {
         Ended::Closed(outcome) => {
@@ -113,18 +114,11 @@ where
     let (silence, all) = (worker.sweep.deadline(), worker.sweep.deadline());
     silence.arm(LINGER);
     all.arm(LINGER_MAX);
-    let drained = async {
-        let mut draining = worker.draining();
-        let _alive = draining.wait_for(|draining| *draining).await;
-        let rest = worker.sweep.deadline();
-        rest.arm(LINGER);
-        rest.expired().await;
-    };
     tokio::select! {
         () = guard.discard(&silence, LINGER) => {}
         () = silence.expired() => {}
         () = all.expired() => {}
-        () = drained => {}
+        () = worker.draining_for(LINGER) => {}
     }
 }
 
@@ -161,8 +155,6 @@ async fn last_request(worker: &Worker, link: &Link) {
     let mut draining = worker.draining();
     let _alive = draining.wait_for(|draining| *draining).await;
     if link.calls.get() == 0 {
-        let grace = worker.sweep.deadline();
-        grace.arm(FIRST_REQUEST_GRACE);
-        grace.expired().await;
+        worker.draining_for(FIRST_REQUEST_GRACE).await;
     }
 }

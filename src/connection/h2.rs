@@ -63,11 +63,13 @@ where
     // The preface and the first request have as long as one head.
     idle.arm(limits.header_timeout);
     let ended = poll_fn(|cx| {
-        if !told && (drain.as_mut().poll(cx).is_ready() || idle.poll_expired(cx).is_ready()) {
+        // Asked in any case, so that it wakes this task.
+        let is_idle_too_long = idle.poll_expired(cx).is_ready();
+        if !told && (is_idle_too_long || drain.as_mut().poll(cx).is_ready()) {
             told = true;
             idle.arm(GOAWAY_GRACE);
             connection.as_mut().graceful_shutdown();
-        } else if told && link.is_idle() && idle.poll_expired(cx).is_ready() {
+        } else if told && link.is_idle() && is_idle_too_long {
             // The client does not react; perhaps it never sent its preface.
             return Poll::Ready(Ok(()));
         }

@@ -33,6 +33,10 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A head over this is refused by the guard or by HTTP/2's own limit.
 const HEAD_BYTES_MAX: usize = 32 * 1024;
 
+/// When draining, a connection has this long for its handshake, and one that has not carried a request for its
+/// first.
+const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
+
 /// What is known of a connection before its first request.
 #[derive(Debug)]
 pub struct Downstream {
@@ -63,6 +67,8 @@ struct Open {
     requests: AtomicUsize,
     /// The connection was given up because the client took nothing.
     send_timed_out: AtomicBool,
+    /// The guard's last word is in the record of a request.
+    refusal_counted: AtomicBool,
 }
 
 /// Counts one request from its head to the end of its response, and its connection as busy while there is one.
@@ -96,6 +102,11 @@ impl Link {
 }
 
 impl OpenRequest {
+    /// Says that the record counts what the guard refused.
+    pub fn count_refusal(&self) {
+        self.open.refusal_counted.store(true, Ordering::Relaxed);
+    }
+
     /// Why a response was not taken to its end.
     pub fn why_abandoned(&self) -> Reason {
         if self.open.send_timed_out.load(Ordering::Relaxed) {
@@ -128,7 +139,11 @@ pub async fn serve(worker: Rc<Worker>, terms: Terms, stream: TcpStream, peer: So
     };
     let _open = metrics.connection(ListenerProtocol::Https);
     // Each in a box: else the task of a connection would have room for the largest, whichever it runs.
-    match Box::pin(acceptor.accept(stream, handshake_timeout)).await.map(Box::new) {
+    let accepted = tokio::select! {
+        accepted = Box::pin(acceptor.accept(stream, handshake_timeout)) => accepted.map(Box::new),
+        () = worker.draining_for(FIRST_REQUEST_GRACE) => return,
+    };
+    match accepted {
         Ok(stream) => {
             let version = tls::version(&stream);
             downstream.tls = Some(version);
@@ -194,7 +209,11 @@ async fn serve_cleartext(
     if !protocols.h2 {
         return Box::pin(serve_h1(worker, limits, stream, downstream)).await;
     }
-    match tokio::time::timeout(limits.header_timeout, speaks_h2(&stream)).await {
+    let seen = tokio::select! {
+        seen = tokio::time::timeout(limits.header_timeout, speaks_h2(&stream)) => seen,
+        () = worker.draining_for(FIRST_REQUEST_GRACE) => return,
+    };
+    match seen {
         Ok(Ok(true)) => Box::pin(serve_h2(worker, limits, stream, downstream)).await,
         Ok(Ok(false)) if protocols.h1 => Box::pin(serve_h1(worker, limits, stream, downstream)).await,
         _ => {}

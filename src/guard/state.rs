@@ -311,7 +311,8 @@ impl<S: AsyncRead + Unpin> State<S> {
     pub fn poll_vanished(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // hyper itself waits for bytes, and will see the end.
         while !self.is_at_end {
-            if self.awaited.is_some() || self.withheld.len() >= PIPELINE_MAX {
+            let is_tunnel = self.machine.phase() == Phase::Tunnel;
+            if is_tunnel || self.awaited.is_some() || self.withheld.len() >= PIPELINE_MAX {
                 return Poll::Pending;
             }
             if ready!(self.poll_withhold(cx)).is_err() {

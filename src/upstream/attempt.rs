@@ -72,8 +72,9 @@ impl Attempt<'_> {
             return Reply::Tunnel(response, tunnel);
         }
         if let Some(body) = exclusive.connection.take_whole(self.limits.buffered_max.max(SMALL_BODY_BYTES)) {
+            let cuts_request = exclusive.connection.is_uploading();
             exclusive.give_back();
-            return Reply::Response(response.map(|()| body));
+            return Reply::Response { response: response.map(|()| body), cuts_request };
         }
         let silence = exclusive.connection.silence.clone();
         let source = Source::arriving(exclusive);
@@ -218,7 +219,7 @@ impl Attempt<'_> {
 
     /// The response with what it holds riding in its body.
     fn reply(&self, response: Response<Source>, silence: Deadline, lease: Lease) -> Reply {
-        Reply::Response(response.map(|source| {
+        let response = response.map(|source| {
             let size = source.size_hint().exact();
             let source = source.silent_at_most(silence, self.limits.timeouts.read).guarded(Box::new(lease));
             match size {
@@ -226,7 +227,8 @@ impl Attempt<'_> {
                 Some(size) if size <= SMALL_BODY_BYTES as u64 => source.into_body(),
                 _ => source.into_body_ahead(&self.connections.read_ahead, self.limits.buffered_max),
             }
-        }))
+        });
+        Reply::Response { response, cuts_request: false }
     }
 
     fn pool(&self) -> Arc<Pool> {

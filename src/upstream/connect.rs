@@ -71,7 +71,7 @@ impl Dial<'_> {
             stream.set_nodelay(true)?;
             let socket = SockRef::from(&stream);
             socket.set_tcp_keepalive(&TCP_KEEPALIVE)?;
-            // Data that is never acknowledged means the same, and is noticed while an answer is awaited.
+            // Data that is not acknowledged, or not taken, for so long means the same.
             socket.set_tcp_user_timeout(Some(self.send_timeout))?;
             Ok(stream)
         };

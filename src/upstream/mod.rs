@@ -19,6 +19,7 @@ use http::request::Parts;
 
 use self::attempt::Attempt;
 use self::h1::Upgraded;
+pub use self::h1::spare::keep_fields;
 pub use self::pool::Connections;
 pub use self::probing::Probing;
 use crate::balance::{Endpoint, InFlight, Pool};
@@ -61,7 +62,7 @@ pub enum UpstreamError {
     SendTimeout,
     #[error("more than {INTERIM_MAX} interim responses")]
     InterimLimit,
-    #[error("101 was not asked for")]
+    #[error("101 was not asked for, or came before the end of the request")]
     UnaskedUpgrade,
     #[error("the response's framing is ambiguous: {0}")]
     Framing(#[source] FramingError),
@@ -97,7 +98,8 @@ impl Failed {
 }
 
 pub enum Reply {
-    Response(Response<Body>),
+    /// `cuts_request`: it was final before the request was sent to its end, and no more is.
+    Response { response: Response<Body>, cuts_request: bool },
     /// 101: both sides now speak another protocol.
     Tunnel(Response<()>, Tunnel),
 }

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -45,7 +45,8 @@ pub struct EndpointConnections {
 pub struct Exclusive {
     pub(super) connection: h1::Connection,
     served: u64,
-    home: Arc<IdleStack>,
+    /// Where it goes back to, as long as anyone asks there.
+    home: Weak<IdleStack>,
     keepalive: Keepalive,
 }
 
@@ -115,9 +116,10 @@ impl Connections {
         let mut ticks = tokio::time::interval(REAP_INTERVAL);
         loop {
             ticks.tick().await;
+            h1::spare::shrink();
             self.endpoints.borrow_mut().retain(|_, connections| {
                 connections.reap();
-                Rc::strong_count(connections) > 1 || !connections.is_empty()
+                Rc::strong_count(connections) > 1 || !connections.is_empty() || connections.is_awaited()
             });
         }
     }
@@ -152,7 +154,7 @@ impl EndpointConnections {
 
     /// A new connection, which is to come back here.
     pub(super) fn adopt(&self, connection: h1::Connection, keepalive: Keepalive) -> Box<Exclusive> {
-        Box::new(Exclusive { connection, served: 0, home: Arc::clone(&self.idle), keepalive })
+        Box::new(Exclusive { connection, served: 0, home: Arc::downgrade(&self.idle), keepalive })
     }
 
     /// An HTTP/2 connection that has room; one that has served its time is let go.
@@ -165,6 +167,11 @@ impl EndpointConnections {
     /// Gives no more requests to this connection.
     pub(super) fn retire(&self, connection: &SharedH2) {
         self.shared.borrow_mut().retain(|open| !open.is_same(connection));
+    }
+
+    /// Whether a connection may still come back.
+    fn is_awaited(&self) -> bool {
+        Arc::weak_count(&self.idle) > 0
     }
 
     fn is_empty(&self) -> bool {
@@ -197,13 +204,14 @@ impl Exclusive {
     }
 
     /// Puts the connection back, unless it has served its time or cannot be used again; the oldest makes room.
-    pub(super) fn give_back(self: Box<Self>) {
+    pub(super) fn give_back(mut self: Box<Self>) {
         let Keepalive { connections, requests, .. } = self.keepalive;
         if self.served >= requests || connections == 0 || !self.connection.may_be_kept() {
             return;
         }
         self.connection.silence.disarm();
-        let home = Arc::clone(&self.home);
+        self.connection.leave_buffer();
+        let Some(home) = self.home.upgrade() else { return };
         let returned_in = home.rounds.load(Ordering::Relaxed);
         let mut idle = lock(&home.idle);
         if idle.len() >= connections {

@@ -162,7 +162,7 @@ fn trailers(bytes: &mut BytesMut) -> Result<Option<HeaderMap>, DecodeError> {
     let section = bytes.split_to(end).freeze();
     let mut fields = [httparse::EMPTY_HEADER; TRAILERS_MAX];
     match httparse::parse_headers(&section, &mut fields) {
-        Ok(httparse::Status::Complete((_, fields))) => Ok(Some(head::read_fields(&section, fields)?)),
+        Ok(httparse::Status::Complete((_, fields))) => Ok(Some(head::read_fields(&section, fields, HeaderMap::new())?)),
         Ok(httparse::Status::Partial) => Err(HeadError::Field.into()),
         Err(error) => Err(HeadError::Syntax(error).into()),
     }

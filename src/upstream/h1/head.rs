@@ -97,8 +97,8 @@ pub fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     None
 }
 
-/// Reads a whole head.
-pub fn read(head: &Bytes) -> Result<Received, HeadError> {
+/// Reads a whole head. Its fields go into `room`, which is empty.
+pub fn read(head: &Bytes, room: HeaderMap) -> Result<Received, HeadError> {
     let mut fields = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Response::new(&mut []);
     let status = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut fields);
@@ -112,14 +112,18 @@ pub fn read(head: &Bytes) -> Result<Received, HeadError> {
     *response.status_mut() = StatusCode::from_u16(code).map_err(|_| HeadError::Status)?;
     let is_http11 = parsed.version == Some(1);
     *response.version_mut() = if is_http11 { Version::HTTP_11 } else { Version::HTTP_10 };
-    *response.headers_mut() = read_fields(head, parsed.headers)?;
+    *response.headers_mut() = read_fields(head, parsed.headers, room)?;
     let keeps_alive = keeps_alive(response.headers(), is_http11);
     Ok(Received { response, keeps_alive })
 }
 
 /// The fields, as slices of the bytes that they were parsed from.
-pub fn read_fields(source: &Bytes, parsed: &[httparse::Header<'_>]) -> Result<HeaderMap, HeadError> {
-    let mut fields = HeaderMap::with_capacity(parsed.len() + FIELDS_ADDED);
+pub fn read_fields(
+    source: &Bytes,
+    parsed: &[httparse::Header<'_>],
+    mut fields: HeaderMap,
+) -> Result<HeaderMap, HeadError> {
+    fields.reserve(parsed.len() + FIELDS_ADDED);
     for field in parsed {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::Field)?;
         let value = HeaderValue::from_maybe_shared(source.slice_ref(field.value)).map_err(|_| HeadError::Field)?;
@@ -175,7 +179,7 @@ mod tests {
     }
 
     fn check(head: &str, status: u16, keeps_alive: bool, fields: &[(&str, &str)]) {
-        let received = read(&Bytes::copy_from_slice(head.as_bytes())).unwrap();
+        let received = read(&Bytes::copy_from_slice(head.as_bytes()), HeaderMap::new()).unwrap();
         assert_eq!((received.response.status().as_u16(), received.keeps_alive), (status, keeps_alive), "{head}");
         let read: Vec<_> =
             received.response.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
@@ -210,10 +214,10 @@ mod tests {
             "HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n",
             "HTTP/1.1 200 OK\r\nA: b\rc: d\r\n\r\n",
         ] {
-            assert!(read(&Bytes::copy_from_slice(head.as_bytes())).is_err(), "{head:?}");
+            assert!(read(&Bytes::copy_from_slice(head.as_bytes()), HeaderMap::new()).is_err(), "{head:?}");
         }
         let crowded = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(FIELDS_MAX + 1));
-        assert!(read(&crowded.into()).is_err());
+        assert!(read(&crowded.into(), HeaderMap::new()).is_err());
     }
 
     proptest! {

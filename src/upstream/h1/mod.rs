@@ -10,6 +10,7 @@
 
 mod decoder;
 mod head;
+pub mod spare;
 mod stream;
 mod upload;
 
@@ -25,6 +26,7 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::task::unconstrained;
 
 use self::decoder::{Decoder, Piece};
 use self::head::Framing;
@@ -197,12 +199,16 @@ impl Connection {
 
     /// None for an interim response, which ends here.
     fn take_head(&mut self, head: &Bytes, sending: &mut Sending<'_>) -> Result<Option<Response<()>>, UpstreamError> {
-        let received = head::read(head).map_err(|error| UpstreamError::Protocol(error.into()))?;
+        let received = head::read(head, spare::fields()).map_err(|error| UpstreamError::Protocol(error.into()))?;
         let mut response = received.response;
         let status = response.status();
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             sending.interim += 1;
             return if sending.interim > INTERIM_MAX { Err(UpstreamError::InterimLimit) } else { Ok(None) };
+        }
+        // The first bytes of the tunnel would be taken for the rest of the request.
+        if status == StatusCode::SWITCHING_PROTOCOLS && self.is_uploading() {
+            return Err(UpstreamError::UnaskedUpgrade);
         }
         self.decoder = Decoder::new(sending.method, &response).map_err(UpstreamError::Framing)?;
         self.keeps_alive = received.keeps_alive;
@@ -231,6 +237,7 @@ impl Connection {
 
     /// The stream of another protocol, after a 101.
     pub fn into_upgraded(self) -> Upgraded {
+        self.stream.lift_send_limit();
         Upgraded { early: self.read, stream: self.stream }
     }
 
@@ -245,14 +252,20 @@ impl Connection {
 
     /// Whether an idle connection can be used: bytes that nobody asked for are as bad as its end.
     pub fn is_open(&mut self) -> bool {
-        let (mut cx, mut byte) = (Context::from_waker(Waker::noop()), [0]);
-        Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
+        let mut byte = [0];
+        let read = poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte)));
+        // A task that has had its share of the turn would be told that there is nothing, whatever there is.
+        pin!(unconstrained(read)).poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Gives up the memory that the next request would need at once, and that an idle connection does without.
     pub fn shrink(&mut self) {
-        self.read = BytesMut::new();
         self.heads = Vec::new();
+    }
+
+    /// Leaves the buffer to whoever reads next: it is in the cache of this core.
+    pub fn leave_buffer(&mut self) {
+        spare::keep_buffer(std::mem::take(&mut self.read));
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
@@ -261,6 +274,9 @@ impl Connection {
             Decoder::Length(left) => usize::try_from(left).map_or(READ_BYTES_MAX, |left| left.min(READ_BYTES_MAX)),
             _ => self.read_next,
         };
+        if self.read.capacity() == 0 {
+            self.read = spare::buffer();
+        }
         let room = self.read.capacity() - self.read.len();
         if room < wanted / 2 {
             self.read.reserve(wanted);

@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -12,6 +13,19 @@ use tokio_rustls::client::TlsStream;
 pub enum Stream {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Lets a peer that reads nothing be as slow as a tunnel may be: only its owner's limit on silence is left.
+    pub fn lift_send_limit(&self) {
+        let tcp = match self {
+            Self::Tcp(tcp) => tcp,
+            Self::Tls(tls) => tls.get_ref().0,
+        };
+        if let Err(error) = SockRef::from(tcp).set_tcp_user_timeout(None) {
+            tracing::debug!("the limit on unacknowledged data stays: {error}");
+        }
+    }
 }
 
 macro_rules! either {

@@ -1,0 +1,83 @@
+//! What a worker keeps at hand for the next response: the buffer that was read into last, which is in the
+//! cache of its core, and a map for fields that has grown already.
+
+use std::cell::RefCell;
+
+use bytes::BytesMut;
+use http::HeaderMap;
+
+/// As many responses may be read at once before a buffer is made anew.
+const BUFFERS_MAX: usize = 32;
+/// As many are kept through a time without traffic.
+const BUFFERS_MIN: usize = 2;
+/// A map that has grown beyond this is not kept.
+const FIELDS_MAX: usize = 64;
+
+thread_local! {
+    static BUFFERS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    static FIELDS: RefCell<Option<HeaderMap>> = const { RefCell::new(None) };
+}
+
+/// The buffer that was left last, or an empty one.
+pub fn buffer() -> BytesMut {
+    BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default()
+}
+
+pub fn keep_buffer(buffer: BytesMut) {
+    BUFFERS.with_borrow_mut(|buffers| {
+        if buffers.len() < BUFFERS_MAX {
+            buffers.push(buffer);
+        }
+    });
+}
+
+/// Called now and then: what has not been used lately goes.
+pub fn shrink() {
+    BUFFERS.with_borrow_mut(|buffers| {
+        let surplus = buffers.len().saturating_sub(BUFFERS_MIN).div_ceil(2);
+        // The last ones are those in use.
+        buffers.drain(..surplus);
+    });
+}
+
+/// An empty map.
+pub fn fields() -> HeaderMap {
+    FIELDS.take().unwrap_or_default()
+}
+
+/// Keeps the map of a message that is over.
+pub fn keep_fields(mut fields: HeaderMap) {
+    if fields.capacity() <= FIELDS_MAX {
+        fields.clear();
+        FIELDS.set(Some(fields));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_buffer_is_the_next_and_the_surplus_goes() {
+        for capacity in 1..=BUFFERS_MAX + 1 {
+            keep_buffer(BytesMut::with_capacity(capacity * 1000));
+        }
+        assert_eq!(buffer().capacity(), BUFFERS_MAX * 1000, "one too many was dropped");
+        for _ in 0..10 {
+            shrink();
+        }
+        let left: Vec<_> = (0..BUFFERS_MIN).map(|_| buffer().capacity()).collect();
+        assert_eq!(left, [(BUFFERS_MAX - 1) * 1000, (BUFFERS_MAX - 2) * 1000]);
+        assert_eq!(buffer().capacity(), 0);
+    }
+
+    #[test]
+    fn a_kept_map_is_empty_and_has_room() {
+        let used = HeaderMap::from_iter([("a".parse().unwrap(), "b".parse().unwrap())]);
+        let capacity = used.capacity();
+        keep_fields(used);
+        let next = fields();
+        assert!(next.is_empty() && next.capacity() == capacity);
+        assert_eq!(fields().capacity(), 0);
+    }
+}
