@@ -10,7 +10,8 @@
 //!
 //! A [`worker`] is a thread with a runtime of its own. It accepts by [`listener`] on sockets from [`sockets`], one a
 //! worker for each address, and the kernel spreads the connections over them. From here to its end a request stays on
-//! this thread: what it touches is not shared with another, or is an atomic that is seldom written.
+//! this thread: what it touches is not shared with another, or is one of few atomics, as the counts of endpoints,
+//! which every choice has to see.
 //!
 //! [`connection`] serves one client: the handshake of [`tls`], then HTTP/2, or HTTP/1.1 behind the [`guard`].
 //! The guard stands between the socket and hyper and reads each byte first. What an origin might read

@@ -63,6 +63,8 @@ pub struct Body {
     kind: Kind,
     guard: Option<Box<dyn Guard>>,
     passed: u64,
+    /// Held back for a turn.
+    failure: Option<BodyError>,
 }
 
 enum Kind {
@@ -92,7 +94,7 @@ impl Body {
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, guard: None, passed: 0 }
+        Self { kind, guard: None, passed: 0, failure: None }
     }
 
     /// Lets `guard` end with the delivery of this body; a body has one such guard.
@@ -157,6 +159,9 @@ impl Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
+        if let Some(error) = self.failure.take() {
+            return self.end(End::Failed(&error));
+        }
         let end = if self.is_end_stream() { End::Complete } else { End::Abandoned };
         self.end(end);
     }
@@ -170,7 +175,18 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let frame = ready!(self.poll_source(cx));
+        let frame = match self.failure.take() {
+            Some(error) => Some(Err(error)),
+            None => match ready!(self.poll_source(cx)) {
+                // The codec drops what it has not written when it is told, and the peer would not see even the head.
+                Some(Err(error)) => {
+                    self.failure = Some(error);
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                frame => frame,
+            },
+        };
         match &frame {
             Some(Ok(frame)) => self.passed += frame.data_ref().map_or(0, |data| data.len() as u64),
             Some(Err(error)) => self.end(End::Failed(error)),
@@ -180,6 +196,9 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.failure.is_some() {
+            return false;
+        }
         match &self.kind {
             Kind::Empty => true,
             Kind::Whole(_) => false,

@@ -96,7 +96,7 @@ impl Ahead {
 
     pub fn size_hint(&self) -> SizeHint {
         let state = self.0.lock();
-        let ahead = state.buffered as u64;
+        let ahead: u64 = state.frames.iter().filter_map(Frame::data_ref).map(|data| data.len() as u64).sum();
         match &state.source {
             // What was lost at an error is not announced as complete.
             None if state.error.is_some() => SizeHint::default(),
@@ -135,7 +135,7 @@ impl State {
         self.asked = true;
         self.waiting = false;
         if let Some(frame) = self.frames.pop_front() {
-            self.buffered -= frame.data_ref().map_or(0, Bytes::len);
+            self.buffered -= cost(&frame);
             return Poll::Ready(Some(Ok(frame)));
         }
         // The client has caught up and reads for itself again.
@@ -165,7 +165,7 @@ impl State {
                 if is_full { source.poll_upload(cx).map(|sent| sent.err().map(Err)) } else { source.poll_frame(cx) };
             match polled {
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.buffered += frame.data_ref().map_or(0, Bytes::len);
+                    self.buffered += cost(&frame);
                     self.frames.push_back(frame);
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -189,6 +189,11 @@ impl State {
             reader.wake();
         }
     }
+}
+
+/// What a frame takes of the memory: many small ones cost more than what they say.
+fn cost(frame: &Frame<Bytes>) -> usize {
+    size_of::<Frame<Bytes>>() + frame.data_ref().map_or(0, Bytes::len)
 }
 
 async fn read_ahead(body: Weak<Shared>) {

@@ -21,7 +21,8 @@ use crate::worker::Worker;
 
 const H2_STREAMS_MAX: u32 = 128;
 const H2_STREAM_WINDOW: u32 = 256 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Half of this is also what the codec lets small frames cost that nobody has read yet.
+const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// So many requests, or half of all, may be taken back on a connection before it is told to end: each may have
 /// cost an origin some work (CVE-2023-44487).

@@ -1,7 +1,7 @@
 //! Where a message ends: what a response says of it must be one thing (RFC 9112 §6.3).
 //!
-//! The codec has found the end in its own way by now. A client, or a cache behind, that reads the same
-//! fields in another way would find another one, so a response that can be read in two ways is refused.
+//! A client, or a cache behind, that reads the same fields in another way than this hop would find another end,
+//! so a response that can be read in two ways is refused.
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Response, StatusCode};

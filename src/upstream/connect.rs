@@ -23,7 +23,9 @@ use crate::timed::{Timed, WriteLimit};
 /// More than a page of head is no answer to a proxied request.
 const H2_HEAD_BYTES_MAX: u32 = 64 * 1024;
 const H2_STREAM_WINDOW: u32 = 256 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
+/// What bounds the data on its way are the windows of the streams. Half of this is also what the codec lets small
+/// frames cost that nobody has read yet, before it gives up the connection with all that is on it.
+const H2_CONNECTION_WINDOW: u32 = 256 * 1024 * 1024;
 /// Until the peer's SETTINGS say otherwise (RFC 9113 §6.5.2 recommends no less than 100).
 const H2_STREAMS_AT_FIRST: usize = 100;
 /// An idle connection whose peer is gone without a word is found by the kernel after so long, and so often.

@@ -161,7 +161,7 @@ async fn both_ways<S: AsyncRead + AsyncWrite + Unpin>(edge: &Edge, mut client: W
 async fn an_answer_and_an_upload_do_not_hold_each_other_up() {
     let origin = Origin::serves(move |mut connection| async move {
         connection.request_head().await;
-        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGE}\r\n\r\n");
+        let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {LARGE}\r\n\r\n");
         let answer = [head.as_bytes(), &vec![b'y'; LARGE]].concat();
         connection.both(answer, LARGE).await;
     })

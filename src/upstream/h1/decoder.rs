@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Response, StatusCode, Version};
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 use super::head::{self, HeadError};
 use crate::header::framing::{self, FramingError, Length};
@@ -160,8 +160,12 @@ fn trailers(bytes: &mut BytesMut) -> Result<Option<HeaderMap>, DecodeError> {
     }
     let Some(end) = end else { return Ok(None) };
     let section = bytes.split_to(end).freeze();
+    if memchr_iter(b'\n', &section).any(|at| at == 0 || section.get(at - 1) != Some(&b'\r')) {
+        return Err(DecodeError::ChunkEnd);
+    }
     let mut fields = [httparse::EMPTY_HEADER; TRAILERS_MAX];
     match httparse::parse_headers(&section, &mut fields) {
+        Ok(httparse::Status::Complete((used, _))) if used != section.len() => Err(HeadError::Field.into()),
         Ok(httparse::Status::Complete((_, fields))) => Ok(Some(head::read_fields(&section, fields, HeaderMap::new())?)),
         Ok(httparse::Status::Partial) => Err(HeadError::Field.into()),
         Err(error) => Err(HeadError::Syntax(error).into()),
@@ -232,6 +236,8 @@ mod tests {
             ("1\n", DecodeError::ChunkEnd),
             ("1\r\nab\r\n", DecodeError::ChunkEnd),
             ("1\r\na\n", DecodeError::ChunkEnd),
+            ("0\r\n\nX: y\r\n\r\n", DecodeError::ChunkEnd),
+            ("0\r\nX: y\n\n", DecodeError::ChunkEnd),
         ] {
             assert_eq!(decode(Decoder::ChunkSize, bytes.as_bytes(), bytes.len()).map(drop), Err(error), "{bytes:?}");
         }

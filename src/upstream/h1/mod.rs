@@ -3,8 +3,8 @@
 //!
 //! hyper's client runs a connection as a task of its own, and each request and each frame crosses to it and
 //! back. Here the task of the request writes and reads itself, the head of a request stays with its owner
-//! for the next attempt, and buffers stay with the connection. And this side is as strict as the guard on the
-//! other: a response whose end could be read in two ways is none.
+//! for the next attempt, and buffers stay on the worker. A response whose end could be read in two ways is none;
+//! of a head, lines that end in a bare LF are taken, as every proxy does.
 //!
 //! `head` and `decoder` are pure; `upload` is a request on its way, `stream` the bytes beneath.
 
