@@ -399,3 +399,18 @@ async fn a_refused_head_is_logged_without_an_invented_request() {
     assert_eq!((entry["method"].as_str(), entry["reason"].as_str()), (Some("-"), Some("host-repeated")));
     assert_eq!(entry["request_id"].as_str(), Some(id));
 }
+
+/// What ends a body is on record with its request, and is not counted beside it.
+#[tokio::test]
+async fn a_refusal_is_counted_once() {
+    let origin = Origin::replies(ok("")).await;
+    let edge = Edge::before(&origin).await;
+    let mut client = edge.raw().await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nnonsense\r\n")
+        .await
+        .unwrap();
+    within("the end", client.rest()).await;
+    assert_eq!(edge.logged("/").await["reason"], "bad-chunk-size");
+    assert_eq!(edge.metric("tollgate_guard_refusals_total{reason=\"bad-chunk-size\"}").await, 1.0);
+}

@@ -439,3 +439,30 @@ async fn the_limit_of_connecting_includes_the_wait_for_others() {
     }
     assert!(begin.elapsed() < limit * (CROWD / 2), "{:?} for all of them", begin.elapsed());
 }
+
+/// Small frames cost the codec more than they say, and it gives up a connection for it; those within the windows
+/// that the edge has granted must not come to that.
+#[tokio::test]
+async fn many_small_frames_do_not_end_the_connection() {
+    const FRAMES: usize = 5000;
+    let origin = H2Origin::answers(|_| async {
+        let (feed, body) = Body::fed();
+        tokio::spawn(async move {
+            for _ in 0..FRAMES {
+                if feed.send(http_body::Frame::data("twenty bytes of data".into())).await.is_err() {
+                    return;
+                }
+            }
+        });
+        http::Response::new(body)
+    })
+    .await;
+    let keys = "protocol = \"h2\"\nretry = { attempts = 1 }";
+    let edge = Edge::start(upstream(&[origin.address()], keys) + ROUTE).await;
+    // One that takes nothing, and others on the same connection.
+    let mut held = Client::connect(&edge, Via::H2).await;
+    let _held = within("a head", held.send(request("GET", "/").body(Body::whole("")).unwrap()).await).await.unwrap();
+    for _ in 0..4 {
+        assert_eq!(edge.get("/").await.body.len(), 20 * FRAMES);
+    }
+}

@@ -190,3 +190,30 @@ async fn a_connection_that_idles_is_closed() {
         within("the close", closed.acquire()).await.unwrap().forget();
     }
 }
+
+/// Its endpoint was looked through for idle connections while the response was on its way.
+#[tokio::test]
+async fn a_connection_that_comes_back_after_a_long_response_is_closed_when_it_idles() {
+    let closed = Arc::new(Semaphore::new(0));
+    let count = Arc::clone(&closed);
+    let origin = Origin::serves(move |mut connection| {
+        let closed = Arc::clone(&count);
+        async move {
+            while connection.request().await.is_some() {
+                connection.wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+                // Longer than two rounds of looking.
+                let mut pace = tokio::time::interval(std::time::Duration::from_millis(250));
+                for _ in 0..10 {
+                    pace.tick().await;
+                    connection.wire.send("1\r\nx\r\n").await.unwrap();
+                }
+                connection.wire.send("0\r\n\r\n").await.unwrap();
+            }
+            closed.add_permits(1);
+        }
+    })
+    .await;
+    let edge = Edge::start(upstream(&[origin.address()], "keepalive = { idle = \"1s\" }") + ROUTE).await;
+    assert_eq!(edge.get("/").await.text(), "x".repeat(10));
+    within("the close", closed.acquire()).await.unwrap().forget();
+}

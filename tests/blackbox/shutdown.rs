@@ -182,3 +182,18 @@ async fn a_signal_that_means_nothing_here_is_survived() {
     until("a word of it", async || edge.stderr().contains("SIGUSR2").then_some(())).await;
     assert_eq!(edge.get("/").await.text(), "in");
 }
+
+/// Connections that have not said what they speak, and one that has and says no more.
+#[tokio::test]
+async fn silent_connections_do_not_hold_up_the_end() {
+    let origin = Origin::replies(ok("")).await;
+    let patient =
+        "[client]\nhandshake_timeout = \"60s\"\nheader_timeout = \"60s\"\n[server]\ndrain_timeout = \"60s\"\n";
+    let mut edge = Edge::start(patient.to_owned() + &upstream(&[origin.address()], "") + ROUTE).await;
+    let _before_tls = TcpStream::connect(edge.tls_address()).await.unwrap();
+    let _before_preface = edge.raw().await;
+    let _after_handshake = tls(&edge, "localhost", &[b"h2"]).await;
+    let _after_handshake_of_h1 = tls(&edge, "localhost", &[b"http/1.1"]).await;
+    edge.signal(Signal::TERM);
+    assert_eq!(within("the end", edge.exit()).await.code(), Some(0));
+}
