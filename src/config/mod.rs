@@ -258,7 +258,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Silence between two writes to the upstream.
     pub send: Duration,
-    /// Silence between two reads from the upstream.
+    /// From the end of a request to the whole head of its response, then silence between two reads.
     pub read: Duration,
     /// Silence in both directions of a tunnel.
     pub tunnel_idle: Duration,

@@ -122,6 +122,11 @@ impl Attempt<'_> {
         watch: Watch,
         (in_flight, stream): (InFlight, OpenStream),
     ) -> Result<Reply, Failed> {
+        // Classes of statuses end at 5xx (RFC 9110 §15).
+        if response.status().as_u16() > 599 {
+            let error = UpstreamError::Protocol("the status is above 599".into());
+            return Err(Failed { error, request: Fate::Unknown, stale: None });
+        }
         if let Err(error) = framing::length_of_response(response.headers()) {
             return Err(Failed { error: UpstreamError::Framing(error), request: Fate::Unknown, stale: None });
         }

@@ -466,3 +466,16 @@ async fn many_small_frames_do_not_end_the_connection() {
         assert_eq!(edge.get("/").await.body.len(), 20 * FRAMES);
     }
 }
+
+/// Classes of statuses end at 5xx.
+#[tokio::test]
+async fn a_status_above_599_is_refused() {
+    for (status, expected) in [(599, 599), (600, 502), (999, 502)] {
+        let origin = H2Origin::answers(move |_| async move {
+            http::Response::builder().status(status).body(Body::whole("x")).unwrap()
+        })
+        .await;
+        let edge = Edge::start(upstream(&[origin.address()], "protocol = \"h2\"") + ROUTE).await;
+        assert_eq!(edge.get("/").await.status, expected, "{status}");
+    }
+}

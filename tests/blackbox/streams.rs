@@ -336,3 +336,25 @@ async fn a_body_that_pauses_goes_on() {
         assert_eq!(within("the second part", client.exact(11)).await.unwrap(), b"6\r\nsecond\r\n", "{framing}");
     }
 }
+
+/// Whoever reads nothing for a while is slow, and in a tunnel only silence on both sides is too long.
+#[tokio::test]
+async fn a_tunnel_outlasts_an_endpoint_that_pauses() {
+    const BYTES: usize = 16 << 20;
+    let origin = Origin::serves(|mut connection| async move {
+        connection.request_head().await;
+        let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+        connection.wire.send(head).await.unwrap();
+        // Longer than `timeout.send`, with the buffers between full.
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        connection.wire.exact(BYTES).await.unwrap();
+        connection.wire.send("all of it").await.unwrap();
+    })
+    .await;
+    let edge = Edge::start(upstream(&[origin.address()], "timeout = { send = \"300ms\" }") + ROUTE).await;
+    let mut client = edge.raw().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n").await.unwrap();
+    assert_eq!(within("101", client.response_head()).await.unwrap().status, 101);
+    within("the edge to take all", client.send(vec![b'x'; BYTES])).await.unwrap();
+    assert_eq!(within("an answer", client.exact(9)).await.unwrap(), b"all of it");
+}

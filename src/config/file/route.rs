@@ -67,7 +67,7 @@ section! {
         connect: Option<Setting<Limit>> = Absent("the upstream's");
         /// Silence between two writes to the endpoint.
         send: Option<Setting<Limit>> = Absent("the upstream's");
-        /// Silence between two reads from the endpoint.
+        /// From the end of a request to the whole head of its response, then silence between two reads.
         read: Option<Setting<Limit>> = Absent("the upstream's");
         /// Silence in both directions of a tunnel, such as a WebSocket.
         tunnel_idle: Option<Setting<Limit>> = Absent("the upstream's");

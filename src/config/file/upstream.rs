@@ -85,7 +85,7 @@ section! {
         connect: Setting<Limit> = Value("\"5s\""), nginx "proxy_connect_timeout";
         /// Silence between two writes to the endpoint.
         send: Setting<Limit> = Value("\"10s\""), nginx "proxy_send_timeout";
-        /// Silence between two reads from the endpoint.
+        /// From the end of a request to the whole head of its response, then silence between two reads.
         read: Setting<Limit> = Value("\"30s\""), nginx "proxy_read_timeout";
         /// Silence in both directions of a tunnel, such as a WebSocket.
         tunnel_idle: Setting<Limit> = Value("\"1h\"");
