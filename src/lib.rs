@@ -30,7 +30,7 @@
 //!
 //! The response goes back as a [`body`]. Counts are given back by being dropped: the connection and the
 //! in-flight count of the endpoint ride in the source of the body, and the record of the request, which
-//! [`exchange`] began, rides around it. When the last byte has been written, when a time limit fires, or
+//! [`record`] began, rides around it. When the last byte has been written, when a time limit fires, or
 //! when the client leaves and everything is dropped, the endpoint is free again and the record goes once to
 //! the access log and the metrics in [`telemetry`]. A client that is slower than its endpoint does not hold it:
 //! [`body::ReadAhead`] takes the response over, up to a bound. A response of 101 has no body; the connection
@@ -70,7 +70,7 @@
 //!   up to 0.1 s late and never early.
 //! - Clients that are slow to read are served by [`body::ReadAhead`], which begins once they fall behind, and not by a
 //!   buffer that every response passes. Bodies of requests are read ahead, up to a size, if it is announced.
-//! - [`exchange`] stands beside [`proxy`]: what the log must know of a request outlives the path, so it is a value
+//! - [`record`] stands beside [`proxy`]: what the log must know of a request outlives the path, so it is a value
 //!   of its own that ends with the body.
 //! - A client that closes its sending side while it waits counts as gone, as in nginx. Otherwise a client
 //!   that left could not be told from one that will still read, and its request would be worked on for nobody.
@@ -106,7 +106,7 @@ mod worker;
 mod listener;
 mod connection;
 mod proxy;
-mod exchange;
+mod record;
 mod error;
 pub mod guard;
 

@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::connection::{self, Terms};
-use crate::exchange;
 use crate::listener::{self, Cap, Place, Socket};
+use crate::record;
 use crate::snapshot::{Live, Snapshot, View};
 use crate::stub_status::Totals;
 use crate::telemetry::{AccessWriter, Metrics};
@@ -100,9 +100,9 @@ pub fn start(index: usize, shared: Shared, access: AccessWriter) -> std::io::Res
     let (counts, builder) = (Arc::clone(&shared.counts[index]), std::thread::Builder::new());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let thread = builder.name(format!("worker-{index}")).spawn(move || {
-        exchange::open_desk(access, Arc::clone(&shared.metrics));
+        record::open_desk(access, Arc::clone(&shared.metrics));
         LocalSet::new().block_on(&runtime, Worker::new(shared, counts).run(received));
-        exchange::close_desk();
+        record::close_desk();
     })?;
     Ok(Handle { commands, thread })
 }
@@ -185,7 +185,7 @@ impl Worker {
         let mut ticks = tokio::time::interval(timers::TICK);
         loop {
             ticks.tick().await;
-            exchange::flush_desk();
+            record::flush_desk();
             drop(self.view());
         }
     }

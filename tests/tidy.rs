@@ -20,7 +20,7 @@ const UPWARD: &[(&str, &str, &str)] = &[
     ("connection", "worker", "a connection belongs to a worker and lives on what it has"),
     ("proxy", "worker", "a request is served with the snapshot and the connections of its worker"),
     ("proxy", "connection", "a request knows the connection that it came by"),
-    ("exchange", "connection", "the record names the peer, and keeps its connection counted as busy"),
+    ("record", "connection", "the record names the peer, and keeps its connection counted as busy"),
 ];
 
 /// Who may name a whole generation of the config. Everyone else is given the part that it needs.
@@ -30,8 +30,8 @@ const SNAPSHOT: &[&str] = &[
     "cli",
     "connection",
     "control",
-    "exchange",
     "proxy",
+    "record",
     "reload",
     "server",
     "snapshot",
