@@ -145,9 +145,12 @@ impl<T: Decode> Field for Setting<T> {
                 Profile::Staging => (staging, Origin::Profile),
                 Profile::Production => (production, Origin::Profile),
             },
+            // The declaration of a key is no input: `every_section_can_be_left_empty` reads all defaults, by every
+            // profile, so one that is missing or wrong does not get past the tests.
             Fallback::Required | Fallback::Absent(_) => unreachable!("`{}` is declared without a default", key.name),
         };
         let default = tree::read_default(text, origin).and_then(|node| decoder.value(key.name, &node));
+        // Proven in the same way.
         default.unwrap_or_else(|| unreachable!("the default of `{}` is not valid", key.name))
     }
 }

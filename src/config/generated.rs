@@ -100,6 +100,24 @@ fn every_profile_has_its_defaults() {
     check("production", "warn", "json", "30s");
 }
 
+/// A default that could not be read, or a key that needs one and has none, would end the process.
+#[test]
+fn every_section_can_be_left_empty() {
+    for profile in ["development", "staging", "production"] {
+        let text = format!(
+            "profile = \"{profile}\"\n[server]\n[client]\n[log]\naccess = {{}}\n[admin]\n[dns]\n\
+             [[listen]]\naddress = \"127.0.0.1:0\"\ntls = {{}}\n[[certificate]]\nlocal = true\nhosts = [\"localhost\"]\n\
+             [upstream.a]\nendpoints = [\"127.0.0.1:1\"]\nkeepalive = {{}}\ntimeout = {{}}\nretry = {{}}\n\
+             health = {{ path = \"/\" }}\ntls = {{}}\n[upstream.b]\nrun = {{ command = [\"x\"] }}\n\
+             [[route]]\npath = \"/\"\nupstream = \"a\"\ntimeout = {{}}\nbuffer = {{}}\n"
+        );
+        match parse("config.toml", &text, &machine()) {
+            Ok(_) => {}
+            Err(found) => panic!("{}", found.render(false)),
+        }
+    }
+}
+
 #[test]
 fn a_secret_in_clear_is_never_shown() {
     let text = "[[listen]]\naddress = \"127.0.0.1:0\"\n[[route]]\npath = \"/\"\ntext = \"\"\n\

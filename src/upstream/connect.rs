@@ -15,13 +15,11 @@ use tokio::net::TcpStream;
 use super::h1::{self, Stream};
 use super::h2_body::Uploading;
 use super::pool::{Allowed, Connections, SharedH2};
-use super::{Upstream, UpstreamError};
+use super::{HEAD_BYTES_MAX, Upstream, UpstreamError};
 use crate::balance::Endpoint;
 use crate::local_executor::LocalExecutor;
 use crate::timed::{Timed, WriteLimit};
 
-/// More than a page of head is no answer to a proxied request.
-const H2_HEAD_BYTES_MAX: u32 = 64 * 1024;
 const H2_STREAM_WINDOW: u32 = 256 * 1024;
 /// What bounds the data on its way are the windows of the streams. Half of this is also what the codec lets small
 /// frames cost that nobody has read yet, before it gives up the connection with all that is on it.
@@ -89,7 +87,7 @@ impl Dial<'_> {
             .initial_stream_window_size(H2_STREAM_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW)
             .initial_max_send_streams(H2_STREAMS_AT_FIRST)
-            .max_header_list_size(H2_HEAD_BYTES_MAX)
+            .max_header_list_size(HEAD_BYTES_MAX as u32)
             .handshake(stream)
             .await
             .map_err(|error| UpstreamError::Protocol(error.into()))?;

@@ -29,6 +29,9 @@ use crate::header::framing::FramingError;
 use crate::telemetry::UpstreamMetrics;
 use crate::tls::{ConnectError, UpstreamTls};
 
+/// More than a page of head is no answer to a proxied request.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
 /// Interim (1xx) responses are taken and dropped, up to so many a request.
 const INTERIM_MAX: u32 = 16;
 
@@ -52,7 +55,7 @@ pub enum UpstreamError {
     Tls(#[source] ConnectError),
     #[error("not understood: {0}")]
     Protocol(#[source] Cause),
-    #[error("the response head is larger than 64 KiB")]
+    #[error("the response head is larger than {HEAD_BYTES_MAX} bytes")]
     HeadTooLarge,
     #[error("closed before a response: {0}")]
     Closed(#[source] Cause),

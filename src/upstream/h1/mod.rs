@@ -32,14 +32,12 @@ use self::decoder::{Decoder, Piece};
 use self::head::Framing;
 pub use self::stream::{Stream, Upgraded};
 use self::upload::{Upload, UploadError};
-use super::{Fate, INTERIM_MAX, UpstreamError};
+use super::{Fate, HEAD_BYTES_MAX, INTERIM_MAX, UpstreamError};
 use crate::body::{Body, BodyError, Payload};
 use crate::header::framing;
 use crate::timed::WriteLimit;
 use crate::timers::Deadline;
 
-/// More than a page of head is no answer to a proxied request.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// What one read may bring. It grows while reads fill it.
 const READ_BYTES_MIN: usize = 8 * 1024;
 const READ_BYTES_MAX: usize = 72 * 1024;
