@@ -14,11 +14,13 @@ use http::StatusCode;
 
 use crate::balance::Pool;
 use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
+use crate::cache::Policy;
+use crate::fetch::Fetch;
 use crate::rewrite::Template;
 use crate::route::Router;
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::tls::{Acceptor, Certificates, RootsError, UpstreamTls};
-use crate::upstream::Upstream;
+use crate::upstream::{Connections, Limits, Upstream};
 
 /// The snapshot in force.
 pub type Live = ArcSwap<Snapshot>;
@@ -58,6 +60,20 @@ pub struct Pass {
     pub rewrite: PathRewrite,
     pub limits: Timeouts,
     pub buffer: Buffer,
+    /// None: responses are not kept.
+    pub caching: Option<Arc<Policy>>,
+}
+
+impl Pass {
+    /// The origin side of a request, over the connections of a worker.
+    pub fn fetch<'a>(&'a self, connections: &'a Connections) -> Fetch<'a> {
+        Fetch {
+            upstream: &self.upstream,
+            connections,
+            limits: Limits { timeouts: &self.limits, buffered_max: self.buffer.response },
+            host_of_endpoint: self.host == HostPolicy::Upstream,
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -171,7 +187,7 @@ impl Route {
         let origin = || route.origin.clone();
         let action = match &route.action {
             config::Action::Proxy(pass) => {
-                let ProxyPass { upstream, host, path, timeout, buffer } = &**pass;
+                let ProxyPass { upstream, host, path, timeout, buffer, cache } = &**pass;
                 let found = upstreams
                     .get(upstream)
                     .ok_or_else(|| SnapshotError::UnknownUpstream { origin: origin(), upstream: upstream.clone() })?;

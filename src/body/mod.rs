@@ -4,6 +4,7 @@
 //! with it: the connection and the in-flight count of the source, the log entry of the receiver. It never
 //! decides what a failure means.
 
+mod growing;
 mod paced;
 mod payload;
 mod read_ahead;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
+pub use self::growing::{Demand, Growing, Reader};
 pub use self::paced::Paced;
 pub use self::payload::Payload;
 use self::read_ahead::Ahead;
@@ -54,6 +56,9 @@ pub enum BodyError {
     Peer(#[source] Arc<dyn std::error::Error + Send + Sync>),
     #[error("no more of the body is wanted")]
     Stopped,
+    /// Others read the same body faster than its reader, and it is not kept.
+    #[error("the reader fell behind the others")]
+    FellBehind,
     /// Of a response, whose request could not be sent to its end.
     #[error("the request's body failed: {0}")]
     Upload(#[source] Arc<BodyError>),
@@ -74,6 +79,8 @@ enum Kind {
     Buffered(Box<Buffered>),
     /// Read ahead while its client falls behind.
     Ahead(Ahead),
+    /// Received once, for many.
+    Growing(Reader),
 }
 
 /// What was buffered, and the rest if there is one.
@@ -104,6 +111,19 @@ impl Body {
         self
     }
 
+    /// Pieces that are at hand.
+    pub fn pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
+        let mut chunks: VecDeque<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+        match chunks.len() {
+            0 | 1 => Self::whole(chunks.pop_front().unwrap_or_default()),
+            _ => Self::of(Kind::Buffered(Box::new(Buffered { chunks, trailers: None, rest: None }))),
+        }
+    }
+
+    pub fn reading(reader: Reader) -> Self {
+        Self::of(Kind::Growing(reader))
+    }
+
     /// The same body once more, if all of it is at hand.
     fn replay(&self) -> Option<Self> {
         match &self.kind {
@@ -114,7 +134,7 @@ impl Body {
                     Buffered { chunks: buffered.chunks.clone(), trailers: buffered.trailers.clone(), rest: None };
                 Some(Self::of(Kind::Buffered(Box::new(again))))
             }
-            Kind::Buffered(_) | Kind::Peer(_) | Kind::Ahead(_) => None,
+            Kind::Buffered(_) | Kind::Peer(_) | Kind::Ahead(_) | Kind::Growing(_) => None,
         }
     }
 
@@ -123,7 +143,7 @@ impl Body {
         match &self.kind {
             Kind::Empty | Kind::Whole(_) => true,
             Kind::Buffered(buffered) => buffered.rest.is_none(),
-            Kind::Peer(_) | Kind::Ahead(_) => false,
+            Kind::Peer(_) | Kind::Ahead(_) | Kind::Growing(_) => false,
         }
     }
 
@@ -142,6 +162,7 @@ impl Body {
             }
             Kind::Peer(source) => source.poll_frame(cx),
             Kind::Ahead(ahead) => ahead.poll_frame(cx),
+            Kind::Growing(reader) => reader.poll_data(cx).map_ok(Frame::data),
             Kind::Buffered(buffered) => match (buffered.chunks.pop_front(), &mut buffered.rest) {
                 (Some(bytes), _) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 (None, Some(source)) => source.poll_frame(cx),
@@ -204,6 +225,7 @@ impl http_body::Body for Body {
             Kind::Whole(_) => false,
             Kind::Peer(source) => source.is_end_stream(),
             Kind::Ahead(ahead) => ahead.is_end_stream(),
+            Kind::Growing(reader) => reader.is_end(),
             Kind::Buffered(buffered) => {
                 let Buffered { chunks, trailers, rest } = &**buffered;
                 chunks.is_empty() && trailers.is_none() && rest.as_ref().is_none_or(Source::is_end_stream)
@@ -217,6 +239,7 @@ impl http_body::Body for Body {
             Kind::Whole(bytes) => Some(bytes.len() as u64),
             Kind::Peer(source) => source.size_hint().exact(),
             Kind::Ahead(ahead) => ahead.size_hint().exact(),
+            Kind::Growing(reader) => reader.size_hint().exact(),
             Kind::Buffered(buffered) => match &**buffered {
                 // HTTP/1.1 sends trailers after chunks alone.
                 Buffered { trailers: Some(_), .. } => None,

@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod broken;
+mod caching;
 pub(crate) mod change;
 mod conceal;
 mod decode;
@@ -38,6 +39,9 @@ use std::time::Duration;
 use http::HeaderValue;
 use ipnet::IpNet;
 
+pub use self::caching::{
+    Bypass, Cache, CacheRule, CachedCookies, CachedQuery, MediaPattern, NamePattern, RouteCache, Ttl,
+};
 pub use self::diagnostics::Diagnostics;
 pub use self::environment::Environment;
 pub use self::files::Files;
@@ -57,6 +61,7 @@ pub struct Config {
     pub certificates: Vec<Certificate>,
     pub client: Client,
     pub dns: Dns,
+    pub cache: Cache,
     pub upstreams: Vec<Upstream>,
     pub routes: Vec<Route>,
     pub admin: Option<Admin>,

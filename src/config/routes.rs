@@ -5,7 +5,7 @@ use std::fmt;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use super::{HostPattern, Timeouts};
+use super::{HostPattern, RouteCache, Timeouts};
 
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -56,6 +56,8 @@ pub struct ProxyPass {
     pub path: PathRewrite,
     pub timeout: Timeouts,
     pub buffer: Buffer,
+    /// None: responses are not kept.
+    pub cache: Option<RouteCache>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod admin;
 mod balance;
 mod basics;
 mod blame;
+mod cache;
 mod certificates;
 mod failover;
 mod flood;

@@ -15,7 +15,7 @@ use ipnet::IpNet;
 
 use super::units::{show_duration, show_size};
 use super::{
-    AccessLog, Admin, Certificate, CertificateSource, Client, Config, Dns, Listen, Log, LogTarget, Profile, Protocols,
+    AccessLog, Admin, Cache, Certificate, CertificateSource, Client, Config, Dns, Listen, Log, LogTarget, Profile, Protocols,
     Reload, Server, TlsVersion,
 };
 
@@ -38,7 +38,7 @@ struct Changes {
 
 impl Changes {
     fn between(old: &Config, new: &Config) -> Self {
-        let Config { profile, server, listeners, certificates, client, dns, upstreams, routes: _, admin, log } = old;
+        let Config { profile, server, listeners, certificates, client, dns, cache, upstreams, routes: _, admin, log } = old;
         let mut changes = Changes::default();
         changes.profile(*profile, new.profile);
         changes.server(server, &new.server);
@@ -46,6 +46,7 @@ impl Changes {
         changes.certificates(certificates, &new.certificates);
         changes.client(client, &new.client);
         changes.dns(dns, &new.dns);
+        changes.cache(cache, &new.cache);
         changes.upstreams(upstreams, &new.upstreams);
         changes.routes(old, new);
         changes.admin(admin.as_ref(), new.admin.as_ref());
@@ -107,6 +108,21 @@ impl Changes {
         self.value("drain delay", drain_delay, &new.drain_delay);
         self.value("drain timeout", drain_timeout, &new.drain_timeout);
         self.value("reload", reload, &new.reload);
+    }
+
+    fn cache(&mut self, old: &Cache, new: &Cache) {
+        let Cache { enabled, memory, object_max, entries_max, targets, rules } = old;
+        self.about("cache: ");
+        match (*enabled, new.enabled) {
+            (false, true) => self.say("switched on"),
+            (true, false) => self.say("switched off"),
+            _ => {}
+        }
+        self.value("memory", &Bytes(*memory), &Bytes(new.memory));
+        self.value("largest response", &Bytes(*object_max), &Bytes(new.object_max));
+        self.value("most responses", entries_max, &new.entries_max);
+        self.silent("targets", targets, &new.targets);
+        self.silent("rules", rules, &new.rules);
     }
 
     fn listeners(&mut self, old: &[Listen], new: &[Listen]) {

@@ -83,7 +83,7 @@ impl Changes {
     }
 
     fn proxy(&mut self, old: &ProxyPass, new: &ProxyPass, configs: (&Around<'_>, &Around<'_>)) {
-        let ProxyPass { upstream, host, path, timeout, buffer } = old;
+        let ProxyPass { upstream, host, path, timeout, buffer, cache } = old;
         self.value("upstream", upstream, &new.upstream);
         self.value("host", host, &new.host);
         self.value("path to the endpoint", path, &new.path);
@@ -97,6 +97,11 @@ impl Changes {
         let bytes = |size: usize| Bytes(size as u64);
         self.value("request buffer", &bytes(buffer.request), &bytes(new.buffer.request));
         self.value("response buffer", &bytes(buffer.response), &bytes(new.buffer.response));
+        match (cache, &new.cache) {
+            (None, Some(_)) => self.say("responses are kept"),
+            (Some(_), None) => self.say("responses are not kept any more"),
+            (old, new) => self.silent("cache", old, new),
+        }
     }
 
     fn fields(&mut self, of: &str, old: &FieldEdits, new: &FieldEdits) {

@@ -3,6 +3,7 @@
 //! The sentences here are the operator's: they go to `docs/configuration.md` and into the JSON schema.
 
 mod admin;
+mod cache;
 mod listen;
 mod route;
 mod upstream;
@@ -15,6 +16,7 @@ use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, s
 use crate::config::tree::{Node, Table};
 
 pub use self::admin::{Admin, Control, Log};
+pub use self::cache::{Bypass, Cache, CacheKey, CacheRule, RouteCache, Ttl};
 pub use self::listen::{Certificate, Client, Dns, Hsts, Listen, Server};
 pub use self::route::{BufferTable, Fields, Route, RouteTimeout};
 pub use self::upstream::{Endpoint, Health, Keepalive, Run, Timeout, Upstream};
@@ -44,6 +46,8 @@ section! {
         dns: Setting<Dns> = Value("{}");
         /// Groups of endpoints, by name.
         upstream: Setting<Map<Upstream>> = Value("{}"), nginx "upstream";
+        /// The store of responses.
+        cache: Setting<Cache> = Value("{}"), nginx "proxy_cache_path";
         /// What is done with requests. Exact paths win over patterns, patterns (in the order of the file) over
         /// prefixes, and the longest prefix wins.
         route: Setting<List<Route>> = Value("[]"), nginx "location";

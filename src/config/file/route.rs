@@ -3,13 +3,15 @@
 use http::StatusCode;
 use ipnet::IpNet;
 
-use crate::config::decode::{Decode, Decoder, Field, Map};
+use crate::config::decode::{Decode, Decoder, Field, Map, Switch};
 use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
 use crate::config::value::{FieldValue, HostPolicyText, Limit, Pattern, Size, StatusPage, UrlPath};
 use crate::config::{HostPattern, Replacement};
+
+use super::RouteCache;
 
 section! {
     /// What is done with some requests. It has one of `path`, `path_exact`, `path_regex`, and one of `upstream`,
@@ -55,6 +57,8 @@ section! {
         body_max: Option<Setting<Size>> = Absent("that of [client]"), nginx "client_max_body_size";
         /// Time limits other than the upstream's.
         timeout: Option<Setting<RouteTimeout>> = Absent("those of the upstream");
+        /// Keep and reuse responses: `true`, or a table with details.
+        cache: Option<Setting<Switch<RouteCache>>> = Absent("responses are not kept"), nginx "proxy_cache";
         /// How far to read ahead of the slower side.
         buffer: Option<Setting<BufferTable>> = Absent("64KiB each way"), nginx "proxy_buffering";
     }

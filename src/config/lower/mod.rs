@@ -4,6 +4,7 @@
 //! through [`Environment`] alone.
 
 mod admin;
+mod cache;
 mod listeners;
 mod routes;
 mod server;
@@ -52,6 +53,7 @@ pub fn lower(
         certificates,
         client: server::client(&file.client.value),
         dns: server::dns(&file.dns.value),
+        cache: lowering.cache(&file.cache.value),
         upstreams,
         routes,
         admin: file.admin.as_ref().map(|admin| lowering.admin(&admin.value)),

@@ -181,6 +181,7 @@ impl Lowering<'_> {
             path,
             timeout: timeout.map_or(upstream.timeout, |timeout| overridden(upstream.timeout, &timeout.value)),
             buffer,
+            cache: section.cache.as_ref().and_then(|cache| cache.value.0.as_ref()).map(|cache| self.route_cache(cache)),
         })
     }
 
@@ -257,6 +258,7 @@ impl Lowering<'_> {
             ("strip_prefix", section.strip_prefix.as_ref().map(|key| key.origin)),
             ("rewrite", section.rewrite.as_ref().map(|key| key.origin)),
             ("timeout", section.timeout.as_ref().map(|key| key.origin)),
+            ("cache", section.cache.as_ref().map(|key| key.origin)),
             ("buffer", section.buffer.as_ref().map(|key| key.origin)),
         ];
         for (key, origin) in keys {

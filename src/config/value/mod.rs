@@ -1,5 +1,6 @@
 //! The types that single values of the file can have, and how each is read.
 
+mod cache;
 mod http;
 mod net;
 mod number;

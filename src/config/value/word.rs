@@ -5,7 +5,7 @@ use crate::config::diagnostics::Problem;
 use crate::config::nearest::nearest;
 use crate::config::section::Shape;
 use crate::config::tree::Node;
-use crate::config::{AccessFormat, Balance, LogLevel, Profile, Reload, TlsVersion, UpstreamProtocol, WhenAllFail};
+use crate::config::{AccessFormat, Balance, CachedCookies, LogLevel, Profile, Reload, TlsVersion, UpstreamProtocol, WhenAllFail};
 
 macro_rules! words {
     ($($type:ty { $($word:literal => $value:ident),+ $(; later $($later:literal),+)? })*) => {$(
@@ -43,6 +43,7 @@ words! {
     TlsVersion { "1.2" => Tls12, "1.3" => Tls13 }
     UpstreamProtocol { "h1" => H1, "h2" => H2 }
     Balance { "least-connections" => LeastConnections, "round-robin" => RoundRobin; later "random-two", "hash" }
+    CachedCookies { "explicit" => Explicit, "bypass" => Bypass, "ignore" => Ignore }
     WhenAllFail { "use-all" => UseAll, "refuse" => Refuse }
     LogLevel { "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug, "trace" => Trace }
     AccessFormat { "line" => Line, "json" => Json, "combined" => Combined }

@@ -20,7 +20,6 @@ use crate::clock;
 use crate::config::{FieldEdits, HostPolicy, UpstreamProtocol};
 use crate::connection::Link;
 use crate::error::{self, Reason};
-use crate::fetch::Fetch;
 use crate::guard;
 use crate::header::cookies;
 use crate::header::forwarded::{self, Hop};
@@ -33,7 +32,7 @@ use crate::rewrite;
 use crate::route::answers_challenge;
 use crate::snapshot::{Action, Pass, Route, View};
 use crate::stub_status;
-use crate::upstream::{Limits, Reply, Tunnel};
+use crate::upstream::{Reply, Tunnel};
 use crate::worker::Worker;
 
 /// What a request is given on its way, at most: who the client is, over which hop, under which name.
@@ -123,6 +122,12 @@ struct Exchange<'a> {
     snapshot: &'a View,
 }
 
+/// A request as it goes upstream, and which upgrade it asks for.
+struct Outgoing {
+    request: Request<Body>,
+    upgrade: Option<Upgrade>,
+}
+
 /// A request on its way through a route that proxies.
 struct Passing<'a> {
     route: &'a Route,
@@ -164,51 +169,45 @@ impl Exchange<'_> {
     }
 
     /// Sends the request on and makes the answer out of what comes back.
-    async fn pass(
-        &self,
-        mut request: Unread<'_>,
-        passing: &Passing<'_>,
-        record: &mut Record,
-    ) -> Result<Answer, Reason> {
-        let Passing { route, pass, .. } = *passing;
+    async fn pass(&self, request: Unread<'_>, passing: &Passing<'_>, record: &mut Record) -> Result<Answer, Reason> {
         let version = request.version();
-        let host = client_host(&request)?;
-        if let Some(target) = &passing.target {
-            *request.uri_mut() = target.clone();
-        }
-        let upgrade = self.prepare(&mut request, passing, host, record);
-        edit(request.headers_mut(), &route.config.request_fields);
-        let request = self.take_body(request, passing, upgrade.is_some(), record).await?;
-        let fetch = Fetch {
-            upstream: &pass.upstream,
-            connections: &self.worker.connections,
-            limits: Limits { timeouts: &pass.limits, buffered_max: pass.buffer.response },
-            host_of_endpoint: pass.host == HostPolicy::Upstream,
-        };
-        let reply = fetch.send(request, &mut record.attempts).await;
+        let Outgoing { request, upgrade } = self.outgoing(request, passing, record).await?;
+        let reply = passing.pass.fetch(&self.worker.connections).send(request, &mut record.attempts).await;
         record.head_after = Some(clock::now().saturating_duration_since(record.started()));
         match reply? {
             Reply::Response { mut response, cuts_request } => {
-                let received = response.version();
-                // An HTTP/1.0 client gets its keep-alive from hyper, which would close for a response of 1.0.
-                *response.version_mut() = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
+                receive(&mut response);
                 let fields = response.headers_mut();
-                hop_by_hop::remove(fields, Trailers::Forward);
-                via::append(fields, received);
-                edit(fields, &route.config.response_fields);
                 if cuts_request && record.is_h1() {
                     fields.insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok(Answer::Response(response))
+                Ok(Answer::Response(respond(response, passing.route, version)))
             }
             Reply::Tunnel(mut response, tunnel) => {
                 let fields = response.headers_mut();
                 let agreed = hop_by_hop::remove(fields, Trailers::Drop).or(upgrade);
                 announce_upgrade(fields, agreed.as_ref());
-                edit(fields, &route.config.response_fields);
+                edit(fields, &passing.route.config.response_fields);
                 Ok(Answer::Tunnel(response, tunnel))
             }
         }
+    }
+
+    /// The request as it goes upstream.
+    async fn outgoing(
+        &self,
+        mut request: Unread<'_>,
+        passing: &Passing<'_>,
+        record: &mut Record,
+    ) -> Result<Outgoing, Reason> {
+        let host = client_host(&request)?;
+        if let Some(target) = &passing.target {
+            *request.uri_mut() = target.clone();
+        }
+        let upgrade = self.prepare(&mut request, passing, host, record);
+        edit(request.headers_mut(), &passing.route.config.request_fields);
+        let request = self.take_body(request, passing, upgrade.is_some(), record).await?;
+        Ok(Outgoing { request, upgrade })
     }
 
     /// Makes the head that goes upstream out of the one that came; says which upgrade is asked for.
@@ -367,6 +366,22 @@ fn client_host<B>(request: &Request<B>) -> Result<HeaderValue, Reason> {
     }
     let authority = request.uri().authority().ok_or(Reason::HostMissing)?;
     HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::HostInvalid)
+}
+
+/// Takes off a response what ends here.
+fn receive(response: &mut Response<Body>) {
+    let received = response.version();
+    let fields = response.headers_mut();
+    hop_by_hop::remove(fields, Trailers::Forward);
+    via::append(fields, received);
+}
+
+/// Makes the answer to a client that speaks `version` of a response.
+fn respond(mut response: Response<Body>, route: &Route, version: Version) -> Response<Body> {
+    // An HTTP/1.0 client gets its keep-alive from hyper, which would close for a response of 1.0.
+    *response.version_mut() = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
+    edit(response.headers_mut(), &route.config.response_fields);
+    response
 }
 
 fn announce_upgrade(fields: &mut HeaderMap, upgrade: Option<&Upgrade>) {

@@ -1,0 +1,118 @@
+//! A stored response as the answer to one request: the whole, a part, or that nothing has changed.
+
+use std::time::{Duration, Instant};
+
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+
+use super::cache_status::{self, Outcome};
+use super::conditional::{self, Role, Validators, Verdict};
+use super::range::{self, Multipart, Piece, Selection, Slice};
+use super::stored::Stored;
+use crate::body::Body;
+
+/// What a request says of the answer that it wants.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    pub method: &'a Method,
+    /// As the client sent them.
+    pub fields: &'a HeaderMap,
+}
+
+/// Makes the answer. `boundary` is a random number, for an answer in parts.
+pub fn deliver(stored: &Stored, wanted: Wanted<'_>, now: Instant, boundary: fn() -> u128) -> Response<Body> {
+    let mut fields = stored.fields.clone();
+    fields.insert(AGE, whole_seconds(stored.terms.age(now)).into());
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = stored.status;
+    *response.headers_mut() = fields;
+    // Preconditions and ranges are about a 200 (RFC 9110 §13.2.1, §14.2).
+    if stored.status != StatusCode::OK {
+        *response.body_mut() = stored.content.body();
+        return response;
+    }
+    let verdict = {
+        let validators = Validators::of(&stored.fields, Some(stored.terms.received()));
+        conditional::evaluate(Role::Cache, wanted.method, wanted.fields, &validators)
+    };
+    match verdict {
+        Verdict::NotModified => {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            conditional::not_modified(response.headers_mut());
+        }
+        Verdict::PreconditionFailed => *response.status_mut() = StatusCode::PRECONDITION_FAILED,
+        Verdict::Send => select(stored, wanted, &mut response, boundary),
+    }
+    response
+}
+
+fn select(stored: &Stored, wanted: Wanted<'_>, response: &mut Response<Body>, boundary: fn() -> u128) {
+    let validators = Validators::of(&stored.fields, Some(stored.terms.received()));
+    let selection = match (range::asked(wanted.method, wanted.fields, &validators), stored.content.length()) {
+        (Some(range), Some(length)) => (range::select(range.as_bytes(), length), length),
+        // How much there is decides whether a range can be satisfied.
+        _ => (Selection::Whole, 0),
+    };
+    match selection {
+        (Selection::Whole, _) => *response.body_mut() = stored.content.body(),
+        (Selection::Single(slice), length) => {
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let fields = response.headers_mut();
+            fields.insert(CONTENT_RANGE, slice.content_range(length));
+            fields.insert(CONTENT_LENGTH, slice.len().into());
+            *response.body_mut() = stored.content.part(slice.first, slice.last + 1);
+        }
+        (Selection::Several(slices), length) => several(stored, slices, length, response, boundary()),
+        (Selection::Unsatisfiable, length) => {
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            let fields = response.headers_mut();
+            fields.insert(CONTENT_RANGE, range::unsatisfied(length));
+            fields.remove(CONTENT_LENGTH);
+            fields.remove(CONTENT_TYPE);
+        }
+    }
+}
+
+/// Parts of a body that has not come yet are not waited for: the whole says as much.
+fn several(stored: &Stored, slices: Vec<Slice>, length: u64, response: &mut Response<Body>, boundary: u128) {
+    let parts = Multipart::new(slices, length, stored.fields.get(CONTENT_TYPE), boundary);
+    let mut pieces = Vec::new();
+    for piece in parts.pieces() {
+        match piece {
+            Piece::Head(bytes) | Piece::Tail(bytes) => pieces.push(bytes),
+            Piece::Slice(slice) => match stored.content.slices(slice.first, slice.last + 1) {
+                Some(slices) => pieces.extend(slices),
+                None => {
+                    *response.body_mut() = stored.content.body();
+                    return;
+                }
+            },
+        }
+    }
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    let fields = response.headers_mut();
+    fields.insert(CONTENT_TYPE, parts.content_type());
+    fields.insert(CONTENT_LENGTH, parts.content_length().into());
+    *response.body_mut() = Body::pieces(pieces);
+}
+
+/// Says what this cache did.
+pub fn annotate(fields: &mut HeaderMap, outcome: &Outcome) {
+    cache_status::append(fields, outcome);
+    fields.insert("x-cache", cache_status::x_cache(outcome));
+}
+
+/// The lifetime that clients are told, in place of what the origin says. What has passed of it here is added, for
+/// they subtract the `Age`.
+pub fn tell_clients(fields: &mut HeaderMap, lifetime: Duration, age: Duration) {
+    let value = format!("max-age={}", whole_seconds(lifetime.saturating_add(age)));
+    if let Ok(value) = HeaderValue::try_from(value) {
+        fields.insert(http::header::CACHE_CONTROL, value);
+        fields.remove(http::header::EXPIRES);
+    }
+}
+
+/// Ages go to 2^31 (RFC 9111 §1.2.2).
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs().min(1 << 31)
+}

@@ -1,0 +1,2 @@
+//! The cache.
+mod cache_status;

@@ -1,0 +1,292 @@
+//! Fetches in flight: requests for the same key wait for one of them.
+//!
+//! Who comes first leads: its request goes to the origin, by a task that goes on without it. The others follow.
+//! What they wait for is an outcome, which all get at once: a response that may be shared, whose body they read
+//! while it grows; a failure, so that a failing origin is not asked by one after the other; or that each has
+//! to ask for itself. The last is remembered for a while, so that requests for such a key do not line up.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::future::poll_fn;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::key::Key;
+
+/// How long a key is remembered whose requests do not line up.
+const ALONE: Duration = Duration::from_secs(10);
+/// Keys that one shard remembers. Beyond it others line up once more, which is slow and not wrong.
+const REMEMBERED_MAX: usize = 4096;
+const SHARDS: usize = 16;
+
+/// What a fetch comes to; `T` is what may be shared, `E` why there is nothing.
+#[derive(Debug, Clone)]
+pub enum Outcome<T, E> {
+    Shared(T),
+    Failed(E),
+    /// Each asks for itself.
+    Alone,
+}
+
+/// All that is in flight.
+#[derive(Debug)]
+pub struct Pendings<T, E> {
+    shards: [Mutex<HashMap<Key, Slot<T, E>>>; SHARDS],
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+enum Slot<T, E> {
+    InFlight(Arc<Pending<T, E>>),
+    /// Requests for this key do not line up, as was seen a moment ago.
+    Alone { until: Instant },
+}
+
+/// One fetch.
+#[derive(Debug)]
+pub struct Pending<T, E> {
+    state: Mutex<State<T, E>>,
+    /// When it began, in purges: what came later concerns what it brings.
+    pub born: u64,
+}
+
+#[derive(Debug)]
+struct State<T, E> {
+    outcome: Option<Outcome<T, E>>,
+    waiting: Vec<Waker>,
+}
+
+/// What a request for a key is to do.
+#[derive(Debug)]
+pub enum Join<T: Clone, E: Clone> {
+    Lead(Lead<T, E>),
+    Follow(Arc<Pending<T, E>>),
+    /// Ask, and wait for nobody.
+    Alone,
+}
+
+/// The duty to bring the outcome. Dropped without one, each is to ask for itself.
+#[derive(Debug)]
+pub struct Lead<T: Clone, E: Clone> {
+    pendings: Arc<Pendings<T, E>>,
+    key: Key,
+    pending: Arc<Pending<T, E>>,
+}
+
+impl<T: Clone, E: Clone> Pendings<T, E> {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { shards: Default::default(), hasher: RandomState::new() })
+    }
+
+    /// Plain data whose every state is good: a panic elsewhere leaves nothing half done.
+    fn shard(&self, key: &[u8]) -> MutexGuard<'_, HashMap<Key, Slot<T, E>>> {
+        let index = self.hasher.hash_one(key) as usize % SHARDS;
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the fetch for a key, or begins one. One in flight for which `is_outdated`, given when it began, is
+    /// not joined: another takes its place. `born` is when one that begins now begins.
+    pub fn join(
+        self: &Arc<Self>,
+        key: &[u8],
+        (now, born): (Instant, u64),
+        is_outdated: impl Fn(u64) -> bool,
+    ) -> Join<T, E> {
+        let mut shard = self.shard(key);
+        match shard.get(key) {
+            Some(Slot::InFlight(pending)) if !is_outdated(pending.born) => return Join::Follow(Arc::clone(pending)),
+            Some(Slot::Alone { until }) if now < *until => return Join::Alone,
+            _ => {}
+        }
+        let state = State { outcome: None, waiting: Vec::new() };
+        let pending = Arc::new(Pending { state: Mutex::new(state), born });
+        let key = Key::from(key);
+        shard.insert(key.clone(), Slot::InFlight(Arc::clone(&pending)));
+        Join::Lead(Lead { pendings: Arc::clone(self), key, pending })
+    }
+
+    /// Begins a fetch for nobody, unless there is one.
+    pub fn lead(self: &Arc<Self>, key: &[u8], times: (Instant, u64)) -> Option<Lead<T, E>> {
+        match self.join(key, times, |_| false) {
+            Join::Lead(lead) => Some(lead),
+            Join::Follow(_) | Join::Alone => None,
+        }
+    }
+
+    /// Remembers that requests for this key do not line up.
+    pub fn remember_alone(&self, key: &[u8], now: Instant) {
+        let mut shard = self.shard(key);
+        if shard.len() >= REMEMBERED_MAX {
+            shard.retain(|_, slot| match slot {
+                Slot::InFlight(_) => true,
+                Slot::Alone { until } => now < *until,
+            });
+            if shard.len() >= REMEMBERED_MAX {
+                return;
+            }
+        }
+        if let Entry::Vacant(free) = shard.entry(Key::from(key)) {
+            free.insert(Slot::Alone { until: now + ALONE });
+        }
+    }
+}
+
+impl<T: Clone, E: Clone> Pending<T, E> {
+    fn lock(&self) -> MutexGuard<'_, State<T, E>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the fetch has come to.
+    pub async fn outcome(&self) -> Outcome<T, E> {
+        let mut is_waiting = false;
+        poll_fn(|cx| self.poll_outcome(cx, &mut is_waiting)).await
+    }
+
+    fn poll_outcome(&self, cx: &mut Context<'_>, is_waiting: &mut bool) -> Poll<Outcome<T, E>> {
+        let mut state = self.lock();
+        if let Some(outcome) = &state.outcome {
+            return Poll::Ready(outcome.clone());
+        }
+        // A request that is polled for another reason is not to be woken twice.
+        if !std::mem::replace(is_waiting, true) || !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn settle(&self, outcome: Outcome<T, E>) {
+        let mut state = self.lock();
+        if state.outcome.is_none() {
+            state.outcome = Some(outcome);
+            for waker in std::mem::take(&mut state.waiting) {
+                waker.wake();
+            }
+        }
+    }
+}
+
+impl<T: Clone, E: Clone> Lead<T, E> {
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub fn born(&self) -> u64 {
+        self.pending.born
+    }
+
+    /// Tells all who wait. Those who come later still join, until the lead is dropped.
+    pub fn settle(&self, outcome: Outcome<T, E>) {
+        self.pending.settle(outcome);
+    }
+
+    /// Nobody joins any more, and for a while nobody lines up for this key.
+    pub fn leave_alone(self, now: Instant) {
+        let (pendings, key) = (Arc::clone(&self.pendings), self.key.clone());
+        drop(self);
+        pendings.remember_alone(key.as_ref(), now);
+    }
+}
+
+impl<T: Clone, E: Clone> Drop for Lead<T, E> {
+    fn drop(&mut self) {
+        self.pending.settle(Outcome::Alone);
+        let mut shard = self.pendings.shard(self.key.as_ref());
+        // Another may have taken its place.
+        if let Some(Slot::InFlight(pending)) = shard.get(&self.key)
+            && Arc::ptr_eq(pending, &self.pending)
+        {
+            shard.remove(&self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Fetches = Arc<Pendings<u32, &'static str>>;
+
+    fn lead(fetches: &Fetches, at: Instant) -> Lead<u32, &'static str> {
+        fetches.lead(b"key", (at, 0)).expect("nobody leads")
+    }
+
+    fn follow(fetches: &Fetches, at: Instant) -> Arc<Pending<u32, &'static str>> {
+        match fetches.join(b"key", (at, 0), |_| false) {
+            Join::Follow(pending) => pending,
+            other => panic!("not to be followed: {other:?}"),
+        }
+    }
+
+    async fn ask(pending: &Pending<u32, &'static str>) -> Result<Option<u32>, &'static str> {
+        match pending.outcome().await {
+            Outcome::Shared(number) => Ok(Some(number)),
+            Outcome::Alone => Ok(None),
+            Outcome::Failed(why) => Err(why),
+        }
+    }
+
+    #[tokio::test]
+    async fn all_who_follow_get_what_the_first_brings() {
+        let (fetches, now) = (Pendings::new(), Instant::now());
+        let leads = lead(&fetches, now);
+        let (one, other) = (follow(&fetches, now), follow(&fetches, now));
+        let asked = tokio::spawn(async move { (ask(&one).await, ask(&other).await) });
+        tokio::task::yield_now().await;
+        leads.settle(Outcome::Shared(7));
+        assert_eq!(asked.await.unwrap(), (Ok(Some(7)), Ok(Some(7))));
+        assert_eq!(ask(&follow(&fetches, now)).await, Ok(Some(7)), "its body may still be growing");
+        drop(leads);
+        drop(lead(&fetches, now));
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_for_all_and_a_lost_leader_for_none() {
+        let (fetches, now) = (Pendings::new(), Instant::now());
+        let leads = lead(&fetches, now);
+        let waits = follow(&fetches, now);
+        leads.settle(Outcome::Failed("refused"));
+        assert_eq!(ask(&waits).await, Err("refused"));
+        drop(leads);
+        let leads = lead(&fetches, now);
+        let waits = follow(&fetches, now);
+        drop(leads);
+        assert_eq!(ask(&waits).await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn nobody_lines_up_for_what_cannot_be_shared() {
+        let (fetches, now) = (Pendings::new(), Instant::now());
+        let leads = lead(&fetches, now);
+        let waits = follow(&fetches, now);
+        leads.leave_alone(now);
+        assert_eq!(ask(&waits).await, Ok(None));
+        assert!(matches!(fetches.join(b"key", (now, 0), |_| false), Join::Alone));
+        assert!(matches!(fetches.join(b"key", (now + ALONE, 0), |_| false), Join::Lead(_)));
+    }
+
+    #[test]
+    fn what_was_purged_meanwhile_is_not_joined() {
+        let (fetches, now) = (Pendings::<u32, &'static str>::new(), Instant::now());
+        let before = lead(&fetches, now);
+        let Join::Lead(after) = fetches.join(b"key", (now, 1), |born| born < 1) else { panic!("outdated") };
+        drop(before);
+        assert_eq!(follow(&fetches, now).born, 1);
+        drop(after);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let (fetches, now) = (Pendings::<u32, &'static str>::new(), Instant::now());
+        for number in 0..2 * REMEMBERED_MAX * SHARDS {
+            fetches.remember_alone(&number.to_be_bytes(), now);
+        }
+        let remembered = |fetches: &Fetches| fetches.shards.iter().map(|shard| shard.lock().unwrap().len()).sum::<usize>();
+        assert_eq!(remembered(&fetches), REMEMBERED_MAX * SHARDS);
+        for number in 0..SHARDS * SHARDS {
+            fetches.remember_alone(&number.to_le_bytes(), now + ALONE);
+        }
+        assert!(remembered(&fetches) < REMEMBERED_MAX * SHARDS);
+    }
+}

@@ -1,0 +1,117 @@
+//! What the configuration says of the responses of one route, ready to be asked.
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
+use http::{HeaderMap, HeaderName};
+
+use super::key::{KeyRules, NamePattern as KeyPattern, QueryRule};
+use super::policy::{Basis, Rules, Terms};
+use crate::config::{self, Bypass, CachedCookies, CachedQuery, MediaPattern, NamePattern, Ttl};
+use crate::header::cookies;
+
+/// How a route uses the cache.
+#[derive(Debug)]
+pub struct Policy {
+    by_type: Vec<(MediaPattern, Applied)>,
+    other: Applied,
+    pub key: KeyRules,
+    /// The largest response that is kept.
+    pub object_max: u64,
+    pub cookies: CachedCookies,
+    bypass: Bypass,
+}
+
+/// What holds for responses of one type.
+#[derive(Debug)]
+pub struct Applied {
+    pub rules: Rules,
+    /// What clients are told of the lifetime.
+    pub ttl_client: Option<std::time::Duration>,
+}
+
+/// Fields that the edge makes itself, or that say who the client is: their values are not what the client sent, so
+/// a response that depends on them is right for no other request. Scheme and host are in the key.
+const OWN_FIELDS: [&str; 7] =
+    ["forwarded", "x-forwarded-for", "x-real-ip", "x-request-id", "via", "traceparent", "tracestate"];
+
+impl Policy {
+    pub fn new(cache: &config::Cache, route: &config::RouteCache) -> Self {
+        let applied = |ttl: Ttl, default_ttl| Applied {
+            rules: Rules {
+                default_ttl,
+                ttl_edge: ttl.edge,
+                targets: cache.targets.clone(),
+                ignore_cookie: route.cookies == CachedCookies::Ignore,
+                stale_while_revalidate: route.stale_while_revalidate,
+                stale_if_error: route.stale_if_error,
+                ..Rules::default()
+            },
+            ttl_client: ttl.client,
+        };
+        let either = |rule: Ttl| Ttl { edge: route.ttl.edge.or(rule.edge), client: route.ttl.client.or(rule.client) };
+        let by_type = cache.rules.iter().map(|rule| {
+            (rule.content_type.clone(), applied(either(rule.ttl), rule.default_ttl.or(route.default_ttl)))
+        });
+        Self {
+            by_type: by_type.collect(),
+            other: applied(route.ttl, route.default_ttl),
+            key: KeyRules {
+                query: match &route.query {
+                    CachedQuery::All => QueryRule::All,
+                    CachedQuery::Keep(names) if names.is_empty() => QueryRule::None,
+                    CachedQuery::Keep(names) => QueryRule::Keep(names.iter().map(pattern).collect()),
+                    CachedQuery::Ignore(names) => QueryRule::Ignore(names.iter().map(pattern).collect()),
+                },
+                sort: false,
+                fields: route.key_fields.clone(),
+            },
+            object_max: route.object_max.unwrap_or(u64::MAX).min(cache.object_max),
+            cookies: route.cookies,
+            bypass: route.bypass.clone(),
+        }
+    }
+
+    /// The rules for a response with these fields.
+    pub fn of(&self, response: &HeaderMap) -> &Applied {
+        let content_type = response.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let fits = self.by_type.iter().find(|(pattern, _)| pattern.matches(content_type));
+        fits.map_or(&self.other, |(_, applied)| applied)
+    }
+
+    /// Whether a request is one of those that are passed on.
+    pub fn bypasses(&self, fields: &HeaderMap, query: Option<&str>) -> bool {
+        if self.cookies == CachedCookies::Bypass && fields.contains_key(COOKIE) {
+            return true;
+        }
+        let Bypass { fields: names, cookies: cookie_names, query: parameters } = &self.bypass;
+        let is_sign = |value: &str| !value.is_empty() && value != "0";
+        let in_field =
+            |name: &HeaderName| fields.get_all(name).iter().any(|value| value.to_str().is_ok_and(is_sign));
+        let in_cookies = |name: &String| cookies::get(fields, name).is_some_and(is_sign);
+        let in_query = |name: &String| {
+            let mut pairs = query.into_iter().flat_map(|query| query.split('&'));
+            pairs.any(|pair| pair.split_once('=').is_some_and(|(key, value)| key == name && is_sign(value)))
+        };
+        names.iter().any(in_field) || cookie_names.iter().any(in_cookies) || parameters.iter().any(in_query)
+    }
+
+    /// Whether a stored response may be used for a request that says who its user is. A lifetime that the origin
+    /// named is its word for it. One that was assumed is not.
+    pub fn admits(&self, terms: &Terms, request: &HeaderMap) -> bool {
+        let is_assumed = matches!(terms.basis(), Basis::Rule | Basis::Default | Basis::Heuristic);
+        let names_user = request.contains_key(AUTHORIZATION)
+            || (self.cookies != CachedCookies::Ignore && request.contains_key(COOKIE));
+        !(is_assumed && names_user)
+    }
+}
+
+/// Whether a response depends on what the edge itself says of a client.
+pub fn depends_on_client(names: &[HeaderName]) -> bool {
+    names.iter().any(|name| OWN_FIELDS.contains(&name.as_str()))
+}
+
+fn pattern(name: &NamePattern) -> KeyPattern {
+    match name {
+        NamePattern::Exact(name) => KeyPattern::Exact(name.as_str().into()),
+        NamePattern::Prefix(prefix) => KeyPattern::Prefix(prefix.as_str().into()),
+    }
+}

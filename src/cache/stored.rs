@@ -1,0 +1,121 @@
+//! A response as the cache has it, whether all of it is here or the rest is still on its way.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::policy::Terms;
+use super::tags::Tag;
+use super::vary::Selecting;
+use crate::body::{Body, Growing};
+
+/// A response that may be used for many requests.
+#[derive(Debug)]
+pub struct Stored {
+    pub status: StatusCode,
+    /// Those that hold for every request, without `Age` and the fields of a connection.
+    pub fields: HeaderMap,
+    pub content: Content,
+    pub terms: Terms,
+    /// For which other requests it is right.
+    pub selecting: Selecting,
+    pub tags: Box<[Tag]>,
+}
+
+#[derive(Debug, Clone)]
+pub enum Content {
+    Whole(Whole),
+    /// It is being received.
+    Growing(Arc<Growing>),
+}
+
+/// Content in a few large pieces.
+#[derive(Debug, Clone)]
+pub struct Whole {
+    pieces: Arc<[Bytes]>,
+    length: u64,
+}
+
+impl Whole {
+    pub fn new(pieces: Vec<Bytes>) -> Self {
+        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self { pieces: pieces.into(), length }
+    }
+
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub fn pieces(&self) -> &[Bytes] {
+        &self.pieces
+    }
+
+    /// The bytes from `first` up to `end`, without copying them.
+    fn slices(&self, first: u64, end: u64) -> impl Iterator<Item = Bytes> + '_ {
+        let mut start = 0;
+        self.pieces.iter().filter_map(move |piece| {
+            let piece_start = start;
+            start += piece.len() as u64;
+            let from = usize::try_from(first.saturating_sub(piece_start)).ok()?.min(piece.len());
+            let to = usize::try_from(end.saturating_sub(piece_start)).unwrap_or(usize::MAX).min(piece.len());
+            (from < to).then(|| piece.slice(from..to))
+        })
+    }
+}
+
+impl Content {
+    /// None as long as nobody knows.
+    pub fn length(&self) -> Option<u64> {
+        match self {
+            Self::Whole(whole) => Some(whole.length()),
+            Self::Growing(growing) => growing.length(),
+        }
+    }
+
+    pub fn body(&self) -> Body {
+        match self {
+            Self::Whole(whole) => Body::pieces(whole.pieces().iter().cloned()),
+            Self::Growing(growing) => Body::reading(growing.reader(0, u64::MAX)),
+        }
+    }
+
+    /// The bytes from `first` up to `end`.
+    pub fn part(&self, first: u64, end: u64) -> Body {
+        match self {
+            Self::Whole(whole) => Body::pieces(whole.slices(first, end)),
+            Self::Growing(growing) => Body::reading(growing.reader(first, end)),
+        }
+    }
+
+    /// The same as pieces, if all of it is here.
+    pub fn slices(&self, first: u64, end: u64) -> Option<Vec<Bytes>> {
+        match self {
+            Self::Whole(whole) => Some(whole.slices(first, end).collect()),
+            Self::Growing(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_part_is_what_lies_between_its_ends(
+            pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..9), 0..6),
+            first in 0_u64..60,
+            length in 0_u64..60,
+        ) {
+            let all = pieces.concat();
+            let whole = Whole::new(pieces.into_iter().map(Bytes::from).collect());
+            let end = first + length;
+            let expected = &all[(first as usize).min(all.len())..(end as usize).min(all.len())];
+            prop_assert_eq!(whole.length(), all.len() as u64);
+            prop_assert_eq!(whole.slices(first, end).collect::<Vec<_>>().concat(), expected);
+        }
+    }
+}

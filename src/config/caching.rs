@@ -1,0 +1,148 @@
+//! The checked configuration of the cache.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::HeaderName;
+
+/// The store, and what holds for all routes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cache {
+    pub enabled: bool,
+    pub memory: u64,
+    pub object_max: u64,
+    pub entries_max: usize,
+    /// RFC 9213, in the order of their rank.
+    pub targets: Vec<HeaderName>,
+    pub rules: Vec<CacheRule>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheRule {
+    pub content_type: MediaPattern,
+    pub ttl: Ttl,
+    pub default_ttl: Option<Duration>,
+}
+
+/// Lifetimes that hold in place of what responses say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ttl {
+    pub edge: Option<Duration>,
+    pub client: Option<Duration>,
+}
+
+/// How a route uses the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteCache {
+    pub default_ttl: Option<Duration>,
+    pub ttl: Ttl,
+    pub stale_while_revalidate: Option<Duration>,
+    pub stale_if_error: Option<Duration>,
+    pub cookies: CachedCookies,
+    pub query: CachedQuery,
+    /// Fields of the request that are part of the key.
+    pub key_fields: Vec<HeaderName>,
+    pub bypass: Bypass,
+    pub object_max: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CachedCookies {
+    /// What is not said by a response to a request with cookies itself is not assumed.
+    Explicit,
+    /// Requests with cookies are passed on.
+    Bypass,
+    /// Nothing depends on cookies: they go neither way.
+    Ignore,
+}
+
+/// Which parameters of the query count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CachedQuery {
+    All,
+    Keep(Vec<NamePattern>),
+    Ignore(Vec<NamePattern>),
+}
+
+/// Signs of requests that are passed on.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bypass {
+    pub fields: Vec<HeaderName>,
+    pub cookies: Vec<String>,
+    pub query: Vec<String>,
+}
+
+/// A name, or all names with a beginning.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamePattern {
+    Exact(String),
+    Prefix(String),
+}
+
+impl NamePattern {
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == name,
+            Self::Prefix(prefix) => name.starts_with(prefix.as_str()),
+        }
+    }
+}
+
+/// As the file writes it.
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+/// A media type, or all of a kind; in lower case.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum MediaPattern {
+    Exact(String),
+    /// `image/*` holds `image/`.
+    Kind(String),
+}
+
+impl MediaPattern {
+    /// Whether a `Content-Type` is of this type; its parameters do not count.
+    pub fn matches(&self, content_type: &str) -> bool {
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        match self {
+            Self::Exact(exact) => essence.eq_ignore_ascii_case(exact),
+            Self::Kind(kind) => essence.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind)),
+        }
+    }
+}
+
+/// As the file writes it.
+impl fmt::Display for MediaPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(exact) => f.write_str(exact),
+            Self::Kind(kind) => write!(f, "{kind}*"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_is_of_types_without_their_parameters() {
+        let check = |pattern: &MediaPattern, content_type: &str, expected: bool| {
+            assert_eq!(pattern.matches(content_type), expected, "{pattern} {content_type}");
+        };
+        let (exact, kind) = (MediaPattern::Exact("text/html".to_owned()), MediaPattern::Kind("image/".to_owned()));
+        check(&exact, "text/html", true);
+        check(&exact, "Text/HTML; charset=utf-8", true);
+        check(&exact, "text/html5", false);
+        check(&kind, "image/png", true);
+        check(&kind, "IMAGE/PNG", true);
+        check(&kind, "imageset", false);
+        check(&kind, "", false);
+    }
+}

@@ -1,0 +1,99 @@
+//! `[cache]` and the `cache` of a route.
+
+use std::time::Duration;
+
+use http::HeaderName;
+
+use crate::config::decode::{Decode, Decoder, Field};
+use crate::config::diagnostics::Origin;
+use crate::config::section::Fallback::{Absent, ByProfile, Required, Value};
+use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
+use crate::config::tree::{Node, Table};
+use crate::config::value::{Count, Size};
+use crate::config::{CachedCookies, MediaPattern, NamePattern};
+
+section! {
+    /// The store of responses, for all routes that have `cache`.
+    Cache "[cache]" {
+        /// Keep responses at all. Without, routes pass everything on, whatever their `cache` says.
+        enabled: Setting<bool> = ByProfile { development: "false", staging: "true", production: "true" };
+        /// Memory for stored responses and those on their way into the store.
+        memory: Setting<Size> = Value("\"64MiB\""), nginx "proxy_cache_path max_size";
+        /// The largest response that is kept.
+        object_max: Setting<Size> = Value("\"8MiB\"");
+        /// The most responses that are kept.
+        entries_max: Setting<Count<1, 100_000_000>> = Value("100000");
+        /// Fields that speak to this cache in place of `Cache-Control` (RFC 9213), the first that a response has, such as `CDN-Cache-Control`.
+        targets: Setting<List<HeaderName>> = Value("[]");
+        /// Lifetimes by the kind of content; the first that fits counts, after what a route itself says.
+        rule: Setting<List<CacheRule>> = Value("[]");
+    }
+}
+
+section! {
+    /// Lifetimes of one kind of content.
+    CacheRule "[[cache.rule]]" {
+        /// Of responses of this type: `image/png`, `image/*`.
+        content_type: Option<Setting<MediaPattern>> = Required;
+        /// How long responses are fresh, in place of what they say.
+        ttl: Option<Setting<Ttl>> = Absent("what the response says");
+        /// How long responses are fresh that do not say.
+        default_ttl: Option<Setting<Duration>> = Absent("that of the route");
+    }
+}
+
+section! {
+    /// How long responses are fresh, here and at clients.
+    Ttl "`ttl`" {
+        /// In this cache.
+        edge: Option<Setting<Duration>> = Absent("what the response says"), nginx "proxy_cache_valid";
+        /// At clients and caches behind this one, told by `Cache-Control: max-age`.
+        client: Option<Setting<Duration>> = Absent("what the response says"), nginx "expires";
+    }
+}
+
+section! {
+    /// Keep and reuse responses of a route, as RFC 9111 says and they allow.
+    RouteCache "`cache`" {
+        /// How long responses are fresh that do not say. Not for responses to requests with `Authorization` or, unless `cookies` says otherwise, with `Cookie`.
+        default_ttl: Option<Setting<Duration>> = Absent("such responses are not kept"), nginx "proxy_cache_valid";
+        /// How long responses are fresh, in place of what they say; with the same exceptions.
+        ttl: Option<Setting<Ttl>> = Absent("what the response says");
+        /// A response that is stale for no longer is sent at once, and validated behind the client's back (RFC 5861).
+        stale_while_revalidate: Option<Setting<Duration>> = Absent("what the response says"), nginx "proxy_cache_background_update";
+        /// A response that is stale for no longer is sent if the upstream fails or answers 500, 502, 503 or 504 (RFC 5861).
+        stale_if_error: Option<Setting<Duration>> = Absent("what the response says"), nginx "proxy_cache_use_stale";
+        /// `explicit`: for requests with `Cookie`, only lifetimes that responses themselves name count. `bypass`: such requests are passed on. `ignore`: responses do not depend on cookies; they are taken off requests and responses.
+        cookies: Setting<CachedCookies> = Value("\"explicit\"");
+        /// What tells requests apart, beside scheme, host, path and `Vary`.
+        key: Setting<CacheKey> = Value("{}"), nginx "proxy_cache_key";
+        /// Requests that are passed on, and whose responses are not kept.
+        bypass: Setting<Bypass> = Value("{}"), nginx "proxy_cache_bypass, proxy_no_cache";
+        /// The largest response that is kept, if smaller than that of [cache].
+        object_max: Option<Setting<Size>> = Absent("that of [cache]");
+    }
+}
+
+section! {
+    /// What tells requests apart.
+    CacheKey "`key`" {
+        /// The only parameters of the query that count. The others do not reach the upstream.
+        query_keep: Option<Setting<List<NamePattern>>> = Absent("all");
+        /// Parameters of the query that do not count and do not reach the upstream; `utm_*` is all that begin so.
+        query_ignore: Setting<List<NamePattern>> = Value("[]");
+        /// Fields of the request that count, even if the response's `Vary` does not say so.
+        fields: Setting<List<HeaderName>> = Value("[]");
+    }
+}
+
+section! {
+    /// Signs of a request that is passed on. Each is one if it is there and neither empty nor `0`.
+    Bypass "`bypass`" {
+        /// Fields of the request.
+        fields: Setting<List<HeaderName>> = Value("[]");
+        /// Cookies, by name.
+        cookies: Setting<List<String>> = Value("[]");
+        /// Parameters of the query.
+        query: Setting<List<String>> = Value("[]");
+    }
+}
