@@ -44,6 +44,8 @@ const PURE: &[&str] = &[
     "src/balance/health.rs",
     "src/balance/least_connections.rs",
     "src/balance/round_robin.rs",
+    "src/cache/cache_control/",
+    "src/cache/policy/",
     "src/client_ip.rs",
     "src/config/",
     "src/error.rs",

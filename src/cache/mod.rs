@@ -1,2 +1,4 @@
-//! The cache.
-mod cache_status;
+//! The cache of responses, shared by all clients (RFC 9111).
+
+mod cache_control;
+mod policy;
