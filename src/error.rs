@@ -94,6 +94,8 @@ reasons! {
     BodyTruncated, StatusCode::BAD_GATEWAY, "body-truncated", "The response body ended early, after its head had been sent.";
     TunnelIdle, StatusCode::SWITCHING_PROTOCOLS, "tunnel-idle", "Nothing passed the tunnel for longer than timeout.tunnel_idle.";
     TunnelFailed, StatusCode::SWITCHING_PROTOCOLS, "tunnel-failed", "One side broke the tunnel off.";
+    CacheOnly, StatusCode::GATEWAY_TIMEOUT, "cache-only", "The client asks for nothing but what is kept, and nothing is.";
+    CacheFellBehind, StatusCode::BAD_GATEWAY, "cache-fell-behind", "The client was too slow for a response that is received once for many and not kept.";
     RewriteFailed, StatusCode::INTERNAL_SERVER_ERROR, "rewrite-failed", "The route's rewrite made something that is not a path.";
 }
 
@@ -106,6 +108,12 @@ impl Reason {
 
 impl From<FetchError> for Reason {
     fn from(error: FetchError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&FetchError> for Reason {
+    fn from(error: &FetchError) -> Self {
         match error {
             FetchError::NoEndpoint(_) | FetchError::Ejected => Self::NoEndpoint,
             FetchError::TotalTimeout(_) => Self::TotalTimeout,
@@ -115,8 +123,8 @@ impl From<FetchError> for Reason {
     }
 }
 
-impl From<UpstreamError> for Reason {
-    fn from(error: UpstreamError) -> Self {
+impl From<&UpstreamError> for Reason {
+    fn from(error: &UpstreamError) -> Self {
         match error {
             UpstreamError::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused => Self::ConnectRefused,
             UpstreamError::Connect(_) => Self::ConnectFailed,
@@ -145,6 +153,7 @@ impl From<&BodyError> for Reason {
             BodyError::Upload(error) => Self::from(&**error),
             // Its response was over before.
             BodyError::Stopped => Self::BodyAborted,
+            BodyError::FellBehind => Self::CacheFellBehind,
         }
     }
 }

@@ -197,6 +197,7 @@ impl Guard for Record {
             End::Abandoned => self.reason = self.reason.or(Some(self.open.why_abandoned())),
             End::Stalled => self.reason = Some(Reason::Guard(guard::Reason::SendTimeout)),
             End::Failed(BodyError::Silence(_)) => self.reason = Some(Reason::ReadTimeout),
+            End::Failed(BodyError::FellBehind) => self.reason = Some(Reason::CacheFellBehind),
             End::Failed(BodyError::Upload(error)) => self.reason = Some(Reason::from(&**error)),
             End::Failed(_) => self.reason = Some(Reason::BodyTruncated),
         }

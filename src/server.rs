@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use crate::cache::Cache;
 use crate::background::Background;
 use crate::balance::Member;
 use crate::balance::health::Verdict;
@@ -175,6 +176,7 @@ fn start(
         .map_err(|source| StartError::System { what: "cannot find the running executable", source })?;
     let supervisor = Supervisor::new(executable);
     let shared = Shared {
+        cache: Cache::new(),
         live: Arc::new(Live::from_pointee(snapshot)),
         cap: Cap::new(capacity::connections_max(config)),
         metrics,

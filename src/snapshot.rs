@@ -100,7 +100,7 @@ impl Snapshot {
         let upstreams = build_upstreams(&config, previous, lasting.metrics)?;
         let mut routes = Vec::with_capacity(config.routes.len());
         for (index, route) in config.routes.iter().enumerate() {
-            let built = Arc::new(Route::build((index, route), &upstreams, lasting.metrics)?);
+            let built = Arc::new(Route::build((index, route), &config.cache, &upstreams, lasting.metrics)?);
             routes.push((route.hosts.clone(), route.path.clone(), built));
         }
         let mut listeners = Vec::with_capacity(config.listeners.len());
@@ -181,6 +181,7 @@ impl Deref for HeldRoute {
 impl Route {
     fn build(
         (index, route): (usize, &config::Route),
+        keeping: &config::Cache,
         upstreams: &BTreeMap<String, Arc<Upstream>>,
         metrics: &Metrics,
     ) -> Result<Self, SnapshotError> {
@@ -197,6 +198,7 @@ impl Route {
                     rewrite: path.clone(),
                     limits: *timeout,
                     buffer: *buffer,
+                    caching: cache.as_ref().filter(|_| keeping.enabled).map(|route| Arc::new(Policy::new(keeping, route))),
                 })
             }
             config::Action::Redirect { to, status } => {

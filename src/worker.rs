@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
+use crate::cache::Cache;
 use crate::connection::{self, Terms};
 use crate::listener::{self, Cap, Place, Socket};
 use crate::record;
@@ -44,6 +45,7 @@ pub struct Shared {
     pub live: Arc<Live>,
     pub cap: Arc<Cap>,
     pub metrics: Arc<Metrics>,
+    pub cache: Arc<Cache>,
     /// The counts of every worker, in the order of their numbers.
     pub counts: Arc<[Arc<Counts>]>,
 }

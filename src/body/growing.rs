@@ -101,10 +101,10 @@ impl Growing {
         }
     }
 
-    /// Nothing more comes.
+    /// Nothing more comes. The first word on how it ended holds.
     pub fn finish(&self, outcome: Result<(), BodyError>) {
         let mut state = self.lock();
-        state.finish = Some(outcome);
+        state.finish.get_or_insert(outcome);
         state.wake_readers();
     }
 

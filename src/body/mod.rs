@@ -124,6 +124,21 @@ impl Body {
         Self::of(Kind::Growing(reader))
     }
 
+    /// All of it, if it is at hand in one piece and nobody is told how it ends. It is empty then.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        if self.guard.is_some() {
+            return None;
+        }
+        match std::mem::replace(&mut self.kind, Kind::Empty) {
+            Kind::Empty => Some(Bytes::new()),
+            Kind::Whole(bytes) => Some(bytes),
+            other => {
+                self.kind = other;
+                None
+            }
+        }
+    }
+
     /// The same body once more, if all of it is at hand.
     fn replay(&self) -> Option<Self> {
         match &self.kind {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
-use super::cache_status::{self, Outcome};
+use super::cache_status::{self, Outcome as Said};
 use super::conditional::{self, Role, Validators, Verdict};
 use super::range::{self, Multipart, Piece, Selection, Slice};
 use super::stored::Stored;
@@ -19,7 +19,7 @@ pub struct Wanted<'a> {
     pub fields: &'a HeaderMap,
 }
 
-/// Makes the answer. `boundary` is a random number, for an answer in parts.
+/// Makes the answer. `boundary` makes a random number, for an answer in parts.
 pub fn deliver(stored: &Stored, wanted: Wanted<'_>, now: Instant, boundary: fn() -> u128) -> Response<Body> {
     let mut fields = stored.fields.clone();
     fields.insert(AGE, whole_seconds(stored.terms.age(now)).into());
@@ -32,7 +32,7 @@ pub fn deliver(stored: &Stored, wanted: Wanted<'_>, now: Instant, boundary: fn()
         return response;
     }
     let verdict = {
-        let validators = Validators::of(&stored.fields, Some(stored.terms.received()));
+        let validators = Validators::of(&stored.fields, Some(stored.received));
         conditional::evaluate(Role::Cache, wanted.method, wanted.fields, &validators)
     };
     match verdict {
@@ -47,7 +47,7 @@ pub fn deliver(stored: &Stored, wanted: Wanted<'_>, now: Instant, boundary: fn()
 }
 
 fn select(stored: &Stored, wanted: Wanted<'_>, response: &mut Response<Body>, boundary: fn() -> u128) {
-    let validators = Validators::of(&stored.fields, Some(stored.terms.received()));
+    let validators = Validators::of(&stored.fields, Some(stored.received));
     let selection = match (range::asked(wanted.method, wanted.fields, &validators), stored.content.length()) {
         (Some(range), Some(length)) => (range::select(range.as_bytes(), length), length),
         // How much there is decides whether a range can be satisfied.
@@ -96,10 +96,26 @@ fn several(stored: &Stored, slices: Vec<Slice>, length: u64, response: &mut Resp
     *response.body_mut() = Body::pieces(pieces);
 }
 
+/// A response that is not kept, for a client whose preconditions the origin was not told.
+pub fn settle_passed(response: &mut Response<Body>, wanted: Wanted<'_>) {
+    if response.status() != StatusCode::OK {
+        return;
+    }
+    let verdict = {
+        let validators = Validators::of(response.headers(), None);
+        conditional::evaluate(Role::Cache, wanted.method, wanted.fields, &validators)
+    };
+    if verdict == Verdict::NotModified {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        conditional::not_modified(response.headers_mut());
+        *response.body_mut() = Body::empty();
+    }
+}
+
 /// Says what this cache did.
-pub fn annotate(fields: &mut HeaderMap, outcome: &Outcome) {
-    cache_status::append(fields, outcome);
-    fields.insert("x-cache", cache_status::x_cache(outcome));
+pub fn annotate(fields: &mut HeaderMap, said: &Said) {
+    cache_status::append(fields, said);
+    fields.insert("x-cache", cache_status::x_cache(said));
 }
 
 /// The lifetime that clients are told, in place of what the origin says. What has passed of it here is added, for

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{ETAG, LAST_MODIFIED, SET_COOKIE};
@@ -12,24 +12,26 @@ use http_body::Body as _;
 
 use super::cache_control::Directives;
 use super::key::Key;
-use super::policy::{self, Exchanged, Terms, Times, Unstorable};
+use super::policy::{self, Exchanged, TargetUri, Terms, Times, Unstorable};
 use super::rules::{self, Policy};
 use super::store::Reservation;
 use super::stored::{Content, Stored, Whole};
 use super::vary::{Selecting, VaryError};
 use super::{Cache, Lead, etag, tags};
-use crate::body::{Body, Demand, Growing};
+use crate::body::{Body, BodyError, Demand, Growing};
+use crate::clock;
 use crate::config::CachedCookies;
+use crate::header::authority::Authority;
 
 /// A request as it was when its key was made.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Asked {
     pub key: Key,
     /// When it began, in purges.
     pub born: u64,
     pub method: Method,
     /// As the client sent them.
-    pub fields: HeaderMap,
+    pub fields: Arc<HeaderMap>,
     /// What the request validates.
     pub stale: Option<Arc<Stored>>,
 }
@@ -40,6 +42,8 @@ pub enum Taken {
     Shared(Arc<Stored>, Option<Receiving>),
     /// For who asked.
     Passed(Response<Body>, NotKept),
+    /// A 304 that is not about what was to be validated: the request is to be sent without that.
+    Mismatched,
 }
 
 /// Why a response is not kept.
@@ -62,10 +66,19 @@ impl NotKept {
     pub fn code(self) -> &'static str {
         match self {
             Self::Unstorable(why) => why.code(),
-            Self::Vary(why) => why.code(),
+            Self::Vary(_) => "vary",
             Self::VaryClient => "vary-client",
             Self::TooLarge => "too-large",
             Self::NoRoom => "no-room",
+        }
+    }
+
+    /// Whether the next response to this key is likely to fare better.
+    pub fn is_of_the_request(self) -> bool {
+        match self {
+            Self::Unstorable(why) => why.is_of_the_request(),
+            Self::NoRoom => true,
+            Self::Vary(_) | Self::VaryClient | Self::TooLarge => false,
         }
     }
 }
@@ -81,99 +94,106 @@ pub struct Receiving {
     object_max: u64,
 }
 
+/// All of a stored response but its fields and its content.
+struct Frame {
+    status: StatusCode,
+    terms: Terms,
+    received: SystemTime,
+    selecting: Selecting,
+}
+
+impl Frame {
+    fn stored(self, fields: HeaderMap, content: Content) -> Arc<Stored> {
+        let Self { status, terms, received, selecting } = self;
+        let tags = tags::of_response(&fields);
+        Arc::new(Stored { status, fields, content, terms, received, selecting, tags })
+    }
+}
+
 /// Takes a response whose head has come.
-pub fn take(
-    cache: &Arc<Cache>,
-    asked: Asked,
-    policy: &Policy,
-    mut response: Response<Body>,
-    times: Times,
-) -> Taken {
+pub fn take(cache: &Arc<Cache>, asked: Asked, policy: &Policy, mut response: Response<Body>, times: Times) -> Taken {
     if policy.cookies == CachedCookies::Ignore {
         response.headers_mut().remove(SET_COOKIE);
     }
     if response.status() == StatusCode::NOT_MODIFIED
         && let Some(stale) = &asked.stale
     {
+        if !policy::concerns(&stale.fields, response.headers()) {
+            return Taken::Mismatched;
+        }
         let fresh = freshened(stale, &asked, policy, response.headers(), times);
         cache.store.put(&asked.key, Arc::clone(&fresh), asked.born);
         return Taken::Shared(fresh, None);
     }
     match judge(&asked, policy, &response, times) {
-        Ok(head) => keep(cache, asked, head, policy.object_max, response),
+        Ok(frame) => keep(cache, asked, frame, policy, response),
         Err(why) => Taken::Passed(response, why),
     }
 }
 
-/// All of a stored response but its content.
-struct Head {
-    terms: Terms,
-    selecting: Selecting,
-}
-
-fn judge(asked: &Asked, policy: &Policy, response: &Response<Body>, times: Times) -> Result<Head, NotKept> {
-    let exchanged = Exchanged {
-        method: &asked.method,
-        request: &asked.fields,
-        status: response.status(),
-        response: response.headers(),
-    };
-    let terms = policy::terms(&exchanged, &policy.of(response.headers()).rules, times)?;
-    let selecting = Selecting::of(response.headers(), &asked.fields)?;
+fn judge(asked: &Asked, policy: &Policy, response: &Response<Body>, times: Times) -> Result<Frame, NotKept> {
+    let (status, fields) = (response.status(), response.headers());
+    let terms = terms(asked, policy, &asked.method, (status, fields), times)?;
+    let selecting = Selecting::of(fields, &asked.fields)?;
     if rules::depends_on_client(selecting.names()) {
         return Err(NotKept::VaryClient);
     }
     match response.body().size_hint().exact() {
         Some(length) if length > policy.object_max => Err(NotKept::TooLarge),
-        _ => Ok(Head { terms, selecting }),
+        _ => Ok(Frame { status, terms, received: times.clock, selecting }),
     }
 }
 
-fn keep(cache: &Arc<Cache>, asked: Asked, head: Head, object_max: u64, response: Response<Body>) -> Taken {
+fn terms(
+    asked: &Asked,
+    policy: &Policy,
+    method: &Method,
+    (status, response): (StatusCode, &HeaderMap),
+    times: Times,
+) -> Result<Terms, Unstorable> {
+    let Some(parts) = asked.key.parts() else { return Err(Unstorable::Method) };
+    let authority = Authority::from_parts(parts.host, parts.port);
+    let target = TargetUri { scheme: parts.scheme, authority: &authority, path: parts.path, query: parts.query };
+    let exchanged = Exchanged { method, target: &target, request: &asked.fields, status, response };
+    policy::terms(&exchanged, &policy.of(response).rules, times)
+}
+
+fn keep(cache: &Arc<Cache>, asked: Asked, frame: Frame, policy: &Policy, response: Response<Body>) -> Taken {
     let length = response.body().size_hint().exact();
     let Some(room) = cache.store.reserve(length.unwrap_or(0)) else {
         return Taken::Passed(response, NotKept::NoRoom);
     };
     let (parts, mut body) = response.into_parts();
     let mut fields = parts.headers;
-    policy::strip(&mut fields, &Directives::of_response(&fields, &[]));
-    let stored = |fields, content| {
-        let tags = tags::of_response(&fields);
-        let Head { terms, selecting } = head;
-        Arc::new(Stored { status: parts.status, fields, content, terms, selecting, tags })
-    };
+    let directives = Directives::of_response(&fields, &policy.of(&fields).rules.targets);
+    policy::strip(&mut fields, &directives);
     if let Some(bytes) = body.take_whole() {
+        // A copy: what was read may be a small part of a large buffer, and this stays.
         let content = Whole::new(vec![Bytes::copy_from_slice(&bytes)]);
-        tag_by_content(&mut fields, content.pieces());
-        let stored = stored(fields, Content::Whole(content));
+        tag_by_content(frame.status, &mut fields, content.pieces());
+        let stored = frame.stored(fields, Content::Whole(content));
         cache.store.put(&asked.key, Arc::clone(&stored), asked.born);
         return Taken::Shared(stored, None);
     }
     let growing = Growing::new(length);
-    let stored = stored(fields, Content::Growing(Arc::clone(&growing)));
-    let rest = Receiving { cache: Arc::clone(cache), asked, stored: Arc::clone(&stored), growing, body, room, object_max };
+    let stored = frame.stored(fields, Content::Growing(Arc::clone(&growing)));
+    let (cache, object_max) = (Arc::clone(cache), policy.object_max);
+    let rest = Receiving { cache, asked, stored: Arc::clone(&stored), growing, body, room, object_max };
     Taken::Shared(stored, Some(rest))
 }
 
 /// A stored response after the origin has said that it still holds (RFC 9111 §4.3.4).
 fn freshened(stale: &Stored, asked: &Asked, policy: &Policy, validated: &HeaderMap, times: Times) -> Arc<Stored> {
     let mut fields = stale.fields.clone();
-    policy::freshen(&mut fields, validated);
-    let exchanged = Exchanged { method: &Method::GET, request: &asked.fields, status: stale.status, response: &fields };
-    let terms = policy::terms(&exchanged, &policy.of(&fields).rules, times).unwrap_or_else(|_| stale.terms.expired());
-    Arc::new(Stored {
-        status: stale.status,
-        content: stale.content.clone(),
-        terms,
-        selecting: stale.selecting.clone(),
-        tags: tags::of_response(&fields),
-        fields,
-    })
+    policy::freshen(&mut fields, validated, &policy.of(&stale.fields).rules);
+    let terms = terms(asked, policy, &Method::GET, (stale.status, &fields), times).unwrap_or(stale.terms);
+    let (status, selecting) = (stale.status, stale.selecting.clone());
+    Frame { status, terms, received: times.clock, selecting }.stored(fields, stale.content.clone())
 }
 
 /// Makes a validator out of the content where the origin gives none.
-fn tag_by_content(fields: &mut HeaderMap, pieces: &[Bytes]) {
-    if fields.contains_key(ETAG) || fields.contains_key(LAST_MODIFIED) {
+fn tag_by_content(status: StatusCode, fields: &mut HeaderMap, pieces: &[Bytes]) {
+    if status != StatusCode::OK || fields.contains_key(ETAG) || fields.contains_key(LAST_MODIFIED) {
         return;
     }
     let mut hasher = etag::Hasher::new();
@@ -202,7 +222,7 @@ impl Receiving {
                 is_kept = false;
                 self.growing.keep_window_only();
                 if let Some(lead) = lead.take() {
-                    lead.leave_alone(Instant::now());
+                    lead.leave_alone(clock::now().into_std());
                 }
             }
         }
@@ -212,19 +232,18 @@ impl Receiving {
         }
     }
 
-    fn store(self, pieces: Vec<Bytes>) {
-        let Stored { status, fields, terms, selecting, tags, .. } = &*self.stored;
+    fn store(&self, pieces: Vec<Bytes>) {
+        let Stored { status, fields, terms, received, selecting, .. } = &*self.stored;
         let mut fields = fields.clone();
-        tag_by_content(&mut fields, &pieces);
-        let stored = Stored {
-            status: *status,
-            fields,
-            content: Content::Whole(Whole::new(pieces)),
-            terms: *terms,
-            selecting: selecting.clone(),
-            tags: tags.clone(),
-        };
-        drop(self.room);
-        self.cache.store.put(&self.asked.key, Arc::new(stored), self.asked.born);
+        tag_by_content(*status, &mut fields, &pieces);
+        let frame = Frame { status: *status, terms: *terms, received: *received, selecting: selecting.clone() };
+        self.cache.store.put(&self.asked.key, frame.stored(fields, Content::Whole(Whole::new(pieces))), self.asked.born);
+    }
+}
+
+/// Nobody waits for what does not come any more.
+impl Drop for Receiving {
+    fn drop(&mut self) {
+        self.growing.finish(Err(BodyError::Stopped));
     }
 }

@@ -5,6 +5,7 @@
 //! while it grows; a failure, so that a failing origin is not asked by one after the other; or that each has
 //! to ask for itself. The last is remembered for a while, so that requests for such a key do not line up.
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::poll_fn;
@@ -185,14 +186,14 @@ impl<T: Clone, E: Clone> Lead<T, E> {
     pub fn leave_alone(self, now: Instant) {
         let (pendings, key) = (Arc::clone(&self.pendings), self.key.clone());
         drop(self);
-        pendings.remember_alone(key.as_ref(), now);
+        pendings.remember_alone(key.borrow(), now);
     }
 }
 
 impl<T: Clone, E: Clone> Drop for Lead<T, E> {
     fn drop(&mut self) {
         self.pending.settle(Outcome::Alone);
-        let mut shard = self.pendings.shard(self.key.as_ref());
+        let mut shard = self.pendings.shard(self.key.borrow());
         // Another may have taken its place.
         if let Some(Slot::InFlight(pending)) = shard.get(&self.key)
             && Arc::ptr_eq(pending, &self.pending)

@@ -1,13 +1,14 @@
 //! A response as the cache has it, whether all of it is here or the rest is still on its way.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::policy::Terms;
 use super::tags::Tag;
-use super::vary::Selecting;
+use super::vary::{self, Selecting};
 use crate::body::{Body, Growing};
 
 /// A response that may be used for many requests.
@@ -18,9 +19,25 @@ pub struct Stored {
     pub fields: HeaderMap,
     pub content: Content,
     pub terms: Terms,
+    /// When it came, or was last validated.
+    pub received: SystemTime,
     /// For which other requests it is right.
     pub selecting: Selecting,
     pub tags: Box<[Tag]>,
+}
+
+impl Stored {
+    /// Whether it is right for a request.
+    pub fn is_for(&self, request: &HeaderMap) -> bool {
+        vary::matches(&self.selecting, request)
+    }
+
+    /// Under which those line up who ask for another variant of it, and for the same.
+    pub fn variant_key(&self, key: &[u8], request: &HeaderMap) -> Vec<u8> {
+        let mut variant = key.to_vec();
+        vary::write(&self.selecting, request, &mut variant);
+        variant
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -25,6 +25,18 @@ pub struct Authority<'a> {
     port: Option<u16>,
 }
 
+impl<'a> Authority<'a> {
+    /// Of parts that were an authority's before.
+    pub fn from_parts(host: &'a str, port: Option<u16>) -> Self {
+        Self { host: Cow::Borrowed(host), port }
+    }
+
+    /// None is the default port of the scheme.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+}
+
 /// Why it is not known which host is meant. The answer is always 400.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]
 pub enum AuthorityError {

@@ -15,6 +15,13 @@ pub fn join(fields: &mut HeaderMap) {
     }
 }
 
+/// The value of the first cookie of that name.
+pub fn get<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = fields.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(known, _)| *known == name).map(|(_, value)| value)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::rows::{fields, text};

@@ -1,6 +1,8 @@
 //! The path of a request: every stage in the order in which it happens, one call each. All the branching of
 //! a request is here; the stages are leaves.
 
+mod cached;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -14,7 +16,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 use http_body::Body as _;
 use hyper::body::Incoming;
 
+use self::cached::Caching;
 use crate::body::{self, Body, Source};
+use crate::cache::TargetUri;
 use crate::client_ip::{self, ClientIp};
 use crate::clock;
 use crate::config::{FieldEdits, HostPolicy, UpstreamProtocol};
@@ -30,7 +34,7 @@ use crate::path;
 use crate::record::Record;
 use crate::rewrite;
 use crate::route::answers_challenge;
-use crate::snapshot::{Action, Pass, Route, View};
+use crate::snapshot::{Action, HeldRoute, Pass, Route, View};
 use crate::stub_status;
 use crate::upstream::{Reply, Tunnel};
 use crate::worker::Worker;
@@ -130,7 +134,7 @@ struct Outgoing {
 
 /// A request on its way through a route that proxies.
 struct Passing<'a> {
-    route: &'a Route,
+    route: &'a Arc<HeldRoute>,
     pass: &'a Pass,
     client: ClientIp,
     /// None if it is the one that came.
@@ -160,8 +164,16 @@ impl Exchange<'_> {
             Action::Text { body, status } => text(body.clone(), *status),
             Action::StubStatus => text(stub_status::page(&self.worker.shared.totals()).into(), StatusCode::OK),
             Action::Proxy(pass) => {
+                let named = TargetUri { scheme: self.scheme(), authority: &authority, path: &path, query };
+                let caching = pass.caching.as_ref().map(|policy| {
+                    Caching::new(&self.worker.shared.cache, policy, &named, request.headers())
+                });
                 let target = target(pass, path, request.uri())?;
-                return self.pass(request, &Passing { route: &route, pass, client, target }, record).await;
+                let passing = Passing { route: &route, pass, client, target };
+                return match caching {
+                    None => self.pass(request, &passing, record).await,
+                    Some(caching) => self.pass_by_cache(request, &passing, &caching, record).await,
+                };
             }
         };
         edit(response.headers_mut(), &route.config.response_fields);
@@ -351,7 +363,9 @@ fn admit_body(route: &Route, fields: &HeaderMap) -> Result<(), Reason> {
 
 /// The target in origin form for the upstream, if it is not the one that came.
 fn target(pass: &Pass, path: Cow<'_, str>, uri: &Uri) -> Result<Option<Uri>, Reason> {
-    let target = rewrite::rewrite(&pass.rewrite, &path, uri.query())?;
+    // What does not count for the key must not change the response either.
+    let query = pass.caching.as_ref().map_or(uri.query().map(Cow::Borrowed), |policy| policy.key.query(uri.query()));
+    let target = rewrite::rewrite(&pass.rewrite, &path, query.as_deref())?;
     match (target.is_of(uri), uri.authority()) {
         (true, None) => Ok(None),
         (true, Some(_)) => Ok(uri.path_and_query().cloned().map(Uri::from)),
