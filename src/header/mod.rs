@@ -73,7 +73,7 @@ fn list<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'
 }
 
 #[cfg(test)]
-mod rows {
+pub(crate) mod rows {
     //! Fields written as in a message, so that a test is a row.
     use super::*;
 
