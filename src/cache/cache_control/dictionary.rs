@@ -12,8 +12,11 @@ use http::header::GetAll;
 
 use super::{Argument, DELTA_MAX};
 
+/// A value, or None for `?0`: the directive is not there.
+type Value = Option<Argument>;
+
 /// The members. None if the field is absent, empty or not a Dictionary.
-pub fn read(lines: GetAll<'_, HeaderValue>) -> Option<BTreeMap<String, Argument>> {
+pub fn read(lines: GetAll<'_, HeaderValue>) -> Option<BTreeMap<String, Value>> {
     let lines: Vec<_> = lines.iter().map(HeaderValue::as_bytes).collect();
     // Lines are one list (RFC 9651 §4.2).
     let text = lines.join(&b", "[..]);
@@ -25,17 +28,14 @@ pub fn read(lines: GetAll<'_, HeaderValue>) -> Option<BTreeMap<String, Argument>
 struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
-    fn dictionary(&mut self) -> Option<BTreeMap<String, Argument>> {
+    fn dictionary(&mut self) -> Option<BTreeMap<String, Value>> {
         let mut members = BTreeMap::new();
         while !self.0.is_empty() {
             let key = self.key()?;
             let value = if self.take(b'=') { self.value()? } else { Some(Argument::Absent) };
             self.parameters()?;
-            // Of members with the same key the last one counts. `?0` says that the directive is not there.
-            match value {
-                Some(argument) => members.insert(key, argument),
-                None => members.remove(&key),
-            };
+            // Of members with the same key the last one counts.
+            members.insert(key, value);
             self.skip(b" \t");
             if self.0.is_empty() {
                 break;
@@ -59,8 +59,7 @@ impl<'a> Cursor<'a> {
         String::from_utf8(key.to_vec()).ok()
     }
 
-    /// A value as an argument. Inside: None for `?0`.
-    fn value(&mut self) -> Option<Option<Argument>> {
+    fn value(&mut self) -> Option<Value> {
         if self.take(b'(') {
             return self.inner_list().map(|()| Some(Argument::Invalid));
         }
@@ -92,7 +91,7 @@ impl<'a> Cursor<'a> {
         Some(())
     }
 
-    fn bare_item(&mut self) -> Option<Option<Argument>> {
+    fn bare_item(&mut self) -> Option<Value> {
         match self.0.first()? {
             b'-' | b'0'..=b'9' => self.number().map(Some),
             b'"' => self.string().map(|text| Some(Argument::Text(text))),
@@ -144,7 +143,7 @@ impl<'a> Cursor<'a> {
         self.run(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(byte)).to_vec()
     }
 
-    fn boolean(&mut self) -> Option<Option<Argument>> {
+    fn boolean(&mut self) -> Option<Value> {
         self.take(b'?');
         match self.next()? {
             b'1' => Some(Some(Argument::Absent)),

@@ -15,6 +15,9 @@ mod invalidate;
 mod reuse;
 mod store;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderName, Method, StatusCode};
@@ -106,10 +109,8 @@ pub enum Basis {
 enum Staleness {
     /// Never without validation: `no-cache`.
     AlwaysValidate,
-    /// Not once it is stale: `must-revalidate`, `proxy-revalidate`, or `s-maxage` without an own statement of RFC 5861.
+    /// Not once it is stale: `must-revalidate`, `proxy-revalidate`, `s-maxage`.
     NeverStale,
-    /// `s-maxage` with a window of RFC 5861: inside of it, and not because a client would like to.
-    InWindow,
     /// Where the client or the rules permit it.
     Permitted,
 }

@@ -155,12 +155,12 @@ fn settle(
     times: Times,
 ) -> Terms {
     let initial_age = age::initial(exchanged.response, &times);
-    let stale = staleness(directives, exchanged.request.contains_key(AUTHORIZATION));
+    let stale = staleness(directives);
     // A window that the configuration gives makes the most of a lifetime. Where there was none, it would be one.
-    let was_fresh = lifetime.length > initial_age && stale == Staleness::Permitted;
+    let was_fresh = lifetime.length > initial_age;
     let window = |said: Option<Duration>, by_rule: Option<Duration>| match stale {
         Staleness::AlwaysValidate | Staleness::NeverStale => Duration::ZERO,
-        Staleness::InWindow | Staleness::Permitted => said.or(by_rule.filter(|_| was_fresh)).unwrap_or_default(),
+        Staleness::Permitted => said.or(by_rule.filter(|_| was_fresh)).unwrap_or_default(),
     };
     Terms {
         at: times.answered,
@@ -174,20 +174,15 @@ fn settle(
     }
 }
 
-fn staleness(directives: &Directives, has_credentials: bool) -> Staleness {
-    let has_window = directives.stale_while_revalidate.is_some() || directives.stale_if_error.is_some();
+fn staleness(directives: &Directives) -> Staleness {
     if directives.no_cache == Scope::All {
         Staleness::AlwaysValidate
-    } else if directives.must_revalidate || directives.proxy_revalidate {
+    } else if directives.must_revalidate || directives.proxy_revalidate || directives.s_maxage.is_some() {
+        // `s-maxage` has the meaning of `proxy-revalidate`, and no window beside it changes that
+        // (RFC 9111 §4.2.4, §5.2.2.10).
         Staleness::NeverStale
-    } else if directives.s_maxage.is_none() {
-        Staleness::Permitted
-    } else if has_window && !has_credentials {
-        // `s-maxage` has the meaning of `proxy-revalidate` (RFC 9111 §5.2.2.10). An extension may override that
-        // (§4), and an origin that sends both means the window for shared caches: no other looks at `s-maxage`.
-        Staleness::InWindow
     } else {
-        Staleness::NeverStale
+        Staleness::Permitted
     }
 }
 
