@@ -1,59 +1,358 @@
-//! Entity tags (RFC 9110 §8.8.3).
+//! Entity tags: their syntax, their two comparisons (RFC 9110 §8.8.3), and the tag of what the edge has coded.
+//!
+//! A strong tag names exact bytes, so content that the edge has coded needs another one (RFC 9110 §8.8.3.3):
+//! `"abc"` becomes `"abc~gzip"`, and `"abc~gzip"` is `"abc"` again on its way to the origin, which never saw
+//! the other. Servers that code use `-gzip`, `--gzip` or `;gzip`; none uses `~`, so their tags pass as they are.
+//! A weak tag promises no bytes and is the same for every coding.
+
+use bytes::{BufMut, BytesMut};
+use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+/// What equality of two tags says about the bytes behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Strength {
     Strong,
     Weak,
 }
 
-/// An entity tag; `opaque` is without its quotes.
+/// An entity tag; `opaque` is without its quotes. Equal values are the same text, which is neither of
+/// the two comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EntityTag<'a> {
     pub strength: Strength,
     pub opaque: &'a [u8],
 }
 
+/// The codings of which a tag can tell, with the mark in front.
+const MARKS: [&[u8]; 4] = [b"~gzip", b"~br", b"~zstd", b"~deflate"];
+
 impl<'a> EntityTag<'a> {
-    /// None if it is malformed.
-    pub fn parse(_value: &'a [u8]) -> Option<Self> {
-        unimplemented!()
+    /// None if it is malformed. White space inside of the quotes is let in, against the grammar: origins send it, and
+    /// it does no harm.
+    pub fn parse(value: &'a [u8]) -> Option<Self> {
+        let (tag, rest) = Self::take(value.trim_ascii())?;
+        rest.is_empty().then_some(tag)
     }
 
-    /// That of the `ETag` field.
-    pub fn of(_fields: &'a HeaderMap) -> Option<Self> {
-        unimplemented!()
+    /// That of the `ETag` field. Several lines are none: nobody knows which is meant.
+    pub fn of(fields: &'a HeaderMap) -> Option<Self> {
+        Self::parse(single(fields, &ETAG)?.as_bytes())
     }
 
-    pub fn strongly_equals(&self, _other: &EntityTag<'_>) -> bool {
-        unimplemented!()
+    /// A tag at the beginning of a text, and what follows it.
+    fn take(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (strength, quoted) = match text {
+            [b'W', b'/', quoted @ ..] => (Strength::Weak, quoted),
+            quoted => (Strength::Strong, quoted),
+        };
+        let opaque = quoted.strip_prefix(b"\"")?;
+        let (opaque, rest) = opaque.split_at(opaque.iter().position(|byte| *byte == b'"')?);
+        Some((Self { strength, opaque }, rest.strip_prefix(b"\"")?))
     }
 
-    pub fn weakly_equals(&self, _other: &EntityTag<'_>) -> bool {
-        unimplemented!()
+    /// Both name the same bytes.
+    pub fn strongly_equals(&self, other: &EntityTag<'_>) -> bool {
+        self.strength == Strength::Strong && other.strength == Strength::Strong && self.opaque == other.opaque
     }
 
+    /// Both name the same content, perhaps in other bytes.
+    pub fn weakly_equals(&self, other: &EntityTag<'_>) -> bool {
+        self.opaque == other.opaque
+    }
+
+    /// None only if `opaque` holds what a field cannot.
     pub fn value(&self) -> Option<HeaderValue> {
-        unimplemented!()
+        self.value_with(b"")
     }
 
-    /// The tag of the same content in a coding, `"abc"` → `"abc~gzip"`; a weak one stays as it is.
-    pub fn coded(&self, _coding: &str) -> Option<HeaderValue> {
-        unimplemented!()
+    /// The tag of the same content in a coding.
+    pub fn coded(&self, coding: &str) -> Option<HeaderValue> {
+        match self.strength {
+            Strength::Weak => self.value(),
+            Strength::Strong => {
+                let mark = MARKS.iter().find(|mark| mark.get(1..) == Some(coding.as_bytes()))?;
+                self.value_with(mark)
+            }
+        }
     }
 
-    /// Without what `coded` added; None if nothing was.
-    pub fn uncoded(&self) -> Option<EntityTag<'a>> {
-        unimplemented!()
+    /// The tag of the content without the coding that [`Self::coded`] named; None if it named none.
+    pub fn uncoded(&self) -> Option<Self> {
+        if self.strength == Strength::Weak {
+            return None;
+        }
+        let opaque = MARKS.iter().find_map(|mark| self.opaque.strip_suffix(*mark))?;
+        Some(Self { opaque, ..*self })
+    }
+
+    fn value_with(&self, mark: &[u8]) -> Option<HeaderValue> {
+        let mut out = BytesMut::with_capacity(self.opaque.len() + mark.len() + 4);
+        self.write(mark, &mut out);
+        HeaderValue::from_maybe_shared(out.freeze()).ok()
+    }
+
+    fn write(&self, mark: &[u8], out: &mut BytesMut) {
+        if self.strength == Strength::Weak {
+            out.put_slice(b"W/");
+        }
+        out.put_u8(b'"');
+        out.put_slice(self.opaque);
+        out.put_slice(mark);
+        out.put_u8(b'"');
     }
 }
 
-/// Every well-formed tag in the lines of a list field.
-pub fn list<'a>(_fields: &'a HeaderMap, _name: &HeaderName) -> impl Iterator<Item = EntityTag<'a>> {
-    std::iter::empty()
+/// The well-formed tags in all lines of a list field.
+pub fn list<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = EntityTag<'a>> {
+    fields.get_all(name).iter().flat_map(|line| List(line.as_bytes()))
 }
 
-/// Takes off what `coded` added from If-None-Match and If-Match before they go upstream.
-pub fn uncode_preconditions(_request: &mut HeaderMap) {
-    unimplemented!()
+/// Passes over what is no tag, up to the next comma.
+struct List<'a>(&'a [u8]);
+
+impl<'a> Iterator for List<'a> {
+    type Item = EntityTag<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let text = self.0.trim_ascii_start();
+            if text.is_empty() {
+                return None;
+            }
+            let tag = EntityTag::take(text).map(|(tag, rest)| (tag, rest.trim_ascii_start()));
+            let (element, rest) = match tag {
+                Some((tag, rest)) if matches!(rest, [] | [b',', ..]) => (Some(tag), rest),
+                Some((_, rest)) => (None, rest),
+                None => (None, text),
+            };
+            let comma = rest.iter().position(|byte| *byte == b',');
+            self.0 = comma.and_then(|comma| rest.get(comma + 1..)).unwrap_or_default();
+            if element.is_some() {
+                return element;
+            }
+        }
+    }
+}
+
+/// A list of tags as one value, up to a number of bytes. None if there is none.
+pub(super) fn join<'a>(tags: impl IntoIterator<Item = EntityTag<'a>>, bytes_max: usize) -> Option<HeaderValue> {
+    let mut out = BytesMut::new();
+    for tag in tags {
+        if out.len() + tag.opaque.len() + 6 > bytes_max {
+            break;
+        }
+        if !out.is_empty() {
+            out.put_slice(b", ");
+        }
+        tag.write(b"", &mut out);
+    }
+    if out.is_empty() {
+        return None;
+    }
+    HeaderValue::from_maybe_shared(out.freeze()).ok()
+}
+
+/// The only line of a field that is no list.
+pub(super) fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut lines = fields.get_all(name).iter();
+    lines.next().filter(|_| lines.next().is_none())
+}
+
+/// Makes the tags in `If-None-Match` and `If-Match` those that the origin knows.
+///
+/// `If-Range` stays as it is. It asks for a part of coded bytes, which the origin does not have: it will not
+/// know the tag, and send the whole.
+pub fn uncode_preconditions(request: &mut HeaderMap) {
+    for name in [IF_NONE_MATCH, IF_MATCH] {
+        if !list(request, &name).any(|tag| tag.uncoded().is_some()) {
+            continue;
+        }
+        let known = join(list(request, &name).map(|tag| tag.uncoded().unwrap_or(tag)), usize::MAX);
+        if let Some(known) = known {
+            request.insert(name, known);
+        }
+    }
+}
+
+/// Gives a 304 of the origin the tag by which its client knows the coded content. `asked` is the request as
+/// the client sent it.
+pub fn recode(not_modified: &mut HeaderMap, asked: &HeaderMap) {
+    let Some(tag) = EntityTag::of(not_modified).filter(|tag| tag.strength == Strength::Strong) else { return };
+    if list(asked, &IF_NONE_MATCH).any(|asked| asked.weakly_equals(&tag)) {
+        return;
+    }
+    let coded = list(asked, &IF_NONE_MATCH).find(|asked| asked.uncoded() == Some(tag));
+    if let Some(value) = coded.and_then(|coded| coded.value()) {
+        not_modified.insert(ETAG, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::header::rows::fields;
+
+    fn strong(opaque: &str) -> EntityTag<'_> {
+        EntityTag { strength: Strength::Strong, opaque: opaque.as_bytes() }
+    }
+
+    fn weak(opaque: &str) -> EntityTag<'_> {
+        EntityTag { strength: Strength::Weak, opaque: opaque.as_bytes() }
+    }
+
+    #[test]
+    fn one_tag() {
+        for (value, expected) in [
+            ("\"abc\"", Some(strong("abc"))),
+            ("\"\"", Some(strong(""))),
+            ("W/\"abc\"", Some(weak("abc"))),
+            (" \"a,b\" ", Some(strong("a,b"))),
+            ("\"a\\\"", Some(strong("a\\"))),
+            ("\"a b\"", Some(strong("a b"))),
+            ("\"\u{fc}\"", Some(strong("\u{fc}"))),
+            ("", None),
+            ("abc", None),
+            ("\"", None),
+            ("\"abc", None),
+            ("abc\"", None),
+            ("w/\"abc\"", None),
+            ("W\"abc\"", None),
+            ("W\\\"abc\"", None),
+            ("W/ \"abc\"", None),
+            ("W/", None),
+            ("\"a\"b", None),
+            ("\"a\" \"b\"", None),
+            ("\"a\", \"b\"", None),
+            ("*", None),
+        ] {
+            assert_eq!(EntityTag::parse(value.as_bytes()), expected, "{value}");
+        }
+        assert_eq!(EntityTag::of(&fields("etag: \"a\"")), Some(strong("a")));
+        assert_eq!(EntityTag::of(&fields("etag: \"a\"\netag: \"a\"")), None);
+        assert_eq!(EntityTag::of(&fields("")), None);
+    }
+
+    /// The table of RFC 9110 §8.8.3.2.
+    #[test]
+    fn two_comparisons() {
+        for (one, other, strongly, weakly) in [
+            (weak("1"), weak("1"), false, true),
+            (weak("1"), weak("2"), false, false),
+            (weak("1"), strong("1"), false, true),
+            (strong("1"), strong("1"), true, true),
+            (strong("1"), strong("2"), false, false),
+        ] {
+            for (one, other) in [(one, other), (other, one)] {
+                assert_eq!(one.strongly_equals(&other), strongly, "{one:?} {other:?}");
+                assert_eq!(one.weakly_equals(&other), weakly, "{one:?} {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn lists_pass_over_what_is_malformed() {
+        for (lines, expected) in [
+            ("", vec![]),
+            ("if-match: *", vec![]),
+            ("if-match: \"a\"", vec![strong("a")]),
+            ("if-match: \"a\",W/\"b\" ,, \"\"", vec![strong("a"), weak("b"), strong("")]),
+            ("if-match: \"a,b\", \"c\"\nif-match: \"d\"", vec![strong("a,b"), strong("c"), strong("d")]),
+            ("if-match: abc, \"a\"", vec![strong("a")]),
+            ("if-match: \"a\" x, \"b\"", vec![strong("b")]),
+            ("if-match: \"a\" \"b\"", vec![]),
+            ("if-match: \"a, b", vec![]),
+            ("if-match: W/, \"b\"", vec![strong("b")]),
+            (",,,", vec![]),
+        ] {
+            let lines = if lines.contains(':') { fields(lines) } else { fields(&format!("if-match: {lines}")) };
+            assert_eq!(list(&lines, &IF_MATCH).collect::<Vec<_>>(), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_coding_changes_a_strong_tag_and_comes_off_again() {
+        for coding in ["gzip", "br", "zstd", "deflate"] {
+            for opaque in ["abc", "", "abc~gzip", "a-gzip", "~"] {
+                let value = strong(opaque).coded(coding).unwrap();
+                assert_eq!(value, format!("\"{opaque}~{coding}\""));
+                assert_eq!(EntityTag::parse(value.as_bytes()).unwrap().uncoded(), Some(strong(opaque)));
+            }
+            assert_eq!(weak("abc").coded(coding).unwrap(), "W/\"abc\"");
+        }
+        assert_eq!(strong("abc").coded("compress"), None);
+        assert_eq!(strong("abc").coded(""), None);
+        for other in ["abc", "abc-gzip", "abc--gzip", "abc;gzip", "abcgzip", "abc~GZIP", "abc~gzip~", "gzip", "~", ""] {
+            assert_eq!(strong(other).uncoded(), None, "{other}");
+        }
+        assert_eq!(weak("abc~gzip").uncoded(), None);
+    }
+
+    #[test]
+    fn the_origin_sees_its_own_tags() {
+        for (before, after) in [
+            ("if-none-match: \"a~gzip\"", "if-none-match: \"a\""),
+            ("if-match: \"a~br\", W/\"b~br\"\nif-match: \"c\"", "if-match: \"a\", W/\"b~br\", \"c\""),
+            ("if-none-match: x, \"a~zstd\"", "if-none-match: \"a\""),
+            ("if-none-match: \"a\", x\nif-none-match: \"b\"", "if-none-match: \"a\", x\nif-none-match: \"b\""),
+            ("if-none-match: *", "if-none-match: *"),
+            ("if-range: \"a~gzip\"\nrange: bytes=1-", "if-range: \"a~gzip\"\nrange: bytes=1-"),
+            ("", ""),
+        ] {
+            let mut request = fields(before);
+            uncode_preconditions(&mut request);
+            assert_eq!(request, fields(after), "{before}");
+        }
+    }
+
+    #[test]
+    fn the_client_sees_the_tag_that_it_has() {
+        for (asked, etag, expected) in [
+            ("\"a~gzip\"", "\"a\"", "\"a~gzip\""),
+            ("\"x\", \"b~br\", \"a~br\"", "\"a\"", "\"a~br\""),
+            ("\"a~gzip\", \"a\"", "\"a\"", "\"a\""),
+            ("\"a~gzip\"", "\"a~gzip\"", "\"a~gzip\""),
+            ("\"b~gzip\"", "\"a\"", "\"a\""),
+            ("\"a~gzip\"", "W/\"a\"", "W/\"a\""),
+            ("*", "\"a\"", "\"a\""),
+        ] {
+            let mut response = fields(&format!("etag: {etag}"));
+            recode(&mut response, &fields(&format!("if-none-match: {asked}")));
+            assert_eq!(response, fields(&format!("etag: {expected}")), "{asked} {etag}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn lists_are_read_as_they_were_written(tags in vec((any::<bool>(), "[!#-~]{0,6}"), 1..6)) {
+            let tags: Vec<_> = tags.iter().map(|(is_weak, opaque)| if *is_weak { weak(opaque) } else { strong(opaque) }).collect();
+            let mut fields = HeaderMap::new();
+            fields.insert(IF_MATCH, join(tags.iter().copied(), usize::MAX).unwrap());
+            prop_assert_eq!(list(&fields, &IF_MATCH).collect::<Vec<_>>(), tags);
+        }
+
+        #[test]
+        fn any_list_is_read_and_reading_it_again_changes_nothing(lines in vec("[\"W/,a~gzip *]{0,12}", 0..4)) {
+            let mut fields = HeaderMap::new();
+            for line in &lines {
+                fields.append(IF_NONE_MATCH, line.parse().unwrap());
+            }
+            let tags: Vec<_> = list(&fields, &IF_NONE_MATCH).collect();
+            let mut again = HeaderMap::new();
+            if let Some(joined) = join(tags.iter().copied(), usize::MAX) {
+                again.insert(IF_NONE_MATCH, joined);
+            }
+            prop_assert_eq!(list(&again, &IF_NONE_MATCH).collect::<Vec<_>>(), tags);
+            uncode_preconditions(&mut again);
+        }
+
+        #[test]
+        fn a_list_stays_in_its_bound(tags in vec("[a-c]{0,9}", 0..9), bytes_max in 0..60_usize) {
+            let joined = join(tags.iter().map(|tag| weak(tag)), bytes_max);
+            prop_assert!(joined.is_none_or(|joined| joined.len() <= bytes_max));
+        }
+    }
 }
