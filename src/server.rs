@@ -15,10 +15,10 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use crate::cache::Cache;
 use crate::background::Background;
 use crate::balance::Member;
 use crate::balance::health::Verdict;
+use crate::cache::Cache;
 use crate::config::{self, Config, Environment, Loaded, Unusable};
 use crate::control::{Control, Ended, Inbox, Options, Order, Stop, Trigger, warn_of};
 use crate::listener::{BindError, Cap, Socket};

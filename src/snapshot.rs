@@ -13,8 +13,8 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::balance::Pool;
-use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::cache::Policy;
+use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
 use crate::rewrite::Template;
 use crate::route::Router;
@@ -198,7 +198,10 @@ impl Route {
                     rewrite: path.clone(),
                     limits: *timeout,
                     buffer: *buffer,
-                    caching: cache.as_ref().filter(|_| keeping.enabled).map(|route| Arc::new(Policy::new(keeping, route))),
+                    caching: cache
+                        .as_ref()
+                        .filter(|_| keeping.enabled)
+                        .map(|route| Arc::new(Policy::new(keeping, route))),
                 })
             }
             config::Action::Redirect { to, status } => {

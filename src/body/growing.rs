@@ -146,7 +146,8 @@ impl State {
     /// Readers keep offsets and not pieces, so pieces may be put together under them. Only like is joined with like:
     /// so a byte is copied a few times at most, however small the pieces come.
     fn join_crumbs(&mut self) {
-        while let Some([before, last]) = self.pieces.len().checked_sub(2).map(|at| [&self.pieces[at], &self.pieces[at + 1]])
+        while let Some([before, last]) =
+            self.pieces.len().checked_sub(2).map(|at| [&self.pieces[at], &self.pieces[at + 1]])
             && before.bytes.len() <= last.bytes.len()
             && before.bytes.len() + last.bytes.len() <= PIECE_BYTES
         {

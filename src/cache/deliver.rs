@@ -32,7 +32,7 @@ pub fn deliver(stored: &Stored, wanted: Wanted<'_>, now: Instant, boundary: fn()
         return response;
     }
     let verdict = {
-        let validators = Validators::of(&stored.fields, Some(stored.received));
+        let validators = Validators { response: &stored.fields, received: Some(stored.received) };
         conditional::evaluate(Role::Cache, wanted.method, wanted.fields, &validators)
     };
     match verdict {
@@ -47,7 +47,7 @@ pub fn deliver(stored: &Stored, wanted: Wanted<'_>, now: Instant, boundary: fn()
 }
 
 fn select(stored: &Stored, wanted: Wanted<'_>, response: &mut Response<Body>, boundary: fn() -> u128) {
-    let validators = Validators::of(&stored.fields, Some(stored.received));
+    let validators = Validators { response: &stored.fields, received: Some(stored.received) };
     let selection = match (range::asked(wanted.method, wanted.fields, &validators), stored.content.length()) {
         (Some(range), Some(length)) => (range::select(range.as_bytes(), length), length),
         // How much there is decides whether a range can be satisfied.
@@ -102,7 +102,7 @@ pub fn settle_passed(response: &mut Response<Body>, wanted: Wanted<'_>) {
         return;
     }
     let verdict = {
-        let validators = Validators::of(response.headers(), None);
+        let validators = Validators { response: response.headers(), received: None };
         conditional::evaluate(Role::Cache, wanted.method, wanted.fields, &validators)
     };
     if verdict == Verdict::NotModified {

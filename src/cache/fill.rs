@@ -237,7 +237,11 @@ impl Receiving {
         let mut fields = fields.clone();
         tag_by_content(*status, &mut fields, &pieces);
         let frame = Frame { status: *status, terms: *terms, received: *received, selecting: selecting.clone() };
-        self.cache.store.put(&self.asked.key, frame.stored(fields, Content::Whole(Whole::new(pieces))), self.asked.born);
+        self.cache.store.put(
+            &self.asked.key,
+            frame.stored(fields, Content::Whole(Whole::new(pieces))),
+            self.asked.born,
+        );
     }
 }
 

@@ -29,18 +29,18 @@ use http::{HeaderMap, Method, Response, StatusCode};
 
 pub use self::cache_control::Directives;
 pub use self::cache_status::{Forward, Forwarded, Outcome as Said};
-pub use self::deliver::{Wanted, annotate, deliver, settle_passed, tell_clients};
-pub use self::fill::{Asked, NotKept, Taken, take};
-pub use self::pending::{Join, Outcome};
 pub use self::conditional::remove as remove_preconditions;
+pub use self::deliver::{Wanted, annotate, deliver, settle_passed, tell_clients};
+pub use self::fill::{Asked, Taken, take};
+use self::key::{Key, KeyRules};
+pub use self::pending::{Join, Outcome};
 pub use self::policy::{Permit, TargetUri, Times, Usable, Why};
 pub use self::rules::Policy;
-pub use self::stored::Stored;
-use self::key::{Key, KeyRules};
 use self::store::Store;
+pub use self::stored::Stored;
 use crate::body::Body;
-use crate::header::authority::Authority;
 use crate::fetch::FetchError;
+use crate::header::authority::Authority;
 
 /// Why a fetch for many brought nothing that they could have.
 #[derive(Debug, Clone)]
@@ -95,7 +95,11 @@ impl Cache {
         for resource in policy::invalidated(method, &target, response.status(), response.headers()) {
             let fields = &HeaderMap::new();
             let (path, query) = (resource.path.as_str(), resource.query.as_deref());
-            key::write(&mut other, &key::Parts { scheme: parts.scheme, host: parts.host, port: parts.port, path, query, fields }, rules);
+            key::write(
+                &mut other,
+                &key::Parts { scheme: parts.scheme, host: parts.host, port: parts.port, path, query, fields },
+                rules,
+            );
             self.store.remove(&other);
         }
     }

@@ -42,7 +42,9 @@ pub struct Pendings<T, E> {
 enum Slot<T, E> {
     InFlight(Arc<Pending<T, E>>),
     /// Requests for this key do not line up, as was seen a moment ago.
-    Alone { until: Instant },
+    Alone {
+        until: Instant,
+    },
 }
 
 /// One fetch.
@@ -283,7 +285,8 @@ mod tests {
         for number in 0..2 * REMEMBERED_MAX * SHARDS {
             fetches.remember_alone(&number.to_be_bytes(), now);
         }
-        let remembered = |fetches: &Fetches| fetches.shards.iter().map(|shard| shard.lock().unwrap().len()).sum::<usize>();
+        let remembered =
+            |fetches: &Fetches| fetches.shards.iter().map(|shard| shard.lock().unwrap().len()).sum::<usize>();
         assert_eq!(remembered(&fetches), REMEMBERED_MAX * SHARDS);
         for number in 0..SHARDS * SHARDS {
             fetches.remember_alone(&number.to_le_bytes(), now + ALONE);

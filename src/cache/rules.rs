@@ -48,9 +48,10 @@ impl Policy {
             ttl_client: ttl.client,
         };
         let either = |rule: Ttl| Ttl { edge: route.ttl.edge.or(rule.edge), client: route.ttl.client.or(rule.client) };
-        let by_type = cache.rules.iter().map(|rule| {
-            (rule.content_type.clone(), applied(either(rule.ttl), rule.default_ttl.or(route.default_ttl)))
-        });
+        let by_type = cache
+            .rules
+            .iter()
+            .map(|rule| (rule.content_type.clone(), applied(either(rule.ttl), rule.default_ttl.or(route.default_ttl))));
         Self {
             by_type: by_type.collect(),
             other: applied(route.ttl, route.default_ttl),
@@ -84,8 +85,7 @@ impl Policy {
         }
         let Bypass { fields: names, cookies: cookie_names, query: parameters } = &self.bypass;
         let is_sign = |value: &str| !value.is_empty() && value != "0";
-        let in_field =
-            |name: &HeaderName| fields.get_all(name).iter().any(|value| value.to_str().is_ok_and(is_sign));
+        let in_field = |name: &HeaderName| fields.get_all(name).iter().any(|value| value.to_str().is_ok_and(is_sign));
         let in_cookies = |name: &String| cookies::get(fields, name).is_some_and(is_sign);
         let in_query = |name: &String| {
             let mut pairs = query.into_iter().flat_map(|query| query.split('&'));

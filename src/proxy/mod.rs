@@ -2,26 +2,24 @@
 //! a request is here; the stages are leaves.
 
 mod cached;
+mod message;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY,
-    TE, UPGRADE,
-};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, TE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
 use self::cached::Caching;
+use self::message::{announce_upgrade, edit, receive, redirect, respond, text};
 use crate::body::{self, Body, Source};
 use crate::cache::TargetUri;
 use crate::client_ip::{self, ClientIp};
 use crate::clock;
-use crate::config::{FieldEdits, HostPolicy, UpstreamProtocol};
+use crate::config::{HostPolicy, UpstreamProtocol};
 use crate::connection::Link;
 use crate::error::{self, Reason};
 use crate::guard;
@@ -165,9 +163,10 @@ impl Exchange<'_> {
             Action::StubStatus => text(stub_status::page(&self.worker.shared.totals()).into(), StatusCode::OK),
             Action::Proxy(pass) => {
                 let named = TargetUri { scheme: self.scheme(), authority: &authority, path: &path, query };
-                let caching = pass.caching.as_ref().map(|policy| {
-                    Caching::new(&self.worker.shared.cache, policy, &named, request.headers())
-                });
+                let caching = pass
+                    .caching
+                    .as_ref()
+                    .map(|policy| Caching::new(&self.worker.shared.cache, policy, &named, request.headers()));
                 let target = target(pass, path, request.uri())?;
                 let passing = Passing { route: &route, pass, client, target };
                 return match caching {
@@ -380,50 +379,4 @@ fn client_host<B>(request: &Request<B>) -> Result<HeaderValue, Reason> {
     }
     let authority = request.uri().authority().ok_or(Reason::HostMissing)?;
     HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::HostInvalid)
-}
-
-/// Takes off a response what ends here.
-fn receive(response: &mut Response<Body>) {
-    let received = response.version();
-    let fields = response.headers_mut();
-    hop_by_hop::remove(fields, Trailers::Forward);
-    via::append(fields, received);
-}
-
-/// Makes the answer to a client that speaks `version` of a response.
-fn respond(mut response: Response<Body>, route: &Route, version: Version) -> Response<Body> {
-    // An HTTP/1.0 client gets its keep-alive from hyper, which would close for a response of 1.0.
-    *response.version_mut() = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
-    edit(response.headers_mut(), &route.config.response_fields);
-    response
-}
-
-fn announce_upgrade(fields: &mut HeaderMap, upgrade: Option<&Upgrade>) {
-    if let Some(upgrade) = upgrade {
-        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        fields.insert(UPGRADE, upgrade.value());
-    }
-}
-
-fn edit(fields: &mut HeaderMap, edits: &FieldEdits) {
-    for name in &edits.remove {
-        fields.remove(name);
-    }
-    for (name, value) in &edits.set {
-        fields.insert(name, value.clone());
-    }
-}
-
-fn redirect(location: HeaderValue, status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    response.headers_mut().insert(LOCATION, location);
-    response
-}
-
-fn text(body: Bytes, status: StatusCode) -> Response<Body> {
-    let mut response = Response::new(Body::whole(body));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
 }

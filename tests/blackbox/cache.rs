@@ -372,7 +372,9 @@ async fn many_who_ask_for_the_same_are_one_request() {
     origin.has(1).await;
     leader.leave();
     waits.abort();
-    let asked = join_all(clients.iter_mut().map(|client| client.send(request("GET", "/").body(Body::whole("")).unwrap()))).await;
+    let asked =
+        join_all(clients.iter_mut().map(|client| client.send(request("GET", "/").body(Body::whole("")).unwrap())))
+            .await;
     let asked: Vec<_> = asked.into_iter().map(tokio::spawn).collect();
     gate.add_permits(1);
     let mut bodies = Vec::new();
@@ -437,10 +439,8 @@ async fn a_failure_is_for_all_who_wait() {
     let edge = caching(&origin, "").await;
     let asked = join_all((0..CLIENTS).map(|_| edge.get("/")));
     let fail = async {
-        until("all wait", async || {
-            (edge.status().await["requests"]["in_progress"] == CLIENTS as u64).then_some(())
-        })
-        .await;
+        until("all wait", async || (edge.status().await["requests"]["in_progress"] == CLIENTS as u64).then_some(()))
+            .await;
         gate.add_permits(1);
     };
     let (answers, ()) = tokio::join!(asked, fail);

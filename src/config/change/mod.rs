@@ -15,8 +15,8 @@ use ipnet::IpNet;
 
 use super::units::{show_duration, show_size};
 use super::{
-    AccessLog, Admin, Cache, Certificate, CertificateSource, Client, Config, Dns, Listen, Log, LogTarget, Profile, Protocols,
-    Reload, Server, TlsVersion,
+    AccessLog, Admin, Cache, Certificate, CertificateSource, Client, Config, Dns, Listen, Log, LogTarget, Profile,
+    Protocols, Reload, Server, TlsVersion,
 };
 
 /// One sentence a change from `old` to `new`, in the order of the file, and one for each value of `new` that
@@ -38,7 +38,8 @@ struct Changes {
 
 impl Changes {
     fn between(old: &Config, new: &Config) -> Self {
-        let Config { profile, server, listeners, certificates, client, dns, cache, upstreams, routes: _, admin, log } = old;
+        let Config { profile, server, listeners, certificates, client, dns, cache, upstreams, routes: _, admin, log } =
+            old;
         let mut changes = Changes::default();
         changes.profile(*profile, new.profile);
         changes.server(server, &new.server);

@@ -91,5 +91,6 @@ fn duration(setting: &Option<Setting<Duration>>) -> Option<Duration> {
 }
 
 fn ttl_of(setting: Option<&Setting<file::Ttl>>) -> Ttl {
-    setting.map_or_else(Ttl::default, |ttl| Ttl { edge: duration(&ttl.value.edge), client: duration(&ttl.value.client) })
+    setting
+        .map_or_else(Ttl::default, |ttl| Ttl { edge: duration(&ttl.value.edge), client: duration(&ttl.value.client) })
 }

@@ -5,7 +5,9 @@ use crate::config::diagnostics::Problem;
 use crate::config::nearest::nearest;
 use crate::config::section::Shape;
 use crate::config::tree::Node;
-use crate::config::{AccessFormat, Balance, CachedCookies, LogLevel, Profile, Reload, TlsVersion, UpstreamProtocol, WhenAllFail};
+use crate::config::{
+    AccessFormat, Balance, CachedCookies, LogLevel, Profile, Reload, TlsVersion, UpstreamProtocol, WhenAllFail,
+};
 
 macro_rules! words {
     ($($type:ty { $($word:literal => $value:ident),+ $(; later $($later:literal),+)? })*) => {$(

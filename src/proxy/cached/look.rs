@@ -1,0 +1,131 @@
+//! What the cache has for a request, found without waiting.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{COOKIE, IF_MATCH, IF_UNMODIFIED_SINCE, UPGRADE};
+use http::{HeaderMap, Method, Response, Version};
+
+use super::super::message::respond;
+use super::super::{Passing, Unread};
+use crate::body::Body;
+use crate::cache::{
+    self, Cache, Directives, Forward, Lookup, Permit, Policy, Said, Stored, TargetUri, Usable, Wanted, Why,
+};
+use crate::clock;
+use crate::config::CachedCookies;
+use crate::header::cookies;
+
+thread_local! {
+    /// Keys of lookups are written here.
+    static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Where a route keeps its responses, by which rules, and under which key that of a request.
+pub struct Caching<'a> {
+    pub cache: &'a Arc<Cache>,
+    pub policy: &'a Arc<Policy>,
+    pub key: Vec<u8>,
+}
+
+impl<'a> Caching<'a> {
+    pub fn new(cache: &'a Arc<Cache>, policy: &'a Arc<Policy>, target: &TargetUri<'_>, fields: &HeaderMap) -> Self {
+        let mut key = KEY.take();
+        cache::write_key(&mut key, target, fields, policy);
+        Self { cache, policy, key }
+    }
+}
+
+impl Drop for Caching<'_> {
+    fn drop(&mut self) {
+        KEY.set(std::mem::take(&mut self.key));
+    }
+}
+
+/// What can be said of a request before it goes anywhere.
+pub enum Looked {
+    Hit {
+        response: Response<Body>,
+        revalidate: Option<Miss>,
+    },
+    /// Nothing is looked for, and nothing kept.
+    Beside(Forward),
+    Missed(Miss),
+}
+
+/// A request that the cache did not answer, or not well enough.
+pub struct Miss {
+    pub directives: Directives,
+    pub why: Forward,
+    /// What is to be validated.
+    pub stale: Option<Arc<Stored>>,
+    /// It does not wait for others, nor they for it.
+    pub is_alone: bool,
+}
+
+/// Looks for an answer, without waiting.
+pub fn look(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'_>) -> Looked {
+    let Caching { cache, policy, key } = caching;
+    cookies::join(request.headers_mut());
+    if policy.cookies == CachedCookies::Ignore {
+        request.headers_mut().remove(COOKIE);
+    }
+    if let Some(why) = beside(request, policy) {
+        return Looked::Beside(why);
+    }
+    let fields = request.headers();
+    let directives = Directives::of_request(fields);
+    let now = clock::now().into_std();
+    let is_head = *request.method() == Method::HEAD;
+    let miss = |why, stale, is_alone| Miss { directives: directives.clone(), why, stale, is_alone };
+    let stored = match cache.lookup(key, fields) {
+        Lookup::UriMiss => return Looked::Missed(miss(Forward::UriMiss, None, is_head)),
+        Lookup::VaryMiss => return Looked::Missed(miss(Forward::VaryMiss, None, is_head)),
+        Lookup::Found(stored) => stored,
+    };
+    if !policy.admits(&stored.terms, fields) {
+        return Looked::Missed(miss(Forward::Request, None, true));
+    }
+    let revalidate = match stored.terms.usable(&directives, now) {
+        Usable::Fresh | Usable::Stale(Permit::Client) => None,
+        Usable::Stale(Permit::WhileRevalidating) => Some(miss(Forward::Stale, Some(Arc::clone(&stored)), false)),
+        Usable::Validate(Why::Request) => return Looked::Missed(miss(Forward::Request, Some(stored), true)),
+        Usable::Validate(_) => return Looked::Missed(miss(Forward::Stale, Some(stored), is_head)),
+    };
+    let said = Said::Hit { ttl_s: stored.terms.ttl(now), detail: None };
+    let client = Wanted { method: request.method(), fields };
+    let response = answer(&stored, client, passing, request.version(), (said, now));
+    Looked::Hit { response, revalidate }
+}
+
+/// Why a request is passed on without a look.
+fn beside(request: &Unread<'_>, policy: &Policy) -> Option<Forward> {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return Some(Forward::Method);
+    }
+    let fields = request.headers();
+    // `If-Match` and its like are for the origin (RFC 9111 §4.3.2).
+    let is_for_origin = [UPGRADE, IF_MATCH, IF_UNMODIFIED_SINCE].iter().any(|name| fields.contains_key(name));
+    let bypasses = is_for_origin || request.body().is_some() || policy.bypasses(fields, request.uri().query());
+    bypasses.then_some(Forward::Bypass)
+}
+
+/// A stored response as the answer to one request.
+pub fn answer(
+    stored: &Stored,
+    wanted: Wanted<'_>,
+    passing: &Passing<'_>,
+    version: Version,
+    (said, now): (Said, Instant),
+) -> Response<Body> {
+    let mut response = cache::deliver(stored, wanted, now, || fastrand::u128(..));
+    let fields = response.headers_mut();
+    if let Some(policy) = &passing.pass.caching
+        && let Some(lifetime) = policy.of(&stored.fields).ttl_client
+    {
+        cache::tell_clients(fields, lifetime, stored.terms.age(now));
+    }
+    cache::annotate(fields, &said);
+    respond(response, passing.route, version)
+}

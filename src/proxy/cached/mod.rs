@@ -1,0 +1,214 @@
+//! The path of a request on a route that keeps responses: answered from the cache, by a fetch that it shares with
+//! others, or by one of its own.
+
+mod client;
+mod look;
+mod origin;
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::Response;
+use http::header::{IF_RANGE, RANGE};
+use tokio::sync::oneshot;
+
+use self::client::Client;
+pub(super) use self::look::Caching;
+use self::look::{Looked, Miss, look};
+use self::origin::{Asking, lead_fetch};
+use super::{Answer, Exchange, Outgoing, Passing, Unread};
+use crate::body::Body;
+use crate::cache::{self, Asked, Failure, Forward, Forwarded, Join, Lead, Lookup, Outcome, Said, Taken};
+use crate::clock;
+use crate::error::Reason;
+use crate::fetch::FetchError;
+use crate::record::Record;
+
+impl Exchange<'_> {
+    /// Answers a request from the cache, or from the origin.
+    pub(super) async fn pass_by_cache(
+        &self,
+        mut request: Unread<'_>,
+        passing: &Passing<'_>,
+        caching: &Caching<'_>,
+        record: &mut Record,
+    ) -> Result<Answer, Reason> {
+        match look(&mut request, passing, caching) {
+            Looked::Hit { response, revalidate: None } => Ok(Answer::Response(response)),
+            Looked::Hit { response, revalidate: Some(miss) } => {
+                self.revalidate(request, passing, (caching, miss), record).await?;
+                Ok(Answer::Response(response))
+            }
+            Looked::Beside(why) => Box::pin(self.pass_beside(request, passing, (caching, why), record)).await,
+            Looked::Missed(miss) => {
+                let shared = Box::pin(self.fetch_shared(request, passing, (caching, miss), record));
+                shared.await.map(Answer::Response)
+            }
+        }
+    }
+
+    /// Passes a request on that the cache has no part in, but for what it makes invalid.
+    async fn pass_beside(
+        &self,
+        request: Unread<'_>,
+        passing: &Passing<'_>,
+        (caching, why): (&Caching<'_>, Forward),
+        record: &mut Record,
+    ) -> Result<Answer, Reason> {
+        let method = request.method().clone();
+        let mut answer = self.pass(request, passing, record).await?;
+        if let Answer::Response(response) = &mut answer {
+            let Caching { cache, policy, key } = caching;
+            cache.invalidate((key, &policy.key), &method, response);
+            cache::annotate(response.headers_mut(), &Said::Forwarded(Forwarded::passed(why, None)));
+        }
+        Ok(answer)
+    }
+
+    /// Validates behind the client's back what it has been sent.
+    async fn revalidate(
+        &self,
+        request: Unread<'_>,
+        passing: &Passing<'_>,
+        (caching, miss): (&Caching<'_>, Miss),
+        record: &mut Record,
+    ) -> Result<(), Reason> {
+        let Some(lead) = caching.cache.lead(&caching.key, clock::now().into_std()) else { return Ok(()) };
+        let asking = self.asking(request, passing, (caching, &miss, true), record).await?;
+        tokio::task::spawn_local(lead_fetch(asking, lead, None));
+        Ok(())
+    }
+
+    async fn fetch_shared(
+        &self,
+        request: Unread<'_>,
+        passing: &Passing<'_>,
+        (caching, miss): (&Caching<'_>, Miss),
+        record: &mut Record,
+    ) -> Result<Response<Body>, Reason> {
+        if miss.directives.only_if_cached {
+            return Err(Reason::CacheOnly);
+        }
+        let client = Client { method: request.method().clone(), version: request.version(), passing, miss: &miss };
+        let lead = match self.line_up(&request, &client, caching).await {
+            Turn::Answered(response) => return Ok(response),
+            Turn::Failed(error) => return Err(Reason::from(&*error)),
+            Turn::Lead(lead) => Some(lead),
+            Turn::Alone => None,
+        };
+        let asking = self.asking(request, passing, (caching, &miss, lead.is_some()), record).await?;
+        let fields = Arc::clone(&asking.asked.fields);
+        let brought = match lead {
+            Some(lead) => {
+                let (reply, brought) = oneshot::channel();
+                tokio::task::spawn_local(lead_fetch(asking, lead, Some(reply)));
+                // The task ends without a word with its worker only.
+                brought.await.map_err(|_| Reason::ClientGone)?
+            }
+            None => {
+                let mut brought = asking.ask().await;
+                if let Ok(Taken::Shared(_, rest)) = &mut brought.taken
+                    && let Some(rest) = rest.take()
+                {
+                    tokio::task::spawn_local(rest.run(None));
+                }
+                brought
+            }
+        };
+        record.attempts = brought.attempts;
+        record.head_after = Some(clock::now().saturating_duration_since(record.started()));
+        client.conclude(brought.taken, &fields, brought.status)
+    }
+
+    /// Waits for others who ask for the same, if there are any.
+    async fn line_up(&self, request: &Unread<'_>, client: &Client<'_>, caching: &Caching<'_>) -> Turn {
+        let Caching { cache, policy, key } = caching;
+        if client.miss.is_alone {
+            return Turn::Alone;
+        }
+        let mut joined = key.clone();
+        loop {
+            let pending = match cache.join(&joined, clock::now().into_std()) {
+                Join::Alone => return Turn::Alone,
+                Join::Lead(lead) => {
+                    // The last one may have come to its end since this request looked.
+                    let found = cache.lookup(key, request.headers());
+                    return match found {
+                        Lookup::Found(stored) if client.takes(&stored, policy, request.headers()) => {
+                            Turn::Answered(client.hit(&stored, request.headers()))
+                        }
+                        _ => Turn::Lead(lead),
+                    };
+                }
+                Join::Follow(pending) => pending,
+            };
+            match pending.outcome().await {
+                Outcome::Shared(stored) if stored.is_for(request.headers()) => {
+                    if client.takes(&stored, policy, request.headers()) {
+                        return Turn::Answered(client.collapsed(&stored, request.headers()));
+                    }
+                    return Turn::Alone;
+                }
+                // Another variant: those who ask for the same one have a line of their own.
+                Outcome::Shared(stored) => {
+                    let variant = stored.variant_key(key, request.headers());
+                    if std::mem::replace(&mut joined, variant) == joined {
+                        return Turn::Alone;
+                    }
+                }
+                Outcome::Failed(failure) => {
+                    let status = match &failure {
+                        Failure::Fetch(_) => None,
+                        Failure::Status(status) => Some(*status),
+                    };
+                    return match (client.stand_in(request.headers(), status), failure) {
+                        (Some(response), _) => Turn::Answered(response),
+                        (None, Failure::Fetch(error)) => Turn::Failed(error),
+                        (None, Failure::Status(_)) => Turn::Alone,
+                    };
+                }
+                Outcome::Alone => return Turn::Alone,
+            }
+        }
+    }
+
+    /// The request to the origin, and what it is for.
+    async fn asking(
+        &self,
+        mut request: Unread<'_>,
+        passing: &Passing<'_>,
+        (caching, miss, is_shared): (&Caching<'_>, &Miss, bool),
+        record: &mut Record,
+    ) -> Result<Asking, Reason> {
+        let Caching { cache, policy, key } = caching;
+        let fields = Arc::new(request.headers().clone());
+        // Preconditions and ranges are the client's, and the response is for all.
+        if is_shared || miss.stale.is_some() {
+            cache::remove_preconditions(request.headers_mut());
+            request.headers_mut().remove(RANGE);
+            request.headers_mut().remove(IF_RANGE);
+        }
+        if let Some(stale) = &miss.stale {
+            cache::validate(request.headers_mut(), stale);
+        }
+        let method = request.method().clone();
+        let asked =
+            Asked { key: key.as_slice().into(), born: cache.epoch(), method, fields, stale: miss.stale.clone() };
+        let Outgoing { request, .. } = self.outgoing(request, passing, record).await?;
+        Ok(Asking {
+            connections: Rc::clone(&self.worker.connections),
+            route: Arc::clone(passing.route),
+            cache: Arc::clone(cache),
+            policy: Arc::clone(policy),
+            request,
+            asked,
+        })
+    }
+}
+
+enum Turn {
+    Answered(Response<Body>),
+    Failed(Arc<FetchError>),
+    Lead(Lead),
+    Alone,
+}

@@ -1,0 +1,133 @@
+//! The origin side of a request that the cache did not answer: by itself, or for all who wait for it.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Request, StatusCode};
+use tokio::sync::oneshot;
+
+use super::super::message::receive;
+use crate::body::Body;
+use crate::cache::{self, Asked, Cache, Directives, Failure, Lead, Outcome, Policy, Stored, Taken, Times, Usable};
+use crate::clock;
+use crate::fetch::{Attempts, FetchError};
+use crate::snapshot::{Action, HeldRoute};
+use crate::upstream::{Connections, Reply};
+
+/// The origin side of a request that was not answered. It owns all that it needs, so it goes on without its client.
+pub struct Asking {
+    pub connections: Rc<Connections>,
+    pub route: Arc<HeldRoute>,
+    pub cache: Arc<Cache>,
+    pub policy: Arc<Policy>,
+    pub request: Request<Body>,
+    pub asked: Asked,
+}
+
+/// What the origin's answer came to.
+pub struct Brought {
+    pub taken: Result<Taken, Arc<FetchError>>,
+    pub status: Option<StatusCode>,
+    pub attempts: Attempts,
+}
+
+impl Asking {
+    pub async fn ask(self) -> Brought {
+        let Self { connections, route, cache, policy, request, mut asked } = self;
+        let mut attempts = Attempts::default();
+        let Action::Proxy(pass) = &route.action else {
+            return Brought::failed(FetchError::NoEndpoint(String::new()), attempts);
+        };
+        // Asked once more if what is stored turns out not to be what the origin speaks of.
+        let mut again = asked.stale.is_some().then(|| copy_of_head(&request));
+        let mut request = request;
+        loop {
+            let begun = clock::now().into_std();
+            let mut response = match pass.fetch(&connections).send(request, &mut attempts).await {
+                Ok(Reply::Response { response, .. }) => response,
+                Ok(Reply::Tunnel(..)) => return Brought::failed(FetchError::Ejected, attempts),
+                Err(error) => return Brought::failed(error, attempts),
+            };
+            receive(&mut response);
+            let status = Some(response.status());
+            let times = Times { asked: begun, answered: clock::now().into_std(), clock: clock::system_time() };
+            let taken = cache::take(&cache, asked.clone(), &policy, response, times);
+            match (taken, again.take()) {
+                (Taken::Mismatched, Some(unconditional)) => {
+                    asked.stale = None;
+                    request = unconditional;
+                }
+                (taken, _) => return Brought { taken: Ok(taken), status, attempts },
+            }
+        }
+    }
+}
+
+impl Brought {
+    fn failed(error: FetchError, attempts: Attempts) -> Self {
+        Self { taken: Err(Arc::new(error)), status: None, attempts }
+    }
+}
+
+/// The same request, without its preconditions. It has no body.
+fn copy_of_head(request: &Request<Body>) -> Request<Body> {
+    let mut copy = Request::new(Body::empty());
+    copy.method_mut().clone_from(request.method());
+    copy.uri_mut().clone_from(request.uri());
+    *copy.version_mut() = request.version();
+    copy.headers_mut().clone_from(request.headers());
+    cache::remove_preconditions(copy.headers_mut());
+    copy
+}
+
+/// Fetches for all who wait, to the end, even if who began it has left.
+pub async fn lead_fetch(asking: Asking, lead: Lead, reply: Option<oneshot::Sender<Brought>>) {
+    let is_validating = asking.asked.stale.is_some();
+    let mut brought = asking.ask().await;
+    let now = clock::now().into_std();
+    let mut lead = Some(lead);
+    let mut rest = None;
+    match &mut brought.taken {
+        Err(error) => settle(&mut lead, Outcome::Failed(Failure::Fetch(Arc::clone(error)))),
+        Ok(Taken::Shared(stored, receiving)) => {
+            rest = receiving.take();
+            // What has to be validated for each request can be had by none of the others.
+            let is_usable = matches!(stored.terms.usable(&Directives::default(), now), Usable::Fresh);
+            if is_usable {
+                settle(&mut lead, Outcome::Shared(Arc::clone(stored)));
+            } else if let Some(lead) = lead.take() {
+                lead.leave_alone(now);
+            }
+        }
+        Ok(Taken::Passed(response, _)) if is_validating && is_failure(response.status()) => {
+            settle(&mut lead, Outcome::Failed(Failure::Status(response.status())));
+        }
+        Ok(Taken::Passed(_, why)) if why.is_of_the_request() => lead = None,
+        Ok(Taken::Passed(..) | Taken::Mismatched) => {
+            if let Some(lead) = lead.take() {
+                lead.leave_alone(now);
+            }
+        }
+    }
+    if rest.is_none() {
+        drop(lead.take());
+    }
+    if let Some(reply) = reply {
+        // The client may have left.
+        let _unheard = reply.send(brought);
+    }
+    if let Some(rest) = rest {
+        rest.run(lead).await;
+    }
+}
+
+fn settle(lead: &mut Option<Lead>, outcome: Outcome<Arc<Stored>, Failure>) {
+    if let Some(lead) = lead {
+        lead.settle(outcome);
+    }
+}
+
+/// Answers of an origin in place of which something stale may be sent (RFC 5861 §4).
+pub fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}

@@ -1,0 +1,58 @@
+//! The heads of messages: what is taken off them and added to them on the way, and the answers that the edge itself
+//! gives.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+
+use crate::body::Body;
+use crate::config::FieldEdits;
+use crate::header::hop_by_hop::{self, Trailers, Upgrade};
+use crate::header::via;
+use crate::snapshot::Route;
+
+/// Takes off a response what ends here.
+pub fn receive(response: &mut Response<Body>) {
+    let received = response.version();
+    let fields = response.headers_mut();
+    hop_by_hop::remove(fields, Trailers::Forward);
+    via::append(fields, received);
+}
+
+/// Makes the answer to a client that speaks `version` of a response.
+pub fn respond(mut response: Response<Body>, route: &Route, version: Version) -> Response<Body> {
+    // An HTTP/1.0 client gets its keep-alive from hyper, which would close for a response of 1.0.
+    *response.version_mut() = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
+    edit(response.headers_mut(), &route.config.response_fields);
+    response
+}
+
+pub fn announce_upgrade(fields: &mut HeaderMap, upgrade: Option<&Upgrade>) {
+    if let Some(upgrade) = upgrade {
+        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        fields.insert(UPGRADE, upgrade.value());
+    }
+}
+
+pub fn edit(fields: &mut HeaderMap, edits: &FieldEdits) {
+    for name in &edits.remove {
+        fields.remove(name);
+    }
+    for (name, value) in &edits.set {
+        fields.insert(name, value.clone());
+    }
+}
+
+pub fn redirect(location: HeaderValue, status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(LOCATION, location);
+    response
+}
+
+pub fn text(body: Bytes, status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::whole(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
