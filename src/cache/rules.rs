@@ -40,6 +40,7 @@ impl Policy {
                 default_ttl,
                 ttl_edge: ttl.edge,
                 targets: cache.targets.clone(),
+                store_set_cookie: route.cookies == CachedCookies::Store,
                 ignore_cookie: route.cookies == CachedCookies::Ignore,
                 stale_while_revalidate: route.stale_while_revalidate,
                 stale_if_error: route.stale_if_error,

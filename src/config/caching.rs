@@ -54,6 +54,8 @@ pub enum CachedCookies {
     Bypass,
     /// Nothing depends on cookies: they go neither way.
     Ignore,
+    /// As `Explicit`, and a response that sets cookies is kept with them.
+    Store,
 }
 
 /// Which parameters of the query count.

@@ -45,7 +45,7 @@ words! {
     TlsVersion { "1.2" => Tls12, "1.3" => Tls13 }
     UpstreamProtocol { "h1" => H1, "h2" => H2 }
     Balance { "least-connections" => LeastConnections, "round-robin" => RoundRobin; later "random-two", "hash" }
-    CachedCookies { "explicit" => Explicit, "bypass" => Bypass, "ignore" => Ignore }
+    CachedCookies { "explicit" => Explicit, "bypass" => Bypass, "ignore" => Ignore, "store" => Store }
     WhenAllFail { "use-all" => UseAll, "refuse" => Refuse }
     LogLevel { "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug, "trace" => Trace }
     AccessFormat { "line" => Line, "json" => Json, "combined" => Combined }
