@@ -97,16 +97,19 @@ expect_no_match() {
     if [[ $2 =~ $3 ]]; then fail "$1" "'${2:0:300}' matches '$3'"; else pass "$1"; fi
 }
 
-# Runs a Python file whose lines are checks, as those of _checks.py, and counts them in.
-python_checks() {
-    local file=$1 status=0
+# count_checks NAME COMMAND…: runs a command whose lines are checks, as those of _checks.py, and counts them in.
+count_checks() {
+    local name=$1 status=0 failures
     shift
-    python3 -u "$here/$file" "$@" | tee "$work/python_checks" || status=$?
-    passed=$((passed + $(grep -c '^ok ' "$work/python_checks" || true)))
-    local failures
-    failures=$(grep -c '^FAIL ' "$work/python_checks" || true)
+    "$@" | tee "$work/checks" || status=$?
+    passed=$((passed + $(grep -c '^ok ' "$work/checks" || true)))
+    failures=$(grep -c '^FAIL ' "$work/checks" || true)
     failed=$((failed + failures))
-    ((status == 0 || failures > 0)) || fail "$file" "ended with status $status"
+    ((status == 0 || failures > 0)) || fail "$name" "ended with status $status"
+}
+
+python_checks() {
+    count_checks "$1" python3 -u "$here/$1" "${@:2}"
 }
 
 # json_field EXPRESSION: evaluates it on standard input as the value `v`.
