@@ -219,7 +219,7 @@ fn is_about_the_resource(status: StatusCode) -> bool {
 fn is_of_target(response: &HeaderMap, target: &TargetUri<'_>) -> bool {
     let mut lines = response.get_all(CONTENT_LOCATION).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return false };
-    let located = line.to_str().ok().and_then(|reference| target.resolve(reference));
+    let located = std::str::from_utf8(line.as_bytes()).ok().and_then(|reference| target.resolve(reference));
     located.is_some_and(|located| located == target.resource())
 }
 

@@ -16,6 +16,7 @@ pub const NOW: u64 = 1_795_000_000;
 const DAY: u64 = 24 * 60 * 60;
 
 /// A request and its response, and when it came.
+#[derive(Debug, Clone)]
 pub struct Case {
     pub method: Method,
     pub request: HeaderMap,
