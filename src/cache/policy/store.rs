@@ -76,7 +76,10 @@ impl Unstorable {
     }
 }
 
-/// Judges a response. The fields are those that the origin sent.
+/// Judges a response, with the fields that the origin sent.
+///
+/// One that a 304 has freshened is judged anew, as an answer to the request that validated it. If it is refused for a
+/// reason [of that request](Unstorable::is_of_the_request), what was stored stays as it was.
 pub fn terms(exchanged: &Exchanged<'_>, rules: &Rules, times: Times) -> Result<Terms, Unstorable> {
     let directives = Directives::of_response(exchanged.response, &rules.targets);
     permitted(exchanged, &directives, rules)?;

@@ -444,6 +444,8 @@ fn what_clients_want() {
     case("", "cache-control: max-age=1500", "min-fresh=1497", "fresh");
     case("ccreq-no-cache", fresh, "no-cache", "asked");
     case("", fresh, "no-cache, max-stale", "asked");
+    case("", "cache-control: max-age=1, stale-while-revalidate=60", "no-cache", "validate");
+    case("", "cache-control: max-age=1", "no-cache, max-stale", "validate");
     // What is stored already may be used (RFC 9111 §5.2.1.5).
     case("ccreq-no-store", fresh, "no-store", "fresh");
     // A limit without `max-stale` is a wish for what is fresh (RFC 9111 §5.2.1.1).
