@@ -13,7 +13,7 @@ use http::header::GetAll;
 use super::{Argument, DELTA_MAX};
 
 /// A value, or None for `?0`: the directive is not there.
-type Value = Option<Argument>;
+type Value = Option<Argument<'static>>;
 
 /// The members. None if the field is absent, empty or not a Dictionary.
 pub fn read(lines: GetAll<'_, HeaderValue>) -> Option<BTreeMap<String, Value>> {
@@ -94,8 +94,8 @@ impl<'a> Cursor<'a> {
     fn bare_item(&mut self) -> Option<Value> {
         match self.0.first()? {
             b'-' | b'0'..=b'9' => self.number().map(Some),
-            b'"' => self.string().map(|text| Some(Argument::Text(text))),
-            b'*' | b'A'..=b'Z' | b'a'..=b'z' => Some(Some(Argument::Text(self.token()))),
+            b'"' => self.string().map(|text| Some(Argument::Text(text.into()))),
+            b'*' | b'A'..=b'Z' | b'a'..=b'z' => Some(Some(Argument::Text(self.token().into()))),
             b'?' => self.boolean(),
             b':' => self.bytes().map(|()| Some(Argument::Invalid)),
             b'@' => {
@@ -108,7 +108,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// An Integer that is not negative is a number of seconds. A Decimal is none (RFC 9213 §2.1).
-    fn number(&mut self) -> Option<Argument> {
+    fn number(&mut self) -> Option<Argument<'static>> {
         let negative = self.take(b'-');
         let whole = self.run(u8::is_ascii_digit);
         let fraction = if self.take(b'.') { Some(self.run(u8::is_ascii_digit)) } else { None };

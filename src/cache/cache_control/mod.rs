@@ -8,6 +8,7 @@
 mod dictionary;
 mod list;
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, PRAGMA};
@@ -61,11 +62,11 @@ pub enum MaxStale {
 
 /// The argument of a directive, whichever syntax it came in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Argument {
+enum Argument<'a> {
     Absent,
     Seconds(Duration),
     /// Of a quoted string, or a token that is not a number of seconds.
-    Text(Vec<u8>),
+    Text(Cow<'a, [u8]>),
     /// It has no meaning for any directive.
     Invalid,
 }
@@ -107,7 +108,7 @@ impl Directives {
     }
 
     /// A directive of a request (RFC 9111 §5.2.1, RFC 5861 §4). The name is in lower case.
-    fn ask(&mut self, name: &[u8], argument: Argument) {
+    fn ask(&mut self, name: &[u8], argument: Argument<'_>) {
         match name {
             b"max-age" => limit(&mut self.max_age, &argument),
             b"stale-if-error" => limit(&mut self.stale_if_error, &argument),
@@ -125,7 +126,7 @@ impl Directives {
     }
 
     /// A directive of a response (RFC 9111 §5.2.2, RFC 5861 §3 and §4, RFC 8246 §2).
-    fn tell(&mut self, name: &[u8], argument: Argument) {
+    fn tell(&mut self, name: &[u8], argument: Argument<'_>) {
         match name {
             b"max-age" => limit(&mut self.max_age, &argument),
             b"s-maxage" => limit(&mut self.s_maxage, &argument),
@@ -147,7 +148,7 @@ impl Directives {
 
 /// Notes a time that is the better the longer it is. What is no number of seconds is none, and so are two numbers
 /// that differ: a response about which that is said is best taken as stale (RFC 9111 §4.2.1).
-fn limit(noted: &mut Option<Duration>, argument: &Argument) {
+fn limit(noted: &mut Option<Duration>, argument: &Argument<'_>) {
     let said = argument.seconds().unwrap_or(Duration::ZERO);
     *noted = Some(match noted {
         Some(other) if *other != said => Duration::ZERO,
@@ -165,7 +166,7 @@ impl Scope {
     }
 
     /// One more directive of the kind: the wider one counts. Names that cannot be read could be any.
-    fn widen(&mut self, argument: Argument) {
+    fn widen(&mut self, argument: Argument<'_>) {
         let named = match argument {
             Argument::Text(text) => field_names(&text),
             Argument::Absent | Argument::Seconds(_) | Argument::Invalid => None,
@@ -187,7 +188,7 @@ fn field_names(text: &[u8]) -> Option<Vec<HeaderName>> {
 
 impl MaxStale {
     /// The narrower of two; an argument without a meaning is no permission.
-    fn and(self, argument: &Argument) -> Self {
+    fn and(self, argument: &Argument<'_>) -> Self {
         let said = match argument {
             Argument::Absent => Self::Any,
             _ => Self::For(argument.seconds().unwrap_or(Duration::ZERO)),
@@ -200,7 +201,7 @@ impl MaxStale {
     }
 }
 
-impl Argument {
+impl Argument<'_> {
     fn seconds(&self) -> Option<Duration> {
         match self {
             Self::Seconds(seconds) => Some(*seconds),

@@ -100,3 +100,138 @@ fn opaque(tag: &HeaderValue) -> &[u8] {
     let tag = tag.as_bytes().trim_ascii();
     tag.strip_prefix(b"W/").unwrap_or(tag)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::header::rows::{fields, text};
+
+    fn freshened(stored: &str, validated: &str, rules: &Rules) -> String {
+        let mut stored = fields(stored);
+        freshen(&mut stored, &fields(validated), rules);
+        text(&stored)
+    }
+
+    #[track_caller]
+    fn check(stored: &str, validated: &str, expected: &str) {
+        assert_eq!(freshened(stored, validated, &Rules::default()), text(&fields(expected)));
+    }
+
+    #[test]
+    fn what_a_304_says_replaces_what_is_stored() {
+        check("test-header: a\nx: 1", "date: 2", "test-header: a\nx: 1\ndate: 2");
+        for name in [
+            "test-header",
+            "x-test-header",
+            "content-foo",
+            "cache-control",
+            "content-location",
+            "content-type",
+            "content-security-policy",
+            "clear-site-data",
+            "expires",
+            "public-key-pins",
+            "x-frame-options",
+            "vary",
+            "last-modified",
+        ] {
+            check(&format!("{name}: a\n{name}: b"), &format!("{name}: c\n{name}: d"), &format!("{name}: c\n{name}: d"));
+            check("", &format!("{name}: c"), &format!("{name}: c"));
+        }
+    }
+
+    #[test]
+    fn what_describes_the_stored_bytes_stays() {
+        for name in
+            ["content-length", "content-encoding", "content-md5", "content-range", "content-digest", "repr-digest"]
+        {
+            check(&format!("{name}: a"), &format!("{name}: b"), &format!("{name}: a"));
+            check("", &format!("{name}: b"), "");
+        }
+        check("etag: \"a\"", "etag: W/\"a\"", "etag: \"a\"");
+        check("last-modified: x", "last-modified: x\netag: \"a\"", "last-modified: x\netag: \"a\"");
+    }
+
+    #[test]
+    fn what_ends_at_a_hop_is_not_stored() {
+        check(
+            "x: 1",
+            "connection: close, x, y\ny: 1\nkeep-alive: 1\nte: a\ntransfer-encoding: chunked\nupgrade: a\n\
+             proxy-authenticate: a\nproxy-authentication-info: a\nproxy-authorization: a\nproxy-connection: a\ntrailer: a",
+            "x: 1",
+        );
+    }
+
+    #[test]
+    fn a_cookie_of_a_304_is_for_who_asked() {
+        check("x: 1", "set-cookie: a=b", "x: 1");
+        check("set-cookie: a=b", "set-cookie: c=d", "set-cookie: a=b");
+        let rules = Rules { store_set_cookie: true, ..Rules::default() };
+        assert_eq!(freshened("set-cookie: a=b", "set-cookie: c=d", &rules), "set-cookie: c=d");
+    }
+
+    #[test]
+    fn the_age_begins_anew() {
+        check("age: 500\ndate: 1\nx: 1", "x: 2", "x: 2");
+        check("age: 500\ndate: 1", "age: 3\ndate: 2", "age: 3\ndate: 2");
+    }
+
+    #[test]
+    fn a_304_may_be_about_another_response() {
+        let check = |stored: &str, validated: &str, expected: bool| {
+            assert_eq!(concerns(&fields(stored), &fields(validated)), expected, "{stored} / {validated}");
+        };
+        check("etag: \"a\"", "etag: \"a\"", true);
+        check("etag: W/\"a\"", "etag: W/\"a\"", true);
+        check("etag: W/\"a\"", "etag: \"a\"", true);
+        check("etag: \"a\"\nlast-modified: 1", "etag: \"a\"\nlast-modified: 2", true);
+        check("etag: \"abcdef\"", "etag: \"ghijkl\"", false);
+        check("etag: \"a\"\nlast-modified: 1", "etag: \"b\"\nlast-modified: 1", false);
+        check("etag: W/\"a\"", "etag: W/\"b\"", false);
+        check("last-modified: 1", "last-modified: 1", true);
+        check("last-modified: 1", "last-modified: 1\netag: \"a\"", true);
+        check("last-modified: 1", "last-modified: 2", false);
+        check("last-modified: 1", "last-modified: 2\netag: \"a\"", false);
+        // It was asked for by the validators of this one alone.
+        check("etag: \"a\"\nlast-modified: 1", "date: 1", true);
+        check("etag: \"a\"\nlast-modified: 1", "last-modified: 1", true);
+        check("", "", true);
+    }
+
+    #[test]
+    fn a_head_freshens_or_outdates() {
+        let check = |status, head: &str, expected: HeadEffect| {
+            let stored = fields("etag: \"a\"\nlast-modified: 1");
+            assert_eq!(
+                head_effect(StatusCode::from_u16(status).unwrap(), &fields(head), &stored, 36),
+                expected,
+                "{head}"
+            );
+        };
+        check(200, "cache-control: max-age=1000", HeadEffect::Freshen);
+        check(200, "etag: \"a\"\nlast-modified: 1\ncontent-length: 36", HeadEffect::Freshen);
+        check(200, "etag: \"b\"", HeadEffect::Outdated);
+        check(200, "etag: W/\"a\"", HeadEffect::Outdated);
+        check(200, "etag: \"a\"\nlast-modified: 2", HeadEffect::Outdated);
+        for length in ["35", "360", "036", "x", ""] {
+            check(200, &format!("etag: \"a\"\ncontent-length: {length}"), HeadEffect::Outdated);
+        }
+        for status in [204, 304, 404, 410, 500] {
+            check(status, "etag: \"a\"", HeadEffect::Nothing);
+        }
+    }
+
+    #[test]
+    fn fields_for_one_client_are_not_kept() {
+        let mut map =
+            fields("cache-control: no-cache=\"A, b\", private=\"set-cookie\"\na: 1\na: 2\nb: 3\nc: 4\nset-cookie: 5");
+        let directives = Directives::of_response(&map, &[]);
+        strip(&mut map, &directives);
+        assert_eq!(text(&map), "c: 4\ncache-control: no-cache=\"A, b\", private=\"set-cookie\"");
+        for whole in ["no-cache", "private", "max-age=1"] {
+            let mut map = fields("a: 1");
+            strip(&mut map, &Directives::of_response(&fields(&format!("cache-control: {whole}")), &[]));
+            assert_eq!(text(&map), "a: 1");
+        }
+    }
+}

@@ -33,7 +33,7 @@ pub fn invalidated(method: &Method, target: &TargetUri<'_>, status: StatusCode, 
     }
     let mut resources = vec![target.resource()];
     for name in [LOCATION, CONTENT_LOCATION] {
-        let references = response.get_all(name).iter().filter_map(|line| line.to_str().ok());
+        let references = response.get_all(name).iter().filter_map(|line| std::str::from_utf8(line.as_bytes()).ok());
         for resource in references.filter_map(|reference| target.resolve(reference)) {
             if !resources.contains(&resource) {
                 resources.push(resource);
@@ -99,4 +99,112 @@ fn split_query(text: &str) -> (&str, Option<&str>) {
 fn resource(path: &str, query: Option<&str>) -> Option<Resource> {
     let path = path::canonical(path).ok()?.into_owned();
     Some(Resource { path, query: query.map(str::to_owned) })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::header::rows::fields;
+
+    fn after(method: &str, status: u16, response: &str) -> Vec<String> {
+        let authority = authority::parse("example.com:8080", Scheme::Http).unwrap();
+        let target = TargetUri { scheme: Scheme::Http, authority: &authority, path: "/a/b/c", query: Some("q=1") };
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        let resources = invalidated(&method, &target, StatusCode::from_u16(status).unwrap(), &fields(response));
+        let text = |resource: &Resource| match &resource.query {
+            Some(query) => format!("{}?{query}", resource.path),
+            None => resource.path.clone(),
+        };
+        resources.iter().map(text).collect()
+    }
+
+    #[test]
+    fn a_change_that_succeeded_invalidates_its_target() {
+        for method in ["POST", "PUT", "DELETE", "PATCH", "M-SEARCH", "get", "PURGE", "CONNECT"] {
+            for status in [200, 201, 204, 299, 301, 303, 304] {
+                assert_eq!(after(method, status, ""), ["/a/b/c?q=1"], "{method} {status}");
+            }
+            for status in [100, 400, 404, 499, 500, 503, 599] {
+                assert!(after(method, status, "location: /x").is_empty(), "{method} {status}");
+            }
+        }
+        for method in ["GET", "HEAD", "OPTIONS", "TRACE", "PROPFIND", "REPORT", "SEARCH", "QUERY"] {
+            assert!(after(method, 200, "location: /x").is_empty(), "{method}");
+        }
+    }
+
+    #[track_caller]
+    fn also(reference: &str, expected: Option<&str>) {
+        for name in ["location", "content-location"] {
+            let mut resources = vec!["/a/b/c?q=1".to_owned()];
+            resources.extend(expected.map(str::to_owned));
+            assert_eq!(after("POST", 201, &format!("{name}: {reference}")), resources, "{name}: {reference}");
+        }
+    }
+
+    #[test]
+    fn references_are_resolved_as_uris_are() {
+        also("/x", Some("/x"));
+        also("/x?y#z", Some("/x?y"));
+        also("x", Some("/a/b/x"));
+        also("./x/../y", Some("/a/b/y"));
+        also("../x?", Some("/a/x?"));
+        also("../../../../x", Some("/x"));
+        also("..", Some("/a/"));
+        also("\u{e9}", Some("/a/b/%C3%A9"));
+        also("?r=2", Some("/a/b/c?r=2"));
+        also("http://example.com:8080/x?y", Some("/x?y"));
+        also("HTTP://EXAMPLE.com:8080", Some("/"));
+        also("http://example.com:8080?y", Some("/?y"));
+        also("//example.com:8080/%7Ex", Some("/~x"));
+        // A colon behind a slash begins no port and ends no scheme.
+        also("./x:y", Some("/a/b/x:y"));
+        also("/x:y", Some("/x:y"));
+        // The target itself.
+        also("", None);
+        also("#z", None);
+        also("c?q=1", None);
+    }
+
+    #[test]
+    fn other_origins_are_left_alone() {
+        for reference in [
+            "https://example.com:8080/x",
+            "http://example.com/x",
+            "http://example.com:8081/x",
+            "http://example.org:8080/x",
+            "//example.org:8080/x",
+            "http://user@example.com:8080/x",
+            "http://example.com:8080@evil/x",
+            "http:/x",
+            "http:x",
+            "mailto:a@b",
+            "http://",
+            "///x",
+            "\\\\example.com\\x",
+            "/x\\y",
+            "/%00",
+            "/%zz",
+        ] {
+            also(reference, None);
+        }
+    }
+
+    #[test]
+    fn each_resource_is_named_once() {
+        assert_eq!(after("POST", 201, "location: /x\nlocation: /y\ncontent-location: /x"), ["/a/b/c?q=1", "/x", "/y"]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_found_has_a_canonical_path(reference in "(http://example.com:8080)?[!-~]{0,30}") {
+            let authority = authority::parse("example.com:8080", Scheme::Http).unwrap();
+            let target = TargetUri { scheme: Scheme::Http, authority: &authority, path: "/a/b/c", query: None };
+            if let Some(resource) = target.resolve(&reference) {
+                prop_assert_eq!(path::canonical(&resource.path).unwrap(), resource.path.as_str());
+            }
+        }
+    }
 }

@@ -16,6 +16,10 @@ mod reuse;
 mod store;
 
 #[cfg(test)]
+mod agreement;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
 
 use std::time::{Duration, Instant, SystemTime};

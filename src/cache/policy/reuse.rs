@@ -30,7 +30,7 @@ pub enum Why {
     /// The response says `no-cache`.
     NoCache,
     Stale,
-    /// The client wants a newer one than that.
+    /// It is fresh, and the client wants it fresher than that.
     Request,
 }
 
@@ -66,7 +66,7 @@ impl Terms {
         i64::try_from(left).unwrap_or(i64::MAX).saturating_sub_unsigned(u64::try_from(over).unwrap_or(u64::MAX))
     }
 
-    /// How long after its arrival it may be worth keeping for its own sake, without validation.
+    /// Until when it can be used without validation, if nobody's request permits more.
     pub fn of_use_until(&self) -> Option<Instant> {
         if self.stale == Staleness::AlwaysValidate {
             return None;
@@ -81,22 +81,22 @@ impl Terms {
         if self.stale == Staleness::AlwaysValidate {
             return Usable::Validate(Why::NoCache);
         }
-        if request.no_cache == Scope::All {
-            return Usable::Validate(Why::Request);
-        }
         let age = self.age(now);
         if age < self.lifetime {
             let left = self.lifetime - age;
             // A reload has nothing to find where the origin promised that nothing changes. The client says `no-cache`
             // if it means it (RFC 8246 §2).
             let too_old = request.max_age.is_some_and(|max| age > max) && !self.immutable;
-            if too_old || request.min_fresh.is_some_and(|wanted| left < wanted) {
-                return Usable::Validate(Why::Request);
-            }
-            return Usable::Fresh;
+            let too_short = request.min_fresh.is_some_and(|wanted| left < wanted);
+            return if too_old || too_short || request.no_cache == Scope::All {
+                Usable::Validate(Why::Request)
+            } else {
+                Usable::Fresh
+            };
         }
         // Who limits the age without a word on staleness wants no stale response (RFC 9111 §5.2.1.1).
-        let wants_fresh = request.min_fresh.is_some()
+        let wants_fresh = request.no_cache == Scope::All
+            || request.min_fresh.is_some()
             || request.max_age.is_some_and(|max| age > max || request.max_stale == MaxStale::None);
         if wants_fresh {
             return Usable::Validate(Why::Stale);

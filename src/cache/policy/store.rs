@@ -76,7 +76,10 @@ impl Unstorable {
     }
 }
 
-/// Judges a response. The fields are those that the origin sent.
+/// Judges a response, with the fields that the origin sent.
+///
+/// One that a 304 has freshened is judged anew, as an answer to the request that validated it. If it is refused for a
+/// reason [of that request](Unstorable::is_of_the_request), what was stored stays as it was.
 pub fn terms(exchanged: &Exchanged<'_>, rules: &Rules, times: Times) -> Result<Terms, Unstorable> {
     let directives = Directives::of_response(exchanged.response, &rules.targets);
     permitted(exchanged, &directives, rules)?;
@@ -219,7 +222,7 @@ fn is_about_the_resource(status: StatusCode) -> bool {
 fn is_of_target(response: &HeaderMap, target: &TargetUri<'_>) -> bool {
     let mut lines = response.get_all(CONTENT_LOCATION).iter();
     let (Some(line), None) = (lines.next(), lines.next()) else { return false };
-    let located = line.to_str().ok().and_then(|reference| target.resolve(reference));
+    let located = std::str::from_utf8(line.as_bytes()).ok().and_then(|reference| target.resolve(reference));
     located.is_some_and(|located| located == target.resource())
 }
 

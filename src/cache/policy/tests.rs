@@ -16,6 +16,7 @@ pub const NOW: u64 = 1_795_000_000;
 const DAY: u64 = 24 * 60 * 60;
 
 /// A request and its response, and when it came.
+#[derive(Debug, Clone)]
 pub struct Case {
     pub method: Method,
     pub request: HeaderMap,
@@ -443,6 +444,8 @@ fn what_clients_want() {
     case("", "cache-control: max-age=1500", "min-fresh=1497", "fresh");
     case("ccreq-no-cache", fresh, "no-cache", "asked");
     case("", fresh, "no-cache, max-stale", "asked");
+    case("", "cache-control: max-age=1, stale-while-revalidate=60", "no-cache", "validate");
+    case("", "cache-control: max-age=1", "no-cache, max-stale", "validate");
     // What is stored already may be used (RFC 9111 §5.2.1.5).
     case("ccreq-no-store", fresh, "no-store", "fresh");
     // A limit without `max-stale` is a wish for what is fresh (RFC 9111 §5.2.1.1).
