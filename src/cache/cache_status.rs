@@ -1,22 +1,32 @@
-//! What the cache did, as `Cache-Status` (RFC 9211) and `X-Cache` say it.
-use http::{HeaderMap, HeaderValue, StatusCode};
+//! What the cache did with a request, as `Cache-Status` (RFC 9211) and `X-Cache` say it.
 
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// What the cache did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// The lifetime that is left; negative if it is stale.
+    /// Answered from what was stored.
     Hit {
+        /// What is left of the lifetime; negative if it is over.
         ttl_s: i64,
         detail: Option<&'static str>,
     },
     Forwarded(Forwarded),
 }
 
+/// A request that went on to the origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forwarded {
     pub why: Forward,
-    /// The status of the origin, if it differs from that of the response.
+    /// That of the origin. It is told only if it is not the one that the client sees, as after a 304 to a validation.
     pub status: Option<StatusCode>,
     pub stored: bool,
+    /// The request waited for the fetch of another one and was answered by it.
     pub collapsed: bool,
     pub ttl_s: Option<i64>,
     pub detail: Option<&'static str>,
@@ -29,25 +39,207 @@ impl Forwarded {
     }
 }
 
-/// RFC 9211 §2.2.
+/// Why a request went on to the origin (RFC 9211 §2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Forward {
+    /// The cache was told not to handle it.
     Bypass,
+    /// No response to such a method is stored.
     Method,
+    /// Nothing is stored for this key.
     UriMiss,
+    /// There are stored responses for the key, but for other requests.
     VaryMiss,
+    /// One of the two before, and it is not known which.
     Miss,
+    /// There is a fresh response that the request itself did not want.
     Request,
     Stale,
+    /// What is stored is not all that is asked for.
     Partial,
 }
 
-/// Adds what this cache did behind what those nearer to the origin said.
-pub fn append(_fields: &mut HeaderMap, _outcome: &Outcome) {
-    unimplemented!()
+impl Forward {
+    pub const ALL: [Self; 8] = [
+        Self::Bypass,
+        Self::Method,
+        Self::UriMiss,
+        Self::VaryMiss,
+        Self::Miss,
+        Self::Request,
+        Self::Stale,
+        Self::Partial,
+    ];
+
+    /// As the field says it, and logs and metrics after it.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Method => "method",
+            Self::UriMiss => "uri-miss",
+            Self::VaryMiss => "vary-miss",
+            Self::Miss => "miss",
+            Self::Request => "request",
+            Self::Stale => "stale",
+            Self::Partial => "partial",
+        }
+    }
 }
 
-/// `HIT` or `MISS`.
-pub fn x_cache(_outcome: &Outcome) -> HeaderValue {
-    unimplemented!()
+impl Outcome {
+    /// The value of `Cache-Status`, one item of its list.
+    fn value(&self) -> HeaderValue {
+        // Nothing but printable ASCII is written, so it is a value.
+        HeaderValue::from_maybe_shared(Bytes::from(format!("tollgate; {self}")))
+            .unwrap_or(HeaderValue::from_static("tollgate"))
+    }
+
+    /// The value of `X-Cache`: whether the origin was spared.
+    pub fn x_cache(&self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Hit { .. } => "HIT",
+            Self::Forwarded(_) => "MISS",
+        })
+    }
+}
+
+/// Adds the last item of `Cache-Status`. The list begins at the origin (RFC 9211 §2), so what caches before this one
+/// said stays in front. Several lines are one list.
+pub fn append(fields: &mut HeaderMap, outcome: &Outcome) {
+    fields.append(&CACHE_STATUS, outcome.value());
+}
+
+/// The parameters of the item, in the order of RFC 9211 §2.
+impl fmt::Display for Outcome {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (ttl_s, detail) = match self {
+            Self::Hit { ttl_s, detail } => {
+                out.write_str("hit")?;
+                (Some(*ttl_s), *detail)
+            }
+            Self::Forwarded(forwarded) => {
+                forwarded.write(out)?;
+                (forwarded.ttl_s, forwarded.detail)
+            }
+        };
+        if let Some(ttl_s) = ttl_s {
+            write!(out, "; ttl={}", ttl_s.clamp(-INTEGER_MAX, INTEGER_MAX))?;
+        }
+        detail.map_or(Ok(()), |detail| write_detail(detail, out))
+    }
+}
+
+/// What an Integer of RFC 8941 §3.3.1 can be.
+const INTEGER_MAX: i64 = 999_999_999_999_999;
+
+impl Forwarded {
+    fn write(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "fwd={}", self.why.code())?;
+        if let Some(status) = self.status {
+            write!(out, "; fwd-status={}", status.as_u16())?;
+        }
+        for (is_set, name) in [(self.stored, "; stored"), (self.collapsed, "; collapsed")] {
+            if is_set {
+                out.write_str(name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// As a Token if it is one, else as a String (RFC 8941 §3.3), in which only printable ASCII can stand.
+fn write_detail(detail: &str, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
+    let begins = detail.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'*');
+    if begins && detail.bytes().all(is_token_byte) {
+        return write!(out, "; detail={detail}");
+    }
+    out.write_str("; detail=\"")?;
+    for letter in detail.chars().filter(|letter| matches!(letter, ' '..='~')) {
+        if matches!(letter, '"' | '\\') {
+            out.write_str("\\")?;
+        }
+        write!(out, "{letter}")?;
+    }
+    out.write_str("\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::header::rows::fields;
+
+    const MISS: Forwarded =
+        Forwarded { why: Forward::UriMiss, status: None, stored: false, collapsed: false, ttl_s: None, detail: None };
+
+    #[track_caller]
+    fn check(outcome: Outcome, expected: &str, x_cache: &str) {
+        assert_eq!(outcome.value(), format!("tollgate; {expected}"));
+        assert_eq!(outcome.x_cache(), x_cache);
+    }
+
+    #[test]
+    fn hits() {
+        let hit = |ttl_s, detail| Outcome::Hit { ttl_s, detail };
+        check(hit(376, None), "hit; ttl=376", "HIT");
+        check(hit(0, None), "hit; ttl=0", "HIT");
+        check(hit(-412, Some("stale-while-revalidate")), "hit; ttl=-412; detail=stale-while-revalidate", "HIT");
+        check(hit(i64::MAX, None), "hit; ttl=999999999999999", "HIT");
+        check(hit(i64::MIN, None), "hit; ttl=-999999999999999", "HIT");
+    }
+
+    #[test]
+    fn what_went_to_the_origin() {
+        for (forwarded, expected) in [
+            (MISS, "fwd=uri-miss"),
+            (Forwarded { stored: true, ttl_s: Some(60), ..MISS }, "fwd=uri-miss; stored; ttl=60"),
+            (Forwarded { collapsed: true, ..MISS }, "fwd=uri-miss; collapsed"),
+            (
+                Forwarded {
+                    why: Forward::Stale,
+                    status: Some(StatusCode::NOT_MODIFIED),
+                    stored: true,
+                    collapsed: true,
+                    ttl_s: Some(-1),
+                    detail: Some("a"),
+                },
+                "fwd=stale; fwd-status=304; stored; collapsed; ttl=-1; detail=a",
+            ),
+            (
+                Forwarded { why: Forward::Bypass, detail: Some("request-body"), ..MISS },
+                "fwd=bypass; detail=request-body",
+            ),
+        ] {
+            check(Outcome::Forwarded(forwarded), expected, "MISS");
+        }
+        for why in Forward::ALL {
+            check(Outcome::Forwarded(Forwarded { why, ..MISS }), &format!("fwd={}", why.code()), "MISS");
+        }
+    }
+
+    #[test]
+    fn a_detail_is_a_token_or_a_string() {
+        for (detail, expected) in [
+            ("hit-for-miss", "hit-for-miss"),
+            ("*", "*"),
+            ("a:b/c", "a:b/c"),
+            ("", "\"\""),
+            ("5xx", "\"5xx\""),
+            ("too large", "\"too large\""),
+            ("a\"\\b", r#""a\"\\b""#),
+            ("a\r\nb\u{e9}", "\"ab\""),
+        ] {
+            let outcome = Outcome::Forwarded(Forwarded { detail: Some(detail), ..MISS });
+            check(outcome, &format!("fwd=uri-miss; detail={expected}"), "MISS");
+        }
+    }
+
+    #[test]
+    fn the_last_item_is_that_of_the_cache_nearest_to_the_client() {
+        let mut response = fields("cache-status: origin; hit\ncache-status: \"a, b\"; fwd=miss");
+        append(&mut response, &Outcome::Hit { ttl_s: 1, detail: None });
+        let expected =
+            "cache-status: origin; hit\ncache-status: \"a, b\"; fwd=miss\ncache-status: tollgate; hit; ttl=1";
+        assert_eq!(response, fields(expected));
+    }
 }
