@@ -115,6 +115,7 @@ mod snapshot;
 mod route;
 mod rewrite;
 mod stub_status;
+mod cache;
 
 // The origin's side.
 mod fetch;
