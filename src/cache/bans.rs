@@ -138,7 +138,7 @@ impl Bans {
 
     /// Whether a stored entry may still be used.
     pub fn admit(&self, entry: &Entry) -> bool {
-        entry.tested() >= self.newest.load(Ordering::Acquire) || self.test(entry, Subject::Stored)
+        entry.tested() >= self.newest() || self.test(entry, Subject::Stored)
     }
 
     /// Whether an entry that was fetched may be stored. It has to be in the index already: then a purge that comes
@@ -175,19 +175,33 @@ impl Bans {
         ban
     }
 
-    pub fn newest(&self) -> u64 {
-        self.newest.load(Ordering::Acquire)
+    /// What a sweep that begins now will have held all entries against.
+    pub fn goal(&self) -> u64 {
+        // Under the lock, so that the ban of this number is in its place.
+        let _live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        self.clock.load(Ordering::Relaxed)
+    }
+
+    /// A sweep that began with this goal has seen all entries.
+    pub fn set_swept(&self, goal: u64) {
+        self.swept.fetch_max(goal, Ordering::Release);
+        self.forget();
     }
 
     pub fn swept(&self) -> u64 {
         self.swept.load(Ordering::Acquire)
     }
 
-    /// A sweep that began when `number` was the newest has seen all entries.
-    pub fn set_swept(&self, number: u64) {
-        let mut live = self.live();
-        self.swept.fetch_max(number, Ordering::Release);
-        self.forget(&mut live);
+    /// Whether a sweep has nothing to do.
+    pub fn is_swept(&self) -> bool {
+        self.swept() >= self.newest()
+    }
+
+    /// Forgets bans that nobody needs any more.
+    pub fn forget(&self) {
+        if self.live_bans() != LiveBans::default() {
+            self.forget_unneeded(&mut self.live());
+        }
     }
 
     pub fn live_bans(&self) -> LiveBans {
@@ -270,7 +284,8 @@ impl Bans {
     /// All that an exact ban of this response can be called.
     fn names(&self, target: &Target, tags: &Tags) -> impl Iterator<Item = u64> {
         let host = target.host();
-        let both = move |kind: char, name: &str| [None, Some(host)].map(|host| self.hasher.hash_one((kind, host, name)));
+        let both =
+            move |kind: char, name: &str| [None, Some(host)].map(|host| self.hasher.hash_one((kind, host, name)));
         let labels = tags.iter().flat_map(move |label| {
             let group = matches!(label, Label::Group(_)).then(|| both('g', label.name()));
             both('t', label.name()).into_iter().chain(group.into_iter().flatten())
@@ -295,7 +310,7 @@ impl Bans {
         if live.has_room(more) {
             return;
         }
-        self.forget(live);
+        self.forget_unneeded(live);
         if live.has_room(more) {
             return;
         }
@@ -308,9 +323,13 @@ impl Bans {
         *live = Live { fetch_floor, entry_floor: self.newest(), ..Live::default() };
     }
 
-    fn forget(&self, live: &mut Live) {
+    fn forget_unneeded(&self, live: &mut Live) {
         let oldest = self.fetches().keys().next().copied().unwrap_or(u64::MAX);
         live.forget(self.swept(), oldest);
+    }
+
+    fn newest(&self) -> u64 {
+        self.newest.load(Ordering::Acquire)
     }
 
     fn live(&self) -> RwLockWriteGuard<'_, Live> {

@@ -42,6 +42,8 @@ pub struct Entry {
     pub(super) weight: u64,
     /// What it counts for in the store.
     pub(super) charge: u64,
+    /// The purge after which its fetch began.
+    pub(super) born: u64,
     /// The newest purge that it was held against, or `DEAD`.
     tested: AtomicU64,
     /// Milliseconds since 1970, or `NEVER`.
@@ -80,6 +82,7 @@ impl Entry {
             url,
             weight,
             charge,
+            born: epoch,
             tested: AtomicU64::new(epoch),
             stale_since_ms: AtomicU64::new(NEVER),
             listed: AtomicBool::new(true),

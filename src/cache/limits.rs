@@ -38,13 +38,16 @@ pub struct Division {
     /// Of bodies that are being fetched.
     pub fetching_bytes: u64,
     /// Each entry counts for as much, so that not more than `entries_max` fit.
-    pub weight_min: u64,
+    pub charge_min: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum LimitsError {
     #[error("an object of {object_max_bytes} bytes needs a cache memory of {needed_bytes} bytes")]
     MemoryTooSmall { object_max_bytes: u64, needed_bytes: u64 },
+    /// Of a store that was divided for smaller objects or more memory.
+    #[error("the cache has to be divided anew for objects of {object_max_bytes} bytes, which a restart does")]
+    ShardsTooMany { object_max_bytes: u64 },
     #[error("the number of entries must be at least 1")]
     NoEntries,
 }
@@ -53,6 +56,19 @@ impl Division {
     /// A quarter of the memory is kept for bodies being fetched, or enough for one of the largest. In the rest there
     /// are as many shards as are of use and leave room in each for the largest object.
     pub fn of(limits: StoreLimits, cpus: usize) -> Result<Self, LimitsError> {
+        let mut shards = (cpus.max(1) * SHARDS_PER_CPU).next_power_of_two();
+        loop {
+            match Self::in_shards(limits, shards) {
+                Ok(division) if shards > 1 && division.shard_entries_max() < SHARD_ENTRIES_MIN => {}
+                Err(LimitsError::ShardsTooMany { .. }) => {}
+                result => return result,
+            }
+            shards /= 2;
+        }
+    }
+
+    /// The same in a store that has its shards already.
+    pub fn in_shards(limits: StoreLimits, shards: usize) -> Result<Self, LimitsError> {
         let StoreLimits { memory_bytes, object_max_bytes, entries_max } = limits;
         if entries_max == 0 {
             return Err(LimitsError::NoEntries);
@@ -60,19 +76,19 @@ impl Division {
         let fetching_bytes = (memory_bytes / 4).max(object_max_bytes);
         let stored_bytes = memory_bytes.saturating_sub(fetching_bytes);
         // One more of this weight would not fit.
-        let weight_min = stored_bytes / entries_max.saturating_add(1) + 1;
-        let weight_max = largest(object_max_bytes);
-        if weight_max > admitted(stored_bytes, 1) {
-            return Err(LimitsError::MemoryTooSmall { object_max_bytes, needed_bytes: needed(object_max_bytes) });
+        let charge_min = stored_bytes / entries_max.saturating_add(1) + 1;
+        let charge_max = largest(object_max_bytes).max(charge_min);
+        if charge_max <= admitted(stored_bytes, shards) {
+            Ok(Self { shards, stored_bytes, fetching_bytes, charge_min })
+        } else if shards > 1 && charge_max <= admitted(stored_bytes, 1) {
+            Err(LimitsError::ShardsTooMany { object_max_bytes })
+        } else {
+            Err(LimitsError::MemoryTooSmall { object_max_bytes, needed_bytes: needed(object_max_bytes) })
         }
-        let mut shards = (cpus.max(1) * SHARDS_PER_CPU).next_power_of_two();
-        let too_small = |shards| {
-            weight_max > admitted(stored_bytes, shards) || weight_min * SHARD_ENTRIES_MIN > stored_bytes / shards as u64
-        };
-        while shards > 1 && too_small(shards) {
-            shards /= 2;
-        }
-        Ok(Self { shards, stored_bytes, fetching_bytes, weight_min })
+    }
+
+    fn shard_entries_max(&self) -> u64 {
+        self.stored_bytes / self.shards as u64 / self.charge_min
     }
 }
 
@@ -141,7 +157,7 @@ mod tests {
         check(8 * MIB, 8 * MIB, 1, LimitsError::MemoryTooSmall { object_max_bytes: 8 * MIB, needed_bytes });
         check(0, 8 * MIB, 1, LimitsError::MemoryTooSmall { object_max_bytes: 8 * MIB, needed_bytes });
         let text = LimitsError::MemoryTooSmall { object_max_bytes: 8 * MIB, needed_bytes }.to_string();
-        assert_eq!(text, "an object of 8388608 bytes needs a cache memory of 17104497 bytes");
+        assert_eq!(text, "an object of 8388608 bytes needs a cache memory of 17104618 bytes");
     }
 
     proptest! {
@@ -160,10 +176,10 @@ mod tests {
         ) {
             let Ok(division) = Division::of(limits(memory, object_max, entries_max), cpus) else { return Ok(()) };
             prop_assert!(largest(object_max) <= admitted(division.stored_bytes, division.shards));
-            prop_assert!(division.weight_min <= admitted(division.stored_bytes, division.shards));
+            prop_assert!(division.charge_min <= admitted(division.stored_bytes, division.shards));
             prop_assert!(division.stored_bytes + division.fetching_bytes <= memory);
             let shard = division.stored_bytes.div_ceil(division.shards as u64);
-            prop_assert!(shard / division.weight_min * division.shards as u64 <= entries_max);
+            prop_assert!(shard / division.charge_min * division.shards as u64 <= entries_max);
         }
     }
 }

@@ -8,6 +8,7 @@ mod limits;
 mod memory;
 mod pattern;
 mod purge;
+mod slot;
 mod statistics;
 mod store;
 mod stored;

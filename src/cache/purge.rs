@@ -131,3 +131,103 @@ impl Dependencies {
         Ok(taken.into_iter().collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderMap, HeaderValue};
+    use proptest::prelude::*;
+
+    fn what(text: &str) -> What {
+        What::named(text).unwrap()
+    }
+
+    #[test]
+    fn what_a_purge_means() {
+        let mut fields = HeaderMap::new();
+        fields.insert("cache-tag", HeaderValue::from_static("user:7, front"));
+        fields.insert("cache-groups", HeaderValue::from_static("\"news\""));
+        let tags = Tags::of(&fields).unwrap();
+        let target = Target::new("example.com", "/users/7", Some("page=2"));
+        let check = |what: What, expected: bool| assert_eq!(what.matches(&target, &tags), expected, "{what:?}");
+        check(What::All, true);
+        check(What::Url("/users/7?page=2".into()), true);
+        check(What::Url("/users/7".into()), false);
+        check(What::Prefix("/users".into()), true);
+        check(What::Prefix("/users/7?page=".into()), true);
+        check(What::Prefix("/user/".into()), false);
+        check(what("/users/*"), true);
+        check(what("/users/7"), true);
+        check(what("/users/7?page=*"), true);
+        check(what("/users/7?page=1*"), false);
+        check(what("*/7"), false);
+        check(what("user:*"), true);
+        check(what("user:7"), true);
+        check(what("user:8"), false);
+        check(what("news"), true);
+        check(What::Group("news".into()), true);
+        check(What::Group("front".into()), false);
+        for (host, expected) in [(None, true), (Some("example.com"), true), (Some("example.org"), false)] {
+            let purge = Purge { host: host.map(Into::into), what: vec![what("front")], mode: Mode::Hard };
+            assert_eq!(purge.matches(&target, &tags), expected);
+        }
+    }
+
+    #[test]
+    fn what_depends_on_it_goes_too() {
+        let rows = [
+            ("user:*", &["user-profile:*", "playlists:*"][..]),
+            ("playlists:*", &["/playlists/*"]),
+            ("/playlists/*", &["front"]),
+            ("front", &["user:*"]),
+            ("workflow:update", &["workflow:list", "workflow:get"]),
+        ];
+        let row =
+            |(name, dependents): (&str, &[&str])| (what(name), dependents.iter().map(|text| what(text)).collect());
+        let dependencies = Dependencies::new(rows.into_iter().map(row).collect());
+        let check = |asked: What, expected: &[&str]| {
+            let expected: BTreeSet<_> = expected.iter().map(|text| what(text)).chain([asked.clone()]).collect();
+            assert_eq!(dependencies.closure(vec![asked]), Ok(expected.into_iter().collect()));
+        };
+        check(what("workflow:update"), &["workflow:list", "workflow:get"]);
+        check(what("workflow:get"), &[]);
+        check(what("work*"), &["workflow:list", "workflow:get"]);
+        let all = ["user-profile:*", "playlists:*", "/playlists/*", "front", "user:*"];
+        check(what("user:7"), &all);
+        check(what("use*"), &all);
+        check(What::Url("/playlists/3?all".into()), &all);
+        check(What::Url("/users/3".into()), &[]);
+        check(What::Prefix("/play".into()), &all);
+        check(What::Prefix("/plan".into()), &[]);
+        check(What::Group("front".into()), &[]);
+        assert_eq!(dependencies.closure(vec![what("x"), What::All]), Ok(vec![What::All]));
+        assert_eq!(dependencies.closure(Vec::new()), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn a_purge_of_too_many_names_is_refused() {
+        let names: Vec<_> = (0..=WHAT_MAX).map(|n| what(&n.to_string())).collect();
+        assert_eq!(Dependencies::default().closure(names.clone()), Err(TooMuch));
+        assert_eq!(Dependencies::default().closure(names[1..].to_vec()).unwrap().len(), WHAT_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn a_closure_is_closed(
+            rows in proptest::collection::vec(("[ab*]{1,3}", proptest::collection::vec("[ab*]{1,3}", 0..3)), 0..6),
+            asked in "[ab*]{1,3}",
+        ) {
+            let rows: Vec<_> = rows.iter()
+                .map(|(name, dependents)| (what(name), dependents.iter().map(|text| what(text)).collect::<Vec<_>>()))
+                .collect();
+            let dependencies = Dependencies::new(rows.clone());
+            let closure = dependencies.closure(vec![what(&asked)]).unwrap();
+            prop_assert!(closure.contains(&what(&asked)));
+            for taken in &closure {
+                for (_, dependents) in rows.iter().filter(|(name, _)| taken.concerns(name)) {
+                    prop_assert!(dependents.iter().all(|dependent| closure.contains(dependent)));
+                }
+            }
+        }
+    }
+}

@@ -313,7 +313,8 @@ mod tests {
         fn labels_come_back_as_they_went_in(names in proptest::collection::btree_set("[ -~]{1,9}", 0..9)) {
             let labels: Vec<_> = names.iter().enumerate()
                 .map(|(n, name)| if n % 2 == 0 { Label::Tag(name) } else { Label::Group(name) }).collect();
-            prop_assert_eq!(Tags::from_labels(&labels).iter().collect::<Vec<_>>(), labels);
+            let tags = Tags::from_labels(&labels);
+            prop_assert_eq!(tags.iter().collect::<Vec<_>>(), labels);
         }
     }
 }
