@@ -89,7 +89,8 @@ struct Built {
 async fn build(control: &Control, loaded: &Loaded) -> Result<Built, Refusal> {
     let config = &loaded.config;
     let certificates = control.certificates.prepare(&config.certificates, clock::system_time())?;
-    let lasting = Lasting { certificates: &control.certificates, metrics: &control.shared.metrics };
+    let shared = &control.shared;
+    let lasting = Lasting { certificates: &control.certificates, metrics: &shared.metrics, cache: &shared.cache };
     let current = control.shared.live.load_full();
     let snapshot = Arc::new(Snapshot::build(config.clone(), Some(&current), &lasting)?);
     let access = control.access.open(&config.log.access)?;

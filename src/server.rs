@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 use crate::background::Background;
 use crate::balance::Member;
 use crate::balance::health::Verdict;
-use crate::cache::Cache;
+use crate::cache::{Cache, LimitsError, StoreLimits};
 use crate::config::{self, Config, Environment, Loaded, Unusable};
 use crate::control::{Control, Ended, Inbox, Options, Order, Stop, Trigger, warn_of};
 use crate::listener::{BindError, Cap, Socket};
@@ -50,6 +50,8 @@ pub enum StartError {
     ReadyFd(#[from] inherited::ReadyFdError),
     #[error(transparent)]
     Bind(#[from] BindError),
+    #[error("[cache]: {0}")]
+    Cache(#[from] LimitsError),
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
     #[error(transparent)]
@@ -69,7 +71,7 @@ impl StartError {
     /// configuration, or a file that it names, is mended.
     pub fn is_of_configuration(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Certificate(_) | Self::Snapshot(_) => true,
+            Self::Config(_) | Self::Certificate(_) | Self::Snapshot(_) | Self::Cache(_) => true,
             Self::AccessLog(error) => matches!(error, AccessLogError::Open { .. }),
             Self::Admin(error) => error.is_of_configuration(),
             Self::ReadyFd(_) | Self::Bind(_) | Self::Metrics(_) | Self::Log(_) | Self::Tls(_) | Self::System { .. } => {
@@ -169,18 +171,20 @@ fn start(
     let prepared = certificates.prepare(&config.certificates, clock::system_time())?;
     prepared.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     certificates.install(prepared);
-    let lasting = Lasting { certificates: &certificates, metrics: &metrics };
+    let workers = capacity::worker_count(config);
+    let cache = Cache::new(StoreLimits::of(&config.cache), workers)?;
+    let lasting = Lasting { certificates: &certificates, metrics: &metrics, cache: &cache };
     let snapshot = Snapshot::build(config.clone(), None, &lasting)?;
     let access = AccessLog::start(&config.log.access)?;
     let executable = std::env::current_exe()
         .map_err(|source| StartError::System { what: "cannot find the running executable", source })?;
     let supervisor = Supervisor::new(executable);
     let shared = Shared {
-        cache: Cache::new(),
+        cache,
         live: Arc::new(Live::from_pointee(snapshot)),
         cap: Cap::new(capacity::connections_max(config)),
         metrics,
-        counts: (0..capacity::worker_count(config)).map(|_| Arc::default()).collect(),
+        counts: (0..workers).map(|_| Arc::default()).collect(),
     };
     let mut workers = Vec::new();
     for index in 0..shared.counts.len() {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::balance::Pool;
-use crate::cache::Policy;
+use crate::cache::{Cache, Policy};
 use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
 use crate::rewrite::Template;
@@ -92,6 +92,7 @@ pub enum SnapshotError {
 pub struct Lasting<'a> {
     pub certificates: &'a Arc<Certificates>,
     pub metrics: &'a Metrics,
+    pub cache: &'a Cache,
 }
 
 impl Snapshot {
@@ -100,7 +101,7 @@ impl Snapshot {
         let upstreams = build_upstreams(&config, previous, lasting.metrics)?;
         let mut routes = Vec::with_capacity(config.routes.len());
         for (index, route) in config.routes.iter().enumerate() {
-            let built = Arc::new(Route::build((index, route), &config.cache, &upstreams, lasting.metrics)?);
+            let built = Arc::new(Route::build((index, route), &config.cache, &upstreams, lasting)?);
             routes.push((route.hosts.clone(), route.path.clone(), built));
         }
         let mut listeners = Vec::with_capacity(config.listeners.len());
@@ -183,7 +184,7 @@ impl Route {
         (index, route): (usize, &config::Route),
         keeping: &config::Cache,
         upstreams: &BTreeMap<String, Arc<Upstream>>,
-        metrics: &Metrics,
+        lasting: &Lasting<'_>,
     ) -> Result<Self, SnapshotError> {
         let origin = || route.origin.clone();
         let action = match &route.action {
@@ -201,7 +202,7 @@ impl Route {
                     caching: cache
                         .as_ref()
                         .filter(|_| keeping.enabled)
-                        .map(|route| Arc::new(Policy::new(keeping, route))),
+                        .map(|cache| Arc::new(Policy::new(keeping, cache, lasting.cache.statistics(&route.name)))),
                 })
             }
             config::Action::Redirect { to, status } => {
@@ -213,7 +214,7 @@ impl Route {
             }
             config::Action::StubStatus => Action::StubStatus,
         };
-        Ok(Self { index, config: route.clone(), action, metrics: metrics.route(&route.name) })
+        Ok(Self { index, config: route.clone(), action, metrics: lasting.metrics.route(&route.name) })
     }
 
     pub fn upstream(&self) -> Option<&Upstream> {

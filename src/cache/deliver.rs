@@ -59,10 +59,10 @@ fn select(stored: &Stored, wanted: Wanted<'_>, response: &mut Response<Body>, bo
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             let fields = response.headers_mut();
             fields.insert(CONTENT_RANGE, slice.content_range(length));
-            fields.insert(CONTENT_LENGTH, slice.len().into());
+            fields.insert(CONTENT_LENGTH, slice.length().into());
             *response.body_mut() = stored.content.part(slice.first, slice.last + 1);
         }
-        (Selection::Several(slices), length) => several(stored, slices, length, response, boundary()),
+        (Selection::Several(slices), length) => several(stored, &slices, length, response, boundary()),
         (Selection::Unsatisfiable, length) => {
             *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
             let fields = response.headers_mut();
@@ -74,7 +74,7 @@ fn select(stored: &Stored, wanted: Wanted<'_>, response: &mut Response<Body>, bo
 }
 
 /// Parts of a body that has not come yet are not waited for: the whole says as much.
-fn several(stored: &Stored, slices: Vec<Slice>, length: u64, response: &mut Response<Body>, boundary: u128) {
+fn several(stored: &Stored, slices: &[Slice], length: u64, response: &mut Response<Body>, boundary: u128) {
     let parts = Multipart::new(slices, length, stored.fields.get(CONTENT_TYPE), boundary);
     let mut pieces = Vec::new();
     for piece in parts.pieces() {
@@ -115,7 +115,7 @@ pub fn settle_passed(response: &mut Response<Body>, wanted: Wanted<'_>) {
 /// Says what this cache did.
 pub fn annotate(fields: &mut HeaderMap, said: &Said) {
     cache_status::append(fields, said);
-    fields.insert("x-cache", cache_status::x_cache(said));
+    fields.insert("x-cache", said.x_cache());
 }
 
 /// The lifetime that clients are told, in place of what the origin says. What has passed of it here is added, for

@@ -1,5 +1,6 @@
 //! Takes what the origin sent into the cache, or says why it does not belong there.
 
+use std::borrow::Borrow;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,29 +12,49 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body as _;
 
 use super::cache_control::Directives;
+use super::entry::NewEntry;
 use super::key::Key;
+use super::memory::Reservation;
 use super::policy::{self, Exchanged, TargetUri, Terms, Times, Unstorable};
 use super::rules::{self, Policy};
-use super::store::Reservation;
+use super::store::Insert;
 use super::stored::{Content, Stored, Whole};
+use super::tags::{Tags, TagsError};
 use super::vary::{Selecting, VaryError};
-use super::{Cache, Lead, etag, tags};
+use super::{Cache, Epoch, Lead, etag, target};
 use crate::body::{Body, BodyError, Demand, Growing};
 use crate::clock;
 use crate::config::CachedCookies;
 use crate::header::authority::Authority;
 
+/// Room for a body of unknown length is asked for in steps.
+const ROOM_STEP: u64 = 64 * 1024;
+
 /// A request as it was when its key was made.
 #[derive(Debug, Clone)]
 pub struct Asked {
     pub key: Key,
-    /// When it began, in purges.
-    pub born: u64,
+    /// When it began.
+    pub epoch: Arc<Epoch>,
     pub method: Method,
     /// As the client sent them.
     pub fields: Arc<HeaderMap>,
     /// What the request validates.
     pub stale: Option<Arc<Stored>>,
+}
+
+impl Asked {
+    fn store(&self, cache: &Cache, policy: &Policy, stored: Arc<Stored>) {
+        let Some(target) = target(self.key.borrow()) else { return };
+        let selecting = (!stored.selecting.is_empty()).then(|| Arc::from(stored.selecting.as_bytes()));
+        let (key, tags) = (self.key.clone(), stored.tags.clone());
+        let new = NewEntry { key, selecting, target, tags, route: policy.statistics.clone(), stored };
+        match cache.store.insert(&self.epoch, new) {
+            Insert::Stored(_) => {}
+            Insert::Purged => tracing::debug!("purged while it was fetched"),
+            Insert::TooLarge => tracing::debug!("larger than what is kept"),
+        }
+    }
 }
 
 /// What came of it.
@@ -53,6 +74,8 @@ pub enum NotKept {
     Unstorable(#[from] Unstorable),
     #[error(transparent)]
     Vary(#[from] VaryError),
+    #[error(transparent)]
+    Tags(#[from] TagsError),
     #[error("the response depends on who the client is")]
     VaryClient,
     #[error("the response is larger than what is kept")]
@@ -67,6 +90,7 @@ impl NotKept {
         match self {
             Self::Unstorable(why) => why.code(),
             Self::Vary(_) => "vary",
+            Self::Tags(_) => "tags",
             Self::VaryClient => "vary-client",
             Self::TooLarge => "too-large",
             Self::NoRoom => "no-room",
@@ -78,7 +102,7 @@ impl NotKept {
         match self {
             Self::Unstorable(why) => why.is_of_the_request(),
             Self::NoRoom => true,
-            Self::Vary(_) | Self::VaryClient | Self::TooLarge => false,
+            Self::Vary(_) | Self::Tags(_) | Self::VaryClient | Self::TooLarge => false,
         }
     }
 }
@@ -91,7 +115,7 @@ pub struct Receiving {
     growing: Arc<Growing>,
     body: Body,
     room: Reservation,
-    object_max: u64,
+    policy: Arc<Policy>,
 }
 
 /// All of a stored response but its fields and its content.
@@ -100,18 +124,24 @@ struct Frame {
     terms: Terms,
     received: SystemTime,
     selecting: Selecting,
+    tags: Tags,
 }
 
 impl Frame {
     fn stored(self, fields: HeaderMap, content: Content) -> Arc<Stored> {
-        let Self { status, terms, received, selecting } = self;
-        let tags = tags::of_response(&fields);
+        let Self { status, terms, received, selecting, tags } = self;
         Arc::new(Stored { status, fields, content, terms, received, selecting, tags })
     }
 }
 
 /// Takes a response whose head has come.
-pub fn take(cache: &Arc<Cache>, asked: Asked, policy: &Policy, mut response: Response<Body>, times: Times) -> Taken {
+pub fn take(
+    cache: &Arc<Cache>,
+    asked: Asked,
+    policy: &Arc<Policy>,
+    mut response: Response<Body>,
+    times: Times,
+) -> Taken {
     if policy.cookies == CachedCookies::Ignore {
         response.headers_mut().remove(SET_COOKIE);
     }
@@ -122,7 +152,7 @@ pub fn take(cache: &Arc<Cache>, asked: Asked, policy: &Policy, mut response: Res
             return Taken::Mismatched;
         }
         let fresh = freshened(stale, &asked, policy, response.headers(), times);
-        cache.store.put(&asked.key, Arc::clone(&fresh), asked.born);
+        asked.store(cache, policy, Arc::clone(&fresh));
         return Taken::Shared(fresh, None);
     }
     match judge(&asked, policy, &response, times) {
@@ -138,9 +168,10 @@ fn judge(asked: &Asked, policy: &Policy, response: &Response<Body>, times: Times
     if rules::depends_on_client(selecting.names()) {
         return Err(NotKept::VaryClient);
     }
+    let tags = Tags::of(fields)?;
     match response.body().size_hint().exact() {
         Some(length) if length > policy.object_max => Err(NotKept::TooLarge),
-        _ => Ok(Frame { status, terms, received: times.clock, selecting }),
+        _ => Ok(Frame { status, terms, received: times.clock, selecting, tags }),
     }
 }
 
@@ -158,7 +189,7 @@ fn terms(
     policy::terms(&exchanged, &policy.of(response).rules, times)
 }
 
-fn keep(cache: &Arc<Cache>, asked: Asked, frame: Frame, policy: &Policy, response: Response<Body>) -> Taken {
+fn keep(cache: &Arc<Cache>, asked: Asked, frame: Frame, policy: &Arc<Policy>, response: Response<Body>) -> Taken {
     let length = response.body().size_hint().exact();
     let Some(room) = cache.store.reserve(length.unwrap_or(0)) else {
         return Taken::Passed(response, NotKept::NoRoom);
@@ -172,13 +203,13 @@ fn keep(cache: &Arc<Cache>, asked: Asked, frame: Frame, policy: &Policy, respons
         let content = Whole::new(vec![Bytes::copy_from_slice(&bytes)]);
         tag_by_content(frame.status, &mut fields, content.pieces());
         let stored = frame.stored(fields, Content::Whole(content));
-        cache.store.put(&asked.key, Arc::clone(&stored), asked.born);
+        asked.store(cache, policy, Arc::clone(&stored));
         return Taken::Shared(stored, None);
     }
     let growing = Growing::new(length);
     let stored = frame.stored(fields, Content::Growing(Arc::clone(&growing)));
-    let (cache, object_max) = (Arc::clone(cache), policy.object_max);
-    let rest = Receiving { cache, asked, stored: Arc::clone(&stored), growing, body, room, object_max };
+    let (cache, policy) = (Arc::clone(cache), Arc::clone(policy));
+    let rest = Receiving { cache, asked, stored: Arc::clone(&stored), growing, body, room, policy };
     Taken::Shared(stored, Some(rest))
 }
 
@@ -187,8 +218,9 @@ fn freshened(stale: &Stored, asked: &Asked, policy: &Policy, validated: &HeaderM
     let mut fields = stale.fields.clone();
     policy::freshen(&mut fields, validated, &policy.of(&stale.fields).rules);
     let terms = terms(asked, policy, &Method::GET, (stale.status, &fields), times).unwrap_or(stale.terms);
+    let tags = Tags::of(&fields).unwrap_or_else(|_| stale.tags.clone());
     let (status, selecting) = (stale.status, stale.selecting.clone());
-    Frame { status, terms, received: times.clock, selecting }.stored(fields, stale.content.clone())
+    Frame { status, terms, received: times.clock, selecting, tags }.stored(fields, stale.content.clone())
 }
 
 /// Makes a validator out of the content where the origin gives none.
@@ -196,9 +228,9 @@ fn tag_by_content(status: StatusCode, fields: &mut HeaderMap, pieces: &[Bytes]) 
     if status != StatusCode::OK || fields.contains_key(ETAG) || fields.contains_key(LAST_MODIFIED) {
         return;
     }
-    let mut hasher = etag::Hasher::new();
+    let mut hasher = etag::Hasher::new(fields);
     pieces.iter().for_each(|piece| hasher.update(piece));
-    let tag = hasher.finish(fields);
+    let tag = hasher.finish();
     fields.insert(ETAG, tag);
 }
 
@@ -218,7 +250,7 @@ impl Receiving {
             };
             received += data.len() as u64;
             self.growing.append(&data);
-            if is_kept && (received > self.object_max || !self.room.grow_to(received)) {
+            if is_kept && (received > self.policy.object_max || !self.has_room(received)) {
                 is_kept = false;
                 self.growing.keep_window_only();
                 if let Some(lead) = lead.take() {
@@ -232,16 +264,17 @@ impl Receiving {
         }
     }
 
+    fn has_room(&mut self, bytes: u64) -> bool {
+        bytes <= self.room.bytes() || self.room.grow((bytes - self.room.bytes()).max(ROOM_STEP))
+    }
+
     fn store(&self, pieces: Vec<Bytes>) {
-        let Stored { status, fields, terms, received, selecting, .. } = &*self.stored;
-        let mut fields = fields.clone();
-        tag_by_content(*status, &mut fields, &pieces);
-        let frame = Frame { status: *status, terms: *terms, received: *received, selecting: selecting.clone() };
-        self.cache.store.put(
-            &self.asked.key,
-            frame.stored(fields, Content::Whole(Whole::new(pieces))),
-            self.asked.born,
-        );
+        let content = Content::Whole(Whole::new(pieces));
+        let mut stored = Stored { content, ..(*self.stored).clone() };
+        if let Content::Whole(whole) = &stored.content {
+            tag_by_content(stored.status, &mut stored.fields, whole.pieces());
+        }
+        self.asked.store(&self.cache, &self.policy, Arc::new(stored));
     }
 }
 

@@ -5,39 +5,57 @@
 //! [`deliver`]s what it finds. What it has to fetch, it fetches for all who ask for the same meanwhile ([`pending`]), and
 //! [`fill`] takes the response in. Nothing here opens a connection.
 
+mod bans;
 mod cache_control;
 mod cache_status;
 mod conditional;
 mod deliver;
 mod entity_tag;
+mod entry;
 mod etag;
 mod fill;
+mod index;
 mod key;
+mod limits;
+mod memory;
+mod pattern;
 mod pending;
 mod policy;
+mod purge;
 mod range;
 mod rules;
+mod slot;
+mod statistics;
 mod store;
 mod stored;
 mod tags;
+mod target;
+mod variants;
 mod vary;
 
-use std::sync::Arc;
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, Method, Response, StatusCode};
 
+pub use self::bans::Epoch;
 pub use self::cache_control::Directives;
 pub use self::cache_status::{Forward, Forwarded, Outcome as Said};
 pub use self::conditional::remove as remove_preconditions;
 pub use self::deliver::{Wanted, annotate, deliver, settle_passed, tell_clients};
 pub use self::fill::{Asked, Taken, take};
-use self::key::{Key, KeyRules};
+use self::key::Key;
+pub use self::limits::{Division, LimitsError, StoreLimits};
 pub use self::pending::{Join, Outcome};
 pub use self::policy::{Permit, TargetUri, Times, Usable, Why};
+use self::purge::{Mode, Purge, What};
 pub use self::rules::Policy;
+pub use self::statistics::RouteStatistics;
 use self::store::Store;
 pub use self::stored::Stored;
+use self::tags::invalidated_groups;
+use self::target::Target;
 use crate::body::Body;
 use crate::fetch::FetchError;
 use crate::header::authority::Authority;
@@ -56,6 +74,8 @@ pub type Lead = pending::Lead<Arc<Stored>, Failure>;
 pub struct Cache {
     store: Store,
     fetches: Arc<Fetches>,
+    /// By the names of routes; those that are gone keep what they have stored.
+    routes: Mutex<BTreeMap<String, RouteStatistics>>,
 }
 
 /// What is stored for a request.
@@ -67,46 +87,73 @@ pub enum Lookup {
 }
 
 impl Cache {
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self { store: Store::new(), fetches: Fetches::new() })
+    /// For so many workers.
+    pub fn new(limits: StoreLimits, workers: usize) -> Result<Arc<Self>, LimitsError> {
+        let store = Store::new(limits, workers)?;
+        Ok(Arc::new(Self { store, fetches: Fetches::new(), routes: Mutex::default() }))
     }
 
-    pub fn lookup(&self, key: &[u8], fields: &HeaderMap) -> Lookup {
-        self.store.get(key, fields)
+    /// The counts of a route.
+    pub fn statistics(&self, route: &str) -> RouteStatistics {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        match routes.get(route) {
+            Some(statistics) => statistics.clone(),
+            None => routes.entry(route.to_owned()).or_default().clone(),
+        }
     }
 
-    /// Joins the fetch that is under way for a key, or begins one.
-    pub fn join(&self, key: &[u8], now: Instant) -> Join<Arc<Stored>, Failure> {
-        self.fetches.join(key, (now, self.store.epoch()), |_| false)
+    pub fn lookup(&self, key: &[u8], fields: &HeaderMap, (now, clock): (Instant, fn() -> SystemTime)) -> Lookup {
+        let mut has_variants = false;
+        let found = self.store.get(key, |selecting| {
+            has_variants = true;
+            vary::meets(selecting, fields)
+        });
+        match found {
+            None if has_variants => Lookup::VaryMiss,
+            None => Lookup::UriMiss,
+            Some(entry) => Lookup::Found(match entry.stale_since() {
+                None => Arc::clone(&entry.stored),
+                Some(since) => Arc::new(entry.stored.stale_for(clock().duration_since(since).unwrap_or_default(), now)),
+            }),
+        }
+    }
+
+    /// Joins the fetch that is under way for a key, or begins one. `named` is the key of the response, which may be less.
+    pub fn join(&self, key: &[u8], named: &[u8], now: Instant) -> Join<Arc<Stored>, Failure> {
+        let is_outdated = |born| match target(named) {
+            Some(target) => self.store.may_be_purged(&target, born),
+            None => true,
+        };
+        self.fetches.join(key, (now, self.store.newest_purge()), is_outdated)
     }
 
     /// Begins a fetch that nobody waits for, unless one is under way.
     pub fn lead(&self, key: &[u8], now: Instant) -> Option<Lead> {
-        self.fetches.lead(key, (now, self.store.epoch()))
+        self.fetches.lead(key, (now, self.store.newest_purge()))
     }
 
-    /// Forgets what a request has changed (RFC 9111 §4.4).
-    pub fn invalidate(&self, (key, rules): (&[u8], &KeyRules), method: &Method, response: &Response<Body>) {
+    /// To be taken when a fetch begins: what is purged from now on holds for what it brings.
+    pub fn epoch(&self) -> Arc<Epoch> {
+        Arc::new(self.store.epoch())
+    }
+
+    /// Forgets what a request has changed (RFC 9111 §4.4, RFC 9875 §3).
+    pub fn invalidate(&self, key: &[u8], method: &Method, response: &Response<Body>) {
         let key = Key::from(key);
         let Some(parts) = key.parts() else { return };
         let authority = Authority::from_parts(parts.host, parts.port);
-        let target = TargetUri { scheme: parts.scheme, authority: &authority, path: parts.path, query: parts.query };
-        let mut other = Vec::new();
-        for resource in policy::invalidated(method, &target, response.status(), response.headers()) {
-            let fields = &HeaderMap::new();
-            let (path, query) = (resource.path.as_str(), resource.query.as_deref());
-            key::write(
-                &mut other,
-                &key::Parts { scheme: parts.scheme, host: parts.host, port: parts.port, path, query, fields },
-                rules,
-            );
-            self.store.remove(&other);
+        let named = TargetUri { scheme: parts.scheme, authority: &authority, path: parts.path, query: parts.query };
+        let resources = policy::invalidated(method, &named, response.status(), response.headers());
+        if resources.is_empty() {
+            return;
         }
-    }
-
-    /// When a fetch that begins now begins, in purges.
-    pub fn epoch(&self) -> u64 {
-        self.store.epoch()
+        let url = |resource: policy::Resource| match resource.query {
+            Some(query) => What::Url(format!("{}?{query}", resource.path).into()),
+            None => What::Url(resource.path.into()),
+        };
+        let groups = invalidated_groups(response.headers()).into_iter().map(|group| What::Group(group.into()));
+        let what = resources.into_iter().map(url).chain(groups).collect();
+        self.store.purge(&Purge { host: Some(authority.to_string().into()), what, mode: Mode::Hard });
     }
 }
 
@@ -120,4 +167,12 @@ pub fn write_key(out: &mut Vec<u8>, target: &TargetUri<'_>, fields: &HeaderMap, 
 /// Makes a request ask whether a stored response still holds.
 pub fn validate(fields: &mut HeaderMap, stored: &Stored) {
     conditional::validate(fields, [&stored.fields]);
+}
+
+/// What a key is of, as purges name it.
+fn target(key: &[u8]) -> Option<Target> {
+    let key = Key::from(key);
+    let parts = key.parts()?;
+    let authority = Authority::from_parts(parts.host, parts.port);
+    Some(Target::new(&authority.to_string(), parts.path, parts.query))
 }

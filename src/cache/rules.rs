@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName};
 
 use super::key::{KeyRules, NamePattern as KeyPattern, QueryRule};
 use super::policy::{Basis, Rules, Terms};
+use super::statistics::RouteStatistics;
 use crate::config::{self, Bypass, CachedCookies, CachedQuery, MediaPattern, NamePattern, Ttl};
 use crate::header::cookies;
 
@@ -18,6 +19,7 @@ pub struct Policy {
     pub object_max: u64,
     pub cookies: CachedCookies,
     bypass: Bypass,
+    pub statistics: RouteStatistics,
 }
 
 /// What holds for responses of one type.
@@ -34,7 +36,7 @@ const OWN_FIELDS: [&str; 7] =
     ["forwarded", "x-forwarded-for", "x-real-ip", "x-request-id", "via", "traceparent", "tracestate"];
 
 impl Policy {
-    pub fn new(cache: &config::Cache, route: &config::RouteCache) -> Self {
+    pub fn new(cache: &config::Cache, route: &config::RouteCache, statistics: RouteStatistics) -> Self {
         let applied = |ttl: Ttl, default_ttl| Applied {
             rules: Rules {
                 default_ttl,
@@ -69,6 +71,7 @@ impl Policy {
             object_max: route.object_max.unwrap_or(u64::MAX).min(cache.object_max),
             cookies: route.cookies,
             bypass: route.bypass.clone(),
+            statistics,
         }
     }
 

@@ -1,44 +1,413 @@
-//! TEMPORARY
-use super::key::Key;
-use super::{Lookup, Stored, vary};
-use http::HeaderMap;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
-pub struct Store(Mutex<HashMap<Key, Vec<Arc<Stored>>>>);
-pub struct Reservation;
-impl Reservation {
-    pub fn grow_to(&mut self, _: u64) -> bool {
-        true
-    }
+//! Responses in memory, by key and variant.
+//!
+//! Owns what is stored, how much of it, and in which order it goes when memory is short. Whether a response may
+//! be stored, used or served stale is decided elsewhere. Nothing here waits, or holds a lock for longer than some
+//! microseconds. `count`, `finish` and `shrink_to` go over everything and belong on a thread that may block.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, OptionsBuilder};
+
+use super::bans::{Ban, Bans, Epoch, LiveBans};
+use super::entry::{Entry, NewEntry, Place, PlaceOf};
+use super::index::{Cursor, Index};
+use super::limits::{Division, LimitsError, StoreLimits, admitted};
+use super::memory::{Memory, Reservation};
+use super::purge::{Mode, Purge, What};
+use super::slot::{Charges, Departed, Departures, Slot};
+use super::statistics::Leave;
+use super::target::Target;
+use super::variants::{Variant, Variants};
+
+/// Entries that are taken from the index under one lock.
+const BATCH: usize = 64;
+
+/// URLs of one purge, and entries of one URL, that are taken out at once by the caller. More go as they are asked for,
+/// and by a sweep.
+const DIRECT_URLS_MAX: usize = 16;
+const DIRECT_ENTRIES_MAX: usize = 128;
+
+/// Entries of this size are expected. It matters for how many that were evicted quick_cache remembers.
+const EXPECTED_ENTRY_BYTES: u64 = 4 * 1024;
+
+/// Memory is given back in steps of this part, so that no lock is held for long.
+const SHRINK_STEP: u64 = 64;
+
+const LISTS: u64 = 32;
+
+#[derive(Debug)]
+pub struct Store {
+    cache: Cache<Place, Slot, Charges, DefaultHashBuilder, Departures>,
+    departures: Departures,
+    index: Arc<Index>,
+    bans: Arc<Bans>,
+    /// Held by who changes the list of variants of a key, by the hash of its URL.
+    lists: Box<[Mutex<()>]>,
+    next_id: AtomicU64,
+    sweep: Mutex<Sweep>,
+    fetching: Memory,
+    /// The least that an entry counts for: it bounds how many there are.
+    charge_min: AtomicU64,
 }
+
+/// What became of a response.
+#[derive(Debug)]
+pub enum Insert {
+    Stored(Arc<Entry>),
+    /// While it was fetched, a purge was made that it matches.
+    Purged,
+    /// What lay under its key stays there.
+    TooLarge,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Nothing is left to do until the next purge.
+    Idle,
+    More,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resized {
+    Whole,
+    /// The store is divided into too many shards for the largest objects. Until a restart they are not stored.
+    LargestDoNotFit,
+}
+
+/// For the status page and the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    pub entries: usize,
+    pub stored_bytes: u64,
+    pub stored_bytes_max: u64,
+    pub fetching_bytes: u64,
+    pub bans: LiveBans,
+}
+
+#[derive(Debug, Default)]
+struct Sweep {
+    cursor: Cursor,
+    /// The newest ban when it began; None between two sweeps.
+    goal: Option<u64>,
+}
+
 impl Store {
-    pub fn new() -> Self {
-        Self(Mutex::default())
+    pub fn new(limits: StoreLimits, cpus: usize) -> Result<Self, LimitsError> {
+        let division = Division::of(limits, cpus)?;
+        // quick_cache makes fewer shards than asked for if it expects fewer than 32 entries in each.
+        let expected = (division.stored_bytes / EXPECTED_ENTRY_BYTES).min(limits.entries_max);
+        let expected = usize::try_from(expected).unwrap_or(usize::MAX).max(division.shards * 32);
+        let mut options = OptionsBuilder::new();
+        options.shards(division.shards).estimated_items_capacity(expected).weight_capacity(division.stored_bytes);
+        let Ok(options) = options.build() else { unreachable!("both capacities are given") };
+        let index = Arc::<Index>::default();
+        let departures = Departures::new(Arc::clone(&index));
+        Ok(Self {
+            cache: Cache::with_options(options, Charges, DefaultHashBuilder::default(), departures.clone()),
+            departures,
+            index,
+            bans: Bans::new(),
+            lists: (0..LISTS).map(|_| Mutex::default()).collect(),
+            next_id: AtomicU64::new(Place::PRIMARY + 1),
+            sweep: Mutex::default(),
+            fetching: Memory::new(division.fetching_bytes),
+            charge_min: AtomicU64::new(division.charge_min),
+        })
     }
-    pub fn epoch(&self) -> u64 {
-        0
-    }
-    pub fn reserve(&self, _: u64) -> Option<Reservation> {
-        Some(Reservation)
-    }
-    pub fn get(&self, key: &[u8], fields: &HeaderMap) -> Lookup {
-        let map = self.0.lock().unwrap();
-        match map.get(key) {
-            None => Lookup::UriMiss,
-            Some(list) => list
-                .iter()
-                .rev()
-                .find(|s| vary::matches(&s.selecting, fields))
-                .map_or(Lookup::VaryMiss, |s| Lookup::Found(Arc::clone(s))),
+
+    /// The entry of a key. If the key has variants, the newest whose selecting fields the request `meets`.
+    ///
+    /// It may be stale. It is none that a hard purge took out, if that returned before this began.
+    pub fn get(&self, key: &[u8], mut meets: impl FnMut(&[u8]) -> bool) -> Option<Arc<Entry>> {
+        match self.cache.get(&PlaceOf { key, variant: Place::PRIMARY })? {
+            Slot::Entry(entry) => self.live(entry),
+            Slot::Variants(variants) => {
+                variants.iter().filter(|variant| meets(&variant.selecting)).find_map(|variant| {
+                    match self.cache.get(&PlaceOf { key, variant: variant.id })? {
+                        Slot::Entry(entry) => self.live(entry),
+                        Slot::Variants(_) => None,
+                    }
+                })
+            }
         }
     }
-    pub fn put(&self, key: &Key, stored: Arc<Stored>, _: u64) {
-        let mut map = self.0.lock().unwrap();
-        let list = map.entry(key.clone()).or_default();
-        list.retain(|s| s.selecting != stored.selecting);
-        list.push(stored);
+
+    /// To be taken before a request goes to the origin, so that a purge made meanwhile holds for the answer too.
+    pub fn epoch(&self) -> Epoch {
+        self.bans.epoch()
     }
-    pub fn remove(&self, key: &[u8]) {
-        self.0.lock().unwrap().remove(key);
+
+    /// The number of the newest purge.
+    pub fn newest_purge(&self) -> u64 {
+        self.bans.clock()
+    }
+
+    /// Whether what a fetch for `target` brings that began after that purge may have been purged since.
+    pub fn may_be_purged(&self, target: &Target, born: u64) -> bool {
+        self.bans.may_concern(target, born)
+    }
+
+    /// Stores what was fetched since `epoch`, in place of what lay under its key for the same requests.
+    pub fn insert(&self, epoch: &Epoch, new: NewEntry) -> Insert {
+        let charge = new.weight().max(self.charge_min.load(Ordering::Relaxed));
+        if charge > self.charge_max() {
+            return Insert::TooLarge;
+        }
+        let selecting = new.selecting.clone();
+        let url = self.bans.url(new.target.host(), new.target.path_and_query());
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let entry = Arc::new(Entry::new(new, id, url, charge, epoch.number()));
+        entry.route.enter(entry.weight);
+        // A purge looks into the index after it is in force: it either finds the entry there or is seen here.
+        self.index.insert(Arc::clone(&entry));
+        if !self.bans.admit_fetched(&entry) {
+            self.departures.leave(&entry, Leave::Replaced);
+            return Insert::Purged;
+        }
+        self.put(entry.place.clone(), Slot::Entry(Arc::clone(&entry)), &Variants::default());
+        if let Some(selecting) = selecting {
+            self.enlist(&entry, selecting);
+        }
+        // A purge that found it in the index did perhaps not find it in its place yet.
+        if entry.is_dead() {
+            self.remove(&entry, Leave::Purged);
+            return Insert::Purged;
+        }
+        self.bury();
+        Insert::Stored(entry)
+    }
+
+    /// Takes an entry back. Nothing happens to another one that took its place.
+    pub fn withdraw(&self, entry: &Entry) {
+        self.remove(entry, Leave::Replaced);
+    }
+
+    /// In force when this returns. For single URLs of one host, the entries are out as well.
+    pub fn purge(&self, purge: &Purge) -> Ban {
+        let urls = self.direct(purge);
+        let ban = self.bans.publish(purge, urls.is_some());
+        for url in urls.into_iter().flatten() {
+            self.take_out(url, purge, &ban);
+        }
+        ban
+    }
+
+    /// How many entries a purge took out or made stale, once all have been held against it.
+    pub fn matched(&self, ban: &Ban) -> Option<u64> {
+        (ban.is_done || self.bans.swept() >= ban.number).then(|| ban.matched.load(Ordering::Relaxed))
+    }
+
+    /// Goes over what is stored until all has been held against a purge. Several may do so at the same time.
+    pub fn finish(&self, ban: &Ban) -> u64 {
+        loop {
+            if let Some(matched) = self.matched(ban) {
+                return matched;
+            }
+            self.sweep(BATCH);
+        }
+    }
+
+    /// How many entries a purge would match now.
+    pub fn count(&self, purge: &Purge) -> u64 {
+        let mut cursor = Cursor::default();
+        let mut count = 0;
+        loop {
+            let batch = self.index.next(&mut cursor, BATCH);
+            if batch.is_empty() {
+                return count;
+            }
+            let met = batch.iter().filter(|entry| purge.matches(&entry.target, &entry.tags) && self.bans.admit(entry));
+            count += met.count() as u64;
+        }
+    }
+
+    /// Holds the next `budget` entries against the purges in force and takes out what they match. When it has been over
+    /// all of them, purges that nobody needs are forgotten.
+    pub fn sweep(&self, budget: usize) -> Progress {
+        self.bury();
+        let mut sweep = lock(&self.sweep);
+        let goal = match sweep.goal {
+            Some(goal) => goal,
+            None if self.bans.is_swept() => {
+                self.bans.forget();
+                return Progress::Idle;
+            }
+            None => {
+                *sweep = Sweep::default();
+                *sweep.goal.insert(self.bans.goal())
+            }
+        };
+        let mut left = budget;
+        while left > 0 {
+            let batch = self.index.next(&mut sweep.cursor, BATCH.min(left));
+            if batch.is_empty() {
+                sweep.goal = None;
+                self.bans.set_swept(goal);
+                return if self.bans.is_swept() { Progress::Idle } else { Progress::More };
+            }
+            left -= batch.len();
+            for entry in batch.iter().filter(|entry| !self.bans.admit(entry)) {
+                self.remove(entry, Leave::Purged);
+            }
+        }
+        Progress::More
+    }
+
+    /// Memory for a body that is being fetched, if there is some left.
+    pub fn reserve(&self, bytes: u64) -> Option<Reservation> {
+        self.fetching.reserve(bytes)
+    }
+
+    /// New limits after a reload. What fits is kept, and the memory is never exceeded.
+    pub fn resize(&self, limits: StoreLimits) -> Result<Resized, LimitsError> {
+        let (division, resized) = match Division::in_shards(limits, self.cache.num_shards()) {
+            Err(LimitsError::ShardsTooMany { .. }) => (Division::in_shards(limits, 1)?, Resized::LargestDoNotFit),
+            division => (division?, Resized::Whole),
+        };
+        self.charge_min.store(division.charge_min, Ordering::Relaxed);
+        self.fetching.set_limit(division.fetching_bytes);
+        self.shrink_to(division.stored_bytes);
+        self.cache.set_capacity(division.stored_bytes);
+        Ok(resized)
+    }
+
+    /// Gives memory back until the next `resize`. The largest object that is stored gets smaller with it.
+    pub fn shrink_to(&self, stored_bytes: u64) {
+        let shards = self.cache.num_shards() as u64;
+        loop {
+            let now = self.cache.capacity();
+            let step = (now / SHRINK_STEP).max(shards);
+            if now <= stored_bytes.saturating_add(step) {
+                break;
+            }
+            self.cache.set_capacity(now - step);
+            self.bury();
+        }
+        self.cache.set_capacity(stored_bytes.min(self.cache.capacity()));
+        self.bury();
+    }
+
+    pub fn usage(&self) -> Usage {
+        Usage {
+            entries: self.index.len(),
+            stored_bytes: self.cache.weight(),
+            stored_bytes_max: self.cache.capacity(),
+            fetching_bytes: self.fetching.used_bytes(),
+            bans: self.bans.live_bans(),
+        }
+    }
+
+    /// What the heaviest entry may count for.
+    fn charge_max(&self) -> u64 {
+        admitted(self.cache.capacity(), self.cache.num_shards())
+    }
+
+    fn live(&self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        if self.bans.admit(&entry) {
+            return Some(entry);
+        }
+        self.remove(&entry, Leave::Purged);
+        None
+    }
+
+    fn remove(&self, entry: &Entry, why: Leave) {
+        drop(self.cache.remove_if(&PlaceOf::from(&entry.place), |slot| slot.is(entry.id)));
+        self.departures.leave(entry, why);
+        if entry.place.variant != Place::PRIMARY {
+            self.delist(entry);
+        }
+    }
+
+    fn enlist(&self, entry: &Entry, selecting: Arc<[u8]>) {
+        let _changing = self.list(entry);
+        let variants = self.variants(entry).unwrap_or_default().with(Variant { selecting, id: entry.id });
+        self.set_variants(entry, variants);
+    }
+
+    fn delist(&self, entry: &Entry) {
+        let _changing = self.list(entry);
+        if let Some(variants) = self.variants(entry).and_then(|variants| variants.without(entry.id)) {
+            self.set_variants(entry, variants);
+        }
+    }
+
+    fn variants(&self, entry: &Entry) -> Option<Arc<Variants>> {
+        match self.cache.peek(&PlaceOf { variant: Place::PRIMARY, ..PlaceOf::from(&entry.place) })? {
+            Slot::Variants(variants) => Some(variants),
+            Slot::Entry(_) => None,
+        }
+    }
+
+    fn set_variants(&self, entry: &Entry, variants: Variants) {
+        let place = Place { variant: Place::PRIMARY, ..entry.place.clone() };
+        if variants.is_empty() {
+            // Only the list: a response for every request may have taken its place.
+            let is_list = |slot: &Slot| matches!(slot, Slot::Variants(_));
+            drop(self.cache.remove_if(&PlaceOf::from(&place), is_list));
+        } else {
+            let variants = Arc::new(variants);
+            self.put(place, Slot::Variants(Arc::clone(&variants)), &variants);
+        }
+    }
+
+    fn put(&self, place: Place, slot: Slot, kept: &Variants) {
+        let mut departed = Departed::default();
+        self.cache.insert_with_lifecycle(place.clone(), slot, &mut departed);
+        departed.replaced(&place, kept);
+    }
+
+    /// Removes entries whose list is gone.
+    fn bury(&self) {
+        for (place, why) in self.departures.take_orphans() {
+            if let Some((_, Slot::Entry(entry))) = self.cache.remove(&PlaceOf::from(&place)) {
+                self.departures.leave(&entry, why);
+            }
+        }
+    }
+
+    /// Entries of these URLs, if they are few, are taken out at once.
+    fn direct(&self, purge: &Purge) -> Option<Vec<u64>> {
+        let host = purge.host.as_deref()?;
+        let url = |what: &What| match what {
+            What::Url(url) => Some(self.bans.url(host, url)),
+            _ => None,
+        };
+        let urls: Vec<_> = purge.what.iter().map(url).collect::<Option<_>>()?;
+        let is_few = |url: &u64| self.index.of_url(*url, 0, DIRECT_ENTRIES_MAX + 1).len() <= DIRECT_ENTRIES_MAX;
+        (urls.len() <= DIRECT_URLS_MAX && urls.iter().all(is_few)).then_some(urls)
+    }
+
+    fn take_out(&self, url: u64, purge: &Purge, ban: &Ban) {
+        let mut after = 0;
+        loop {
+            let batch = self.index.of_url(url, after, BATCH);
+            let Some(last) = batch.last() else { return };
+            after = last.id;
+            // Fetches that began after the purge are not meant, and neither are others with the same hash.
+            let meant = |entry: &&Arc<Entry>| {
+                entry.born < ban.number && !entry.is_dead() && purge.matches(&entry.target, &entry.tags)
+            };
+            for entry in batch.iter().filter(meant) {
+                match purge.mode {
+                    Mode::Soft(since) => entry.mark_stale(since),
+                    Mode::Hard if !entry.kill() => continue,
+                    Mode::Hard => self.remove(entry, Leave::Purged),
+                }
+                ban.matched.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn list(&self, entry: &Entry) -> MutexGuard<'_, ()> {
+        lock(&self.lists[(entry.url % LISTS) as usize])
     }
 }
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,18 @@
 //! A response as the cache has it, whether all of it is here or the rest is still on its way.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::policy::Terms;
-use super::tags::Tag;
+use super::tags::Tags;
 use super::vary::{self, Selecting};
 use crate::body::{Body, Growing};
 
 /// A response that may be used for many requests.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Stored {
     pub status: StatusCode,
     /// Those that hold for every request, without `Age` and the fields of a connection.
@@ -23,10 +23,25 @@ pub struct Stored {
     pub received: SystemTime,
     /// For which other requests it is right.
     pub selecting: Selecting,
-    pub tags: Box<[Tag]>,
+    pub tags: Tags,
 }
 
 impl Stored {
+    /// The memory that it holds in bytes, about. The names of its selecting fields and its tags are counted beside it.
+    pub fn weight(&self) -> u64 {
+        let fields: usize = self.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
+        let pieces = match &self.content {
+            Content::Whole(whole) => whole.length() + size_of_val(whole.pieces()) as u64,
+            Content::Growing(_) => 0,
+        };
+        fields as u64 + pieces
+    }
+
+    /// The same, stale for so long already.
+    pub fn stale_for(&self, ago: Duration, now: Instant) -> Self {
+        Self { terms: self.terms.stale_for(ago, now), ..self.clone() }
+    }
+
     /// Whether it is right for a request.
     pub fn is_for(&self, request: &HeaderMap) -> bool {
         vary::matches(&self.selecting, request)

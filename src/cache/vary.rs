@@ -86,6 +86,18 @@ pub fn matches(selecting: &Selecting, request: &HeaderMap) -> bool {
     is_same && expected.as_slice().is_empty()
 }
 
+/// The same, by the bytes of what was selected.
+pub fn meets(selecting: &[u8], request: &HeaderMap) -> bool {
+    selecting.split_inclusive(|byte| *byte == b'\n').all(|line| {
+        let name = line.split(|byte| matches!(byte, b':' | b'\n')).next().unwrap_or_default();
+        let Ok(name) = HeaderName::from_bytes(name) else { return false };
+        let mut expected = line.iter();
+        let mut is_same = true;
+        spell(&[name], request, |byte| is_same &= expected.next() == Some(&byte));
+        is_same && expected.as_slice().is_empty()
+    })
+}
+
 /// Appends what a request says in the same fields, in the spelling of `Selecting::as_bytes`.
 pub fn write(selecting: &Selecting, request: &HeaderMap, out: &mut Vec<u8>) {
     spell(&selecting.names, request, |byte| out.push(byte));

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use socket2::SockAddr;
 
+use crate::cache::{Cache, StoreLimits};
 use crate::clock;
 use crate::config::diagnostics::Diagnostic;
 use crate::config::{Config, Diagnostics, LogTarget};
@@ -32,9 +33,15 @@ pub fn look(config: &Config) -> Result<Diagnostics, Failure> {
             Err(error) => found.push(Diagnostic::error(None, error.to_string())),
         }
     }
-    let lasting = Lasting { certificates: &certificates, metrics: &Metrics::new(clock::system_time())? };
-    if let Err(error) = Snapshot::build(config.clone(), None, &lasting) {
-        found.push(Diagnostic::error(None, error.to_string()));
+    match Cache::new(StoreLimits::of(&config.cache), 1) {
+        Ok(cache) => {
+            let metrics = &Metrics::new(clock::system_time())?;
+            let lasting = Lasting { certificates: &certificates, metrics, cache: &cache };
+            if let Err(error) = Snapshot::build(config.clone(), None, &lasting) {
+                found.push(Diagnostic::error(None, error.to_string()));
+            }
+        }
+        Err(error) => found.push(Diagnostic::error(None, error.to_string())),
     }
     if let LogTarget::File(path) = &config.log.access.target
         && let Err(error) = log_file(path)

@@ -5,6 +5,7 @@
 //! literals: narrower than RFC 3986, whose `a,b` or `a(b` no certificate, route or upstream could mean.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::net::Ipv6Addr;
 
 use http::header::HOST;
@@ -34,6 +35,15 @@ impl<'a> Authority<'a> {
     /// None is the default port of the scheme.
     pub fn port(&self) -> Option<u16> {
         self.port
+    }
+}
+
+impl fmt::Display for Authority<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => f.write_str(&self.host),
+        }
     }
 }
 

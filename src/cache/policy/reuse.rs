@@ -50,6 +50,11 @@ impl Terms {
         self.initial_age.saturating_add(now.saturating_duration_since(self.at)).min(DELTA_MAX)
     }
 
+    /// The same, but stale for so long already, whatever the lifetime was.
+    pub fn stale_for(self, ago: Duration, now: Instant) -> Self {
+        Self { lifetime: self.lifetime.min(self.age(now).saturating_sub(ago)), immutable: false, ..self }
+    }
+
     pub fn lifetime(&self) -> Duration {
         self.lifetime
     }

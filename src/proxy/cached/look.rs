@@ -79,7 +79,7 @@ pub fn look(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'
     let now = clock::now().into_std();
     let is_head = *request.method() == Method::HEAD;
     let miss = |why, stale, is_alone| Miss { directives: directives.clone(), why, stale, is_alone };
-    let stored = match cache.lookup(key, fields) {
+    let stored = match cache.lookup(key, fields, (now, clock::system_time)) {
         Lookup::UriMiss => return Looked::Missed(miss(Forward::UriMiss, None, is_head)),
         Lookup::VaryMiss => return Looked::Missed(miss(Forward::VaryMiss, None, is_head)),
         Lookup::Found(stored) => stored,

@@ -58,8 +58,8 @@ impl Exchange<'_> {
         let method = request.method().clone();
         let mut answer = self.pass(request, passing, record).await?;
         if let Answer::Response(response) = &mut answer {
-            let Caching { cache, policy, key } = caching;
-            cache.invalidate((key, &policy.key), &method, response);
+            let Caching { cache, key, .. } = caching;
+            cache.invalidate(key, &method, response);
             cache::annotate(response.headers_mut(), &Said::Forwarded(Forwarded::passed(why, None)));
         }
         Ok(answer)
@@ -128,11 +128,11 @@ impl Exchange<'_> {
         }
         let mut joined = key.clone();
         loop {
-            let pending = match cache.join(&joined, clock::now().into_std()) {
+            let pending = match cache.join(&joined, key, clock::now().into_std()) {
                 Join::Alone => return Turn::Alone,
                 Join::Lead(lead) => {
                     // The last one may have come to its end since this request looked.
-                    let found = cache.lookup(key, request.headers());
+                    let found = cache.lookup(key, request.headers(), (clock::now().into_std(), clock::system_time));
                     return match found {
                         Lookup::Found(stored) if client.takes(&stored, policy, request.headers()) => {
                             Turn::Answered(client.hit(&stored, request.headers()))
@@ -193,7 +193,7 @@ impl Exchange<'_> {
         }
         let method = request.method().clone();
         let asked =
-            Asked { key: key.as_slice().into(), born: cache.epoch(), method, fields, stale: miss.stale.clone() };
+            Asked { key: key.as_slice().into(), epoch: cache.epoch(), method, fields, stale: miss.stale.clone() };
         let Outgoing { request, .. } = self.outgoing(request, passing, record).await?;
         Ok(Asking {
             connections: Rc::clone(&self.worker.connections),

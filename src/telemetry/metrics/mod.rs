@@ -23,6 +23,7 @@ pub mod process;
 mod requests;
 mod upstreams;
 
+pub use cells::PerThread;
 pub use requests::RouteMetrics;
 use requests::{RouteCollector, Routes};
 use upstreams::Upstreams;
