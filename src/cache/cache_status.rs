@@ -53,7 +53,8 @@ pub enum Forward {
 }
 
 impl Forward {
-    pub const ALL: [Self; 8] = [
+    #[cfg(test)]
+    const ALL: [Self; 8] = [
         Self::Bypass,
         Self::Method,
         Self::UriMiss,
