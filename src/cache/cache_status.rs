@@ -60,7 +60,8 @@ pub enum Forward {
 }
 
 impl Forward {
-    pub const ALL: [Self; 8] = [
+    #[cfg(test)]
+    const ALL: [Self; 8] = [
         Self::Bypass,
         Self::Method,
         Self::UriMiss,

@@ -193,6 +193,7 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
+    use super::Verdict::{NotModified, PreconditionFailed, Send};
     use super::*;
     use crate::header::rows::{fields, text};
 
@@ -233,8 +234,6 @@ mod tests {
             }
         }
     }
-
-    use Verdict::{NotModified, PreconditionFailed, Send};
 
     #[test]
     fn if_none_match() {

@@ -205,7 +205,7 @@ fn write_length(out: &mut Vec<u8>, mut length: usize) {
 }
 
 impl Key {
-    /// What [`write`] made it of. None only for bytes that are not from there.
+    /// What [`write()`] made it of. None only for bytes that are not from there.
     pub fn parts(&self) -> Option<KeyParts<'_>> {
         let (scheme, rest) = self.0.split_first()?;
         let scheme = match *scheme {

@@ -68,10 +68,6 @@ impl Selecting {
         self.names.is_empty()
     }
 
-    pub fn names(&self) -> &[HeaderName] {
-        &self.names
-    }
-
     /// Names and values. Equal bytes are the same variant.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
@@ -370,7 +366,7 @@ mod tests {
         }
         let names = |count: usize| (0..count).map(|n| format!("vary: x-{n}\n")).collect::<String>();
         assert_eq!(Selecting::of(&fields(&names(33)), &HeaderMap::new()), Err(VaryError::TooMany));
-        assert_eq!(selecting(&names(32), "").names().len(), 32);
+        assert_eq!(selecting(&names(32), "").names.len(), 32);
     }
 
     #[test]
