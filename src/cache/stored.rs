@@ -130,6 +130,38 @@ impl Content {
 }
 
 #[cfg(test)]
+impl Stored {
+    /// A response that is fresh for a minute, to a request without fields.
+    pub fn of_body(body: &[u8]) -> Arc<Self> {
+        use http::header::CACHE_CONTROL;
+        use http::{HeaderValue, Method};
+
+        use super::policy::{Exchanged, Rules, TargetUri, Times, terms};
+        use crate::header::Scheme;
+        use crate::header::authority::Authority;
+
+        let fields = HeaderMap::from_iter([(CACHE_CONTROL, HeaderValue::from_static("max-age=60"))]);
+        let (status, received, now) = (StatusCode::OK, SystemTime::UNIX_EPOCH, crate::clock::now().into_std());
+        let authority = Authority::from_parts("localhost", None);
+        let target = TargetUri { scheme: Scheme::Http, authority: &authority, path: "/", query: None };
+        let request = &HeaderMap::new();
+        let exchanged = Exchanged { method: &Method::GET, target: &target, request, status, response: &fields };
+        let times = Times { asked: now, answered: now, clock: received };
+        let terms = terms(&exchanged, &Rules::default(), times).expect("it may be stored");
+        let selecting = Selecting::of(&fields, request).expect("it has no `Vary`");
+        let content = Content::Whole(Whole::new(vec![Bytes::copy_from_slice(body)]));
+        Arc::new(Self { status, fields, content, terms, received, selecting, tags: Tags::default() })
+    }
+
+    pub fn body(&self) -> Bytes {
+        match &self.content {
+            Content::Whole(whole) => whole.pieces().concat().into(),
+            Content::Growing(_) => panic!("it is still growing"),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 

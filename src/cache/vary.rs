@@ -68,6 +68,10 @@ impl Selecting {
         self.names.is_empty()
     }
 
+    pub fn names(&self) -> &[HeaderName] {
+        &self.names
+    }
+
     /// Names and values. Equal bytes are the same variant.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes

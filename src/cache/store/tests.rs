@@ -37,12 +37,12 @@ fn entry(path: &str, tags: &'static str) -> NewEntry {
         target: Target::new(HOST, only_path, query),
         tags: Tags::of(&fields).unwrap(),
         route: RouteStatistics::default(),
-        stored: Stored::default(),
+        stored: Stored::of_body(b""),
     }
 }
 
 fn with_body(entry: NewEntry, body: &[u8]) -> NewEntry {
-    NewEntry { stored: Stored { body: Bytes::copy_from_slice(body), ..Stored::default() }, ..entry }
+    NewEntry { stored: Stored::of_body(body), ..entry }
 }
 
 fn variant(entry: NewEntry, selecting: &str) -> NewEntry {
@@ -64,7 +64,7 @@ impl Store {
     }
 
     fn body(&self, path: &str) -> Option<Bytes> {
-        Some(self.get(Borrow::<[u8]>::borrow(&key(path)), |_| false)?.stored.body.clone())
+        Some(self.get(Borrow::<[u8]>::borrow(&key(path)), |_| false)?.stored.body())
     }
 
     fn variant(&self, path: &str, selecting: &str) -> Option<Arc<Entry>> {
@@ -387,7 +387,7 @@ fn no_purge_is_lost_among_threads() {
     let look = |path: usize| {
         let least = promised[path].load(Ordering::SeqCst);
         if let Some(entry) = store.get(format!("/{path}").as_bytes(), |_| true) {
-            let version = u64::from_be_bytes(entry.stored.body[..].try_into().unwrap());
+            let version = u64::from_be_bytes(entry.stored.body()[..].try_into().unwrap());
             assert!(version >= least, "{version} after {least}");
         }
     };

@@ -206,7 +206,7 @@ impl Run {
 }
 
 fn serial_of(entry: &Entry) -> u64 {
-    u64::from_be_bytes(entry.stored.body[..].try_into().unwrap())
+    u64::from_be_bytes(entry.stored.body()[..].try_into().unwrap())
 }
 
 proptest! {
