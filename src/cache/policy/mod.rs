@@ -91,6 +91,16 @@ pub struct Terms {
     stale_while_revalidate: Duration,
     stale_if_error: Duration,
     immutable: bool,
+    audience: Audience,
+}
+
+/// Whose requests it may answer. Where nobody who knows the response said that it is for all, the credentials in a
+/// request are the only sign that another user would get another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Audience {
+    Everyone,
+    WithoutAuthorization,
+    WithoutCredentials,
 }
 
 /// Where a lifetime comes from.
