@@ -1,5 +1,5 @@
 //! What a shared cache may do with a response (RFC 9111): store it ([`terms`]), use it for a request
-//! ([`Terms::usable`], [`Terms::usable_on_error`]), freshen it by a newer one ([`freshen`]), forget it
+//! ([`Terms::answers`], [`Terms::usable`], [`Terms::usable_on_error`]), freshen it by a newer one ([`freshen`]), forget it
 //! ([`invalidated`]).
 //!
 //! These are decisions over the fields of messages, the rules of a route and the time that is handed in. Keys and
@@ -91,6 +91,16 @@ pub struct Terms {
     stale_while_revalidate: Duration,
     stale_if_error: Duration,
     immutable: bool,
+    audience: Audience,
+}
+
+/// Whose requests it may answer. Where nobody who knows the response said that it is for all, the credentials in a
+/// request are the only sign that another user would get another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Audience {
+    Everyone,
+    WithoutAuthorization,
+    WithoutCredentials,
 }
 
 /// Where a lifetime comes from.

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Basis, Staleness, Terms};
+use http::HeaderMap;
+use http::header::{AUTHORIZATION, COOKIE};
+
+use super::{Audience, Basis, Staleness, Terms};
 use crate::cache::cache_control::{DELTA_MAX, Directives, MaxStale, Scope};
 
 /// What may be done with a stored response.
@@ -79,6 +82,15 @@ impl Terms {
         let window = self.stale_while_revalidate.max(self.stale_if_error);
         let left = self.lifetime.saturating_add(window).checked_sub(self.initial_age).filter(|left| !left.is_zero())?;
         self.at.checked_add(left)
+    }
+
+    /// Whether it may answer a request with these fields at all. If not, it is as if nothing were stored.
+    pub fn answers(&self, request: &HeaderMap) -> bool {
+        match self.audience {
+            Audience::Everyone => true,
+            Audience::WithoutAuthorization => !request.contains_key(AUTHORIZATION),
+            Audience::WithoutCredentials => !request.contains_key(AUTHORIZATION) && !request.contains_key(COOKIE),
+        }
     }
 
     /// Whether it may be used for a request with these directives.

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, StatusCode};
 use thiserror::Error;
 
 use super::age::{self, Lifetime, is_heuristically_cacheable};
-use super::{Basis, Exchanged, Rules, Staleness, TargetUri, Terms, Times, date};
+use super::{Audience, Basis, Exchanged, Rules, Staleness, TargetUri, Terms, Times, date};
 use crate::cache::cache_control::{Directives, Scope};
 
 /// Why a response is not stored.
@@ -95,8 +95,8 @@ pub fn terms(exchanged: &Exchanged<'_>, rules: &Rules, times: Times) -> Result<T
         if directives.no_cache != Scope::All || !has_validator || !may_be_guessed {
             return Err(Unstorable::NoLifetime);
         }
-    } else if !lifetime.is_explicit && !directives.public && !rules.ignore_cookie {
-        // Nobody who knows the response said that it is for all, and a cookie is how most users are told apart.
+    } else if audience(&directives, rules, lifetime) == Audience::WithoutCredentials {
+        // Requests with `Authorization` do not get here.
         if exchanged.request.contains_key(COOKIE) {
             return Err(Unstorable::Cookie);
         }
@@ -174,6 +174,17 @@ fn settle(
         stale_while_revalidate: window(directives.stale_while_revalidate, rules.stale_while_revalidate),
         stale_if_error: window(directives.stale_if_error, rules.stale_if_error),
         immutable: directives.immutable,
+        audience: audience(directives, rules, lifetime),
+    }
+}
+
+fn audience(directives: &Directives, rules: &Rules, lifetime: Lifetime) -> Audience {
+    if lifetime.is_explicit || directives.public || lifetime.basis == Basis::Absent {
+        Audience::Everyone
+    } else if rules.ignore_cookie {
+        Audience::WithoutAuthorization
+    } else {
+        Audience::WithoutCredentials
     }
 }
 

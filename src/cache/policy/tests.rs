@@ -352,6 +352,26 @@ fn a_cookie_keeps_what_nobody_called_shareable_to_its_owner() {
 }
 
 #[test]
+fn what_nobody_called_shareable_answers_nobody_with_credentials() {
+    let answers = |case: Case, request: &str| case.terms().unwrap().answers(&fields(request));
+    let ttl = Some(Duration::from_secs(60));
+    let default = || get("").rules(|rules| rules.default_ttl = ttl);
+    let guessed = || get("last-modified: {-10000}");
+    let explicit = || get("cache-control: max-age=5").rules(|rules| rules.ttl_edge = ttl);
+    for request in ["cookie: session=1", "authorization: Bearer x"] {
+        assert!(!answers(default(), request));
+        assert!(!answers(guessed(), request));
+        assert!(answers(explicit(), request));
+        assert!(answers(get("cache-control: public\nlast-modified: {-10000}"), request));
+        assert!(answers(get("cache-control: no-cache\netag: \"a\""), request));
+    }
+    assert!(answers(default(), "accept: */*") && answers(guessed(), "accept: */*"));
+    let ignoring = || default().rules(|rules| rules.ignore_cookie = true);
+    assert!(answers(ignoring(), "cookie: session=1"));
+    assert!(!answers(ignoring(), "cookie: session=1\nauthorization: Bearer x"));
+}
+
+#[test]
 fn which_statuses_are_stored() {
     for status in [200, 203, 204, 299, 301, 302, 303, 307, 308, 400, 404, 410, 499, 500, 502, 503, 504, 599] {
         let fresh = get("expires: {100000}\nlast-modified: {0}\ndate: {0}").status(status);
