@@ -78,11 +78,9 @@ impl Growing {
         state.wake_readers();
     }
 
-    /// From now on only a window is kept.
+    /// From now on only a window is kept. What is here already goes as more comes: until then nobody has fallen behind.
     pub fn keep_window_only(&self) {
-        let mut state = self.lock();
-        state.is_windowed = true;
-        state.drop_old();
+        self.lock().is_windowed = true;
     }
 
     /// Ready when more can be taken, or will not be wanted any more.

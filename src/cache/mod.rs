@@ -128,8 +128,8 @@ impl Cache {
     }
 
     /// Begins a fetch that nobody waits for, unless one is under way.
-    pub fn lead(&self, key: &[u8], now: Instant) -> Option<Lead> {
-        self.fetches.lead(key, (now, self.store.newest_purge()))
+    pub fn lead(&self, key: &[u8]) -> Option<Lead> {
+        self.fetches.lead(key, self.store.newest_purge())
     }
 
     /// To be taken when a fetch begins: what is purged from now on holds for what it brings.

@@ -103,19 +103,24 @@ impl<T: Clone, E: Clone> Pendings<T, E> {
             Some(Slot::Alone { until }) if now < *until => return Join::Alone,
             _ => {}
         }
+        Join::Lead(self.begin(&mut shard, key, born))
+    }
+
+    /// Begins a fetch that nobody asked for, unless there is one.
+    pub fn lead(self: &Arc<Self>, key: &[u8], born: u64) -> Option<Lead<T, E>> {
+        let mut shard = self.shard(key);
+        match shard.get(key) {
+            Some(Slot::InFlight(_)) => None,
+            Some(Slot::Alone { .. }) | None => Some(self.begin(&mut shard, key, born)),
+        }
+    }
+
+    fn begin(self: &Arc<Self>, shard: &mut HashMap<Key, Slot<T, E>>, key: &[u8], born: u64) -> Lead<T, E> {
         let state = State { outcome: None, waiting: Vec::new() };
         let pending = Arc::new(Pending { state: Mutex::new(state), born });
         let key = Key::from(key);
         shard.insert(key.clone(), Slot::InFlight(Arc::clone(&pending)));
-        Join::Lead(Lead { pendings: Arc::clone(self), key, pending })
-    }
-
-    /// Begins a fetch for nobody, unless there is one.
-    pub fn lead(self: &Arc<Self>, key: &[u8], times: (Instant, u64)) -> Option<Lead<T, E>> {
-        match self.join(key, times, |_| false) {
-            Join::Lead(lead) => Some(lead),
-            Join::Follow(_) | Join::Alone => None,
-        }
+        Lead { pendings: Arc::clone(self), key, pending }
     }
 
     /// Remembers that requests for this key do not line up.
@@ -211,8 +216,8 @@ mod tests {
 
     type Fetches = Arc<Pendings<u32, &'static str>>;
 
-    fn lead(fetches: &Fetches, at: Instant) -> Lead<u32, &'static str> {
-        fetches.lead(b"key", (at, 0)).expect("nobody leads")
+    fn lead(fetches: &Fetches) -> Lead<u32, &'static str> {
+        fetches.lead(b"key", 0).expect("nobody leads")
     }
 
     fn follow(fetches: &Fetches, at: Instant) -> Arc<Pending<u32, &'static str>> {
@@ -233,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn all_who_follow_get_what_the_first_brings() {
         let (fetches, now) = (Pendings::new(), Instant::now());
-        let leads = lead(&fetches, now);
+        let leads = lead(&fetches);
         let (one, other) = (follow(&fetches, now), follow(&fetches, now));
         let asked = tokio::spawn(async move { (ask(&one).await, ask(&other).await) });
         tokio::task::yield_now().await;
@@ -241,18 +246,18 @@ mod tests {
         assert_eq!(asked.await.unwrap(), (Ok(Some(7)), Ok(Some(7))));
         assert_eq!(ask(&follow(&fetches, now)).await, Ok(Some(7)), "its body may still be growing");
         drop(leads);
-        drop(lead(&fetches, now));
+        drop(lead(&fetches));
     }
 
     #[tokio::test]
     async fn a_failure_is_for_all_and_a_lost_leader_for_none() {
         let (fetches, now) = (Pendings::new(), Instant::now());
-        let leads = lead(&fetches, now);
+        let leads = lead(&fetches);
         let waits = follow(&fetches, now);
         leads.settle(Outcome::Failed("refused"));
         assert_eq!(ask(&waits).await, Err("refused"));
         drop(leads);
-        let leads = lead(&fetches, now);
+        let leads = lead(&fetches);
         let waits = follow(&fetches, now);
         drop(leads);
         assert_eq!(ask(&waits).await, Ok(None));
@@ -261,7 +266,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_lines_up_for_what_cannot_be_shared() {
         let (fetches, now) = (Pendings::new(), Instant::now());
-        let leads = lead(&fetches, now);
+        let leads = lead(&fetches);
         let waits = follow(&fetches, now);
         leads.leave_alone(now);
         assert_eq!(ask(&waits).await, Ok(None));
@@ -272,7 +277,7 @@ mod tests {
     #[test]
     fn what_was_purged_meanwhile_is_not_joined() {
         let (fetches, now) = (Pendings::<u32, &'static str>::new(), Instant::now());
-        let before = lead(&fetches, now);
+        let before = lead(&fetches);
         let Join::Lead(after) = fetches.join(b"key", (now, 1), |born| born < 1) else { panic!("outdated") };
         drop(before);
         assert_eq!(follow(&fetches, now).born, 1);

@@ -1,10 +1,10 @@
 //! What the configuration says of the responses of one route, ready to be asked.
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE};
+use http::header::{CONTENT_TYPE, COOKIE};
 use http::{HeaderMap, HeaderName};
 
 use super::key::{KeyRules, NamePattern as KeyPattern, QueryRule};
-use super::policy::{Basis, Rules, Terms};
+use super::policy::Rules;
 use super::statistics::RouteStatistics;
 use crate::config::{self, Bypass, CachedCookies, CachedQuery, MediaPattern, NamePattern, Ttl};
 use crate::header::cookies;
@@ -96,15 +96,6 @@ impl Policy {
             pairs.any(|pair| pair.split_once('=').is_some_and(|(key, value)| key == name && is_sign(value)))
         };
         names.iter().any(in_field) || cookie_names.iter().any(in_cookies) || parameters.iter().any(in_query)
-    }
-
-    /// Whether a stored response may be used for a request that says who its user is. A lifetime that the origin
-    /// named is its word for it. One that was assumed is not.
-    pub fn admits(&self, terms: &Terms, request: &HeaderMap) -> bool {
-        let is_assumed = matches!(terms.basis(), Basis::Rule | Basis::Default | Basis::Heuristic);
-        let names_user = request.contains_key(AUTHORIZATION)
-            || (self.cookies != CachedCookies::Ignore && request.contains_key(COOKIE));
-        !(is_assumed && names_user)
     }
 }
 

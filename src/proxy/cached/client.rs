@@ -9,7 +9,7 @@ use super::super::message::respond;
 use super::look::{Miss, answer};
 use super::origin::is_failure;
 use crate::body::Body;
-use crate::cache::{self, Forwarded, Policy, Said, Stored, Taken, Usable, Wanted};
+use crate::cache::{self, Forwarded, Said, Stored, Taken, Usable, Wanted};
 use crate::clock;
 use crate::error::Reason;
 use crate::fetch::FetchError;
@@ -24,9 +24,9 @@ pub struct Client<'a> {
 
 impl Client<'_> {
     /// Whether a response that came meanwhile will do.
-    pub fn takes(&self, stored: &Stored, policy: &Policy, fields: &HeaderMap) -> bool {
+    pub fn takes(&self, stored: &Stored, fields: &HeaderMap) -> bool {
         let usable = stored.terms.usable(&self.miss.directives, clock::now().into_std());
-        policy.admits(&stored.terms, fields) && matches!(usable, Usable::Fresh | Usable::Stale(_))
+        stored.terms.answers(fields) && matches!(usable, Usable::Fresh | Usable::Stale(_))
     }
 
     fn answer(&self, stored: &Stored, fields: &HeaderMap, said: Said) -> Response<Body> {

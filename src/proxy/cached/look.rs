@@ -84,7 +84,8 @@ pub fn look(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'
         Lookup::VaryMiss => return Looked::Missed(miss(Forward::VaryMiss, None, is_head)),
         Lookup::Found(stored) => stored,
     };
-    if !policy.admits(&stored.terms, fields) {
+    // The lifetime is an assumption, and this request says who its user is.
+    if !stored.terms.answers(fields) {
         return Looked::Missed(miss(Forward::Request, None, true));
     }
     let revalidate = match stored.terms.usable(&directives, now) {

@@ -73,7 +73,7 @@ impl Exchange<'_> {
         (caching, miss): (&Caching<'_>, Miss),
         record: &mut Record,
     ) -> Result<(), Reason> {
-        let Some(lead) = caching.cache.lead(&caching.key, clock::now().into_std()) else { return Ok(()) };
+        let Some(lead) = caching.cache.lead(&caching.key) else { return Ok(()) };
         let asking = self.asking(request, passing, (caching, &miss, true), record).await?;
         tokio::task::spawn_local(lead_fetch(asking, lead, None));
         Ok(())
@@ -122,7 +122,7 @@ impl Exchange<'_> {
 
     /// Waits for others who ask for the same, if there are any.
     async fn line_up(&self, request: &Unread<'_>, client: &Client<'_>, caching: &Caching<'_>) -> Turn {
-        let Caching { cache, policy, key } = caching;
+        let Caching { cache, key, .. } = caching;
         if client.miss.is_alone {
             return Turn::Alone;
         }
@@ -134,7 +134,7 @@ impl Exchange<'_> {
                     // The last one may have come to its end since this request looked.
                     let found = cache.lookup(key, request.headers(), (clock::now().into_std(), clock::system_time));
                     return match found {
-                        Lookup::Found(stored) if client.takes(&stored, policy, request.headers()) => {
+                        Lookup::Found(stored) if client.takes(&stored, request.headers()) => {
                             Turn::Answered(client.hit(&stored, request.headers()))
                         }
                         _ => Turn::Lead(lead),
@@ -144,7 +144,7 @@ impl Exchange<'_> {
             };
             match pending.outcome().await {
                 Outcome::Shared(stored) if stored.is_for(request.headers()) => {
-                    if client.takes(&stored, policy, request.headers()) {
+                    if client.takes(&stored, request.headers()) {
                         return Turn::Answered(client.collapsed(&stored, request.headers()));
                     }
                     return Turn::Alone;
