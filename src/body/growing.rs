@@ -89,7 +89,7 @@ impl Growing {
         if !state.is_windowed {
             return Poll::Ready(Demand::More);
         }
-        match state.readers.iter().flatten().map(|place| place.offset).max() {
+        match state.fastest() {
             None => Poll::Ready(Demand::None),
             Some(fastest) if state.end - fastest < WINDOW_BYTES => Poll::Ready(Demand::More),
             Some(_) => {
@@ -160,10 +160,15 @@ impl State {
         if !self.is_windowed {
             return;
         }
-        let from = self.end.saturating_sub(WINDOW_BYTES);
+        // The fastest is not cut off by what comes for it.
+        let from = self.end.saturating_sub(WINDOW_BYTES).min(self.fastest().unwrap_or(u64::MAX));
         while self.pieces.front().is_some_and(|piece| piece.start + piece.bytes.len() as u64 <= from) {
             self.pieces.pop_front();
         }
+    }
+
+    fn fastest(&self) -> Option<u64> {
+        self.readers.iter().flatten().map(|place| place.offset).max()
     }
 
     /// What there is from `offset` on, up to the end of its piece.

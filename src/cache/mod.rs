@@ -132,6 +132,11 @@ impl Cache {
         self.fetches.lead(key, self.store.newest_purge())
     }
 
+    /// The number of the newest purge.
+    pub fn newest_purge(&self) -> u64 {
+        self.store.newest_purge()
+    }
+
     /// To be taken when a fetch begins: what is purged from now on holds for what it brings.
     pub fn epoch(&self) -> Arc<Epoch> {
         Arc::new(self.store.epoch())

@@ -4,7 +4,7 @@ use http::header::{CONTENT_TYPE, COOKIE};
 use http::{HeaderMap, HeaderName};
 
 use super::key::{KeyRules, NamePattern as KeyPattern, QueryRule};
-use super::policy::Rules;
+use super::policy::{Heuristic, Rules};
 use super::statistics::RouteStatistics;
 use crate::config::{self, Bypass, CachedCookies, CachedQuery, MediaPattern, NamePattern, Ttl};
 use crate::header::cookies;
@@ -39,6 +39,7 @@ impl Policy {
     pub fn new(cache: &config::Cache, route: &config::RouteCache, statistics: RouteStatistics) -> Self {
         let applied = |ttl: Ttl, default_ttl| Applied {
             rules: Rules {
+                heuristic: Some(Heuristic::default()),
                 default_ttl,
                 ttl_edge: ttl.edge,
                 targets: cache.targets.clone(),

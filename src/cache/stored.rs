@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Response, StatusCode};
 
 use super::policy::Terms;
 use super::tags::Tags;
@@ -35,6 +35,14 @@ impl Stored {
             Content::Growing(_) => 0,
         };
         fields as u64 + pieces
+    }
+
+    /// As it came.
+    pub fn response(&self) -> Response<Body> {
+        let mut response = Response::new(self.content.body());
+        *response.status_mut() = self.status;
+        response.headers_mut().clone_from(&self.fields);
+        response
     }
 
     /// The same, stale for so long already.

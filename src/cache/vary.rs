@@ -3,8 +3,8 @@
 //! `Vary` names the fields of the request that the origin chose by. Their values are kept with the response, and
 //! another request may have it if it says the same in each of them. Values are brought into one spelling before
 //! they are compared, and only by what cannot change their meaning: lines are joined, white space around separators
-//! goes, letters lose their case where the field has none. The order of languages stays: many origins take it for
-//! an order of preference when the weights are equal.
+//! goes, letters lose their case where the field has none. Languages of equal weight
+//! are put in order, for there is none among them (RFC 9110 §12.5.4).
 //!
 //! Both requests have to be looked at in the same state, best as they would go upstream: what the edge rewrites,
 //! the origin never saw in another form.
@@ -139,9 +139,14 @@ pub(super) fn normalise(name: &HeaderName, fields: &HeaderMap, mut emit: impl Fn
     is_present
 }
 
+/// Of languages that a request lists, so many are put in order.
+const LANGUAGES_MAX: usize = 16;
+
 /// What may be changed in a value without changing what it says.
 #[derive(Debug, Clone, Copy)]
 enum Syntax {
+    /// As ranges, and their order says nothing that their weights do not (RFC 9110 §12.5.4).
+    Languages,
     /// A list of names with parameters, all without case.
     Ranges,
     /// The same, but a parameter of a media type can have a value with case.
@@ -155,7 +160,8 @@ enum Syntax {
 impl Syntax {
     fn of(name: &HeaderName) -> Self {
         match *name {
-            ACCEPT_LANGUAGE | ACCEPT_ENCODING | ACCEPT_CHARSET => Self::Ranges,
+            ACCEPT_LANGUAGE => Self::Languages,
+            ACCEPT_ENCODING | ACCEPT_CHARSET => Self::Ranges,
             ACCEPT => Self::MediaRanges,
             AUTHORIZATION | COOKIE | FROM | HOST | ORIGIN | REFERER | USER_AGENT => Self::Single,
             _ => Self::List,
@@ -166,7 +172,17 @@ impl Syntax {
         if let Self::Single = self {
             return line.trim_ascii().iter().copied().for_each(emit);
         }
-        for (index, element) in split(line, b',').enumerate() {
+        let mut languages: [&[u8]; LANGUAGES_MAX] = [b""; LANGUAGES_MAX];
+        if let Self::Languages = self
+            && let Some(languages) = in_order(line, &mut languages)
+        {
+            return Self::Ranges.emit(languages.iter().copied(), emit);
+        }
+        self.emit(split(line, b','), emit);
+    }
+
+    fn emit<'a>(self, elements: impl Iterator<Item = &'a [u8]>, mut emit: impl FnMut(u8)) {
+        for (index, element) in elements.enumerate() {
             if index > 0 {
                 emit(b',');
             }
@@ -183,6 +199,19 @@ impl Syntax {
             }
         }
     }
+}
+
+/// The elements of a list by their bytes. None if there are more than places for them.
+fn in_order<'a, 'b>(line: &'a [u8], places: &'b mut [&'a [u8]; LANGUAGES_MAX]) -> Option<&'b [&'a [u8]]> {
+    let mut count = 0;
+    for element in split(line, b',') {
+        *places.get_mut(count)? = element;
+        count += 1;
+    }
+    let elements = places.get_mut(..count)?;
+    let lower = |element: &'a [u8]| element.iter().map(u8::to_ascii_lowercase);
+    elements.sort_unstable_by(|one, other| lower(one).cmp(lower(other)));
+    Some(elements)
 }
 
 /// The parts between separators that stand outside of quoted strings, without white space around them.

@@ -8,8 +8,8 @@ mod origin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::Response;
-use http::header::{IF_RANGE, RANGE};
+use http::header::{CONTENT_LOCATION, IF_RANGE, RANGE};
+use http::{Method, Response};
 use tokio::sync::oneshot;
 
 use self::client::Client;
@@ -18,7 +18,7 @@ use self::look::{Looked, Miss, look};
 use self::origin::{Asking, lead_fetch};
 use super::{Answer, Exchange, Outgoing, Passing, Unread};
 use crate::body::Body;
-use crate::cache::{self, Asked, Failure, Forward, Forwarded, Join, Lead, Lookup, Outcome, Said, Taken};
+use crate::cache::{self, Asked, Failure, Forward, Forwarded, Join, Lead, Lookup, Outcome, Said, Taken, Times};
 use crate::clock;
 use crate::error::Reason;
 use crate::fetch::FetchError;
@@ -55,14 +55,38 @@ impl Exchange<'_> {
         (caching, why): (&Caching<'_>, Forward),
         record: &mut Record,
     ) -> Result<Answer, Reason> {
-        let method = request.method().clone();
-        let mut answer = self.pass(request, passing, record).await?;
-        if let Answer::Response(response) = &mut answer {
-            let Caching { cache, key, .. } = caching;
-            cache.invalidate(key, &method, response);
-            cache::annotate(response.headers_mut(), &Said::Forwarded(Forwarded::passed(why, None)));
+        let Caching { cache, policy, key } = caching;
+        let (method, version) = (request.method().clone(), request.version());
+        // Only of a POST can the answer be what a GET would have brought (RFC 9110 §9.3.3).
+        let fields = (method == Method::POST).then(|| Arc::new(request.headers().clone()));
+        let (asked, purges) = (clock::now().into_std(), cache.newest_purge());
+        let mut response = match self.pass(request, passing, record).await? {
+            Answer::Response(response) => response,
+            tunnel => return Ok(tunnel),
+        };
+        let is_purged = cache.newest_purge() != purges;
+        cache.invalidate(key, &method, &response);
+        // What comes from here on is newer than what it has made invalid.
+        let epoch = cache.epoch();
+        let mut said = Forwarded::passed(why, None);
+        if let Some(fields) = fields.filter(|_| !is_purged && response.headers().contains_key(CONTENT_LOCATION)) {
+            let times = Times { asked, answered: clock::now().into_std(), clock: clock::system_time() };
+            let asked = Asked { key: key.as_slice().into(), epoch, method, fields, stale: None };
+            match cache::take(cache, asked, policy, response, times) {
+                Taken::Shared(stored, rest) => {
+                    said.stored = true;
+                    if let Some(rest) = rest {
+                        tokio::task::spawn_local(rest.run(None));
+                    }
+                    response = stored.response();
+                    *response.version_mut() = version;
+                }
+                Taken::Passed(passed, _) => response = passed,
+                Taken::Mismatched => return Err(Reason::UpstreamProtocol),
+            }
         }
-        Ok(answer)
+        cache::annotate(response.headers_mut(), &Said::Forwarded(said));
+        Ok(Answer::Response(response))
     }
 
     /// Validates behind the client's back what it has been sent.
