@@ -1,5 +1,6 @@
 //! The cache of responses: what is stored under which key, for how long it may be used, and how it is taken back.
 
+mod ban_list;
 mod bans;
 mod entry;
 mod index;

@@ -8,11 +8,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use super::super::key::Key;
+use super::super::purge::{Mode, Purge, What};
 use super::super::statistics::{RouteStatistics, Statistics};
 use super::super::stored::Stored;
 use super::super::tags::Tags;
 use super::super::target::Target;
 use super::super::variants::VARIANTS_MAX;
+use super::purging::{BATCH, DIRECT_ENTRIES_MAX, Progress};
 use super::*;
 
 mod model;
