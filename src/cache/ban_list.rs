@@ -49,6 +49,8 @@ pub struct BanList {
     exact: HashMap<u64, Exact>,
     /// The oldest first.
     wide: Vec<Wide>,
+    /// The newest ban of tags or groups.
+    newest_of_labels: u64,
     /// A fetch that is older brings nothing that is stored.
     fetch_floor: u64,
     /// An entry that was last held against an older ban counts as purged.
@@ -102,6 +104,9 @@ impl BanList {
     /// Adds a purge under a number above all others. If it is done, only fetches are still to be held against it.
     pub fn add(&mut self, purge: &Purge, ban: &Ban) {
         for what in &purge.what {
+            if matches!(what, What::Tag(_) | What::Group(_)) {
+                self.newest_of_labels = ban.number;
+            }
             match self.exact(purge.host.as_deref(), what) {
                 Some(hash) => self.add_exact(hash, purge.mode, ban),
                 None => self.wide.push(Wide {
@@ -141,6 +146,12 @@ impl BanList {
             }
         }
         fate
+    }
+
+    /// Whether a ban may match what a fetch brings whose tags are not known yet.
+    pub fn may_concern(&self, target: &Target, born: u64) -> bool {
+        let candidate = Candidate { target, tags: &Tags::default(), tested: born, is_fetched: true };
+        born < self.newest_of_labels || !matches!(self.fate(candidate), Fate::Lives)
     }
 
     /// Forgets what no entry and no fetch has still to be held against; the newest number of that.

@@ -17,6 +17,7 @@ use quick_cache::DefaultHashBuilder;
 use super::ban_list::{Ban, BanList, Candidate, FIRST, Fate, LiveBans, Matched};
 use super::entry::Entry;
 use super::purge::Purge;
+use super::target::Target;
 
 #[derive(Debug)]
 pub struct Bans {
@@ -55,7 +56,7 @@ impl Bans {
     pub fn epoch(self: &Arc<Self>) -> Epoch {
         let mut fetches = self.fetches();
         // Under the lock: a purge that looks for older fetches sees this one, or has its number set before.
-        let number = self.clock.load(Ordering::Acquire);
+        let number = self.clock();
         *fetches.entry(number).or_default() += 1;
         Epoch { number, bans: Arc::clone(self) }
     }
@@ -75,7 +76,7 @@ impl Bans {
     pub fn publish(&self, purge: &Purge, direct: bool) -> Ban {
         let mut list = self.write();
         self.make_room(&mut list, purge.what.len());
-        let number = self.clock.load(Ordering::Relaxed) + 1;
+        let number = self.clock() + 1;
         // Before it looks for fetches: one that begins later has this number, and needs no ban.
         self.clock.store(number, Ordering::Release);
         let ban = Ban { number, matched: Matched::default(), is_done: direct };
@@ -88,11 +89,21 @@ impl Bans {
         ban
     }
 
+    /// The number of the newest purge.
+    pub fn clock(&self) -> u64 {
+        self.clock.load(Ordering::Acquire)
+    }
+
+    /// Whether what a fetch for this target brings may be purged already; it began at `born`, and its tags are not known.
+    pub fn may_concern(&self, target: &Target, born: u64) -> bool {
+        born < self.clock() && self.read().may_concern(target, born)
+    }
+
     /// What a sweep that begins now will have held all entries against.
     pub fn goal(&self) -> u64 {
         // Under the lock, so that the ban of this number is in its place.
         let _list = self.read();
-        self.clock.load(Ordering::Relaxed)
+        self.clock()
     }
 
     /// A sweep that began with this goal has seen all entries.
@@ -165,7 +176,7 @@ impl Bans {
             list.forget_for_fetches(self.swept());
         }
         if !list.has_room(more) {
-            list.forget_all(self.newest(), self.clock.load(Ordering::Relaxed));
+            list.forget_all(self.newest(), self.clock());
         }
     }
 

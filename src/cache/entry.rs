@@ -24,13 +24,13 @@ pub struct NewEntry {
     pub target: Target,
     pub tags: Tags,
     pub route: RouteStatistics,
-    pub stored: Stored,
+    pub stored: Arc<Stored>,
 }
 
 /// It never changes, but for what purges did to it.
 #[derive(Debug)]
 pub struct Entry {
-    pub stored: Stored,
+    pub stored: Arc<Stored>,
     pub target: Target,
     pub tags: Tags,
     pub route: RouteStatistics,

@@ -277,4 +277,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

@@ -9,6 +9,7 @@ use crate::cache::entry::Entry;
 use crate::cache::index::Cursor;
 use crate::cache::purge::{Mode, Purge, What};
 use crate::cache::statistics::Leave;
+use crate::cache::target::Target;
 
 /// Entries that are taken from the index under one lock.
 pub(super) const BATCH: usize = 64;
@@ -41,6 +42,17 @@ impl Store {
             self.take_out(url, purge, &ban);
         }
         ban
+    }
+
+    /// The number of the newest purge.
+    pub fn newest_purge(&self) -> u64 {
+        self.bans.clock()
+    }
+
+    /// Whether what a fetch for `target` brings may have been purged since it began, after the purge `born`. Its tags are
+    /// not known yet, so any that were purged may be its own. The epoch of the fetch has to be there still.
+    pub fn may_be_purged(&self, target: &Target, born: u64) -> bool {
+        self.bans.may_concern(target, born)
     }
 
     /// How many entries a purge took out or made stale, once all have been held against it.

@@ -17,12 +17,10 @@ use super::super::variants::VARIANTS_MAX;
 use super::purging::{BATCH, DIRECT_ENTRIES_MAX, Progress};
 use super::*;
 
-mod model;
-
-const HOST: &str = "example.com";
+pub(super) const HOST: &str = "example.com";
 
 /// One shard, so that what fits does not depend on hashes.
-fn store() -> Store {
+pub(super) fn store() -> Store {
     Store::new(StoreLimits { memory_bytes: 4 << 20, object_max_bytes: 1 << 20, entries_max: 1 << 20 }, 1).unwrap()
 }
 
@@ -30,7 +28,7 @@ fn key(path: &str) -> Key {
     Key::from(path.as_bytes())
 }
 
-fn entry(path: &str, tags: &'static str) -> NewEntry {
+pub(super) fn entry(path: &str, tags: &'static str) -> NewEntry {
     let fields = HeaderMap::from_iter([(http::HeaderName::from_static("cache-tag"), HeaderValue::from_static(tags))]);
     let (only_path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     NewEntry {
@@ -39,23 +37,24 @@ fn entry(path: &str, tags: &'static str) -> NewEntry {
         target: Target::new(HOST, only_path, query),
         tags: Tags::of(&fields).unwrap(),
         route: RouteStatistics::default(),
-        stored: Stored::default(),
+        stored: Arc::default(),
     }
 }
 
-fn with_body(entry: NewEntry, body: &[u8]) -> NewEntry {
-    NewEntry { stored: Stored { body: Bytes::copy_from_slice(body), ..Stored::default() }, ..entry }
+pub(super) fn with_body(entry: NewEntry, body: &[u8]) -> NewEntry {
+    let stored = Stored { body: Bytes::copy_from_slice(body), ..Stored::default() };
+    NewEntry { stored: Arc::new(stored), ..entry }
 }
 
 fn variant(entry: NewEntry, selecting: &str) -> NewEntry {
     NewEntry { selecting: Some(selecting.as_bytes().into()), ..entry }
 }
 
-fn purge(what: What, mode: Mode) -> Purge {
+pub(super) fn purge(what: What, mode: Mode) -> Purge {
     Purge { host: Some(HOST.into()), what: vec![what], mode }
 }
 
-fn at(second: u64) -> SystemTime {
+pub(super) fn at(second: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(second)
 }
 
@@ -69,12 +68,12 @@ impl Store {
         Some(self.get(Borrow::<[u8]>::borrow(&key(path)), |_| false)?.stored.body.clone())
     }
 
-    fn variant(&self, path: &str, selecting: &str) -> Option<Arc<Entry>> {
+    pub(super) fn variant(&self, path: &str, selecting: &str) -> Option<Arc<Entry>> {
         self.get(Borrow::<[u8]>::borrow(&key(path)), |stored| stored == selecting.as_bytes())
     }
 
     /// Entries that can be had, by what quick_cache holds.
-    fn reachable(&self) -> usize {
+    pub(super) fn reachable(&self) -> usize {
         self.cache.iter().filter(|(_, slot)| matches!(slot, Slot::Entry(_))).count()
     }
 }
@@ -208,6 +207,32 @@ fn a_purge_beats_a_fetch_in_flight() {
             assert!(store.get(b"/", |_| true).is_some());
         }
     }
+}
+
+/// Who asks meanwhile must know before the answer is there whether it may be given to him.
+#[test]
+fn what_is_being_fetched_may_be_purged_already() {
+    let check = |what: What, expected: bool| {
+        let store = store();
+        let target = Target::new(HOST, "/a", None);
+        let fetch = store.epoch();
+        let born = store.newest_purge();
+        assert!(!store.may_be_purged(&target, born));
+        store.purge(&purge(what.clone(), Mode::Hard));
+        assert_eq!(store.may_be_purged(&target, born), expected, "{what:?}");
+        assert!(!store.may_be_purged(&target, store.newest_purge()));
+        drop(fetch);
+    };
+    check(What::All, true);
+    check(What::Url("/a".into()), true);
+    check(What::Url("/b".into()), false);
+    check(What::Prefix("/".into()), true);
+    check(What::named("/a*").unwrap(), true);
+    check(What::named("/b*").unwrap(), false);
+    // Its tags are not known yet.
+    check(What::named("tag").unwrap(), true);
+    check(What::named("tag:*").unwrap(), true);
+    check(What::Group("group".into()), true);
 }
 
 #[test]
