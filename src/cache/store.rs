@@ -24,8 +24,11 @@ pub mod purging;
 
 use purging::Sweep;
 
-/// Entries of this size are expected. It matters for how many that were evicted quick_cache remembers.
+/// Entries of this size are expected: so many places are reserved, and about half as many that were evicted remembered.
 const EXPECTED_ENTRY_BYTES: u64 = 4 * 1024;
+
+/// Places for entries that are reserved at once.
+const RESERVED_MAX: usize = 1 << 21;
 
 /// Memory is given back in steps of this part, so that no lock is held for long.
 const SHRINK_STEP: u64 = 64;
@@ -85,8 +88,11 @@ impl Store {
         let Ok(options) = options.build() else { unreachable!("both capacities are given") };
         let index = Arc::<Index>::default();
         let departures = Departures::new(Arc::clone(&index));
+        let cache = Cache::with_options(options, Charges, DefaultHashBuilder::default(), departures.clone());
+        // A map that grows hashes all of its keys again under the lock. What is reserved and not used costs no memory.
+        cache.reserve(expected.min(RESERVED_MAX));
         Ok(Self {
-            cache: Cache::with_options(options, Charges, DefaultHashBuilder::default(), departures.clone()),
+            cache,
             departures,
             index,
             bans: Bans::new(),

@@ -79,6 +79,12 @@ impl Store {
 }
 
 #[test]
+fn all_workers_share_it() {
+    fn shared<T: Send + Sync>() {}
+    shared::<(Store, Entry, Epoch, Reservation)>();
+}
+
+#[test]
 fn the_last_response_lies_under_its_key() {
     let store = store();
     assert_eq!(store.body("/"), None);
