@@ -15,7 +15,7 @@ use super::cache_control::Directives;
 use super::entry::NewEntry;
 use super::key::Key;
 use super::memory::Reservation;
-use super::policy::{self, Exchanged, TargetUri, Terms, Times, Unstorable};
+use super::policy::{self, Exchanged, HeadEffect, TargetUri, Terms, Times, Unstorable};
 use super::rules::{self, Policy};
 use super::store::Insert;
 use super::stored::{Content, Stored, Whole};
@@ -155,9 +155,22 @@ pub fn take(
         asked.store(cache, policy, Arc::clone(&fresh));
         return Taken::Shared(fresh, None);
     }
+    if asked.method == Method::HEAD {
+        freshen_by_head(cache, &asked, policy, &response, times);
+    }
     match judge(&asked, policy, &response, times) {
         Ok(frame) => keep(cache, asked, frame, policy, response),
         Err(why) => Taken::Passed(response, why),
+    }
+}
+
+/// A HEAD that went to the origin may say that what is stored still holds (RFC 9111 §4.3.5). If it says otherwise,
+/// nothing is to be done: what was sent to the origin is stale.
+fn freshen_by_head(cache: &Cache, asked: &Asked, policy: &Policy, response: &Response<Body>, times: Times) {
+    let Some(stale) = &asked.stale else { return };
+    let Some(length) = stale.content.length() else { return };
+    if policy::head_effect(response.status(), response.headers(), &stale.fields, length) == HeadEffect::Freshen {
+        asked.store(cache, policy, freshened(stale, asked, policy, response.headers(), times));
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`deliver`]s what it finds. What it has to fetch, it fetches for all who ask for the same meanwhile ([`pending`]), and
 //! [`fill`] takes the response in. Nothing here opens a connection.
 
+mod ban_list;
 mod bans;
 mod cache_control;
 mod cache_status;

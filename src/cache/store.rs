@@ -2,7 +2,7 @@
 //!
 //! Owns what is stored, how much of it, and in which order it goes when memory is short. Whether a response may
 //! be stored, used or served stale is decided elsewhere. Nothing here waits, or holds a lock for longer than some
-//! microseconds. `count`, `finish` and `shrink_to` go over everything and belong on a thread that may block.
+//! microseconds. `count`, `finish`, `resize` and `shrink_to` go over everything and belong on a thread that may block.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,27 +10,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder};
 
-use super::bans::{Ban, Bans, Epoch, LiveBans};
+use super::ban_list::LiveBans;
+use super::bans::{Bans, Epoch};
 use super::entry::{Entry, NewEntry, Place, PlaceOf};
-use super::index::{Cursor, Index};
+use super::index::Index;
 use super::limits::{Division, LimitsError, StoreLimits, admitted};
 use super::memory::{Memory, Reservation};
-use super::purge::{Mode, Purge, What};
 use super::slot::{Charges, Departed, Departures, Slot};
 use super::statistics::Leave;
-use super::target::Target;
 use super::variants::{Variant, Variants};
 
-/// Entries that are taken from the index under one lock.
-const BATCH: usize = 64;
+pub mod purging;
 
-/// URLs of one purge, and entries of one URL, that are taken out at once by the caller. More go as they are asked for,
-/// and by a sweep.
-const DIRECT_URLS_MAX: usize = 16;
-const DIRECT_ENTRIES_MAX: usize = 128;
+use purging::Sweep;
 
-/// Entries of this size are expected. It matters for how many that were evicted quick_cache remembers.
+/// Entries of this size are expected: so many places are reserved, and about half as many that were evicted remembered.
 const EXPECTED_ENTRY_BYTES: u64 = 4 * 1024;
+
+/// Places for entries that are reserved at once.
+const RESERVED_MAX: usize = 1 << 21;
 
 /// Memory is given back in steps of this part, so that no lock is held for long.
 const SHRINK_STEP: u64 = 64;
@@ -63,13 +61,6 @@ pub enum Insert {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Progress {
-    /// Nothing is left to do until the next purge.
-    Idle,
-    More,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resized {
     Whole,
     /// The store is divided into too many shards for the largest objects. Until a restart they are not stored.
@@ -86,13 +77,6 @@ pub struct Usage {
     pub bans: LiveBans,
 }
 
-#[derive(Debug, Default)]
-struct Sweep {
-    cursor: Cursor,
-    /// The newest ban when it began; None between two sweeps.
-    goal: Option<u64>,
-}
-
 impl Store {
     pub fn new(limits: StoreLimits, cpus: usize) -> Result<Self, LimitsError> {
         let division = Division::of(limits, cpus)?;
@@ -104,8 +88,11 @@ impl Store {
         let Ok(options) = options.build() else { unreachable!("both capacities are given") };
         let index = Arc::<Index>::default();
         let departures = Departures::new(Arc::clone(&index));
+        let cache = Cache::with_options(options, Charges, DefaultHashBuilder::default(), departures.clone());
+        // A map that grows hashes all of its keys again under the lock. What is reserved and not used costs no memory.
+        cache.reserve(expected.min(RESERVED_MAX));
         Ok(Self {
-            cache: Cache::with_options(options, Charges, DefaultHashBuilder::default(), departures.clone()),
+            cache,
             departures,
             index,
             bans: Bans::new(),
@@ -137,16 +124,6 @@ impl Store {
     /// To be taken before a request goes to the origin, so that a purge made meanwhile holds for the answer too.
     pub fn epoch(&self) -> Epoch {
         self.bans.epoch()
-    }
-
-    /// The number of the newest purge.
-    pub fn newest_purge(&self) -> u64 {
-        self.bans.clock()
-    }
-
-    /// Whether what a fetch for `target` brings that began after that purge may have been purged since.
-    pub fn may_be_purged(&self, target: &Target, born: u64) -> bool {
-        self.bans.may_concern(target, born)
     }
 
     /// Stores what was fetched since `epoch`, in place of what lay under its key for the same requests.
@@ -182,77 +159,6 @@ impl Store {
     /// Takes an entry back. Nothing happens to another one that took its place.
     pub fn withdraw(&self, entry: &Entry) {
         self.remove(entry, Leave::Replaced);
-    }
-
-    /// In force when this returns. For single URLs of one host, the entries are out as well.
-    pub fn purge(&self, purge: &Purge) -> Ban {
-        let urls = self.direct(purge);
-        let ban = self.bans.publish(purge, urls.is_some());
-        for url in urls.into_iter().flatten() {
-            self.take_out(url, purge, &ban);
-        }
-        ban
-    }
-
-    /// How many entries a purge took out or made stale, once all have been held against it.
-    pub fn matched(&self, ban: &Ban) -> Option<u64> {
-        (ban.is_done || self.bans.swept() >= ban.number).then(|| ban.matched.load(Ordering::Relaxed))
-    }
-
-    /// Goes over what is stored until all has been held against a purge. Several may do so at the same time.
-    pub fn finish(&self, ban: &Ban) -> u64 {
-        loop {
-            if let Some(matched) = self.matched(ban) {
-                return matched;
-            }
-            self.sweep(BATCH);
-        }
-    }
-
-    /// How many entries a purge would match now.
-    pub fn count(&self, purge: &Purge) -> u64 {
-        let mut cursor = Cursor::default();
-        let mut count = 0;
-        loop {
-            let batch = self.index.next(&mut cursor, BATCH);
-            if batch.is_empty() {
-                return count;
-            }
-            let met = batch.iter().filter(|entry| purge.matches(&entry.target, &entry.tags) && self.bans.admit(entry));
-            count += met.count() as u64;
-        }
-    }
-
-    /// Holds the next `budget` entries against the purges in force and takes out what they match. When it has been over
-    /// all of them, purges that nobody needs are forgotten.
-    pub fn sweep(&self, budget: usize) -> Progress {
-        self.bury();
-        let mut sweep = lock(&self.sweep);
-        let goal = match sweep.goal {
-            Some(goal) => goal,
-            None if self.bans.is_swept() => {
-                self.bans.forget();
-                return Progress::Idle;
-            }
-            None => {
-                *sweep = Sweep::default();
-                *sweep.goal.insert(self.bans.goal())
-            }
-        };
-        let mut left = budget;
-        while left > 0 {
-            let batch = self.index.next(&mut sweep.cursor, BATCH.min(left));
-            if batch.is_empty() {
-                sweep.goal = None;
-                self.bans.set_swept(goal);
-                return if self.bans.is_swept() { Progress::Idle } else { Progress::More };
-            }
-            left -= batch.len();
-            for entry in batch.iter().filter(|entry| !self.bans.admit(entry)) {
-                self.remove(entry, Leave::Purged);
-            }
-        }
-        Progress::More
     }
 
     /// Memory for a body that is being fetched, if there is some left.
@@ -367,39 +273,6 @@ impl Store {
         }
     }
 
-    /// Entries of these URLs, if they are few, are taken out at once.
-    fn direct(&self, purge: &Purge) -> Option<Vec<u64>> {
-        let host = purge.host.as_deref()?;
-        let url = |what: &What| match what {
-            What::Url(url) => Some(self.bans.url(host, url)),
-            _ => None,
-        };
-        let urls: Vec<_> = purge.what.iter().map(url).collect::<Option<_>>()?;
-        let is_few = |url: &u64| self.index.of_url(*url, 0, DIRECT_ENTRIES_MAX + 1).len() <= DIRECT_ENTRIES_MAX;
-        (urls.len() <= DIRECT_URLS_MAX && urls.iter().all(is_few)).then_some(urls)
-    }
-
-    fn take_out(&self, url: u64, purge: &Purge, ban: &Ban) {
-        let mut after = 0;
-        loop {
-            let batch = self.index.of_url(url, after, BATCH);
-            let Some(last) = batch.last() else { return };
-            after = last.id;
-            // Fetches that began after the purge are not meant, and neither are others with the same hash.
-            let meant = |entry: &&Arc<Entry>| {
-                entry.born < ban.number && !entry.is_dead() && purge.matches(&entry.target, &entry.tags)
-            };
-            for entry in batch.iter().filter(meant) {
-                match purge.mode {
-                    Mode::Soft(since) => entry.mark_stale(since),
-                    Mode::Hard if !entry.kill() => continue,
-                    Mode::Hard => self.remove(entry, Leave::Purged),
-                }
-                ban.matched.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
     fn list(&self, entry: &Entry) -> MutexGuard<'_, ()> {
         lock(&self.lists[(entry.url % LISTS) as usize])
     }
@@ -409,5 +282,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -23,10 +23,6 @@ const XKEY: HeaderName = HeaderName::from_static("xkey");
 const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
 
-/// The fields that are between the origin and its caches. Whether clients see them is decided elsewhere; groups are
-/// for their caches too.
-pub const EDGE_FIELDS: [HeaderName; 3] = [CACHE_TAG, SURROGATE_KEY, XKEY];
-
 const SEPARATOR: char = '\n';
 
 /// In one text, because there are as many of these as stored responses. None of them holds a line break, which

@@ -8,19 +8,19 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use super::super::key::Key;
+use super::super::purge::{Mode, Purge, What};
 use super::super::statistics::{RouteStatistics, Statistics};
 use super::super::stored::Stored;
 use super::super::tags::Tags;
 use super::super::target::Target;
 use super::super::variants::VARIANTS_MAX;
+use super::purging::{BATCH, DIRECT_ENTRIES_MAX, Progress};
 use super::*;
 
-mod model;
-
-const HOST: &str = "example.com";
+pub(super) const HOST: &str = "example.com";
 
 /// One shard, so that what fits does not depend on hashes.
-fn store() -> Store {
+pub(super) fn store() -> Store {
     Store::new(StoreLimits { memory_bytes: 4 << 20, object_max_bytes: 1 << 20, entries_max: 1 << 20 }, 1).unwrap()
 }
 
@@ -28,7 +28,7 @@ fn key(path: &str) -> Key {
     Key::from(path.as_bytes())
 }
 
-fn entry(path: &str, tags: &'static str) -> NewEntry {
+pub(super) fn entry(path: &str, tags: &'static str) -> NewEntry {
     let fields = HeaderMap::from_iter([(http::HeaderName::from_static("cache-tag"), HeaderValue::from_static(tags))]);
     let (only_path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     NewEntry {
@@ -41,7 +41,7 @@ fn entry(path: &str, tags: &'static str) -> NewEntry {
     }
 }
 
-fn with_body(entry: NewEntry, body: &[u8]) -> NewEntry {
+pub(super) fn with_body(entry: NewEntry, body: &[u8]) -> NewEntry {
     NewEntry { stored: Stored::of_body(body), ..entry }
 }
 
@@ -49,11 +49,11 @@ fn variant(entry: NewEntry, selecting: &str) -> NewEntry {
     NewEntry { selecting: Some(selecting.as_bytes().into()), ..entry }
 }
 
-fn purge(what: What, mode: Mode) -> Purge {
+pub(super) fn purge(what: What, mode: Mode) -> Purge {
     Purge { host: Some(HOST.into()), what: vec![what], mode }
 }
 
-fn at(second: u64) -> SystemTime {
+pub(super) fn at(second: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(second)
 }
 
@@ -67,14 +67,20 @@ impl Store {
         Some(self.get(Borrow::<[u8]>::borrow(&key(path)), |_| false)?.stored.body())
     }
 
-    fn variant(&self, path: &str, selecting: &str) -> Option<Arc<Entry>> {
+    pub(super) fn variant(&self, path: &str, selecting: &str) -> Option<Arc<Entry>> {
         self.get(Borrow::<[u8]>::borrow(&key(path)), |stored| stored == selecting.as_bytes())
     }
 
     /// Entries that can be had, by what quick_cache holds.
-    fn reachable(&self) -> usize {
+    pub(super) fn reachable(&self) -> usize {
         self.cache.iter().filter(|(_, slot)| matches!(slot, Slot::Entry(_))).count()
     }
+}
+
+#[test]
+fn all_workers_share_it() {
+    fn shared<T: Send + Sync>() {}
+    shared::<(Store, Entry, Epoch, Reservation)>();
 }
 
 #[test]
@@ -206,6 +212,32 @@ fn a_purge_beats_a_fetch_in_flight() {
             assert!(store.get(b"/", |_| true).is_some());
         }
     }
+}
+
+/// Who asks meanwhile must know before the answer is there whether it may be given to him.
+#[test]
+fn what_is_being_fetched_may_be_purged_already() {
+    let check = |what: What, expected: bool| {
+        let store = store();
+        let target = Target::new(HOST, "/a", None);
+        let fetch = store.epoch();
+        let born = store.newest_purge();
+        assert!(!store.may_be_purged(&target, born));
+        store.purge(&purge(what.clone(), Mode::Hard));
+        assert_eq!(store.may_be_purged(&target, born), expected, "{what:?}");
+        assert!(!store.may_be_purged(&target, store.newest_purge()));
+        drop(fetch);
+    };
+    check(What::All, true);
+    check(What::Url("/a".into()), true);
+    check(What::Url("/b".into()), false);
+    check(What::Prefix("/".into()), true);
+    check(What::named("/a*").unwrap(), true);
+    check(What::named("/b*").unwrap(), false);
+    // Its tags are not known yet.
+    check(What::named("tag").unwrap(), true);
+    check(What::named("tag:*").unwrap(), true);
+    check(What::Group("group".into()), true);
 }
 
 #[test]
@@ -371,6 +403,7 @@ fn bodies_being_fetched_are_counted() {
 /// has returned nobody may be given what was before it.
 #[test]
 fn no_purge_is_lost_among_threads() {
+    const ROUNDS: u64 = 50_000;
     let limits = StoreLimits { memory_bytes: 8 << 20, object_max_bytes: 1 << 20, entries_max: 1 << 20 };
     let store = Store::new(limits, 2).unwrap();
     let truth: Vec<_> = (0..4).map(|_| AtomicU64::new(0)).collect();
@@ -380,7 +413,6 @@ fn no_purge_is_lost_among_threads() {
     let fetch = |path: usize, as_variant: bool| {
         let epoch = store.epoch();
         let version = truth[path].load(Ordering::SeqCst);
-        thread::yield_now();
         let new = with_body(entry(&format!("/{path}"), "a"), &version.to_be_bytes());
         store.insert(&epoch, if as_variant { variant(new, "x") } else { new });
     };
@@ -414,19 +446,20 @@ fn no_purge_is_lost_among_threads() {
             }
         });
         start.wait();
-        for round in 1..=3000 {
+        for round in 1..=ROUNDS {
             let path = round as usize % 4;
             truth[path].store(round, Ordering::SeqCst);
-            let what = match round / 4 % 5 {
+            let what = match round / 4 % 8 {
                 0 => What::All,
-                1 => What::Url(format!("/{path}").into()),
-                2 => What::named(&format!("/{path}*")).unwrap(),
-                3 => What::named("a").unwrap(),
-                _ => What::Prefix(format!("/{path}").into()),
+                1 => What::named(&format!("/{path}*")).unwrap(),
+                2 => What::named("a").unwrap(),
+                3 => What::Prefix(format!("/{path}").into()),
+                // Most often, because its window is the smallest.
+                _ => What::Url(format!("/{path}").into()),
             };
             let ban = store.purge(&purge(what, Mode::Hard));
             promised[path].store(round, Ordering::SeqCst);
-            if round % 64 == 0 {
+            if round % 512 == 0 {
                 store.finish(&ban);
             }
         }

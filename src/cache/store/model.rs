@@ -1,11 +1,19 @@
 //! Random sequences of operations, compared with a map and a list of purges.
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::purging::{BATCH, Progress};
+use super::tests::{HOST, at, entry, purge, store, with_body};
 use super::*;
+use crate::cache::ban_list::LiveBans;
+use crate::cache::purge::{Mode, Purge, What};
+use crate::cache::tags::Tags;
+use crate::cache::target::Target;
+use crate::cache::variants::VARIANTS_MAX;
 
 const PATHS: [&str; 5] = ["/", "/a", "/a?q", "/a/1", "/b"];
 const TAGS: [&str; 4] = ["", "x", "x,y:1", "y:2"];
