@@ -466,8 +466,14 @@ mod tests {
         language("en, de", "eN, De", true);
         language("en, de", " en ,   de", true);
         language("en;q=0.5", "EN ; Q=0.5", true);
-        // With equal weights an origin may take the first.
-        language("en, de", "de, en", false);
+        language("en, de", "de, en", true);
+        language("en;q=0.5, de", "de, EN;q=0.5", true);
+        language("en;q=0.5, de", "de;q=0.5, en", false);
+        // As many as are put in order, and one more.
+        let listed = |count: usize| (10..10 + count).map(|n| format!("l{n}")).collect::<Vec<_>>();
+        let turned = |count: usize| listed(count).into_iter().rev().collect::<Vec<_>>();
+        language(&listed(16).join(","), &turned(16).join(","), true);
+        language(&listed(17).join(","), &turned(17).join(","), false);
         language("en, de", "fr;q=0.5, de;q=1.0", false);
         check("Accept-Charset", "accept-charset: UTF-8", "accept-charset: utf-8", true);
         let media = |one: &str, other: &str, expected| {
