@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod broken;
 pub(crate) mod change;
+mod compress;
 mod conceal;
 mod decode;
 pub mod diagnostics;
@@ -38,6 +39,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use ipnet::IpNet;
 
+pub use self::compress::{Coding, Compress, Levels, TypePattern};
 pub use self::diagnostics::Diagnostics;
 pub use self::environment::Environment;
 pub use self::files::Files;
@@ -58,6 +60,8 @@ pub struct Config {
     pub client: Client,
     pub dns: Dns,
     pub upstreams: Vec<Upstream>,
+    /// None if it is off where a route does not say otherwise.
+    pub compress: Option<Compress>,
     pub routes: Vec<Route>,
     pub admin: Option<Admin>,
     pub log: Log,

@@ -7,16 +7,14 @@ use super::section::{Key, SectionShape};
 use super::tree::Entry;
 
 /// Keys that the design holds and a later version will take: the table and the key.
-const LATER: [(&str, &str); 11] = [
+const LATER: [(&str, &str); 9] = [
     ("the file", "cache"),
-    ("the file", "compress"),
     ("the file", "rate_limit"),
     ("the file", "telemetry"),
     ("[client]", "rate_min"),
     ("[upstream.NAME]", "breaker"),
     ("[upstream.NAME]", "slow_start"),
     ("[[route]]", "cache"),
-    ("[[route]]", "compress"),
     ("[[route]]", "rate_limit"),
     ("[[route]]", "requests_max"),
 ];

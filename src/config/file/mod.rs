@@ -3,18 +3,20 @@
 //! The sentences here are the operator's: they go to `docs/configuration.md` and into the JSON schema.
 
 mod admin;
+mod compress;
 mod listen;
 mod route;
 mod upstream;
 
 use crate::config::Profile;
-use crate::config::decode::{Decode, Decoder, Field, Map};
+use crate::config::decode::{Decode, Decoder, Field, Map, Switch};
 use crate::config::diagnostics::Origin;
-use crate::config::section::Fallback::{Absent, Value};
+use crate::config::section::Fallback::{Absent, ByProfile, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
 
 pub use self::admin::{Admin, Control, Log};
+pub use self::compress::{Compress, Levels, RouteCompress};
 pub use self::listen::{Certificate, Client, Dns, Hsts, Listen, Server};
 pub use self::route::{BufferTable, Fields, Route, RouteTimeout};
 pub use self::upstream::{Endpoint, Health, Keepalive, Run, Timeout, Upstream};
@@ -44,6 +46,9 @@ section! {
         dns: Setting<Dns> = Value("{}");
         /// Groups of endpoints, by name.
         upstream: Setting<Map<Upstream>> = Value("{}"), nginx "upstream";
+        /// Compression of responses: `false`, `true` or a table.
+        compress: Setting<Switch<Compress>> =
+            ByProfile { development: "false", staging: "false", production: "{}" }, nginx "gzip";
         /// What is done with requests. Exact paths win over patterns, patterns (in the order of the file) over
         /// prefixes, and the longest prefix wins.
         route: Setting<List<Route>> = Value("[]"), nginx "location";

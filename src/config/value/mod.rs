@@ -1,6 +1,7 @@
 //! The types that single values of the file can have, and how each is read.
 
 mod http;
+mod media;
 mod net;
 mod number;
 mod plain;
