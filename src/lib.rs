@@ -126,11 +126,12 @@ mod tls;
 mod balance;
 
 // What both sides stand on.
+mod telemetry;
+mod compress;
 mod body;
 pub mod header;
 pub mod client_ip;
 mod timers;
-mod telemetry;
 pub mod config;
 pub mod path;
 mod clock;

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY,
-    TE, UPGRADE,
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, LOCATION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, TE,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -17,7 +16,8 @@ use hyper::body::Incoming;
 use crate::body::{self, Body, Source};
 use crate::client_ip::{self, ClientIp};
 use crate::clock;
-use crate::config::{FieldEdits, HostPolicy, UpstreamProtocol};
+use crate::compress::Recoding;
+use crate::config::{HostPolicy, UpstreamProtocol};
 use crate::connection::Link;
 use crate::error::{self, Reason};
 use crate::fetch::Fetch;
@@ -25,8 +25,8 @@ use crate::guard;
 use crate::header::cookies;
 use crate::header::forwarded::{self, Hop};
 use crate::header::framing;
-use crate::header::hop_by_hop::{self, Trailers, Upgrade};
-use crate::header::{Scheme, authority, request_id, via};
+use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
+use crate::header::{Scheme, authority, edit, etag, request_id, via};
 use crate::path;
 use crate::record::Record;
 use crate::rewrite;
@@ -150,16 +150,23 @@ impl Exchange<'_> {
         record.route = Some(Arc::clone(&route));
         admit(&route, client)?;
         admit_body(&route, request.headers())?;
+        let recoding = Recoding::of(&route.config, request.method(), request.headers());
         let mut response = match &route.action {
             Action::Redirect { to, status } => redirect(to.render(&authority.host, &path, query), *status),
             Action::Text { body, status } => text(body.clone(), *status),
             Action::StubStatus => text(stub_status::page(&self.worker.shared.totals()).into(), StatusCode::OK),
             Action::Proxy(pass) => {
                 let target = target(pass, path, request.uri())?;
-                return self.pass(request, &Passing { route: &route, pass, client, target }, record).await;
+                match self.pass(request, &Passing { route: &route, pass, client, target }, record).await? {
+                    Answer::Response(response) => response,
+                    tunnel @ Answer::Tunnel(..) => return Ok(tunnel),
+                }
             }
         };
         edit(response.headers_mut(), &route.config.response_fields);
+        if let Some(recoding) = recoding {
+            response = recoding.apply(response, &mut record.coding).await?;
+        }
         Ok(Answer::Response(response))
     }
 
@@ -177,6 +184,9 @@ impl Exchange<'_> {
             *request.uri_mut() = target.clone();
         }
         let upgrade = self.prepare(&mut request, passing, host, record);
+        if route.config.compress.is_some() {
+            etag::take_off_marks(request.headers_mut());
+        }
         edit(request.headers_mut(), &route.config.request_fields);
         let request = self.take_body(request, passing, upgrade.is_some(), record).await?;
         let fetch = Fetch {
@@ -195,7 +205,6 @@ impl Exchange<'_> {
                 let fields = response.headers_mut();
                 hop_by_hop::remove(fields, Trailers::Forward);
                 via::append(fields, received);
-                edit(fields, &route.config.response_fields);
                 if cuts_request && record.is_h1() {
                     fields.insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -367,22 +376,6 @@ fn client_host<B>(request: &Request<B>) -> Result<HeaderValue, Reason> {
     }
     let authority = request.uri().authority().ok_or(Reason::HostMissing)?;
     HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::HostInvalid)
-}
-
-fn announce_upgrade(fields: &mut HeaderMap, upgrade: Option<&Upgrade>) {
-    if let Some(upgrade) = upgrade {
-        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        fields.insert(UPGRADE, upgrade.value());
-    }
-}
-
-fn edit(fields: &mut HeaderMap, edits: &FieldEdits) {
-    for name in &edits.remove {
-        fields.remove(name);
-    }
-    for (name, value) in &edits.set {
-        fields.insert(name, value.clone());
-    }
 }
 
 fn redirect(location: HeaderValue, status: StatusCode) -> Response<Body> {

@@ -7,6 +7,7 @@
 mod paced;
 mod payload;
 mod read_ahead;
+mod recoded;
 mod source;
 
 use std::collections::VecDeque;
@@ -24,6 +25,8 @@ pub use self::paced::Paced;
 pub use self::payload::Payload;
 use self::read_ahead::Ahead;
 pub use self::read_ahead::ReadAhead;
+pub use self::recoded::Codec;
+use self::recoded::Recoded;
 pub use self::source::{Arrival, Source, linger};
 
 /// How a body ended.
@@ -57,6 +60,8 @@ pub enum BodyError {
     /// Of a response, whose request could not be sent to its end.
     #[error("the request's body failed: {0}")]
     Upload(#[source] Arc<BodyError>),
+    #[error("the content cannot be coded or decoded: {0}")]
+    Coding(#[source] Arc<std::io::Error>),
 }
 
 pub struct Body {
@@ -74,6 +79,7 @@ enum Kind {
     Buffered(Box<Buffered>),
     /// Read ahead while its client falls behind.
     Ahead(Ahead),
+    Recoded(Box<Recoded>),
 }
 
 /// What was buffered, and the rest if there is one.
@@ -91,6 +97,16 @@ impl Body {
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self::of(if bytes.is_empty() { Kind::Empty } else { Kind::Whole(bytes) })
+    }
+
+    /// Nothing but trailers.
+    pub fn trailing(trailers: HeaderMap) -> Self {
+        Self::of(Kind::Buffered(Box::new(Buffered { chunks: VecDeque::new(), trailers: Some(trailers), rest: None })))
+    }
+
+    /// What `codec` makes of a body; `read` has been read of it already.
+    pub fn recoded(self, read: Bytes, codec: Box<dyn Codec>) -> Self {
+        Self::of(Kind::Recoded(Box::new(Recoded::new(self, read, codec))))
     }
 
     fn of(kind: Kind) -> Self {
@@ -114,7 +130,7 @@ impl Body {
                     Buffered { chunks: buffered.chunks.clone(), trailers: buffered.trailers.clone(), rest: None };
                 Some(Self::of(Kind::Buffered(Box::new(again))))
             }
-            Kind::Buffered(_) | Kind::Peer(_) | Kind::Ahead(_) => None,
+            Kind::Buffered(_) | Kind::Peer(_) | Kind::Ahead(_) | Kind::Recoded(_) => None,
         }
     }
 
@@ -123,7 +139,7 @@ impl Body {
         match &self.kind {
             Kind::Empty | Kind::Whole(_) => true,
             Kind::Buffered(buffered) => buffered.rest.is_none(),
-            Kind::Peer(_) | Kind::Ahead(_) => false,
+            Kind::Peer(_) | Kind::Ahead(_) | Kind::Recoded(_) => false,
         }
     }
 
@@ -142,6 +158,7 @@ impl Body {
             }
             Kind::Peer(source) => source.poll_frame(cx),
             Kind::Ahead(ahead) => ahead.poll_frame(cx),
+            Kind::Recoded(recoded) => recoded.poll_frame(cx),
             Kind::Buffered(buffered) => match (buffered.chunks.pop_front(), &mut buffered.rest) {
                 (Some(bytes), _) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 (None, Some(source)) => source.poll_frame(cx),
@@ -204,6 +221,7 @@ impl http_body::Body for Body {
             Kind::Whole(_) => false,
             Kind::Peer(source) => source.is_end_stream(),
             Kind::Ahead(ahead) => ahead.is_end_stream(),
+            Kind::Recoded(recoded) => recoded.is_end_stream(),
             Kind::Buffered(buffered) => {
                 let Buffered { chunks, trailers, rest } = &**buffered;
                 chunks.is_empty() && trailers.is_none() && rest.as_ref().is_none_or(Source::is_end_stream)
@@ -217,6 +235,8 @@ impl http_body::Body for Body {
             Kind::Whole(bytes) => Some(bytes.len() as u64),
             Kind::Peer(source) => source.size_hint().exact(),
             Kind::Ahead(ahead) => ahead.size_hint().exact(),
+            // It shows at its end.
+            Kind::Recoded(_) => None,
             Kind::Buffered(buffered) => match &**buffered {
                 // HTTP/1.1 sends trailers after chunks alone.
                 Buffered { trailers: Some(_), .. } => None,

@@ -10,6 +10,10 @@ pub enum Coding {
     Gzip,
 }
 
+impl Coding {
+    pub const ALL: [Self; 3] = [Self::Zstd, Self::Br, Self::Gzip];
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compress {
     /// In the order in which they are preferred; at least one.
