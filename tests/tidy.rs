@@ -45,6 +45,8 @@ const PURE: &[&str] = &[
     "src/balance/least_connections.rs",
     "src/balance/round_robin.rs",
     "src/client_ip.rs",
+    "src/compress/head.rs",
+    "src/compress/negotiate.rs",
     "src/config/",
     "src/error.rs",
     "src/guard/chunked.rs",

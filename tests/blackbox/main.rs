@@ -11,6 +11,7 @@ mod balance;
 mod basics;
 mod blame;
 mod certificates;
+mod compress;
 mod failover;
 mod flood;
 mod framing;
