@@ -28,6 +28,9 @@
 //! has [`upstream`] send the request there on a pooled connection, reports what became of it, and decides
 //! whether the next endpoint may be tried. Connections belong to the worker, so nobody else is in the way.
 //!
+//! On its way back a response passes [`compress`], which decides by both heads whether it is coded, changes what the
+//! head says of its bytes, and codes them, whole or as they come.
+//!
 //! The response goes back as a [`body`]. Counts are given back by being dropped: the connection and the
 //! in-flight count of the endpoint ride in the source of the body, and the record of the request, which
 //! [`record`] began, rides around it. When the last byte has been written, when a time limit fires, or

@@ -8,18 +8,20 @@
 
 mod decoder;
 mod encoder;
-mod head;
-mod negotiate;
+pub mod head;
+pub mod negotiate;
 #[cfg(test)]
 mod tests;
 
 use std::future::poll_fn;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, ETAG};
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body as _;
+use tokio::task::JoinSet;
 
 use self::decoder::Decoder;
 pub use self::encoder::code_whole;
@@ -92,7 +94,7 @@ impl<'a> Recoding<'a> {
         let (mut parts, mut body) = response.into_parts();
         let length = self.length(&parts.headers, &body);
         let fields = &mut parts.headers;
-        let outcome = match plan(&self.asked, parts.status, fields, length, self.policy) {
+        let outcome = match self.plan(parts.status, fields, length) {
             Plan::Leave { why, varies } => {
                 if varies {
                     head::vary(fields);
@@ -124,6 +126,11 @@ impl<'a> Recoding<'a> {
         Ok(Response::from_parts(parts, body))
     }
 
+    /// What is to be done with a response; its length is given if it is known.
+    pub fn plan(&self, status: StatusCode, fields: &HeaderMap, length: Option<u64>) -> Plan {
+        plan(&self.asked, status, fields, length, self.policy)
+    }
+
     /// The length of the content, also of that which a HEAD does not bring.
     fn length(&self, fields: &HeaderMap, body: &Body) -> Option<u64> {
         let announced = || fields.get(CONTENT_LENGTH).and_then(|value| framing::length(value.as_bytes()));
@@ -150,12 +157,18 @@ impl<'a> Recoding<'a> {
 }
 
 /// Codes a content on this thread if that is quick, else on the one beside it.
-async fn code_aside(bytes: Bytes, coding: Coding, level: u32) -> Result<Bytes, BodyError> {
+pub async fn code_aside(bytes: Bytes, coding: Coding, level: u32) -> Result<Bytes, BodyError> {
     if bytes.len() <= share(coding, level) {
         return code_whole(&bytes, coding, level).map_err(failed);
     }
-    let coded = tokio::task::spawn_blocking(move || code_whole(&bytes, coding, level)).await;
-    coded.map_err(std::io::Error::other).and_then(|coded| coded).map_err(failed)
+    // What waits for its turn there is forgotten with its client.
+    let mut aside = JoinSet::new();
+    aside.spawn_blocking(move || code_whole(&bytes, coding, level));
+    match aside.join_next().await {
+        Some(Ok(coded)) => coded.map_err(failed),
+        Some(Err(panicked)) => Err(failed(io::Error::other(panicked))),
+        None => Err(failed(io::ErrorKind::Interrupted.into())),
+    }
 }
 
 /// What could be read of a body at once.
@@ -195,6 +208,10 @@ async fn gather(body: &mut Body, length: usize) -> Result<Gathered, BodyError> {
         }
         if body.is_end_stream() {
             return Ok(Gathered::Whole(joined(first, read)));
+        }
+        // No more is kept than was announced, whoever holds the other side to it.
+        if read.len() > length {
+            return Ok(Gathered::Part(joined(first, read)));
         }
     }
 }
