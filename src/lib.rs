@@ -55,7 +55,8 @@
 //! | counts and series | [`telemetry::Metrics`] | kept |
 //!
 //! Nothing of this is on disk. Global are the subscriber of `tracing`, the roots of the system once they are read, and,
-//! for each worker, the desk that records are handed in at, which a body cannot hold because it is `Send`.
+//! for each worker, the desk that records are handed in at, which a body cannot hold because it is `Send`, and the
+//! compressor that it used last.
 //!
 //! # Taken otherwise than first designed
 //!
@@ -77,6 +78,9 @@
 //!   of its own that ends with the body.
 //! - A client that closes its sending side while it waits counts as gone, as in nginx. Otherwise a client
 //!   that left could not be told from one that will still read, and its request would be worked on for nobody.
+//! - [`compress`] drives the codecs of async-compression by hand. Its readers and writers do not tell a source that
+//!   waits from one that goes on, and an event has to be flushed at the first and must not be at the second. What is
+//!   whole goes to libdeflate, which takes half the time.
 //! - The retry budget is not there yet: `retry.attempts` alone bounds how often a request is sent.
 //!
 //! # The order of modules
