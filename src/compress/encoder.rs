@@ -26,10 +26,11 @@ use super::head;
 const PIECE_BYTES: usize = 8 * 1024;
 
 /// Windows of a stream, as powers of two: what it may refer back to, and keep. RFC 9659 lets zstd use 8 MiB; 512 KiB
-/// cost one per cent in size and keep a stream under 2 MiB in all.
+/// cost one per cent in size and keep a stream under 1.5 MiB in all.
 const WINDOW_LOG_MIN: u32 = 10;
 const ZSTD_WINDOW_LOG_MAX: u32 = 19;
-const ZSTD_TABLE_LOG_MAX: u32 = 17;
+const ZSTD_HASH_LOG_MAX: u32 = 17;
+const ZSTD_CHAIN_LOG_MAX: u32 = 16;
 const BR_WINDOW_LOG_MAX: u32 = 18;
 const BR_BLOCK_LOG: i32 = 16;
 
@@ -54,9 +55,10 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// `length` is that of the content, if it is known: less memory does for a small one.
-    pub fn new(coding: Coding, level: u32, length: Option<usize>) -> Self {
-        let window = length.map_or(u32::MAX, |length| length.max(1).next_power_of_two().trailing_zeros());
+    /// `reach` is how far back it is worth to look, if that is known: the length of the content at most. The less it
+    /// is, the less memory is taken.
+    pub fn new(coding: Coding, level: u32, reach: Option<usize>) -> Self {
+        let window = reach.and_then(usize::checked_next_power_of_two).map_or(u32::MAX, usize::trailing_zeros);
         let codec: Box<dyn EncodeV2 + Send> = match coding {
             Coding::Gzip => Box::new(GzipEncoder::new(Compression::new(level).into())),
             Coding::Br => {
@@ -66,14 +68,16 @@ impl Encoder {
                     .quality(Level::Precise(level.cast_signed()))
                     .window_size(window.cast_signed())
                     .block_size(BR_BLOCK_LOG)
-                    .size_hint(length.unwrap_or(0));
+                    .size_hint(reach.unwrap_or(0));
                 Box::new(BrotliEncoder::new(parameters))
             }
             Coding::Zstd => {
                 let window = window.clamp(WINDOW_LOG_MIN, ZSTD_WINDOW_LOG_MAX);
-                let table = window.min(ZSTD_TABLE_LOG_MAX);
-                let parameters =
-                    [CParameter::window_log(window), CParameter::hash_log(table), CParameter::chain_log(table)];
+                let parameters = [
+                    CParameter::window_log(window),
+                    CParameter::hash_log(window.min(ZSTD_HASH_LOG_MAX)),
+                    CParameter::chain_log(window.min(ZSTD_CHAIN_LOG_MAX)),
+                ];
                 Box::new(ZstdEncoder::new_with_params(level.cast_signed(), &parameters))
             }
         };

@@ -27,7 +27,7 @@ use self::decoder::Decoder;
 pub use self::encoder::code_whole;
 use self::encoder::{Encoder, failed, share};
 pub use self::negotiate::NotCoded;
-use self::negotiate::{Asked, Plan, plan};
+use self::negotiate::{Asked, Plan, has_events, plan};
 use crate::body::{Body, BodyError};
 use crate::config::{Coding, Compress, Route};
 use crate::header::{etag, framing};
@@ -36,6 +36,8 @@ use crate::header::{etag, framing};
 pub const WHOLE_BYTES_MAX: u64 = 256 * 1024;
 /// A content that is not there by then is coded as it comes, so that its beginning is not held back.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// An event is like those before it, and its stream is one of many that stay open: it does with little memory.
+const EVENTS_REACH: usize = 16 * 1024;
 
 /// What became of the coding of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +116,7 @@ impl<'a> Recoding<'a> {
             Plan::Code(coding) => {
                 head::code(fields, coding);
                 if !body.is_end_stream() {
-                    body = self.code(body, coding, length).await?;
+                    body = self.code(body, coding, length, has_events(fields)).await?;
                 }
                 if let Some(length) = body.size_hint().exact().filter(|_| !self.is_head) {
                     fields.insert(CONTENT_LENGTH, length.into());
@@ -138,16 +140,23 @@ impl<'a> Recoding<'a> {
         if self.is_head && body.is_end_stream() { announced() } else { at_hand.or_else(announced) }
     }
 
-    async fn code(&self, mut body: Body, coding: Coding, length: Option<u64>) -> Result<Body, BodyError> {
+    async fn code(
+        &self,
+        mut body: Body,
+        coding: Coding,
+        length: Option<u64>,
+        has_events: bool,
+    ) -> Result<Body, BodyError> {
         let level = self.policy.levels.of(coding);
         let known = length.and_then(|length| usize::try_from(length).ok());
+        let reach = known.or(has_events.then_some(EVENTS_REACH));
         let gathered = match known.filter(|known| *known as u64 <= WHOLE_BYTES_MAX) {
             Some(known) => gather(&mut body, known).await?,
             None => Gathered::Part(Bytes::new()),
         };
         match gathered {
             Gathered::Whole(bytes) => code_aside(bytes, coding, level).await.map(Body::whole),
-            Gathered::Part(read) => Ok(body.recoded(read, Box::new(Encoder::new(coding, level, known)))),
+            Gathered::Part(read) => Ok(body.recoded(read, Box::new(Encoder::new(coding, level, reach)))),
             Gathered::WithTrailers(read, trailers) => {
                 let encoder = Encoder::new(coding, level, Some(read.len()));
                 Ok(Body::trailing(trailers).recoded(read, Box::new(encoder)))

@@ -282,6 +282,11 @@ fn is_worth_it(fields: &HeaderMap, length: Option<u64>, policy: &Compress) -> Re
     }
 }
 
+/// Whether it is a stream of events, which stays open and is silent for long.
+pub fn has_events(fields: &HeaderMap) -> bool {
+    fields.get(CONTENT_TYPE).is_some_and(|value| essence(value).eq_ignore_ascii_case(b"text/event-stream"))
+}
+
 /// A media type without its parameters.
 fn essence(content_type: &HeaderValue) -> &[u8] {
     let value = content_type.as_bytes();

@@ -161,6 +161,16 @@ fn every_level_gives_back_what_it_took() {
 }
 
 #[test]
+fn any_announced_length_will_do() {
+    for coding in Coding::ALL {
+        for length in [0, 1, 2, 1 << 18, (1 << 18) + 1, usize::MAX] {
+            let mut body = fed([data(&text(300_000))].into()).recoded(Bytes::new(), encoder(coding, 4, Some(length)));
+            assert!(decoded(&collected(&mut body).unwrap().0, coding) == text(300_000), "{coding:?} {length}");
+        }
+    }
+}
+
+#[test]
 fn a_whole_body_gets_as_small_as_a_stream() {
     let content = text(200_000);
     for coding in Coding::ALL {
