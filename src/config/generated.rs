@@ -98,6 +98,10 @@ fn every_profile_has_its_defaults() {
     check("development", "debug", "line", "1s");
     check("staging", "info", "json", "30s");
     check("production", "warn", "json", "30s");
+    for (profile, is_on) in [("development", false), ("staging", false), ("production", true)] {
+        let config = parsed("config.toml", &format!("profile = \"{profile}\"\n{text}")).config;
+        assert_eq!((config.compress.is_some(), config.routes[0].compress.is_some()), (is_on, is_on), "{profile}");
+    }
 }
 
 /// A default that could not be read, or a key that needs one and has none, would end the process.
