@@ -3,7 +3,7 @@
 //! What came in is on its way out before the source is waited for again, so that events are never held back. It
 //! knows no coding; it holds one piece of the source and what is made of it.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -90,10 +90,8 @@ impl Recoded {
             if self.goes_on || !self.input.is_empty() {
                 if self.worked >= self.codec.share() {
                     if self.output.is_empty() {
-                        // Others of this worker have their turn.
                         self.worked = 0;
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
+                        return rest(cx);
                     }
                     return Poll::Ready(Ok(()));
                 }
@@ -141,4 +139,12 @@ impl Recoded {
     pub fn is_end_stream(&self) -> bool {
         self.output.is_empty() && matches!(self.stage, Stage::Finished { trailers: None })
     }
+}
+
+/// Lets everything else on this worker go first, its sockets too: a task that merely wakes itself is polled dozens of
+/// times before they are looked at.
+fn rest<T>(cx: &mut Context<'_>) -> Poll<T> {
+    let yields = pin!(tokio::task::yield_now()).poll(cx);
+    debug_assert!(yields.is_pending(), "nobody else has had a turn");
+    Poll::Pending
 }

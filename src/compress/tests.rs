@@ -226,6 +226,26 @@ fn a_large_piece_leaves_others_their_turn() {
     }
 }
 
+#[tokio::test]
+async fn sockets_are_looked_at_between_two_steps() {
+    let (mut here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+    there.set_nonblocking(true).unwrap();
+    let there = tokio::net::UnixStream::from_std(there).unwrap();
+    std::io::Write::write_all(&mut here, b"x").unwrap();
+    let polls = std::rc::Rc::new(std::cell::Cell::new(0));
+    let counted = std::rc::Rc::clone(&polls);
+    let mut body = fed([data(&noise(8 << 20))].into()).recoded(Bytes::new(), encoder(Coding::Gzip, 1, None));
+    let worker = tokio::task::LocalSet::new();
+    let drained = worker.spawn_local(poll_fn(move |cx| {
+        counted.set(counted.get() + 1);
+        while std::task::ready!(Pin::new(&mut body).poll_frame(cx)).is_some() {}
+        Poll::Ready(())
+    }));
+    let readable = worker.run_until(async move { there.readable().await.map(|()| polls.get()) }).await.unwrap();
+    assert!(readable <= 5, "after {readable} steps");
+    worker.run_until(drained).await.unwrap();
+}
+
 #[test]
 fn trailers_pass_but_for_digests_of_other_bytes() {
     let mut trailers = HeaderMap::new();
