@@ -4,7 +4,7 @@
 //! of up to [`WHOLE_BYTES_MAX`] whose length is known is read first and coded whole, which is faster and keeps its
 //! length in the head; one that dawdles, is larger or has no known length is coded as it comes. What takes longer
 //! than a worker may be held is coded by the one thread that each worker has beside it, or in steps between which
-//! others have their turn. Nothing here knows a route, an endpoint or the cache, nor decides what is stored.
+//! others have their turn. Nothing here knows a connection, an endpoint or the cache, nor decides what is stored.
 
 mod decoder;
 mod encoder;
@@ -15,6 +15,7 @@ mod tests;
 
 use std::future::poll_fn;
 use std::io;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -192,11 +193,12 @@ enum Gathered {
 async fn gather(body: &mut Body, length: usize) -> Result<Gathered, BodyError> {
     let mut first = Bytes::new();
     let mut read = Vec::new();
-    let mut patience = std::pin::pin!(tokio::time::sleep(PATIENCE));
+    let mut patience = pin!(tokio::time::sleep(PATIENCE));
     loop {
+        let next = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
         let frame = tokio::select! {
             biased;
-            frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)) => frame.transpose()?,
+            frame = next => frame.transpose()?,
             () = &mut patience => return Ok(Gathered::Part(joined(first, read))),
         };
         match frame.map(http_body::Frame::into_data) {
