@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::body::BodyError;
+use crate::compress::RecodingError;
 use crate::fetch::FetchError;
 use crate::guard;
 use crate::header::authority::AuthorityError;
@@ -91,7 +92,8 @@ reasons! {
     ReadTimeout, StatusCode::GATEWAY_TIMEOUT, "read-timeout", "The endpoint sent nothing for longer than timeout.read.";
     AttemptTimeout, StatusCode::GATEWAY_TIMEOUT, "attempt-timeout", "The last attempt had no response head within timeout.attempt.";
     TotalTimeout, StatusCode::GATEWAY_TIMEOUT, "total-timeout", "All attempts together had no response head within timeout.total.";
-    BodyTruncated, StatusCode::BAD_GATEWAY, "body-truncated", "The response body ended early, after its head had been sent.";
+    BodyTruncated, StatusCode::BAD_GATEWAY, "body-truncated", "The response body ended early.";
+    ContentCoding, StatusCode::BAD_GATEWAY, "content-coding", "The endpoint's gzip is broken, or stands for more than any content would.";
     TunnelIdle, StatusCode::SWITCHING_PROTOCOLS, "tunnel-idle", "Nothing passed the tunnel for longer than timeout.tunnel_idle.";
     TunnelFailed, StatusCode::SWITCHING_PROTOCOLS, "tunnel-failed", "One side broke the tunnel off.";
     CacheOnly, StatusCode::GATEWAY_TIMEOUT, "cache-only", "The client asks for nothing but what is kept, and nothing is.";
@@ -143,6 +145,19 @@ impl From<&UpstreamError> for Reason {
     }
 }
 
+impl Reason {
+    /// Why the body of a response was cut, or could not be read before its head was sent.
+    pub fn of_response(error: &BodyError) -> Self {
+        match error {
+            BodyError::Silence(_) => Self::ReadTimeout,
+            BodyError::Upload(error) => Self::from(&**error),
+            BodyError::Coding(_) => Self::ContentCoding,
+            BodyError::FellBehind => Self::CacheFellBehind,
+            BodyError::TooLarge { .. } | BodyError::Peer(_) | BodyError::Stopped => Self::BodyTruncated,
+        }
+    }
+}
+
 /// For the body of a request.
 impl From<&BodyError> for Reason {
     fn from(error: &BodyError) -> Self {
@@ -151,8 +166,8 @@ impl From<&BodyError> for Reason {
             BodyError::Silence(_) => Self::BodyReadTimeout,
             BodyError::Peer(error) => violation(&**error).map_or(Self::BodyAborted, Self::Guard),
             BodyError::Upload(error) => Self::from(&**error),
-            // Its response was over before.
-            BodyError::Stopped => Self::BodyAborted,
+            // Its response was over before; requests are not coded.
+            BodyError::Stopped | BodyError::Coding(_) => Self::BodyAborted,
             BodyError::FellBehind => Self::CacheFellBehind,
         }
     }
@@ -168,6 +183,12 @@ fn violation(error: &(dyn std::error::Error + 'static)) -> Option<guard::Reason>
 impl From<BodyError> for Reason {
     fn from(error: BodyError) -> Self {
         Self::from(&error)
+    }
+}
+
+impl From<RecodingError> for Reason {
+    fn from(RecodingError(error): RecodingError) -> Self {
+        Self::of_response(&error)
     }
 }
 

@@ -28,6 +28,9 @@
 //! has [`upstream`] send the request there on a pooled connection, reports what became of it, and decides
 //! whether the next endpoint may be tried. Connections belong to the worker, so nobody else is in the way.
 //!
+//! On its way back a response passes [`compress`], which decides by both heads whether it is coded, changes what the
+//! head says of its bytes, and codes them, whole or as they come.
+//!
 //! The response goes back as a [`body`]. Counts are given back by being dropped: the connection and the
 //! in-flight count of the endpoint ride in the source of the body, and the record of the request, which
 //! [`record`] began, rides around it. When the last byte has been written, when a time limit fires, or
@@ -52,7 +55,8 @@
 //! | counts and series | [`telemetry::Metrics`] | kept |
 //!
 //! Nothing of this is on disk. Global are the subscriber of `tracing`, the roots of the system once they are read, and,
-//! for each worker, the desk that records are handed in at, which a body cannot hold because it is `Send`.
+//! for each worker, the desk that records are handed in at, which a body cannot hold because it is `Send`, and the
+//! compressor that it used last.
 //!
 //! # Taken otherwise than first designed
 //!
@@ -74,6 +78,9 @@
 //!   of its own that ends with the body.
 //! - A client that closes its sending side while it waits counts as gone, as in nginx. Otherwise a client
 //!   that left could not be told from one that will still read, and its request would be worked on for nobody.
+//! - [`compress`] drives the codecs of async-compression by hand. Its readers and writers do not tell a source that
+//!   waits from one that goes on, and an event has to be flushed at the first and must not be at the second. What is
+//!   whole goes to libdeflate, which takes half the time.
 //! - The retry budget is not there yet: `retry.attempts` alone bounds how often a request is sent.
 //!
 //! # The order of modules
@@ -127,11 +134,12 @@ mod tls;
 mod balance;
 
 // What both sides stand on.
+mod telemetry;
+mod compress;
 mod body;
 pub mod header;
 pub mod client_ip;
 mod timers;
-mod telemetry;
 pub mod config;
 pub mod path;
 mod clock;

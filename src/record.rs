@@ -14,8 +14,9 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
 use tokio::time::Instant;
 
-use crate::body::{Body, BodyError, End, Guard};
+use crate::body::{Body, End, Guard};
 use crate::clock;
+use crate::compress;
 use crate::connection::{Downstream, OpenRequest};
 use crate::error::Reason;
 use crate::fetch::Attempts;
@@ -73,6 +74,8 @@ pub struct Record {
     pub head_after: Option<Duration>,
     pub status: StatusCode,
     pub reason: Option<Reason>,
+    /// None on routes that do not compress, and for what the edge says of itself.
+    pub coding: Option<compress::Outcome>,
 }
 
 impl Record {
@@ -98,6 +101,7 @@ impl Record {
             head_after: None,
             status: StatusCode::OK,
             reason: None,
+            coding: None,
         })
     }
 
@@ -146,6 +150,9 @@ impl Record {
             let route = self.route.as_deref();
             let metrics = route.map_or(desk.metrics.unrouted(), |route| &route.metrics);
             metrics.record(self.status, self.version, duration);
+            if let Some(coding) = self.coding {
+                desk.metrics.coding_decided(coding);
+            }
             if let Some(reason) = self.reason {
                 desk.metrics.request_failed(reason.code());
                 if let Reason::Guard(refused) = reason {
@@ -172,6 +179,7 @@ impl Record {
             version: self.version,
             status: self.status.as_u16(),
             reason: self.reason.map(Reason::code),
+            coding: self.coding,
             duration,
             bytes_sent,
             bytes_received: self.received.as_ref().map_or(0, |received| received.load(Ordering::Relaxed)),
@@ -196,10 +204,7 @@ impl Guard for Record {
             End::Complete => {}
             End::Abandoned => self.reason = self.reason.or(Some(self.open.why_abandoned())),
             End::Stalled => self.reason = Some(Reason::Guard(guard::Reason::SendTimeout)),
-            End::Failed(BodyError::Silence(_)) => self.reason = Some(Reason::ReadTimeout),
-            End::Failed(BodyError::FellBehind) => self.reason = Some(Reason::CacheFellBehind),
-            End::Failed(BodyError::Upload(error)) => self.reason = Some(Reason::from(&**error)),
-            End::Failed(_) => self.reason = Some(Reason::BodyTruncated),
+            End::Failed(error) => self.reason = Some(Reason::of_response(error)),
         }
         self.write(passed);
     }

@@ -100,7 +100,7 @@ pub struct Handle {
 pub fn start(index: usize, shared: Shared, access: AccessWriter) -> std::io::Result<Handle> {
     let (commands, received) = mpsc::unbounded_channel();
     let (counts, builder) = (Arc::clone(&shared.counts[index]), std::thread::Builder::new());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
     let thread = builder.name(format!("worker-{index}")).spawn(move || {
         record::open_desk(access, Arc::clone(&shared.metrics));
         LocalSet::new().block_on(&runtime, Worker::new(shared, counts).run(received));

@@ -61,6 +61,8 @@ const PURE: &[&str] = &[
     "src/cache/variants.rs",
     "src/cache/vary.rs",
     "src/client_ip.rs",
+    "src/compress/head.rs",
+    "src/compress/negotiate.rs",
     "src/config/",
     "src/error.rs",
     "src/guard/chunked.rs",

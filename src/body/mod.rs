@@ -8,6 +8,7 @@ mod growing;
 mod paced;
 mod payload;
 mod read_ahead;
+mod recoded;
 mod source;
 
 use std::collections::VecDeque;
@@ -26,6 +27,8 @@ pub use self::paced::Paced;
 pub use self::payload::Payload;
 use self::read_ahead::Ahead;
 pub use self::read_ahead::ReadAhead;
+pub use self::recoded::Codec;
+use self::recoded::Recoded;
 pub use self::source::{Arrival, Source, linger};
 
 /// How a body ended.
@@ -62,6 +65,8 @@ pub enum BodyError {
     /// Of a response, whose request could not be sent to its end.
     #[error("the request's body failed: {0}")]
     Upload(#[source] Arc<BodyError>),
+    #[error("the content cannot be coded or decoded: {0}")]
+    Coding(#[source] Arc<std::io::Error>),
 }
 
 pub struct Body {
@@ -81,6 +86,7 @@ enum Kind {
     Ahead(Ahead),
     /// Received once, for many.
     Growing(Reader),
+    Recoded(Box<Recoded>),
 }
 
 /// What was buffered, and the rest if there is one.
@@ -98,6 +104,16 @@ impl Body {
     pub fn whole(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self::of(if bytes.is_empty() { Kind::Empty } else { Kind::Whole(bytes) })
+    }
+
+    /// Nothing but trailers.
+    pub fn trailing(trailers: HeaderMap) -> Self {
+        Self::of(Kind::Buffered(Box::new(Buffered { chunks: VecDeque::new(), trailers: Some(trailers), rest: None })))
+    }
+
+    /// What `codec` makes of a body; `read` has been read of it already.
+    pub fn recoded(self, read: Bytes, codec: Box<dyn Codec>) -> Self {
+        Self::of(Kind::Recoded(Box::new(Recoded::new(self, read, codec))))
     }
 
     fn of(kind: Kind) -> Self {
@@ -149,7 +165,7 @@ impl Body {
                     Buffered { chunks: buffered.chunks.clone(), trailers: buffered.trailers.clone(), rest: None };
                 Some(Self::of(Kind::Buffered(Box::new(again))))
             }
-            Kind::Buffered(_) | Kind::Peer(_) | Kind::Ahead(_) | Kind::Growing(_) => None,
+            Kind::Buffered(_) | Kind::Peer(_) | Kind::Ahead(_) | Kind::Growing(_) | Kind::Recoded(_) => None,
         }
     }
 
@@ -158,7 +174,7 @@ impl Body {
         match &self.kind {
             Kind::Empty | Kind::Whole(_) => true,
             Kind::Buffered(buffered) => buffered.rest.is_none(),
-            Kind::Peer(_) | Kind::Ahead(_) | Kind::Growing(_) => false,
+            Kind::Peer(_) | Kind::Ahead(_) | Kind::Growing(_) | Kind::Recoded(_) => false,
         }
     }
 
@@ -178,6 +194,7 @@ impl Body {
             Kind::Peer(source) => source.poll_frame(cx),
             Kind::Ahead(ahead) => ahead.poll_frame(cx),
             Kind::Growing(reader) => reader.poll_data(cx).map_ok(Frame::data),
+            Kind::Recoded(recoded) => recoded.poll_frame(cx),
             Kind::Buffered(buffered) => match (buffered.chunks.pop_front(), &mut buffered.rest) {
                 (Some(bytes), _) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
                 (None, Some(source)) => source.poll_frame(cx),
@@ -241,6 +258,7 @@ impl http_body::Body for Body {
             Kind::Peer(source) => source.is_end_stream(),
             Kind::Ahead(ahead) => ahead.is_end_stream(),
             Kind::Growing(reader) => reader.is_end(),
+            Kind::Recoded(recoded) => recoded.is_end_stream(),
             Kind::Buffered(buffered) => {
                 let Buffered { chunks, trailers, rest } = &**buffered;
                 chunks.is_empty() && trailers.is_none() && rest.as_ref().is_none_or(Source::is_end_stream)
@@ -255,6 +273,8 @@ impl http_body::Body for Body {
             Kind::Peer(source) => source.size_hint().exact(),
             Kind::Ahead(ahead) => ahead.size_hint().exact(),
             Kind::Growing(reader) => reader.size_hint().exact(),
+            // It shows at its end.
+            Kind::Recoded(_) => None,
             Kind::Buffered(buffered) => match &**buffered {
                 // HTTP/1.1 sends trailers after chunks alone.
                 Buffered { trailers: Some(_), .. } => None,

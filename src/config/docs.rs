@@ -63,6 +63,9 @@ fn fallback(key: &Key) -> String {
         Fallback::Value("[]") => "none".to_owned(),
         Fallback::Value(default) => format!("`{default}`"),
         Fallback::ByProfile { development, staging, production } => {
+            // A table that is switched on, with the defaults of its keys.
+            let shown = |value| if value == "{}" { "true" } else { value };
+            let [development, staging, production] = [development, staging, production].map(shown);
             format!("development `{development}`, staging `{staging}`, production `{production}`")
         }
     }

@@ -98,6 +98,10 @@ fn every_profile_has_its_defaults() {
     check("development", "debug", "line", "1s");
     check("staging", "info", "json", "30s");
     check("production", "warn", "json", "30s");
+    for (profile, is_on) in [("development", false), ("staging", false), ("production", true)] {
+        let config = parsed("config.toml", &format!("profile = \"{profile}\"\n{text}")).config;
+        assert_eq!((config.compress.is_some(), config.routes[0].compress.is_some()), (is_on, is_on), "{profile}");
+    }
 }
 
 /// A default that could not be read, or a key that needs one and has none, would end the process.
@@ -105,11 +109,12 @@ fn every_profile_has_its_defaults() {
 fn every_section_can_be_left_empty() {
     for profile in ["development", "staging", "production"] {
         let text = format!(
-            "profile = \"{profile}\"\n[server]\n[client]\n[log]\naccess = {{}}\n[admin]\n[dns]\n\
+            "profile = \"{profile}\"\n[server]\n[client]\n[log]\naccess = {{}}\n[admin]\n[dns]\n[compress]\nlevel = {{}}\n\
              [[listen]]\naddress = \"127.0.0.1:0\"\ntls = {{}}\n[[certificate]]\nlocal = true\nhosts = [\"localhost\"]\n\
              [upstream.a]\nendpoints = [\"127.0.0.1:1\"]\nkeepalive = {{}}\ntimeout = {{}}\nretry = {{}}\n\
              health = {{ path = \"/\" }}\ntls = {{}}\n[upstream.b]\nrun = {{ command = [\"x\"] }}\n\
-             [[route]]\npath = \"/\"\nupstream = \"a\"\ntimeout = {{}}\nbuffer = {{}}\n"
+             [[route]]\npath = \"/\"\nupstream = \"a\"\ntimeout = {{}}\nbuffer = {{}}\n\
+             compress = {{ level = {{}} }}\n"
         );
         match parse("config.toml", &text, &machine()) {
             Ok(_) => {}

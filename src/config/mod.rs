@@ -7,6 +7,7 @@
 mod broken;
 mod caching;
 pub(crate) mod change;
+mod compress;
 mod conceal;
 mod decode;
 pub mod diagnostics;
@@ -42,6 +43,7 @@ use ipnet::IpNet;
 pub use self::caching::{
     Bypass, Cache, CacheRule, CachedCookies, CachedQuery, MediaPattern, NamePattern, RouteCache, Ttl,
 };
+pub use self::compress::{Coding, Compress, Levels, TypePattern};
 pub use self::diagnostics::Diagnostics;
 pub use self::environment::Environment;
 pub use self::files::Files;
@@ -63,6 +65,8 @@ pub struct Config {
     pub dns: Dns,
     pub cache: Cache,
     pub upstreams: Vec<Upstream>,
+    /// None if it is off where a route does not say otherwise.
+    pub compress: Option<Compress>,
     pub routes: Vec<Route>,
     pub admin: Option<Admin>,
     pub log: Log,

@@ -5,7 +5,7 @@ use std::fmt;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
-use super::{HostPattern, RouteCache, Timeouts};
+use super::{Compress, HostPattern, RouteCache, Timeouts};
 
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -23,6 +23,10 @@ pub struct Route {
     pub response_fields: FieldEdits,
     pub access_log: bool,
     pub body_max: u64,
+    /// None if its responses are passed as they come.
+    pub compress: Option<Compress>,
+    /// Its responses repeat what the client sent.
+    pub reflects_input: bool,
 }
 
 #[derive(Debug, Clone)]

@@ -7,14 +7,12 @@ use super::section::{Key, SectionShape};
 use super::tree::Entry;
 
 /// Keys that the design holds and a later version will take: the table and the key.
-const LATER: [(&str, &str); 9] = [
-    ("the file", "compress"),
+const LATER: [(&str, &str); 7] = [
     ("the file", "rate_limit"),
     ("the file", "telemetry"),
     ("[client]", "rate_min"),
     ("[upstream.NAME]", "breaker"),
     ("[upstream.NAME]", "slow_start"),
-    ("[[route]]", "compress"),
     ("[[route]]", "rate_limit"),
     ("[[route]]", "requests_max"),
 ];

@@ -52,6 +52,14 @@ impl Upgrade {
     }
 }
 
+/// Asks the other side for an upgrade, or tells it of one.
+pub fn announce_upgrade(fields: &mut HeaderMap, upgrade: Option<&Upgrade>) {
+    if let Some(upgrade) = upgrade {
+        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        fields.insert(UPGRADE, upgrade.value());
+    }
+}
+
 /// Removes the fields of a request or response that end here. The answer is the upgrade that they
 /// stood for, if any; `h2c` is not one.
 pub fn remove(fields: &mut HeaderMap, trailers: Trailers) -> Option<Upgrade> {

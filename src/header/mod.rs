@@ -3,13 +3,15 @@
 //! A request passes through here in this order: [`authority`] says which host it is for, [`cookies`] makes one
 //! line of crumbs, [`hop_by_hop`] takes out what was meant for this connection, [`forwarded`] drops what a stranger
 //! claims about the client and writes what is known instead, [`via`] and [`request_id`] mark it. A response passes
-//! [`framing`], [`hop_by_hop`] and [`via`]; trailers of either pass [`trailers`].
+//! [`framing`], [`hop_by_hop`] and [`via`]; trailers of either pass [`trailers`]. Where the edge codes
+//! content, [`etag`] marks its tag and takes the mark off when it comes back.
 //!
 //! These are rules over a `HeaderMap`: they know no route, no config and no connection. A message that
 //! needs nothing removed is looked through once by each and not copied.
 
 pub mod authority;
 pub mod cookies;
+pub mod etag;
 pub mod forwarded;
 pub mod framing;
 pub mod hop_by_hop;
@@ -19,6 +21,8 @@ pub mod via;
 
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::config::FieldEdits;
 
 /// How a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,9 +51,19 @@ impl Scheme {
     }
 }
 
+/// Changes fields as a route says.
+pub fn edit(fields: &mut HeaderMap, edits: &FieldEdits) {
+    for name in &edits.remove {
+        fields.remove(name);
+    }
+    for (name, value) in &edits.set {
+        fields.insert(name, value.clone());
+    }
+}
+
 /// Adds a last element to a list field and leaves it as one line: an upstream that reads only one line
 /// must not miss what this hop wrote.
-fn append_to_list(fields: &mut HeaderMap, name: HeaderName, element: HeaderValue) {
+pub fn append_to_list(fields: &mut HeaderMap, name: HeaderName, element: HeaderValue) {
     let mut joined = BytesMut::new();
     for line in fields.get_all(&name).iter().filter(|line| !line.is_empty()) {
         joined.extend_from_slice(line.as_bytes());
@@ -66,7 +80,7 @@ fn append_to_list(fields: &mut HeaderMap, name: HeaderName, element: HeaderValue
 }
 
 /// The elements of a list field over all its lines (RFC 9110 §5.6.1), without empty ones.
-fn list<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+pub fn list<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let lines = fields.get_all(name).iter();
     let elements = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     elements.filter(|element| !element.is_empty())

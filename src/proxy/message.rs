@@ -2,14 +2,12 @@
 //! gives.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, LOCATION, UPGRADE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderValue, Response, StatusCode, Version};
 
 use crate::body::Body;
-use crate::config::FieldEdits;
-use crate::header::hop_by_hop::{self, Trailers, Upgrade};
+use crate::header::hop_by_hop::{self, Trailers};
 use crate::header::via;
-use crate::snapshot::Route;
 
 /// Takes off a response what ends here.
 pub fn receive(response: &mut Response<Body>) {
@@ -20,27 +18,10 @@ pub fn receive(response: &mut Response<Body>) {
 }
 
 /// Makes the answer to a client that speaks `version` of a response.
-pub fn respond(mut response: Response<Body>, route: &Route, version: Version) -> Response<Body> {
+pub fn respond(mut response: Response<Body>, version: Version) -> Response<Body> {
     // An HTTP/1.0 client gets its keep-alive from hyper, which would close for a response of 1.0.
     *response.version_mut() = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
-    edit(response.headers_mut(), &route.config.response_fields);
     response
-}
-
-pub fn announce_upgrade(fields: &mut HeaderMap, upgrade: Option<&Upgrade>) {
-    if let Some(upgrade) = upgrade {
-        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        fields.insert(UPGRADE, upgrade.value());
-    }
-}
-
-pub fn edit(fields: &mut HeaderMap, edits: &FieldEdits) {
-    for name in &edits.remove {
-        fields.remove(name);
-    }
-    for (name, value) in &edits.set {
-        fields.insert(name, value.clone());
-    }
 }
 
 pub fn redirect(location: HeaderValue, status: StatusCode) -> Response<Body> {

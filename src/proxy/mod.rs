@@ -14,11 +14,12 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use self::cached::Caching;
-use self::message::{announce_upgrade, edit, receive, redirect, respond, text};
+use self::message::{receive, redirect, respond, text};
 use crate::body::{self, Body, Source};
 use crate::cache::TargetUri;
 use crate::client_ip::{self, ClientIp};
 use crate::clock;
+use crate::compress::Recoding;
 use crate::config::{HostPolicy, UpstreamProtocol};
 use crate::connection::Link;
 use crate::error::{self, Reason};
@@ -26,8 +27,8 @@ use crate::guard;
 use crate::header::cookies;
 use crate::header::forwarded::{self, Hop};
 use crate::header::framing;
-use crate::header::hop_by_hop::{self, Trailers, Upgrade};
-use crate::header::{Scheme, authority, request_id, via};
+use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
+use crate::header::{Scheme, authority, edit, etag, request_id, via};
 use crate::path;
 use crate::record::Record;
 use crate::rewrite;
@@ -157,6 +158,7 @@ impl Exchange<'_> {
         record.route = Some(Arc::clone(&route));
         admit(&route, client)?;
         admit_body(&route, request.headers())?;
+        let recoding = Recoding::of(&route.config, request.method(), request.headers());
         let mut response = match &route.action {
             Action::Redirect { to, status } => redirect(to.render(&authority.host, &path, query), *status),
             Action::Text { body, status } => text(body.clone(), *status),
@@ -169,13 +171,20 @@ impl Exchange<'_> {
                     .map(|policy| Caching::new(&self.worker.shared.cache, policy, &named, request.headers()));
                 let target = target(pass, path, request.uri())?;
                 let passing = Passing { route: &route, pass, client, target };
-                return match caching {
-                    None => self.pass(request, &passing, record).await,
-                    Some(caching) => self.pass_by_cache(request, &passing, &caching, record).await,
+                let answer = match caching {
+                    None => self.pass(request, &passing, record).await?,
+                    Some(caching) => self.pass_by_cache(request, &passing, &caching, record).await?,
                 };
+                match answer {
+                    Answer::Response(response) => response,
+                    tunnel @ Answer::Tunnel(..) => return Ok(tunnel),
+                }
             }
         };
         edit(response.headers_mut(), &route.config.response_fields);
+        if let Some(recoding) = recoding {
+            response = recoding.apply(response, &mut record.coding).await?;
+        }
         Ok(Answer::Response(response))
     }
 
@@ -192,7 +201,7 @@ impl Exchange<'_> {
                 if cuts_request && record.is_h1() {
                     fields.insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok(Answer::Response(respond(response, passing.route, version)))
+                Ok(Answer::Response(respond(response, version)))
             }
             Reply::Tunnel(mut response, tunnel) => {
                 let fields = response.headers_mut();
@@ -216,6 +225,9 @@ impl Exchange<'_> {
             *request.uri_mut() = target.clone();
         }
         let upgrade = self.prepare(&mut request, passing, host, record);
+        if passing.route.config.compress.is_some() {
+            etag::take_off_marks(request.headers_mut());
+        }
         edit(request.headers_mut(), &passing.route.config.request_fields);
         let request = self.take_body(request, passing, upgrade.is_some(), record).await?;
         Ok(Outgoing { request, upgrade })

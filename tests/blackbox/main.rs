@@ -12,6 +12,7 @@ mod basics;
 mod blame;
 mod cache;
 mod certificates;
+mod compress;
 mod failover;
 mod flood;
 mod framing;

@@ -1,4 +1,4 @@
-"""An origin with what the backend app does not do: ranges, redirects, trailers, a gzip body and slow bytes.
+"""An origin with what the backend app does not do: ranges, redirects, trailers, a text with a tag, a gzip body and slow bytes.
 
 It writes its address to descriptor 3 once it listens.
 """
@@ -10,6 +10,7 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 CONTENT = bytes(range(256)) * 4096
+TEXT = b"".join(b"line %d of a text\n" % n for n in range(5000))
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -22,6 +23,7 @@ class Handler(BaseHTTPRequestHandler):
             "/redirect": self.redirect,
             "/trailers": self.trailers,
             "/gzip": self.gzip,
+            "/text": self.text,
             "/drip": self.drip,
         }.get(path)
         if action:
@@ -55,6 +57,14 @@ class Handler(BaseHTTPRequestHandler):
     def redirect(self):
         self.reply(302, b"", [("Location", "/range?after=redirect")])
 
+    def text(self):
+        fields = [("Content-Type", "text/plain"), ("ETag", '"text"')]
+        if '"text"' in self.headers.get("If-None-Match", ""):
+            self.send_response(304)
+            self.send_header("ETag", '"text"')
+            return self.end_headers()
+        self.reply(200, TEXT, fields)
+
     def gzip(self):
         self.reply(200, gzip.compress(b"plain text\n" * 1000), [("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding")])
 
@@ -75,7 +85,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\nX-Checksum: 12345\r\n\r\n")
 
     def drip(self):
-        self.chunked()
+        self.chunked([("Content-Type", "text/plain")])
         for n in range(10):
             self.chunk(b"%d\n" % n)
             time.sleep(0.05)

@@ -13,7 +13,7 @@ start_origin
 endpoints = ["$origin"]
 
 TOML
-    for path in range redirect trailers gzip drip; do
+    for path in range redirect trailers gzip text drip; do
         printf '[[route]]\npath_exact = "/%s"\nupstream = "origin"\n\n' "$path"
     done
 } >"$work/edge.toml"
@@ -88,8 +88,24 @@ expect "a slow download is whole (h2)" "$(ask --limit-rate 8M "$https/bytes/2000
 expect "twenty downloads at once over one h2 connection" "$(ask --parallel --parallel-max 20 --output /dev/null \
     --write-out '%{http_code} %{size_download}\n' "$https/bytes/100000?n=[1-20]" | sort | uniq -c | tr -s ' ')" " 20 200 100000"
 expect "content in gzip arrives as it was" "$(ask --compressed "$https/gzip" | wc -c)" 11000
+expect "content in gzip is decoded for who cannot take it" "$(ask --header 'Accept-Encoding: br' "$https/gzip" | wc -c)" 11000
 expect "--compressed where nothing is compressed" "$(ask --compressed "$https/bytes/1000" | wc -c)" 1000
 expect "an answer that drips" "$(ask --no-buffer "$https/drip" | tr -d '\n')" 0123456789
+
+echo "compression"
+text=$(ask "$https/text" | digest)
+for version in --http1.1 --http2; do
+    for coding in gzip br zstd; do
+        compressed=("$version" --compressed --header "Accept-Encoding: $coding")
+        expect "a text in $coding ($version)" "$(ask "${compressed[@]}" --dump-header "$work/head" "$https/text" | digest)" "$text"
+        expect_match "the head of a text in $coding ($version)" "$(tr -d '\r' <"$work/head")" "content-encoding: $coding"
+        expect "a text in $coding is not sent again ($version)" \
+            "$(ask "${compressed[@]}" --output /dev/null --write-out '%{http_code} %header{etag}' --header "If-None-Match: \"text~$coding\"" "$https/text")" \
+            "304 \"text~$coding\""
+    done
+done
+expect "x-no-compression" "$(ask --compressed --header 'x-no-compression: 1' --output /dev/null --write-out '%header{content-encoding}' "$https/text")" ""
+expect "an answer that drips is compressed as it comes" "$(ask --compressed --no-buffer "$https/drip" | tr -d '\n')" 0123456789
 
 echo "ranges, redirects, trailers"
 expect "a range" "$(ask --range 256-259 "$https/range" | od -An -tx1 | tr -d ' ')" 00010203

@@ -16,6 +16,8 @@ from websockets.exceptions import ConnectionClosed
 from _checks import expect, expect_that, finish, part
 
 HTTP, HTTPS, ROOT = sys.argv[1:4]
+CODINGS = ["gzip", "br", "zstd"]
+TEXT = b"".join(b"line %d of a text\n" % n for n in range(5000))
 LINE = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-\n"
 
 
@@ -71,6 +73,12 @@ def with_requests():
         with part("requests: statuses"):
             for status in (200, 201, 204, 304, 400, 404, 418, 500, 503):
                 expect(f"requests: {status}", session.get(f"{HTTPS}/status/{status}").status_code, status)
+        with part("requests: compression"):
+            # Its zstd needs a package that httpx does not use.
+            for coding in ("gzip", "br"):
+                response = session.get(f"{HTTPS}/text", headers={"Accept-Encoding": coding})
+                expect(f"requests: a text in {coding}", response.headers.get("content-encoding"), coding)
+                expect(f"requests: what a text in {coding} says", response.content, TEXT)
         with part("requests: an answer given up"):
             session.get(f"{HTTPS}/bytes/100000000", stream=True).close()
             expect("requests: after an answer given up", session.get(f"{HTTPS}/health").status_code, 200)
@@ -108,6 +116,10 @@ async def with_httpx(name, base, **options):
             answers = await asyncio.gather(*(client.get("/bytes/700000") for _ in range(10)))
             wanted = {digest_of_bytes(700_000)}
             expect(f"{name}: ten downloads", {hashlib.sha256(answer.content).hexdigest() for answer in answers}, wanted)
+        with part(f"{name}: compression"):
+            answers = await asyncio.gather(*(client.get("/text", headers={"accept-encoding": c}) for c in CODINGS * 10))
+            expect(f"{name}: each coding", [a.headers.get("content-encoding") for a in answers], CODINGS * 10)
+            expect(f"{name}: the text in each coding", {a.content for a in answers}, {TEXT})
         with part(f"{name}: too large"):
             answer = await client.post("/upload", content=b"", headers={"content-length": "0"})
             expect(f"{name}: an empty body", answer.json()["bytes"], 0)
@@ -122,15 +134,17 @@ async def with_httpx(name, base, **options):
                 except httpx.TimeoutException:
                     pass
             expect(f"{name}: after five that gave up", (await client.get("/health")).status_code, 200)
-        with part(f"{name}: events"):
-            await events(name, client)
+        for coding in ["identity", *CODINGS]:
+            with part(f"{name}: events in {coding}"):
+                await events(f"{name}: {coding}", client, coding)
 
 
-async def events(name, client):
+async def events(name, client, coding):
     """Events must come one by one, not all at the end."""
     times, data = [], []
     begin = time.monotonic()
-    async with client.stream("GET", "/events?count=5&interval_ms=150") as response:
+    async with client.stream("GET", "/events?count=5&interval_ms=150", headers={"accept-encoding": coding}) as response:
+        expect(f"{name}: events have their coding", response.headers.get("content-encoding", "identity"), coding)
         expect(f"{name}: events have their type", response.headers["content-type"], "text/event-stream")
         async for line in response.aiter_lines():
             if line.startswith("data:"):

@@ -4,6 +4,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/_lib.sh"
 need openssl python3
 
 # An origin that chooses a subprotocol and a close code, which the backend app does not.
+start_origin
 start socket python3 -u "$here/_socket_origin.py"
 {
     listeners
@@ -15,6 +16,13 @@ endpoints = ["$ready"]
 [[route]]
 path_exact = "/chat"
 upstream = "socket"
+
+[upstream.origin]
+endpoints = ["$origin"]
+
+[[route]]
+path_exact = "/text"
+upstream = "origin"
 
 [[route]]
 path_exact = "/small"

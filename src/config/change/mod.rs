@@ -2,6 +2,7 @@
 //!
 //! Every struct is taken apart without `..`, so that a new key cannot be forgotten here.
 
+mod compress;
 mod route;
 mod upstream;
 
@@ -38,8 +39,20 @@ struct Changes {
 
 impl Changes {
     fn between(old: &Config, new: &Config) -> Self {
-        let Config { profile, server, listeners, certificates, client, dns, cache, upstreams, routes: _, admin, log } =
-            old;
+        let Config {
+            profile,
+            server,
+            listeners,
+            certificates,
+            client,
+            dns,
+            cache,
+            upstreams,
+            compress,
+            routes: _,
+            admin,
+            log,
+        } = old;
         let mut changes = Changes::default();
         changes.profile(*profile, new.profile);
         changes.server(server, &new.server);
@@ -49,6 +62,8 @@ impl Changes {
         changes.dns(dns, &new.dns);
         changes.cache(cache, &new.cache);
         changes.upstreams(upstreams, &new.upstreams);
+        changes.about("");
+        changes.compress(compress.as_ref(), new.compress.as_ref());
         changes.routes(old, new);
         changes.admin(admin.as_ref(), new.admin.as_ref());
         changes.log(log, &new.log);
@@ -207,6 +222,10 @@ impl Changes {
         self.value("access log", target, &new.access.target);
         self.members("redacted parameter", redact, &new.access.redact);
     }
+}
+
+fn on(value: bool) -> &'static str {
+    if value { "on" } else { "off" }
 }
 
 fn names(certificate: &Certificate) -> String {
@@ -399,7 +418,26 @@ mod tests {
         );
         check(
             &[("\n        [[listen]]", "profile = \"staging\"\n[[listen]]")],
-            &["log: level warn → info", "profile production → staging: needs a restart"],
+            &["compression on → off", "log: level warn → info", "profile production → staging: needs a restart"],
+        );
+    }
+
+    #[test]
+    fn compression_is_told_where_it_is_written() {
+        let with = |compress: &str| [("\n        [[listen]]", format!("\n{compress}\n[[listen]]"))];
+        let check = |compress: &str, expected: &[&str]| {
+            let edits = with(compress);
+            check(&edits.each_ref().map(|(from, to)| (*from, to.as_str())), expected);
+        };
+        check("compress = true", &[]);
+        check("compress = false", &["compression on → off"]);
+        check(
+            "compress = { codings = [\"gzip\"], level = { gzip = 9 }, min_size = \"2KiB\" }",
+            &[
+                "compression by zstd, br, gzip → gzip",
+                "level of gzip 6 → 9",
+                "smallest size that is compressed 1KiB → 2KiB",
+            ],
         );
     }
 
@@ -423,6 +461,23 @@ mod tests {
         check(&[("read = \"60s\"", "read = \"10s\"")], &["route /api: read timeout 60s → 10s"]);
         // The limit of `/api` is its own, the one of `/` the upstream's.
         check(&[("read = \"30s\"", "read = \"5s\"")], &["upstream app: read timeout 30s → 5s"]);
+        check(
+            &[(
+                "path = \"/\"",
+                "path = \"/\"\ncompress = { types = [\"text/*\"], min_size = \"0B\" }\nreflects_input = true",
+            )],
+            &[
+                "route /: smallest size that is compressed 1KiB → 0B",
+                "route /: compressed type application/json removed",
+                "route /: compressed type application/*+json removed",
+                "route /: compressed type application/javascript removed",
+                "route /: compressed type application/xml removed",
+                "route /: compressed type application/*+xml removed",
+                "route /: compressed type application/wasm removed",
+                "route /: compressed type image/svg+xml removed",
+                "route /: reflects input off → on",
+            ],
+        );
         check(&[("10MiB", "20MiB")], &["client: largest body 10MiB → 20MiB"]);
         check(
             &[("text = \"b\"", "text = \"c\"\ncode = 404")],

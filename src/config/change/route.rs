@@ -3,21 +3,22 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::config::{
-    Action, Config, FieldEdits, HostPolicy, PathMatch, PathRewrite, ProxyPass, Route, Timeouts, Upstream,
+    Action, Compress, Config, FieldEdits, HostPolicy, PathMatch, PathRewrite, ProxyPass, Route, Timeouts, Upstream,
 };
 
 use super::upstream::by_name;
-use super::{Bytes, Changes, Shown};
+use super::{Bytes, Changes, Shown, on};
 
 /// What routes take over from the rest of their configuration.
 struct Around<'a> {
     body_max: u64,
+    compress: &'a Option<Compress>,
     upstreams: HashMap<&'a str, &'a Upstream>,
 }
 
 impl<'a> Around<'a> {
     fn of(config: &'a Config) -> Self {
-        Self { body_max: config.client.body_max, upstreams: by_name(&config.upstreams) }
+        Self { body_max: config.client.body_max, compress: &config.compress, upstreams: by_name(&config.upstreams) }
     }
 }
 
@@ -51,6 +52,8 @@ impl Changes {
             response_fields,
             access_log,
             body_max,
+            compress,
+            reflects_input,
         } = old;
         self.value("name", name, &new.name);
         self.action(action, &new.action, configs);
@@ -59,11 +62,16 @@ impl Changes {
         self.fields("request", request_fields, &new.request_fields);
         self.fields("response", response_fields, &new.response_fields);
         self.value("access log", &on(*access_log), &on(new.access_log));
-        // A limit that comes from [client] has been told there.
+        // What comes from [client] or [compress] has been told there.
         let inherited = *body_max == configs.0.body_max && new.body_max == configs.1.body_max;
         if !inherited {
             self.value("largest body", &Bytes(*body_max), &Bytes(new.body_max));
         }
+        let inherited = *compress == *configs.0.compress && new.compress == *configs.1.compress;
+        if !inherited {
+            self.compress(compress.as_ref(), new.compress.as_ref());
+        }
+        self.value("reflects input", &on(*reflects_input), &on(new.reflects_input));
     }
 
     fn action(&mut self, old: &Action, new: &Action, configs: (&Around<'_>, &Around<'_>)) {
@@ -130,10 +138,6 @@ impl Changes {
             self.say("routes with patterns are tried in another order");
         }
     }
-}
-
-fn on(value: bool) -> &'static str {
-    if value { "on" } else { "off" }
 }
 
 /// `example.com /api`, `= /exact`, `~ pattern`, as nginx marks them.

@@ -4,19 +4,21 @@
 
 mod admin;
 mod cache;
+mod compress;
 mod listen;
 mod route;
 mod upstream;
 
 use crate::config::Profile;
-use crate::config::decode::{Decode, Decoder, Field, Map};
+use crate::config::decode::{Decode, Decoder, Field, Map, Switch};
 use crate::config::diagnostics::Origin;
-use crate::config::section::Fallback::{Absent, Value};
+use crate::config::section::Fallback::{Absent, ByProfile, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
 
 pub use self::admin::{Admin, Control, Log};
 pub use self::cache::{Cache, CacheKey, CacheRule, RouteCache, Ttl};
+pub use self::compress::{Compress, Levels, RouteCompress};
 pub use self::listen::{Certificate, Client, Dns, Hsts, Listen, Server};
 pub use self::route::{BufferTable, Fields, Route, RouteTimeout};
 pub use self::upstream::{Endpoint, Health, Keepalive, Run, Timeout, Upstream};
@@ -48,6 +50,9 @@ section! {
         upstream: Setting<Map<Upstream>> = Value("{}"), nginx "upstream";
         /// The store of responses.
         cache: Setting<Cache> = Value("{}"), nginx "proxy_cache_path";
+        /// Compression of responses: `false`, `true` or a table.
+        compress: Setting<Switch<Compress>> =
+            ByProfile { development: "false", staging: "false", production: "{}" }, nginx "gzip";
         /// What is done with requests. Exact paths win over patterns, patterns (in the order of the file) over
         /// prefixes, and the longest prefix wins.
         route: Setting<List<Route>> = Value("[]"), nginx "location";

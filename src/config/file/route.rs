@@ -11,7 +11,7 @@ use crate::config::tree::{Node, Table};
 use crate::config::value::{FieldValue, HostPolicyText, Limit, Pattern, Size, StatusPage, UrlPath};
 use crate::config::{HostPattern, Replacement};
 
-use super::RouteCache;
+use super::{RouteCache, RouteCompress};
 
 section! {
     /// What is done with some requests. It has one of `path`, `path_exact`, `path_regex`, and one of `upstream`,
@@ -55,6 +55,11 @@ section! {
         access_log: Setting<bool> = Value("true"), nginx "access_log";
         /// Largest body of a request.
         body_max: Option<Setting<Size>> = Absent("that of [client]"), nginx "client_max_body_size";
+        /// Compression of its responses: `false`, `true`, or a table of what is done otherwise than `[compress]` says.
+        compress: Option<Setting<Switch<RouteCompress>>> = Absent("as [compress] says"), nginx "gzip";
+        /// Its responses repeat what the client sent, as a search page does: those to requests with cookies are then
+        /// not compressed, because their size would betray the rest of the page (BREACH).
+        reflects_input: Setting<bool> = Value("false");
         /// Time limits other than the upstream's.
         timeout: Option<Setting<RouteTimeout>> = Absent("those of the upstream");
         /// Keep and reuse responses: `true`, or a table with details.

@@ -5,6 +5,7 @@
 
 mod admin;
 mod cache;
+mod compress;
 mod listeners;
 mod routes;
 mod server;
@@ -42,7 +43,8 @@ pub fn lower(
     let mut lowering = Lowering { sources, lines, environment, found: Vec::new(), files: Vec::new() };
     let listeners = lowering.listeners(file);
     let upstreams = lowering.upstreams(&file.value.upstream.value);
-    let routes = lowering.routes(file, &upstreams);
+    let compress = lowering.compress(&file.value);
+    let routes = lowering.routes(file, &upstreams, &compress);
     let file = &file.value;
     let certificates = lowering.certificates(&file.certificate.value);
     lowering.unused_upstreams(&file.upstream.value, &file.route.value);
@@ -55,6 +57,7 @@ pub fn lower(
         dns: server::dns(&file.dns.value),
         cache: lowering.cache(&file.cache.value),
         upstreams,
+        compress: compress.in_effect(),
         routes,
         admin: file.admin.as_ref().map(|admin| lowering.admin(&admin.value)),
         log: lowering.log(&file.log.value),

@@ -17,6 +17,7 @@ use crate::config::{
 };
 
 use super::Lowering;
+use super::compress::Base;
 
 /// More read ahead a request would let few clients take all memory.
 const BUFFER_MAX: usize = 64 << 20;
@@ -32,7 +33,7 @@ struct Known<'a> {
 }
 
 impl Lowering<'_> {
-    pub(super) fn routes(&mut self, file: &Setting<File>, upstreams: &[Upstream]) -> Vec<Route> {
+    pub(super) fn routes(&mut self, file: &Setting<File>, upstreams: &[Upstream], compress: &Base) -> Vec<Route> {
         let Setting { value: file, origin, tainted } = file;
         let sections = &file.route.value;
         if sections.is_empty() && !tainted {
@@ -70,6 +71,8 @@ impl Lowering<'_> {
                 response_fields: edits.1,
                 access_log: section.access_log.value,
                 body_max: section.body_max.as_ref().map_or(body_max, |size| size.value.0),
+                compress: self.route_compress(section.compress.as_ref(), compress),
+                reflects_input: section.reflects_input.value,
             };
             if let Some(first) = taken.by(&route, path_origin) {
                 let message = format!("this route can never match: `{}` is taken", path_text(&route.path));

@@ -2,6 +2,7 @@
 
 mod cache;
 mod http;
+mod media;
 mod net;
 mod number;
 mod plain;

@@ -6,7 +6,7 @@ use crate::config::nearest::nearest;
 use crate::config::section::Shape;
 use crate::config::tree::Node;
 use crate::config::{
-    AccessFormat, Balance, CachedCookies, LogLevel, Profile, Reload, TlsVersion, UpstreamProtocol, WhenAllFail,
+    AccessFormat, Balance, CachedCookies, Coding, LogLevel, Profile, Reload, TlsVersion, UpstreamProtocol, WhenAllFail,
 };
 
 macro_rules! words {
@@ -49,6 +49,7 @@ words! {
     WhenAllFail { "use-all" => UseAll, "refuse" => Refuse }
     LogLevel { "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug, "trace" => Trace }
     AccessFormat { "line" => Line, "json" => Json, "combined" => Combined }
+    Coding { "zstd" => Zstd, "br" => Br, "gzip" => Gzip }
     Protocol { "h1" => H1, "h2" => H2; later "h3" }
     StatusPage { "stub" => Stub }
 }
@@ -77,6 +78,9 @@ fn wrong_word(text: &str, words: &[&'static str]) -> Problem {
         "rr" | "roundrobin" => "round-robin",
         "http/1.1" | "http1" | "http" | "h1.1" => "h1",
         "http/2" | "http2" | "h2c" | "grpc" => "h2",
+        "brotli" => "br",
+        "zstandard" => "zstd",
+        "gz" | "x-gzip" | "deflate" => "gzip",
         "tlsv1.2" => "1.2",
         "tlsv1.3" => "1.3",
         _ => "",

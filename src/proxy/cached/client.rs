@@ -78,7 +78,7 @@ impl Client<'_> {
                 cache::settle_passed(&mut response, Wanted { method: &self.method, fields });
                 let forwarded = Forwarded::passed(self.miss.why, Some(why.code()));
                 cache::annotate(response.headers_mut(), &Said::Forwarded(forwarded));
-                Ok(respond(response, self.passing.route, self.version))
+                Ok(respond(response, self.version))
             }
             Ok(Taken::Mismatched) => Err(Reason::UpstreamProtocol),
         }

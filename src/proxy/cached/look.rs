@@ -128,5 +128,5 @@ pub fn answer(
         cache::tell_clients(fields, lifetime, stored.terms.age(now));
     }
     cache::annotate(fields, &said);
-    respond(response, passing.route, version)
+    respond(response, version)
 }

@@ -12,6 +12,7 @@ use http::{StatusCode, Version};
 use super::escape;
 use super::redact::Redact;
 use crate::clock::Wall;
+use crate::compress::Outcome;
 use crate::config::{self, AccessFormat, TlsVersion};
 
 /// What is known of a request at the end of its response.
@@ -31,6 +32,8 @@ pub struct Entry<'a> {
     pub status: u16,
     /// The reason code of a request that failed or was refused.
     pub reason: Option<&'static str>,
+    /// What became of the coding of the response, on routes that compress.
+    pub coding: Option<Outcome>,
     /// From the first byte of the head to the last of the response.
     pub duration: Duration,
     /// Bytes of the response's body.
@@ -164,6 +167,12 @@ impl Formatter {
         number(entry.bytes_sent, out);
         out.extend_from_slice(b",\"bytes_received\":");
         number(entry.bytes_received, out);
+        if let Some(coding) = entry.coding {
+            let name: &[u8] = if matches!(coding, Outcome::Left(_)) { b",\"not_coded\":\"" } else { b",\"coding\":\"" };
+            out.extend_from_slice(name);
+            out.extend_from_slice(coding.code().as_bytes());
+            out.push(b'"');
+        }
         if let Some(route) = entry.route {
             member(b",\"route\":\"", route, out);
             out.push(b'"');

@@ -16,14 +16,17 @@ use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::{Registry, TextEncoder};
 
 use super::access_log::AccessLog;
+use crate::compress;
 use crate::config::TlsVersion;
 
 mod cells;
+mod codings;
 pub mod process;
 mod requests;
 mod upstreams;
 
 pub use cells::PerThread;
+use codings::Codings;
 pub use requests::RouteMetrics;
 use requests::{RouteCollector, Routes};
 use upstreams::Upstreams;
@@ -42,6 +45,7 @@ pub struct Metrics {
     routes: Arc<Routes>,
     unrouted: RouteMetrics,
     upstreams: Arc<Upstreams>,
+    codings: Codings,
     request_failures: Counter<u64>,
     guard_refusals: Counter<u64>,
     connections: [ConnectionCounters; 2],
@@ -105,6 +109,8 @@ impl Metrics {
         let (routes, upstreams) = (Arc::<Routes>::default(), Arc::default());
         registry.register(Box::new(RouteCollector::new(Arc::clone(&routes))?))?;
         upstreams::observe(&meter, &upstreams);
+        let codings = Codings::default();
+        codings.observe(&meter);
         process::observe(&meter, started);
         meter
             .u64_gauge("tollgate_build_info")
@@ -117,6 +123,7 @@ impl Metrics {
             unrouted: RouteMetrics::of(&routes, NO_ROUTE),
             routes,
             upstreams,
+            codings,
             request_failures: counter("tollgate_request_failures_total", "Requests that failed, by reason."),
             guard_refusals: counter("tollgate_guard_refusals_total", "Requests refused for their framing, by reason."),
             connections: ConnectionCounters::both(&meter),
@@ -179,6 +186,11 @@ impl Metrics {
     /// A request ended in a failure; `reason` is its reason code.
     pub fn request_failed(&self, reason: &'static str) {
         self.request_failures.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    /// A response of a route that compresses is over.
+    pub fn coding_decided(&self, outcome: compress::Outcome) {
+        self.codings.count(outcome);
     }
 
     pub fn tls_handshake(&self, handshake: Handshake) {
@@ -401,6 +413,10 @@ mod tests {
         metrics.guard_refused("bare_lf");
         metrics.request_failed("connect_refused");
         metrics.request_failed("connect_refused");
+        for outcome in compress::Outcome::all() {
+            metrics.coding_decided(outcome);
+        }
+        metrics.coding_decided(compress::Outcome::Left(compress::NotCoded::Type));
         metrics.tls_handshake(Handshake::Completed(TlsVersion::Tls13));
         metrics.tls_handshake(Handshake::TimedOut);
         let app = metrics.upstream("app");
@@ -414,6 +430,9 @@ mod tests {
             &[
                 r#"tollgate_guard_refusals_total{reason="bare_lf"} 1"#,
                 r#"tollgate_request_failures_total{reason="connect_refused"} 2"#,
+                r#"tollgate_response_codings_total{outcome="gzip"} 1"#,
+                r#"tollgate_response_codings_total{outcome="decoded"} 1"#,
+                r#"tollgate_response_codings_total{outcome="type"} 2"#,
                 r#"tollgate_tls_handshakes_total{result="completed",version="1.3"} 1"#,
                 r#"tollgate_tls_handshakes_total{result="timed_out",version="none"} 1"#,
                 r#"tollgate_upstream_connections_total{upstream="app"} 1"#,

@@ -1,0 +1,158 @@
+//! Entity tags of coded responses (RFC 9110 §8.8.3.3): `"x"` of an origin is `"x~gzip"` once the edge has coded the content.
+//!
+//! The mark is taken off again when the tag comes back in a precondition, so that the origin, which knows nothing
+//! of it, recognises its own. A weak tag names what a content means and not its bytes, so it stays as it is.
+
+use http::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::config::Coding;
+
+/// Between the origin's tag and the name of the coding.
+const MARK: u8 = b'~';
+
+/// The tag of the same content in a coding; None if it stays as it is, because it is weak or no tag.
+pub fn coded(tag: &HeaderValue, coding: Coding) -> Option<HeaderValue> {
+    let opaque = tag.as_bytes().strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let marked = [b"\"", opaque, &[MARK], coding.word().as_bytes(), b"\""].concat();
+    HeaderValue::from_bytes(&marked).ok()
+}
+
+/// What the origin's tag was before [`coded`], and the coding; None if it bears no mark.
+pub fn origin_of(tag: &[u8]) -> Option<(Vec<u8>, Coding)> {
+    let quoted = tag.strip_prefix(b"W/").unwrap_or(tag).strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    let mark = quoted.iter().rposition(|byte| *byte == MARK)?;
+    let name = quoted.get(mark + 1..)?;
+    let coding = Coding::ALL.into_iter().find(|coding| name == coding.word().as_bytes())?;
+    let marked = tag.get(..tag.len() - name.len() - 2)?;
+    (!quoted.contains(&b'"')).then(|| ([marked, b"\""].concat(), coding))
+}
+
+/// Takes the marks off the preconditions of a request, for its way upstream.
+pub fn take_off_marks(request: &mut HeaderMap) {
+    for name in [IF_NONE_MATCH, IF_MATCH] {
+        unmark_list(request, &name);
+    }
+    // A part of the origin's bytes does not continue what a client has of the coded ones: it gets the whole.
+    if request.get(IF_RANGE).is_some_and(|tag| origin_of(tag.as_bytes()).is_some()) {
+        request.remove(IF_RANGE);
+        request.remove(RANGE);
+    }
+}
+
+/// The marked tags by which a client asks for a validation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Validating(Vec<(Vec<u8>, Coding)>);
+
+impl Validating {
+    pub fn by(request: &HeaderMap) -> Self {
+        let lines = request.get_all(IF_NONE_MATCH).iter().filter(|line| line.as_bytes().contains(&MARK));
+        Self(lines.flat_map(|line| tags(line.as_bytes())).filter_map(origin_of).collect())
+    }
+
+    /// The tag as the client knows it, if the origin's answer names the tag of what the client has. Of several,
+    /// the one of the coding that this client would be sent now.
+    pub fn known_as(&self, tag: &HeaderValue, coding: Option<Coding>) -> Option<HeaderValue> {
+        let same = || self.0.iter().filter(|(origin, _)| origin == tag.as_bytes()).map(|(_, of)| *of);
+        coded(tag, same().find(|of| Some(*of) == coding).or_else(|| same().next())?)
+    }
+}
+
+fn unmark_list(request: &mut HeaderMap, name: &HeaderName) {
+    if !request.get_all(name).iter().any(|line| line.as_bytes().contains(&MARK)) {
+        return;
+    }
+    let mut lines = Vec::new();
+    for line in request.get_all(name) {
+        let unmarked: Vec<Vec<u8>> = tags(line.as_bytes())
+            .map(|tag| origin_of(tag).map_or_else(|| tag.to_vec(), |(origin, _)| origin))
+            .collect();
+        lines.extend(HeaderValue::from_bytes(&unmarked.join(&b", "[..])));
+    }
+    request.remove(name);
+    for line in lines {
+        request.append(name, line);
+    }
+}
+
+/// The elements of a list of tags. A comma within quotes belongs to a tag, which has no escapes (RFC 9110 §8.8.3).
+pub fn tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut quoted = false;
+    let elements = line.split(move |byte| {
+        quoted ^= *byte == b'"';
+        *byte == b',' && !quoted
+    });
+    elements.map(<[u8]>::trim_ascii).filter(|tag| !tag.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::header::rows;
+
+    #[test]
+    fn a_strong_tag_is_marked_and_a_weak_one_is_not() {
+        let check = |tag: &str, expected: Option<&str>| {
+            let marked = coded(&HeaderValue::from_str(tag).unwrap(), Coding::Gzip);
+            assert_eq!(marked.as_ref().map(|value| value.to_str().unwrap()), expected, "{tag}");
+        };
+        check("\"x\"", Some("\"x~gzip\""));
+        check("\"\"", Some("\"~gzip\""));
+        check("W/\"x\"", None);
+        check("x", None);
+        check("\"", None);
+    }
+
+    #[test]
+    fn marks_are_taken_off_preconditions() {
+        let check = |text: &str, expected: &str| {
+            let mut fields = rows::fields(text);
+            take_off_marks(&mut fields);
+            assert_eq!(rows::text(&fields), expected, "{text}");
+        };
+        check("If-None-Match: \"x~gzip\"", "if-none-match: \"x\"");
+        check(
+            "If-None-Match: \"a,~b\", \"x~br\",\"y\" , W/\"z~zstd\"",
+            "if-none-match: \"a,~b\", \"x\", \"y\", W/\"z\"",
+        );
+        check("If-None-Match: \"x~deflate\"", "if-none-match: \"x~deflate\"");
+        check("If-None-Match: *", "if-none-match: *");
+        check("If-Match: \"x~zstd\"", "if-match: \"x\"");
+        check("If-Match: \"a~br\"\nIf-Match: \"b\"", "if-match: \"a\"\nif-match: \"b\"");
+        check("If-None-Match: x~gzip\", ~gzip\"", "if-none-match: x~gzip\", ~gzip\"");
+        check("If-Range: \"x~gzip\"\nRange: bytes=5-", "");
+        check("If-Range: \"x\"\nRange: bytes=5-", "if-range: \"x\"\nrange: bytes=5-");
+    }
+
+    #[test]
+    fn a_validated_tag_is_named_as_the_client_knows_it() {
+        let check = |asked: &str, tag: &str, coding, expected: Option<&str>| {
+            let found = Validating::by(&rows::fields(asked)).known_as(&HeaderValue::from_str(tag).unwrap(), coding);
+            assert_eq!(found.as_ref().map(|value| value.to_str().unwrap()), expected, "{asked}");
+        };
+        let both = "If-None-Match: \"x~gzip\", \"x~br\", \"y~br\"";
+        check(both, "\"x\"", Some(Coding::Br), Some("\"x~br\""));
+        check(both, "\"x\"", Some(Coding::Zstd), Some("\"x~gzip\""));
+        check(both, "\"x\"", None, Some("\"x~gzip\""));
+        check(both, "\"z\"", Some(Coding::Br), None);
+        check("If-None-Match: \"x\"", "\"x\"", Some(Coding::Br), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_marked_is_recognised(opaque in "[!#-~]{0,20}", coding in prop::sample::select(&Coding::ALL[..])) {
+            let tag = HeaderValue::from_str(&format!("\"{opaque}\"")).unwrap();
+            let marked = coded(&tag, coding).unwrap();
+            prop_assert_eq!(origin_of(marked.as_bytes()), Some((tag.as_bytes().to_vec(), coding)));
+        }
+
+        #[test]
+        fn no_list_is_too_odd(line in "[ -~]{0,40}") {
+            let mut fields = HeaderMap::new();
+            fields.insert(IF_NONE_MATCH, HeaderValue::from_str(&line).unwrap());
+            take_off_marks(&mut fields);
+        }
+    }
+}
