@@ -1,18 +1,18 @@
 //! What the configuration says of the responses of one route, ready to be asked.
 
 use http::header::{CONTENT_TYPE, COOKIE};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::key::{KeyRules, NamePattern as KeyPattern, QueryRule};
 use super::policy::{Heuristic, Rules};
 use super::statistics::RouteStatistics;
-use crate::config::{self, Bypass, CachedCookies, CachedQuery, MediaPattern, NamePattern, Ttl};
+use crate::config::{self, Bypass, CachedCookies, CachedQuery, NamePattern, Ttl, TypePattern};
 use crate::header::cookies;
 
 /// How a route uses the cache.
 #[derive(Debug)]
 pub struct Policy {
-    by_type: Vec<(MediaPattern, Applied)>,
+    by_type: Vec<(TypePattern, Applied)>,
     other: Applied,
     pub key: KeyRules,
     /// The largest response that is kept.
@@ -78,8 +78,9 @@ impl Policy {
 
     /// The rules for a response with these fields.
     pub fn of(&self, response: &HeaderMap) -> &Applied {
-        let content_type = response.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let fits = self.by_type.iter().find(|(pattern, _)| pattern.matches(content_type));
+        let content_type = response.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let fits = self.by_type.iter().find(|(pattern, _)| pattern.matches(essence));
         fits.map_or(&self.other, |(_, applied)| applied)
     }
 

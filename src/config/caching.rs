@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 
+use super::TypePattern;
+
 /// The store, and what holds for all routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cache {
@@ -19,7 +21,7 @@ pub struct Cache {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheRule {
-    pub content_type: MediaPattern,
+    pub content_type: TypePattern,
     pub ttl: Ttl,
     pub default_ttl: Option<Duration>,
 }
@@ -97,54 +99,5 @@ impl fmt::Display for NamePattern {
             Self::Exact(name) => f.write_str(name),
             Self::Prefix(prefix) => write!(f, "{prefix}*"),
         }
-    }
-}
-
-/// A media type, or all of a kind; in lower case.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum MediaPattern {
-    Exact(String),
-    /// `image/*` holds `image/`.
-    Kind(String),
-}
-
-impl MediaPattern {
-    /// Whether a `Content-Type` is of this type; its parameters do not count.
-    pub fn matches(&self, content_type: &str) -> bool {
-        let essence = content_type.split(';').next().unwrap_or_default().trim();
-        match self {
-            Self::Exact(exact) => essence.eq_ignore_ascii_case(exact),
-            Self::Kind(kind) => essence.get(..kind.len()).is_some_and(|start| start.eq_ignore_ascii_case(kind)),
-        }
-    }
-}
-
-/// As the file writes it.
-impl fmt::Display for MediaPattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(exact) => f.write_str(exact),
-            Self::Kind(kind) => write!(f, "{kind}*"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_is_of_types_without_their_parameters() {
-        let check = |pattern: &MediaPattern, content_type: &str, expected: bool| {
-            assert_eq!(pattern.matches(content_type), expected, "{pattern} {content_type}");
-        };
-        let (exact, kind) = (MediaPattern::Exact("text/html".to_owned()), MediaPattern::Kind("image/".to_owned()));
-        check(&exact, "text/html", true);
-        check(&exact, "Text/HTML; charset=utf-8", true);
-        check(&exact, "text/html5", false);
-        check(&kind, "image/png", true);
-        check(&kind, "IMAGE/PNG", true);
-        check(&kind, "imageset", false);
-        check(&kind, "", false);
     }
 }

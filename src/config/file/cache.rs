@@ -10,7 +10,7 @@ use crate::config::section::Fallback::{Absent, ByProfile, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
 use crate::config::value::{Count, Size};
-use crate::config::{CachedCookies, MediaPattern, NamePattern};
+use crate::config::{CachedCookies, NamePattern, TypePattern};
 
 section! {
     /// The store of responses, for all routes that have `cache`.
@@ -34,7 +34,7 @@ section! {
     /// Lifetimes of one kind of content.
     CacheRule "[[cache.rule]]" {
         /// Of responses of this type: `image/png`, `image/*`.
-        content_type: Option<Setting<MediaPattern>> = Required;
+        content_type: Option<Setting<TypePattern>> = Required;
         /// How long responses are fresh, in place of what they say.
         ttl: Option<Setting<Ttl>> = Absent("what the response says");
         /// How long responses are fresh that do not say.

@@ -1,42 +1,12 @@
-//! What the cache is told: kinds of content, names of parameters, names of fields.
+//! What the cache is told: names of parameters and of fields.
 
 use http::HeaderName;
 
+use crate::config::NamePattern;
 use crate::config::decode::{Decode, Decoder};
 use crate::config::diagnostics::Problem;
 use crate::config::section::Shape;
 use crate::config::tree::Node;
-use crate::config::{MediaPattern, NamePattern};
-
-impl Decode for MediaPattern {
-    fn shape() -> Shape {
-        Shape::Text { what: "a media type, or all of a kind", example: "image/*" }
-    }
-
-    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        decoder.text(node, "a media type such as \"image/png\" or \"image/*\"", media_pattern)
-    }
-}
-
-fn media_pattern(text: &str) -> Result<MediaPattern, Problem> {
-    let wrong = |why: &str| Problem::new(format!("`{text}` {why}"));
-    if text.contains(';') {
-        return Err(wrong("has a parameter").help("parameters such as charset do not count; leave them out"));
-    }
-    let is_token = |part: &str| HeaderName::from_bytes(part.as_bytes()).is_ok();
-    match text.split_once('/') {
-        Some((kind, "*")) if is_token(kind) && kind != "*" => {
-            Ok(MediaPattern::Kind(format!("{}/", kind.to_ascii_lowercase())))
-        }
-        Some((kind, subtype)) if is_token(kind) && is_token(subtype) && !text.contains('*') => {
-            Ok(MediaPattern::Exact(text.to_ascii_lowercase()))
-        }
-        None if is_token(text) && !text.contains('*') => {
-            Err(wrong("is no media type").help(format!("did you mean \"{text}/*\"?")))
-        }
-        _ => Err(wrong("is no media type")),
-    }
-}
 
 impl Decode for NamePattern {
     fn shape() -> Shape {
