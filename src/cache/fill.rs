@@ -12,6 +12,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body as _;
 
 use super::cache_control::Directives;
+use super::coded::Forms;
 use super::entry::NewEntry;
 use super::key::Key;
 use super::memory::Reservation;
@@ -128,9 +129,9 @@ struct Frame {
 }
 
 impl Frame {
-    fn stored(self, fields: HeaderMap, content: Content) -> Arc<Stored> {
+    fn stored(self, fields: HeaderMap, content: Content, forms: Arc<Forms>) -> Arc<Stored> {
         let Self { status, terms, received, selecting, tags } = self;
-        Arc::new(Stored { status, fields, content, terms, received, selecting, tags })
+        Arc::new(Stored { status, fields, content, terms, received, selecting, tags, forms })
     }
 }
 
@@ -211,16 +212,17 @@ fn keep(cache: &Arc<Cache>, asked: Asked, frame: Frame, policy: &Arc<Policy>, re
     let mut fields = parts.headers;
     let directives = Directives::of_response(&fields, &policy.of(&fields).rules.targets);
     policy::strip(&mut fields, &directives);
+    let forms = Forms::new(cache.store.memory().clone());
     if let Some(bytes) = body.take_whole() {
         // A copy: what was read may be a small part of a large buffer, and this stays.
         let content = Whole::new(vec![Bytes::copy_from_slice(&bytes)]);
         tag_by_content(frame.status, &mut fields, content.pieces());
-        let stored = frame.stored(fields, Content::Whole(content));
+        let stored = frame.stored(fields, Content::Whole(content), forms);
         asked.store(cache, policy, Arc::clone(&stored));
         return Taken::Shared(stored, None);
     }
     let growing = Growing::new(length);
-    let stored = frame.stored(fields, Content::Growing(Arc::clone(&growing)));
+    let stored = frame.stored(fields, Content::Growing(Arc::clone(&growing)), forms);
     let (cache, policy) = (Arc::clone(cache), Arc::clone(policy));
     let rest = Receiving { cache, asked, stored: Arc::clone(&stored), growing, body, room, policy };
     Taken::Shared(stored, Some(rest))
@@ -233,7 +235,11 @@ fn freshened(stale: &Stored, asked: &Asked, policy: &Policy, validated: &HeaderM
     let terms = terms(asked, policy, &Method::GET, (stale.status, &fields), times).unwrap_or(stale.terms);
     let tags = Tags::of(&fields).unwrap_or_else(|_| stale.tags.clone());
     let (status, selecting) = (stale.status, stale.selecting.clone());
-    Frame { status, terms, received: times.clock, selecting, tags }.stored(fields, stale.content.clone())
+    Frame { status, terms, received: times.clock, selecting, tags }.stored(
+        fields,
+        stale.content.clone(),
+        Arc::clone(&stale.forms),
+    )
 }
 
 /// Makes a validator out of the content where the origin gives none.

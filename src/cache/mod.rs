@@ -9,6 +9,7 @@ mod ban_list;
 mod bans;
 mod cache_control;
 mod cache_status;
+mod coded;
 mod conditional;
 mod deliver;
 mod entity_tag;
@@ -35,7 +36,7 @@ mod variants;
 mod vary;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, Method, Response, StatusCode};
@@ -43,6 +44,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 pub use self::bans::Epoch;
 pub use self::cache_control::Directives;
 pub use self::cache_status::{Forward, Forwarded, Outcome as Said};
+pub use self::coded::Coded;
 pub use self::conditional::remove as remove_preconditions;
 pub use self::deliver::{Wanted, annotate, deliver, settle_passed, tell_clients};
 pub use self::fill::{Asked, Taken, take};
@@ -57,6 +59,7 @@ use self::store::Store;
 pub use self::stored::Stored;
 use self::tags::invalidated_groups;
 use self::target::Target;
+use self::vary::KnownCodings;
 use crate::body::Body;
 use crate::fetch::FetchError;
 use crate::header::authority::Authority;
@@ -181,4 +184,10 @@ fn target(key: &[u8]) -> Option<Target> {
     let parts = key.parts()?;
     let authority = Authority::from_parts(parts.host, parts.port);
     Some(Target::new(&authority.to_string(), parts.path, parts.query))
+}
+
+/// Leaves one of few spellings of `Accept-Encoding`, for the origin and for what is compared by `Vary`.
+pub fn normalise_accept_encoding(fields: &mut HeaderMap) {
+    static KNOWN: LazyLock<KnownCodings> = LazyLock::new(|| KnownCodings::new(&["zstd", "br", "gzip"]));
+    vary::normalise_accept_encoding(fields, &KNOWN);
 }

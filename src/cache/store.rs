@@ -161,6 +161,11 @@ impl Store {
         self.remove(entry, Leave::Replaced);
     }
 
+    /// What is beside the stored contents themselves: bodies that are being fetched, and coded forms.
+    pub fn memory(&self) -> &Memory {
+        &self.fetching
+    }
+
     /// Memory for a body that is being fetched, if there is some left.
     pub fn reserve(&self, bytes: u64) -> Option<Reservation> {
         self.fetching.reserve(bytes)

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 
+use super::coded::Forms;
 use super::policy::Terms;
 use super::tags::Tags;
 use super::vary::{self, Selecting};
@@ -24,6 +25,7 @@ pub struct Stored {
     /// For which other requests it is right.
     pub selecting: Selecting,
     pub tags: Tags,
+    pub(super) forms: Arc<Forms>,
 }
 
 impl Stored {
@@ -144,6 +146,7 @@ impl Stored {
         use http::header::CACHE_CONTROL;
         use http::{HeaderValue, Method};
 
+        use super::memory::Memory;
         use super::policy::{Exchanged, Rules, TargetUri, Times, terms};
         use crate::header::Scheme;
         use crate::header::authority::Authority;
@@ -158,7 +161,16 @@ impl Stored {
         let terms = terms(&exchanged, &Rules::default(), times).expect("it may be stored");
         let selecting = Selecting::of(&fields, request).expect("it has no `Vary`");
         let content = Content::Whole(Whole::new(vec![Bytes::copy_from_slice(body)]));
-        Arc::new(Self { status, fields, content, terms, received, selecting, tags: Tags::default() })
+        Arc::new(Self {
+            status,
+            fields,
+            content,
+            terms,
+            received,
+            selecting,
+            tags: Tags::default(),
+            forms: Forms::new(Memory::new(1024)),
+        })
     }
 
     pub fn body(&self) -> Bytes {

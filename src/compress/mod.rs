@@ -129,6 +129,11 @@ impl<'a> Recoding<'a> {
         Ok(Response::from_parts(parts, body))
     }
 
+    /// How hard it is tried.
+    pub fn level(&self, coding: Coding) -> u32 {
+        self.policy.levels.of(coding)
+    }
+
     /// What is to be done with a response; its length is given if it is known.
     pub fn plan(&self, status: StatusCode, fields: &HeaderMap, length: Option<u64>) -> Plan {
         plan(&self.asked, status, fields, length, self.policy)

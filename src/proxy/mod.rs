@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use self::cached::Caching;
 use self::message::{receive, redirect, respond, text};
 use crate::body::{self, Body, Source};
-use crate::cache::TargetUri;
+use crate::cache::{Stored, TargetUri};
 use crate::client_ip::{self, ClientIp};
 use crate::clock;
 use crate::compress::Recoding;
@@ -67,7 +67,7 @@ pub async fn serve(
         None => exchange.answer(Request::from_parts(head, &mut unread), &mut record).await,
     };
     let mut response = match answered {
-        Ok(Answer::Response(response)) => response,
+        Ok(Answer::Response(response) | Answer::Kept(response, _)) => response,
         Ok(Answer::Tunnel(response, tunnel)) => {
             record.status = response.status();
             link.tunnel.replace(Some(Opened { tunnel, record }));
@@ -115,6 +115,8 @@ type Unread<'a> = Request<&'a mut Option<Incoming>>;
 
 enum Answer {
     Response(Response<Body>),
+    /// Made of a response that is kept.
+    Kept(Response<Body>, Arc<Stored>),
     Tunnel(Response<()>, Tunnel),
 }
 
@@ -159,6 +161,7 @@ impl Exchange<'_> {
         admit(&route, client)?;
         admit_body(&route, request.headers())?;
         let recoding = Recoding::of(&route.config, request.method(), request.headers());
+        let mut kept = None;
         let mut response = match &route.action {
             Action::Redirect { to, status } => redirect(to.render(&authority.host, &path, query), *status),
             Action::Text { body, status } => text(body.clone(), *status),
@@ -177,13 +180,20 @@ impl Exchange<'_> {
                 };
                 match answer {
                     Answer::Response(response) => response,
+                    Answer::Kept(response, stored) => {
+                        kept = Some(stored);
+                        response
+                    }
                     tunnel @ Answer::Tunnel(..) => return Ok(tunnel),
                 }
             }
         };
         edit(response.headers_mut(), &route.config.response_fields);
         if let Some(recoding) = recoding {
-            response = recoding.apply(response, &mut record.coding).await?;
+            response = match kept {
+                Some(stored) => cached::recode(&recoding, response, &stored, &mut record.coding).await?,
+                None => recoding.apply(response, &mut record.coding).await?,
+            };
         }
         Ok(Answer::Response(response))
     }

@@ -509,3 +509,41 @@ async fn a_reload_keeps_what_is_kept() {
     let passed = edge.get("/").await;
     assert_eq!((passed.text(), passed.field("x-cache")), ("2", ""));
 }
+
+#[tokio::test]
+async fn what_is_kept_is_coded_once_and_sent_to_who_takes_it() {
+    const BODY: usize = 20_000;
+    let origin = Origin::replies(
+        ok("compressible ".repeat(BODY / 13)).field("content-type", "text/plain").field("cache-control", "max-age=60"),
+    )
+    .await;
+    let edge = caching(&origin, "").await;
+    let mut client = Client::connect(&edge, Via::H2).await;
+    let ask = async |client: &mut Client, coding: &str, tag: &str| {
+        let head = request("GET", "/").header("accept-encoding", coding);
+        client.ask(if tag.is_empty() { head } else { head.header("if-none-match", tag) }, "").await
+    };
+    let plain = ask(&mut client, "identity", "").await;
+    assert_eq!((plain.field("content-encoding"), plain.field("vary")), ("", "Accept-Encoding"));
+    let tag = plain.field("etag").to_owned();
+    for coding in ["gzip", "br", "zstd"] {
+        let first = ask(&mut client, coding, "").await;
+        assert_eq!((cache_status(&first).as_str(), first.field("content-encoding")), ("hit", coding));
+        assert!(first.body.len() < BODY / 10, "{first:?}");
+        assert_eq!(first.field("content-length"), first.body.len().to_string());
+        assert_ne!(first.field("etag"), tag, "E9: other bytes, another tag");
+        let again = ask(&mut client, coding, "").await;
+        assert_eq!((&again.body, again.field("etag")), (&first.body, first.field("etag")));
+        let known = ask(&mut client, coding, first.field("etag")).await;
+        assert_eq!((known.status, known.field("etag")), (304, first.field("etag")));
+        let head = client.ask(request("HEAD", "/").header("accept-encoding", coding), "").await;
+        assert_eq!(
+            (head.field("content-encoding"), head.field("content-length")),
+            (coding, first.field("content-length"))
+        );
+    }
+    assert_eq!(ask(&mut client, "identity", "").await.body, plain.body);
+    let part = client.ask(request("GET", "/").header("accept-encoding", "gzip").header("range", "bytes=0-3"), "").await;
+    assert_eq!((part.status, part.text(), part.field("content-encoding")), (206, "comp", ""));
+    assert_eq!(origin.count(), 1);
+}

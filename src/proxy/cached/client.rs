@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Response, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode, Version};
 
-use super::super::Passing;
 use super::super::message::respond;
+use super::super::{Answer, Passing};
 use super::look::{Miss, answer};
 use super::origin::is_failure;
-use crate::body::Body;
 use crate::cache::{self, Forwarded, Said, Stored, Taken, Usable, Wanted};
 use crate::clock;
 use crate::error::Reason;
@@ -29,25 +28,25 @@ impl Client<'_> {
         stored.terms.answers(fields) && matches!(usable, Usable::Fresh | Usable::Stale(_))
     }
 
-    fn answer(&self, stored: &Stored, fields: &HeaderMap, said: Said) -> Response<Body> {
+    fn answer(&self, stored: &Arc<Stored>, fields: &HeaderMap, said: Said) -> Answer {
         let wanted = Wanted { method: &self.method, fields };
         answer(stored, wanted, self.passing, self.version, (said, clock::now().into_std()))
     }
 
-    pub fn hit(&self, stored: &Stored, fields: &HeaderMap) -> Response<Body> {
+    pub fn hit(&self, stored: &Arc<Stored>, fields: &HeaderMap) -> Answer {
         let ttl_s = stored.terms.ttl(clock::now().into_std());
         self.answer(stored, fields, Said::Hit { ttl_s, detail: None })
     }
 
     /// What another one fetched.
-    pub fn collapsed(&self, stored: &Stored, fields: &HeaderMap) -> Response<Body> {
+    pub fn collapsed(&self, stored: &Arc<Stored>, fields: &HeaderMap) -> Answer {
         let ttl_s = Some(stored.terms.ttl(clock::now().into_std()));
         let forwarded = Forwarded { collapsed: true, ttl_s, ..Forwarded::passed(self.miss.why, None) };
         self.answer(stored, fields, Said::Forwarded(forwarded))
     }
 
     /// Something stale, where the origin failed and it is allowed to stand in.
-    pub fn stand_in(&self, fields: &HeaderMap, status: Option<StatusCode>) -> Option<Response<Body>> {
+    pub fn stand_in(&self, fields: &HeaderMap, status: Option<StatusCode>) -> Option<Answer> {
         let now = clock::now().into_std();
         let stale = self.miss.stale.as_ref().filter(|stale| stale.terms.usable_on_error(&self.miss.directives, now))?;
         let forwarded = Forwarded { status, ..Forwarded::passed(self.miss.why, Some("stale-if-error")) };
@@ -60,7 +59,7 @@ impl Client<'_> {
         taken: Result<Taken, Arc<FetchError>>,
         fields: &HeaderMap,
         status: Option<StatusCode>,
-    ) -> Result<Response<Body>, Reason> {
+    ) -> Result<Answer, Reason> {
         match taken {
             Err(error) => self.stand_in(fields, None).ok_or_else(|| Reason::from(&*error)),
             Ok(Taken::Shared(stored, _)) => {
@@ -78,7 +77,7 @@ impl Client<'_> {
                 cache::settle_passed(&mut response, Wanted { method: &self.method, fields });
                 let forwarded = Forwarded::passed(self.miss.why, Some(why.code()));
                 cache::annotate(response.headers_mut(), &Said::Forwarded(forwarded));
-                Ok(respond(response, self.version))
+                Ok(Answer::Response(respond(response, self.version)))
             }
             Ok(Taken::Mismatched) => Err(Reason::UpstreamProtocol),
         }

@@ -5,17 +5,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::{COOKIE, IF_MATCH, IF_UNMODIFIED_SINCE, UPGRADE};
-use http::{HeaderMap, Method, Response, Version};
+use http::{HeaderMap, Method, Version};
 
 use super::super::message::respond;
-use super::super::{Passing, Unread};
-use crate::body::Body;
+use super::super::{Answer, Passing, Unread};
 use crate::cache::{
     self, Cache, Directives, Forward, Lookup, Permit, Policy, Said, Stored, TargetUri, Usable, Wanted, Why,
 };
 use crate::clock;
 use crate::config::CachedCookies;
-use crate::header::cookies;
+use crate::header::{cookies, etag};
 
 thread_local! {
     /// Keys of lookups are written here.
@@ -46,7 +45,7 @@ impl Drop for Caching<'_> {
 /// What can be said of a request before it goes anywhere.
 pub enum Looked {
     Hit {
-        response: Response<Body>,
+        answer: Answer,
         revalidate: Option<Miss>,
     },
     /// Nothing is looked for, and nothing kept.
@@ -68,6 +67,10 @@ pub struct Miss {
 pub fn look(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'_>) -> Looked {
     let Caching { cache, policy, key } = caching;
     cookies::join(request.headers_mut());
+    cache::normalise_accept_encoding(request.headers_mut());
+    if passing.route.config.compress.is_some() {
+        etag::take_off_marks(request.headers_mut());
+    }
     if policy.cookies == CachedCookies::Ignore {
         request.headers_mut().remove(COOKIE);
     }
@@ -96,8 +99,8 @@ pub fn look(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'
     };
     let said = Said::Hit { ttl_s: stored.terms.ttl(now), detail: None };
     let client = Wanted { method: request.method(), fields };
-    let response = answer(&stored, client, passing, request.version(), (said, now));
-    Looked::Hit { response, revalidate }
+    let answer = answer(&stored, client, passing, request.version(), (said, now));
+    Looked::Hit { answer, revalidate }
 }
 
 /// Why a request is passed on without a look.
@@ -114,12 +117,12 @@ fn beside(request: &Unread<'_>, policy: &Policy) -> Option<Forward> {
 
 /// A stored response as the answer to one request.
 pub fn answer(
-    stored: &Stored,
+    stored: &Arc<Stored>,
     wanted: Wanted<'_>,
     passing: &Passing<'_>,
     version: Version,
     (said, now): (Said, Instant),
-) -> Response<Body> {
+) -> Answer {
     let mut response = cache::deliver(stored, wanted, now, || fastrand::u128(..));
     let fields = response.headers_mut();
     if let Some(policy) = &passing.pass.caching
@@ -128,5 +131,5 @@ pub fn answer(
         cache::tell_clients(fields, lifetime, stored.terms.age(now));
     }
     cache::annotate(fields, &said);
-    respond(response, version)
+    Answer::Kept(respond(response, version), Arc::clone(stored))
 }

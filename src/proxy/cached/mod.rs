@@ -4,20 +4,21 @@
 mod client;
 mod look;
 mod origin;
+mod recode;
 
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::Method;
 use http::header::{CONTENT_LOCATION, IF_RANGE, RANGE};
-use http::{Method, Response};
 use tokio::sync::oneshot;
 
 use self::client::Client;
 pub(super) use self::look::Caching;
 use self::look::{Looked, Miss, look};
 use self::origin::{Asking, lead_fetch};
+pub(super) use self::recode::recode;
 use super::{Answer, Exchange, Outgoing, Passing, Unread};
-use crate::body::Body;
 use crate::cache::{self, Asked, Failure, Forward, Forwarded, Join, Lead, Lookup, Outcome, Said, Taken, Times};
 use crate::clock;
 use crate::error::Reason;
@@ -34,16 +35,13 @@ impl Exchange<'_> {
         record: &mut Record,
     ) -> Result<Answer, Reason> {
         match look(&mut request, passing, caching) {
-            Looked::Hit { response, revalidate: None } => Ok(Answer::Response(response)),
-            Looked::Hit { response, revalidate: Some(miss) } => {
+            Looked::Hit { answer, revalidate: None } => Ok(answer),
+            Looked::Hit { answer, revalidate: Some(miss) } => {
                 self.revalidate(request, passing, (caching, miss), record).await?;
-                Ok(Answer::Response(response))
+                Ok(answer)
             }
             Looked::Beside(why) => Box::pin(self.pass_beside(request, passing, (caching, why), record)).await,
-            Looked::Missed(miss) => {
-                let shared = Box::pin(self.fetch_shared(request, passing, (caching, miss), record));
-                shared.await.map(Answer::Response)
-            }
+            Looked::Missed(miss) => Box::pin(self.fetch_shared(request, passing, (caching, miss), record)).await,
         }
     }
 
@@ -62,7 +60,7 @@ impl Exchange<'_> {
         let (asked, purges) = (clock::now().into_std(), cache.newest_purge());
         let mut response = match self.pass(request, passing, record).await? {
             Answer::Response(response) => response,
-            tunnel => return Ok(tunnel),
+            other => return Ok(other),
         };
         let is_purged = cache.newest_purge() != purges;
         cache.invalidate(key, &method, &response);
@@ -109,13 +107,13 @@ impl Exchange<'_> {
         passing: &Passing<'_>,
         (caching, miss): (&Caching<'_>, Miss),
         record: &mut Record,
-    ) -> Result<Response<Body>, Reason> {
+    ) -> Result<Answer, Reason> {
         if miss.directives.only_if_cached {
             return Err(Reason::CacheOnly);
         }
         let client = Client { method: request.method().clone(), version: request.version(), passing, miss: &miss };
         let lead = match self.line_up(&request, &client, caching).await {
-            Turn::Answered(response) => return Ok(response),
+            Turn::Answered(answer) => return Ok(answer),
             Turn::Failed(error) => return Err(Reason::from(&*error)),
             Turn::Lead(lead) => Some(lead),
             Turn::Alone => None,
@@ -231,7 +229,7 @@ impl Exchange<'_> {
 }
 
 enum Turn {
-    Answered(Response<Body>),
+    Answered(Answer),
     Failed(Arc<FetchError>),
     Lead(Lead),
     Alone,
