@@ -130,6 +130,7 @@ mod body;
 pub mod header;
 pub mod client_ip;
 mod timers;
+mod spare;
 mod telemetry;
 pub mod config;
 pub mod path;

@@ -24,7 +24,7 @@ pub use self::paced::Paced;
 pub use self::payload::Payload;
 use self::read_ahead::Ahead;
 pub use self::read_ahead::ReadAhead;
-pub use self::source::{Arrival, Source, linger};
+pub use self::source::{Arrival, Source};
 
 /// How a body ended.
 #[derive(Debug)]

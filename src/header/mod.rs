@@ -20,6 +20,13 @@ pub mod via;
 use bytes::BytesMut;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+/// Appends one line to a head or a trailer section.
+pub fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
+    for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
 /// How a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {
