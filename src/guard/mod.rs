@@ -20,7 +20,7 @@ mod h2;
 mod head;
 mod machine;
 #[cfg(test)]
-mod reference;
+pub mod reference;
 mod reject;
 mod target;
 #[cfg(test)]

@@ -193,7 +193,11 @@ impl Input {
     }
 
     fn take(&mut self, bytes: usize) -> BytesMut {
-        if bytes == self.unread.len() { std::mem::take(&mut self.unread) } else { self.unread.split_to(bytes) }
+        if bytes < self.unread.len() {
+            return self.unread.split_to(bytes);
+        }
+        self.is_borrowed = false;
+        std::mem::take(&mut self.unread)
     }
 
     fn take_data(&mut self, bytes: usize) -> Bytes {
