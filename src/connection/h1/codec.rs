@@ -44,6 +44,7 @@ pub struct Codec<S> {
 }
 
 /// What a client sends next.
+#[expect(clippy::large_enum_variant, reason = "nearly all are requests, and a box for each would cost more")]
 pub enum Next {
     Request(Request<Source>),
     Refused(Reason),
