@@ -170,7 +170,6 @@ impl Exchange<'_> {
         record: &mut Record,
     ) -> Result<Answer, Reason> {
         let Passing { route, pass, .. } = *passing;
-        let version = request.version();
         let host = client_host(&request)?;
         if let Some(target) = &passing.target {
             *request.uri_mut() = target.clone();
@@ -189,7 +188,6 @@ impl Exchange<'_> {
         match reply? {
             Reply::Response { mut response, cuts_request } => {
                 let received = response.version();
-                *response.version_mut() = version;
                 let fields = response.headers_mut();
                 hop_by_hop::remove(fields, Trailers::Forward);
                 via::append(fields, received);

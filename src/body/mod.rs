@@ -178,7 +178,7 @@ impl http_body::Body for Body {
         let frame = match self.failure.take() {
             Some(error) => Some(Err(error)),
             None => match ready!(self.poll_source(cx)) {
-                // The codec drops what it has not written when it is told, and the peer would not see even the head.
+                // hyper drops what it has not written when it is told, and the peer would not see even the head.
                 Some(Err(error)) => {
                     self.failure = Some(error);
                     cx.waker().wake_by_ref();

@@ -11,7 +11,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Downstream, HEAD_BYTES_MAX, Limits, Link};
+use super::{Downstream, Limits, Link};
 use crate::body::{Paced, Source};
 use crate::guard;
 use crate::proxy;
@@ -53,7 +53,7 @@ where
     let mut connection = pin!(
         http2::Builder::new(Streams(Rc::clone(&worker)))
             .max_concurrent_streams(H2_STREAMS_MAX)
-            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .max_header_list_size(guard::HEAD_BYTES_MAX as u32)
             .initial_stream_window_size(H2_STREAM_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW)
             .max_send_buf_size(H2_SEND_BUFFER_BYTES)

@@ -30,8 +30,6 @@ use crate::upstream::Tunnel;
 use crate::worker::{Counts, Worker};
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// A head over this is refused by the guard or by HTTP/2's own limit.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// When draining, a connection has this long for its handshake, and one that has not carried a request for its
 /// first.

@@ -229,6 +229,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_client_that_is_always_behind_costs_no_more_than_what_is_queued() {
+        let (mut output, mut begun) = (Output::default(), begun(Framing::UntilClose));
+        output.text().extend_from_slice(b"head|");
+        for n in 0..10_000 {
+            let size = if n % 10 == 0 { 2 * COPIED_BYTES_MAX } else { 100 };
+            output.put(Bytes::from(vec![b'x'; size]), &mut begun);
+            output.advance(size);
+            assert!(!output.is_empty() && output.text.len() < 2 * QUEUED_BYTES_MAX);
+        }
+        assert_eq!(output.text.len() - output.text_written + output.parts_bytes, 5);
+    }
+
     #[tokio::test]
     async fn a_body_is_as_long_as_its_head_says() {
         let frames = [Bytes::from_static(b"abc"), Bytes::from_static(b"def")];
