@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
 use jiff::tz::TimeZone;
 use tokio::time::Instant;
 
@@ -129,6 +130,42 @@ impl Second {
     }
 }
 
+/// The date as HTTP writes it, `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 §5.6.7), as it was when it was last renewed.
+#[derive(Debug)]
+pub struct HttpDate {
+    unix: Cell<u64>,
+    text: Cell<[u8; 29]>,
+}
+
+impl HttpDate {
+    pub fn new() -> Self {
+        let date = Self { unix: Cell::new(u64::MAX), text: Cell::new([b' '; 29]) };
+        date.renew();
+        date
+    }
+
+    /// To be called more often than once a second.
+    pub fn renew(&self) {
+        self.renew_at(system_time());
+    }
+
+    pub fn text(&self) -> [u8; 29] {
+        self.text.get()
+    }
+
+    fn renew_at(&self, time: SystemTime) {
+        let unix = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+        if self.unix.replace(unix) == unix {
+            return;
+        }
+        let timestamp = i64::try_from(unix).ok().and_then(|unix| Timestamp::from_second(unix).ok());
+        let printed = DateTimePrinter::new().timestamp_to_rfc9110_string(&timestamp.unwrap_or(Timestamp::MAX));
+        if let Some(text) = printed.ok().and_then(|text| text.as_bytes().try_into().ok()) {
+            self.text.set(text);
+        }
+    }
+}
+
 /// Writes `value` right-aligned with leading zeros; digits that do not fit are cut.
 fn digits(into: &mut [u8], mut value: u32) {
     for place in into.iter_mut().rev() {
@@ -178,6 +215,20 @@ mod tests {
         check(1_795_233_091_001, -12_600, "21/Nov/2026:00:21:31 -0330", "2026-11-21T00:21:31.001-03:30");
         check(1_709_164_799_500, 0, "28/Feb/2024:23:59:59 +0000", "2024-02-28T23:59:59.500+00:00");
         check(1_709_164_800_000, 0, "29/Feb/2024:00:00:00 +0000", "2024-02-29T00:00:00.000+00:00");
+    }
+
+    #[test]
+    fn dates_are_those_of_http() {
+        let date = HttpDate::new();
+        for (unix_s, text) in [
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (1_709_164_799, "Wed, 28 Feb 2024 23:59:59 GMT"),
+        ] {
+            date.renew_at(UNIX_EPOCH + Duration::from_secs(unix_s));
+            assert_eq!(std::str::from_utf8(&date.text()).unwrap(), text);
+        }
+        date.renew_at(UNIX_EPOCH + Duration::from_secs(1 << 40));
     }
 
     #[test]

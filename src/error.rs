@@ -173,11 +173,9 @@ impl From<&BodyError> for Reason {
     }
 }
 
-/// The guard's reason, if it made the read of a body fail.
+/// The guard's reason, if it cut a body off.
 fn violation(error: &(dyn std::error::Error + 'static)) -> Option<guard::Reason> {
-    let io_error = error.source()?.downcast_ref::<io::Error>()?;
-    let guard::Violation(reason) = io_error.get_ref()?.downcast_ref::<guard::Violation>()?;
-    Some(*reason)
+    error.downcast_ref::<guard::Violation>().map(|guard::Violation(reason)| *reason)
 }
 
 impl From<BodyError> for Reason {

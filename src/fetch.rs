@@ -14,9 +14,10 @@ use tokio::time::Instant;
 use crate::balance::{Endpoint, InFlight, Outcome};
 use crate::body::{Body, Payload};
 use crate::clock;
+use crate::spare;
 use crate::telemetry::UpstreamMetrics;
 use crate::telemetry::metrics::AttemptOutcome;
-use crate::upstream::{self, Connections, Dispatch, Failed, Fate, Limits, Over, Reply, Upstream, UpstreamError};
+use crate::upstream::{Connections, Dispatch, Failed, Fate, Limits, Over, Reply, Upstream, UpstreamError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -90,7 +91,7 @@ impl Fetch<'_> {
                 Ok(reply) => {
                     self.upstream.pool.report(&endpoint, Outcome::Answered, now.into_std());
                     counted.outcome = Some(AttemptOutcome::Answered);
-                    upstream::keep_fields(head.headers);
+                    spare::keep_fields(head.headers);
                     return Ok(reply);
                 }
                 Err(failed) => failed,

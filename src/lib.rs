@@ -13,10 +13,10 @@
 //! this thread: what it touches is not shared with another, or is one of few atomics, as the counts of endpoints,
 //! which every choice has to see.
 //!
-//! [`connection`] serves one client: the handshake of [`tls`], then HTTP/2, or HTTP/1.1 behind the [`guard`].
-//! The guard stands between the socket and hyper and reads each byte first. What an origin might read
-//! differently never reaches hyper; a marker takes its place, and the verdict waits until the answers to
-//! the requests before it are written.
+//! [`connection`] serves one client: the handshake of [`tls`], then HTTP/2, or HTTP/1.1 as the [`guard`] reads it.
+//! Each byte of a client passes the guard. What an origin might read differently becomes no request; it is answered
+//! when the requests before it are, and the connection ends. The body of a request is read when somebody upstream
+//! has asked for more of it.
 //!
 //! [`proxy`] is the path, with every branch of it in one file. It takes the [`snapshot`], the generation of the
 //! configuration that is in force, and keeps it to the end. It settles which host is asked for
@@ -63,10 +63,11 @@
 //! - The configuration is declared by one macro, `section!`, and read from a tree with places, not by a mirror
 //!   for serde: serde stops at the first error, and an operator wants all of them. The same declaration
 //!   makes the schema, the reference and `check --effective`.
-//! - HTTP/1.1 to endpoints is spoken by a codec of our own, `upstream::h1`, and not by hyper's client. That runs
-//!   each connection as a task, and every request and frame crosses to it and back, with channels and a copy
-//!   of the head for the next attempt. Heads are still parsed by httparse; hyper serves clients, and speaks
-//!   HTTP/2 to both sides.
+//! - HTTP/1.1 is spoken by codecs of our own, and not by hyper, which speaks HTTP/2 to both sides. Its client,
+//!   in whose place `upstream::h1` stands, runs each connection as a task, and every request and frame crosses to
+//!   it and back, with channels and a copy of the head for the next attempt. Its server takes more than an edge may
+//!   take, so the guard had read every byte before it: in `connection::h1` the guard is the one parser, and the
+//!   request is made of the places that it found. Responses of endpoints are parsed by httparse.
 //! - Requests are counted by each thread for itself and summed at a scrape. OpenTelemetry's bound instruments
 //!   are shared by all threads; the cost is in the docs of `telemetry::metrics::requests`.
 //! - [`timers`]: time limits are numbers that one sweep a worker looks at twenty times a second. A proxy
@@ -140,6 +141,7 @@ mod body;
 pub mod header;
 pub mod client_ip;
 mod timers;
+mod spare;
 pub mod config;
 pub mod path;
 mod clock;

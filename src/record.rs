@@ -65,8 +65,8 @@ pub struct Record {
     received: Option<Arc<AtomicU64>>,
     open: OpenRequest,
     written: bool,
-    /// The request stands for one whose head was refused: what it says is not what came.
-    pub is_of_marker: bool,
+    /// The head was refused before it could be read: what the request says is not what came.
+    pub is_unread: bool,
     pub client: IpAddr,
     pub request_id: Option<HeaderValue>,
     pub route: Option<Arc<HeldRoute>>,
@@ -93,7 +93,7 @@ impl Record {
             received: None,
             open,
             written: false,
-            is_of_marker: false,
+            is_unread: false,
             client: downstream.peer.ip(),
             request_id: None,
             route: None,
@@ -168,13 +168,13 @@ impl Record {
 
     fn entry(&self, bytes_sent: u64, duration: Duration) -> Entry<'_> {
         let (peer, tls) = self.downstream;
-        let host = self.uri.host().or_else(|| self.host.as_ref()?.to_str().ok()).filter(|_| !self.is_of_marker);
+        let host = self.uri.host().or_else(|| self.host.as_ref()?.to_str().ok()).filter(|_| !self.is_unread);
         Entry {
             client: self.client,
             peer,
-            method: if self.is_of_marker { "-" } else { self.method.as_str() },
+            method: if self.is_unread { "-" } else { self.method.as_str() },
             host: host.unwrap_or_default(),
-            path: if self.is_of_marker { "-" } else { self.uri.path() },
+            path: if self.is_unread { "-" } else { self.uri.path() },
             query: self.uri.query(),
             version: self.version,
             status: self.status.as_u16(),

@@ -59,13 +59,6 @@ impl Deadline {
         self.0.setting.load(Ordering::Acquire) & LIMIT_MASK == EXPIRED
     }
 
-    /// Lets the limit pass now.
-    pub fn expire(&self) {
-        let setting = self.0.setting.load(Ordering::Relaxed);
-        self.0.setting.store(setting & !LIMIT_MASK | EXPIRED, Ordering::Release);
-        self.0.waker.wake();
-    }
-
     /// Ready once the limit has passed; it stays so until it is armed or disarmed.
     pub fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.waker.register(cx.waker());

@@ -3,7 +3,7 @@
 //! Nothing of a request crosses to another thread but its line in the log, and nothing may hold a worker longer than a
 //! millisecond: what would, runs elsewhere.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::cache::Cache;
+use crate::clock::HttpDate;
 use crate::connection::{self, Terms};
 use crate::listener::{self, Cap, Place, Socket};
 use crate::record;
@@ -84,7 +85,10 @@ pub struct Worker {
     pub counts: Arc<Counts>,
     pub sweep: Rc<Sweep>,
     pub connections: Rc<Connections>,
+    /// For the head of each response.
+    pub date: HttpDate,
     draining: watch::Sender<bool>,
+    is_draining: Cell<bool>,
     live: RefCell<arc_swap::Cache<Arc<Live>, Arc<Snapshot>>>,
     view: RefCell<Rc<View>>,
     listening: RefCell<HashMap<SocketAddr, Vec<watch::Sender<bool>>>>,
@@ -127,7 +131,18 @@ impl Worker {
         let mut live = arc_swap::Cache::new(Arc::clone(&shared.live));
         let view = RefCell::new(View::new(live.load()));
         let (live, (draining, _)) = (RefCell::new(live), watch::channel(false));
-        Rc::new(Self { shared, counts, sweep, connections, draining, live, view, listening: RefCell::default() })
+        Rc::new(Self {
+            shared,
+            counts,
+            sweep,
+            connections,
+            date: HttpDate::new(),
+            draining,
+            is_draining: Cell::new(false),
+            live,
+            view,
+            listening: RefCell::default(),
+        })
     }
 
     /// The config generation that a request which starts now is served by.
@@ -141,7 +156,7 @@ impl Worker {
     }
 
     pub fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        self.is_draining.get()
     }
 
     /// Turns true once, when connections are to finish.
@@ -168,6 +183,7 @@ impl Worker {
                     Command::Listen { configured, socket } => self.listen(configured, socket),
                     Command::Unlisten { configured } => self.unlisten(configured),
                     Command::Drain => {
+                        self.is_draining.set(true);
                         self.draining.send_replace(true);
                     }
                     Command::Stop => return,
@@ -181,13 +197,14 @@ impl Worker {
         }
     }
 
-    /// Hands the lines of this worker to the log's thread, and lets go of a generation that is over: without a request
+    /// Hands the lines of this worker to the log's thread, reads the date anew, and lets go of a generation that is over: without a request
     /// nothing else would.
     async fn tick(&self) {
         let mut ticks = tokio::time::interval(timers::TICK);
         loop {
             ticks.tick().await;
             record::flush_desk();
+            self.date.renew();
             drop(self.view());
         }
     }

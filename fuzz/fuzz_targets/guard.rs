@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tollgate::guard::{Machine, Phase, Stop};
+use tollgate::guard::{Machine, Phase, Step, Stop};
 
 #[path = "../../src/guard/reference.rs"]
 mod reference;
@@ -40,22 +40,26 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// Feeds the bytes in pieces and says where a message was at its end between two of them.
+/// Feeds the bytes in pieces and says where messages ended.
 fn feed(bytes: &[u8], piece_bytes: impl Fn(usize) -> usize) -> (Outcome, Vec<usize>) {
     let mut machine = Machine::default();
-    let (mut read, mut released, mut stop) = (0, 0, None);
-    let (mut message_ends, mut is_open) = (Vec::new(), false);
+    let (mut read, mut released, mut requests, mut stop) = (0, 0, 0, None);
+    let mut message_ends = Vec::new();
     while read < bytes.len() && stop.is_none() {
         read = bytes.len().min(read + piece_bytes(read));
-        let before = machine.requests();
-        let progress = machine.inspect(&bytes[released..read]);
-        released += progress.released;
-        stop = progress.stop;
-        is_open |= machine.requests() > before;
-        if is_open && stop.is_none() && machine.phase() != Phase::Body {
-            message_ends.push(read);
-            is_open = false;
+        while stop.is_none() {
+            match machine.step(&bytes[released..read]) {
+                Ok(Step::Wait) => break,
+                Ok(step) => {
+                    requests += u64::from(matches!(step, Step::Head(_)));
+                    released += step.bytes();
+                    if step == Step::End {
+                        message_ends.push(read);
+                    }
+                }
+                Err(found) => stop = Some(found),
+            }
         }
     }
-    (Outcome { released, requests: machine.requests(), phase: machine.phase(), stop }, message_ends)
+    (Outcome { released, requests, phase: machine.phase(), stop }, message_ends)
 }

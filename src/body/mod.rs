@@ -29,7 +29,7 @@ use self::read_ahead::Ahead;
 pub use self::read_ahead::ReadAhead;
 pub use self::recoded::Codec;
 use self::recoded::Recoded;
-pub use self::source::{Arrival, Source, linger};
+pub use self::source::{Arrival, Source};
 
 /// How a body ended.
 #[derive(Debug)]
@@ -231,7 +231,7 @@ impl http_body::Body for Body {
         let frame = match self.failure.take() {
             Some(error) => Some(Err(error)),
             None => match ready!(self.poll_source(cx)) {
-                // The codec drops what it has not written when it is told, and the peer would not see even the head.
+                // hyper drops what it has not written when it is told, and the peer would not see even the head.
                 Some(Err(error)) => {
                     self.failure = Some(error);
                     cx.waker().wake_by_ref();

@@ -21,9 +21,9 @@ use crate::timers::Deadline;
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Takes and drops a bounded part of a body after its final answer. Resetting the stream at once is allowed
-/// (RFC 9113 §8.1), but many a client takes it for a failure before it has looked at the answer.
-pub fn linger(mut unread: Incoming) {
+/// Takes and drops a bounded part of a body over HTTP/2 after its final answer. Resetting the stream at once is
+/// allowed (RFC 9113 §8.1), but many a client takes it for a failure before it has looked at the answer.
+fn linger(mut unread: Incoming) {
     let discard = async move {
         let mut discarded = 0;
         while discarded < LINGER_BYTES_MAX {
@@ -73,17 +73,28 @@ struct Silence {
 }
 
 impl Source {
-    /// `bytes_max` is the largest body that is let through.
-    pub fn new(incoming: Incoming, bytes_max: u64) -> Self {
-        Self::of(Wire::Hyper(incoming), bytes_max)
+    /// No body.
+    pub fn none() -> Self {
+        Self::of(Wire::Ended)
+    }
+
+    /// Over HTTP/2.
+    pub fn incoming(incoming: Incoming) -> Self {
+        Self::of(Wire::Hyper(incoming))
     }
 
     pub fn arriving(arrival: Box<dyn Arrival>) -> Self {
-        Self::of(Wire::Own(arrival), u64::MAX)
+        Self::of(Wire::Own(arrival))
     }
 
-    fn of(wire: Wire, bytes_max: u64) -> Self {
-        Self { wire, silence: None, bytes_max, received: 0, lingers: false, guard: None }
+    fn of(wire: Wire) -> Self {
+        Self { wire, silence: None, bytes_max: u64::MAX, received: 0, lingers: false, guard: None }
+    }
+
+    /// Lets no larger body through.
+    pub fn at_most(mut self, bytes_max: u64) -> Self {
+        self.bytes_max = bytes_max;
+        self
     }
 
     /// Over HTTP/2 there is no end but a reset for a body that is too large, so that one lingers.
@@ -104,6 +115,13 @@ impl Source {
         self.guard = Some(guard);
         self.release_at_end();
         self
+    }
+
+    /// Ends it in the way that its peer takes best, when nobody wants it.
+    pub fn linger(mut self) {
+        if let Wire::Hyper(incoming) = std::mem::replace(&mut self.wire, Wire::Ended) {
+            linger(incoming);
+        }
     }
 
     pub fn into_body(self) -> Body {

@@ -11,9 +11,9 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Downstream, HEAD_BYTES_MAX, Link};
-use crate::body::Paced;
-use crate::guard::{self, Limits};
+use super::{Downstream, Limits, Link};
+use crate::body::{Paced, Source};
+use crate::guard;
 use crate::proxy;
 use crate::timed::Timed;
 use crate::timers::Deadline;
@@ -39,12 +39,12 @@ where
     let mut draining = worker.draining();
     let link = Rc::new(Link::new(downstream));
     let (of_requests, at_work) = (Rc::clone(&link), Rc::clone(&worker));
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (worker, link) = (Rc::clone(&at_work), Rc::clone(&of_requests));
         async move {
             let refused = guard::check_h2(&request).err();
             let answering = Answering::begin(&link);
-            let response = proxy::serve(&worker, &link, request, refused).await;
+            let response = proxy::serve(&worker, &link, request.map(Source::incoming), refused).await;
             answering.done();
             let stalled = STALLED.with(Deadline::clone);
             Ok::<_, Infallible>(response.map(|body| Paced::new(body, stalled, limits.send_timeout)))
@@ -53,7 +53,7 @@ where
     let mut connection = pin!(
         http2::Builder::new(Streams(Rc::clone(&worker)))
             .max_concurrent_streams(H2_STREAMS_MAX)
-            .max_header_list_size(HEAD_BYTES_MAX as u32)
+            .max_header_list_size(guard::HEAD_BYTES_MAX as u32)
             .initial_stream_window_size(H2_STREAM_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW)
             .max_send_buf_size(H2_SEND_BUFFER_BYTES)

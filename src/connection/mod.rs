@@ -1,5 +1,5 @@
-//! One downstream connection from its first byte to its last: hand-shake, choice of protocol, HTTP/1.1 behind
-//! the guard or HTTP/2, tunnel, and an end that lets the client read what was said.
+//! One downstream connection from its first byte to its last: hand-shake, choice of protocol, HTTP/1.1 by a codec
+//! of our own or HTTP/2, tunnel, and an end that lets the client read what was said.
 
 mod h1;
 mod h2;
@@ -19,7 +19,7 @@ use self::h1::serve_h1;
 use self::h2::serve_h2;
 use crate::config::{Protocols, TlsVersion};
 use crate::error::Reason;
-use crate::guard::{self, Limits};
+use crate::guard;
 use crate::header::forwarded;
 use crate::proxy::Opened;
 use crate::snapshot::Snapshot;
@@ -30,12 +30,23 @@ use crate::upstream::Tunnel;
 use crate::worker::{Counts, Worker};
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// A head over this is refused by the guard or by HTTP/2's own limit.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
 
 /// When draining, a connection has this long for its handshake, and one that has not carried a request for its
 /// first.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
+
+/// The time limits of a client; all but `header_timeout` count silence.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Until the first byte of a request. Then the connection ends as if the client had closed it.
+    pub idle_timeout: Duration,
+    /// From the first byte of a head to its end. It is refused with 408 then.
+    pub header_timeout: Duration,
+    /// Between two reads of a body.
+    pub body_timeout: Duration,
+    /// Between two successful writes.
+    pub send_timeout: Duration,
+}
 
 /// What is known of a connection before its first request.
 #[derive(Debug)]
@@ -54,7 +65,7 @@ pub struct Link {
     /// Taken by a request that became a tunnel; the connection runs it once the 101 is written.
     pub tunnel: RefCell<Option<Opened>>,
     open: Arc<Open>,
-    /// Requests that hyper has asked to be answered.
+    /// Requests that were to be answered.
     calls: Cell<u64>,
     /// Those that were taken back before their answer.
     given_up: Cell<u64>,

@@ -48,39 +48,58 @@ enum State {
     End,
 }
 
-/// What was found in some bytes, of which the first `good` belong to the body and keep the rules.
+impl State {
+    fn is_trailer(self) -> bool {
+        use State::*;
+        matches!(self, TrailerStart | TrailerName | TrailerValue | TrailerLf | EndLf)
+    }
+}
+
+/// What the bytes at the front of the rest of a body are, and how many of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
-    pub good: usize,
-    pub end: Option<Result<(), Reason>>,
+pub enum Piece {
+    Data(usize),
+    /// Sizes, extensions and line ends.
+    Framing(usize),
+    /// Of the trailer section, with the empty line at its end.
+    Trailers(usize),
+    /// None: the body has ended.
+    End,
 }
 
 impl Chunked {
-    pub fn inspect(&mut self, bytes: &[u8]) -> Found {
-        let mut good = 0;
-        while let Some(&byte) = bytes.get(good) {
-            if self.state == State::Data {
-                let data_bytes =
-                    usize::try_from(self.size).map_or(bytes.len() - good, |left| left.min(bytes.len() - good));
+    /// Tells what `bytes` begin with. None: more are needed to tell. What keeps the rules before a byte that does
+    /// not is told first.
+    pub fn next(&mut self, bytes: &[u8]) -> Result<Option<Piece>, Reason> {
+        match self.state {
+            State::End => return Ok(Some(Piece::End)),
+            State::Data if !bytes.is_empty() => {
+                let data_bytes = usize::try_from(self.size).map_or(bytes.len(), |left| left.min(bytes.len()));
                 self.skip_data(data_bytes as u64);
-                good += data_bytes;
-                continue;
+                return Ok(Some(Piece::Data(data_bytes)));
             }
+            _ => {}
+        }
+        let is_trailer = self.state.is_trailer();
+        let mut good = 0;
+        for &byte in bytes {
             self.overhead += 1;
-            if let Err(reason) = self.take(byte) {
-                return Found { good, end: Some(Err(reason)) };
+            match self.take(byte) {
+                Ok(()) => good += 1,
+                Err(reason) if good == 0 => return Err(reason),
+                Err(_) => break,
             }
-            good += 1;
-            if self.state == State::End {
-                return Found { good, end: Some(Ok(())) };
+            if matches!(self.state, State::Data | State::End) || self.state.is_trailer() != is_trailer {
+                break;
             }
         }
-        Found { good, end: None }
+        let piece = if is_trailer { Piece::Trailers(good) } else { Piece::Framing(good) };
+        Ok((good > 0).then_some(piece))
     }
 
-    /// Data of the current chunk that is still to come.
-    pub fn data_left(&self) -> u64 {
-        if self.state == State::Data { self.size } else { 0 }
+    /// Whether the next byte is data.
+    pub fn is_at_data(&self) -> bool {
+        self.state == State::Data
     }
 
     fn skip_data(&mut self, bytes: u64) {

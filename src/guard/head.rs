@@ -32,6 +32,27 @@ pub struct Complete {
     pub bytes: usize,
     pub body: Body,
     pub then: Then,
+    pub is_http10: bool,
+    /// The body comes once it is asked for, or after a while (RFC 9110 §10.1.1).
+    pub expects_continue: bool,
+    /// Trailers behind the response will be looked at (RFC 9110 §10.1.4).
+    pub takes_trailers: bool,
+}
+
+/// Where the parts of a head stand in its bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Lines {
+    pub method: Span,
+    pub target: Span,
+    /// Names, and values without the white space around them.
+    pub fields: Vec<(Span, Span)>,
+}
+
+/// A range of bytes of a head, which is short.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u16,
+    bytes: u16,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +94,8 @@ pub struct Head {
     is_chunked: bool,
     connection: Connection,
     has_upgrade: bool,
+    expects_continue: bool,
+    takes_trailers: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,10 +115,24 @@ struct Connection {
     upgrade: bool,
 }
 
+impl Span {
+    fn new(start: usize, part: &[u8]) -> Self {
+        // Both are below `HEAD_BYTES_MAX`.
+        Self { start: start as u16, bytes: part.len() as u16 }
+    }
+
+    /// Its part of the head.
+    pub fn of(self, head: &[u8]) -> &[u8] {
+        let start = usize::from(self.start);
+        head.get(start..start + usize::from(self.bytes)).unwrap_or_default()
+    }
+}
+
 impl Head {
     /// Looks at `bytes`, which begin where the head begins and hold all that has come of it. Each call
-    /// gets the bytes of the call before, and more. `None`: the head is not complete yet.
-    pub fn inspect(&mut self, bytes: &[u8]) -> Result<Option<Complete>, Reason> {
+    /// gets the bytes of the call before, and more, and notes in `lines` what it finds. `None`: the head is not
+    /// complete yet.
+    pub fn inspect(&mut self, bytes: &[u8], lines: &mut Lines) -> Result<Option<Complete>, Reason> {
         let window = bytes.get(..HEAD_BYTES_MAX).unwrap_or(bytes);
         loop {
             let unsearched = window.get(self.searched..).unwrap_or_default();
@@ -109,11 +146,11 @@ impl Head {
             match self.stage {
                 Stage::Start if line.is_empty() => self.stage = Stage::RequestLine,
                 Stage::Start | Stage::RequestLine => {
-                    self.take_request_line(line)?;
+                    self.take_request_line(line, lines)?;
                     self.stage = Stage::Fields;
                 }
                 Stage::Fields if line.is_empty() => return self.finish(line_end + 1).map(Some),
-                Stage::Fields => self.take_field(line, window)?,
+                Stage::Fields => self.take_field(line, window, lines)?,
             }
             self.line_start = line_end + 1;
             self.searched = line_end + 1;
@@ -141,7 +178,7 @@ impl Head {
         if line.len() >= REQUEST_LINE_BYTES_MAX { Err(Reason::TargetTooLong) } else { Ok(()) }
     }
 
-    fn take_request_line(&mut self, line: &[u8]) -> Result<(), Reason> {
+    fn take_request_line(&mut self, line: &[u8], lines: &mut Lines) -> Result<(), Reason> {
         let mut parts = line.splitn(3, |&byte| byte == b' ');
         let (Some(method), Some(target), Some(version)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(Reason::BadRequestLine);
@@ -167,21 +204,32 @@ impl Head {
             return Err(Reason::TargetTooLong);
         }
         let target_start = self.line_start + method.len() + 1;
+        lines.method = Span::new(self.line_start, method);
+        lines.target = Span::new(target_start, target);
+        lines.fields.clear();
         self.authority = target::check_target(method, target)?
             .map(|authority| target_start + authority.start..target_start + authority.end);
         self.must_have_length = self.is_http10 && matches!(method, b"POST" | b"PUT" | b"PATCH");
         Ok(())
     }
 
-    fn take_field(&mut self, line: &[u8], head: &[u8]) -> Result<(), Reason> {
+    fn take_field(&mut self, line: &[u8], head: &[u8], lines: &mut Lines) -> Result<(), Reason> {
         self.fields += 1;
         if self.fields > FIELDS_MAX {
             return Err(Reason::TooManyFields);
         }
-        let (name, value) = split_field(line)?;
+        let (name, value_start, value) = split_field(line)?;
+        lines.fields.push((Span::new(self.line_start, name), Span::new(self.line_start + value_start, value)));
         match name.len() {
+            2 if name.eq_ignore_ascii_case(b"te") => {
+                self.takes_trailers |= names_trailers(value);
+                Ok(())
+            }
             4 if name.eq_ignore_ascii_case(b"host") => self.take_host(value, head),
-            6 if name.eq_ignore_ascii_case(b"expect") => check_expect(value),
+            6 if name.eq_ignore_ascii_case(b"expect") => {
+                self.expects_continue = true;
+                check_expect(value)
+            }
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
                 self.has_upgrade |= names_protocol(value);
                 Ok(())
@@ -257,7 +305,14 @@ impl Head {
         } else {
             Then::Request
         };
-        Ok(Complete { bytes, body, then })
+        Ok(Complete {
+            bytes,
+            body,
+            then,
+            is_http10: self.is_http10,
+            expects_continue: self.expects_continue && !self.is_http10,
+            takes_trailers: self.takes_trailers,
+        })
     }
 }
 
@@ -271,8 +326,8 @@ impl Connection {
     }
 }
 
-/// `field-name ":" OWS field-value OWS` (RFC 9112 §5), the value without its white space.
-fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Reason> {
+/// `field-name ":" OWS field-value OWS` (RFC 9112 §5), the value without its white space, and where it begins.
+fn split_field(line: &[u8]) -> Result<(&[u8], usize, &[u8]), Reason> {
     let name_bytes = line.iter().position(|&byte| !class::is_token(byte)).unwrap_or(line.len());
     let (name, rest) = line.split_at(name_bytes);
     let value = match (name_bytes, rest) {
@@ -286,7 +341,8 @@ fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Reason> {
     if class::has_control(value) {
         return Err(if value.contains(&b'\r') { Reason::BareCr } else { Reason::ControlByte });
     }
-    Ok((name, class::trim(value)))
+    let value_start = name_bytes + 1 + value.iter().take_while(|&&byte| matches!(byte, b' ' | b'\t')).count();
+    Ok((name, value_start, class::trim(value)))
 }
 
 /// Whether an `Upgrade` names a protocol that could be granted. `h2c` is none any more (RFC 9113 §3.1), and
@@ -294,6 +350,11 @@ fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Reason> {
 fn names_protocol(value: &[u8]) -> bool {
     let mut protocols = value.split(|&byte| byte == b',').map(class::trim);
     protocols.any(|protocol| !protocol.is_empty() && !protocol.eq_ignore_ascii_case(b"h2c"))
+}
+
+/// Whether a `TE` takes trailers; of its codings none is offered.
+fn names_trailers(value: &[u8]) -> bool {
+    value.split(|&byte| byte == b',').any(|coding| class::trim(coding).eq_ignore_ascii_case(b"trailers"))
 }
 
 fn check_expect(value: &[u8]) -> Result<(), Reason> {

@@ -1,9 +1,9 @@
-//! Where one connection stands in the client's bytes, and how many of them may go on to hyper.
+//! Where one connection stands in the client's bytes, and what the next of them are.
 //!
-//! Pure: it keeps counts and never bytes, knows no socket and no clock.
+//! Pure: it keeps counts and places and never bytes, knows no socket and no clock.
 
-use super::chunked::Chunked;
-use super::head::{Body, Complete, Head, Then};
+use super::chunked::{Chunked, Piece};
+use super::head::{Body, Complete, Head, Lines, Then};
 use super::reject::Reason;
 
 /// The state machine of one connection. Its verdicts do not depend on how the bytes are cut up.
@@ -11,7 +11,7 @@ use super::reject::Reason;
 pub struct Machine {
     state: State,
     then: Then,
-    requests: u64,
+    lines: Lines,
 }
 
 #[derive(Debug)]
@@ -21,7 +21,6 @@ enum State {
     Chunked(Chunked),
     /// After a request that asks for an upgrade.
     Held,
-    Tunnel,
     /// After the client's last request, or after a refusal.
     Ended,
 }
@@ -32,29 +31,41 @@ impl Default for State {
     }
 }
 
-/// What may be done with the bytes that were inspected.
+/// What the bytes at the front are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// So many from the front may go on.
-    pub released: usize,
-    pub stop: Option<Stop>,
+pub enum Step {
+    /// A whole head that is good.
+    Head(Complete),
+    /// So many of the data of a body.
+    Data(usize),
+    /// So many that frame the data, and are of no further use.
+    Framing(usize),
+    /// So many of a trailer section, with the empty line at its end.
+    Trailers(usize),
+    /// None: a message has ended.
+    End,
+    /// None yet, or none that will ever be looked at.
+    Wait,
 }
 
-/// No byte after the released ones will ever go on.
+impl Step {
+    /// How many are done with.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::Head(head) => head.bytes,
+            Self::Data(bytes) | Self::Framing(bytes) | Self::Trailers(bytes) => bytes,
+            Self::End | Self::Wait => 0,
+        }
+    }
+}
+
+/// Nothing that comes after is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
-    /// By a head. Nothing of it was released.
-    Refused(Refusal),
-    /// In a body whose request went on already.
+    /// A head is bad, and no part of it was let through.
+    Refused(Reason),
+    /// A body is, whose head was good.
     Violated(Reason),
-}
-
-/// The verdict on a bad head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// Which request of the connection it was, from 1.
-    pub request_number: u64,
-    pub reason: Reason,
 }
 
 /// What the client's next byte would be.
@@ -66,73 +77,56 @@ pub enum Phase {
     Body,
     /// The first of a tunnel that is not open.
     Held,
-    Tunnel,
     /// One that nobody will look at.
     Ended,
 }
 
 impl Machine {
-    /// Inspects what has been read and not been released, from the oldest byte on. What is not released
-    /// is given again at the next call, followed by what has been read since.
-    pub fn inspect(&mut self, bytes: &[u8]) -> Progress {
-        let mut released = 0;
-        loop {
-            let rest = bytes.get(released..).unwrap_or_default();
-            match &mut self.state {
-                State::Head(head) => match head.inspect(rest) {
-                    Ok(Some(complete)) => {
-                        released += complete.bytes;
-                        self.enter_body(complete);
-                    }
-                    Ok(None) => return Progress { released, stop: None },
-                    Err(reason) => return Progress { released, stop: Some(Stop::Refused(self.refuse(reason))) },
-                },
-                State::Length(left) => {
-                    let body_bytes = usize::try_from(*left).map_or(rest.len(), |left| left.min(rest.len()));
-                    *left -= body_bytes as u64;
-                    released += body_bytes;
-                    if *left > 0 {
-                        return Progress { released, stop: None };
-                    }
-                    self.leave_body();
+    /// Tells what `bytes` begin with, which are those that are not done with, from the oldest on. After
+    /// [`Step::Wait`] they come again, followed by what has been read since.
+    pub fn step(&mut self, bytes: &[u8]) -> Result<Step, Stop> {
+        match &mut self.state {
+            State::Head(head) => match head.inspect(bytes, &mut self.lines) {
+                Ok(Some(complete)) => {
+                    self.enter_body(complete);
+                    Ok(Step::Head(complete))
                 }
-                State::Chunked(chunked) => {
-                    let found = chunked.inspect(rest);
-                    released += found.good;
-                    match found.end {
-                        None => return Progress { released, stop: None },
-                        Some(Ok(())) => self.leave_body(),
-                        Some(Err(reason)) => {
-                            self.state = State::Ended;
-                            return Progress { released, stop: Some(Stop::Violated(reason)) };
-                        }
-                    }
+                Ok(None) => Ok(Step::Wait),
+                Err(reason) => {
+                    self.end();
+                    Err(Stop::Refused(reason))
                 }
-                State::Tunnel => return Progress { released: bytes.len(), stop: None },
-                State::Held | State::Ended => return Progress { released, stop: None },
+            },
+            State::Length(0) => Ok(self.leave_body()),
+            State::Length(_) if bytes.is_empty() => Ok(Step::Wait),
+            State::Length(left) => {
+                let data_bytes = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                *left -= data_bytes as u64;
+                Ok(Step::Data(data_bytes))
             }
+            State::Chunked(chunked) => match chunked.next(bytes) {
+                Ok(None) => Ok(Step::Wait),
+                Ok(Some(Piece::Data(bytes))) => Ok(Step::Data(bytes)),
+                Ok(Some(Piece::Framing(bytes))) => Ok(Step::Framing(bytes)),
+                Ok(Some(Piece::Trailers(bytes))) => Ok(Step::Trailers(bytes)),
+                Ok(Some(Piece::End)) => Ok(self.leave_body()),
+                Err(reason) => {
+                    self.end();
+                    Err(Stop::Violated(reason))
+                }
+            },
+            State::Held | State::Ended => Ok(Step::Wait),
         }
     }
 
-    /// Refuses the request that is being read, for a reason that is not in its bytes.
-    pub fn refuse(&mut self, reason: Reason) -> Refusal {
+    /// Where the parts of the last whole head stood in it.
+    pub fn lines(&self) -> &Lines {
+        &self.lines
+    }
+
+    /// Looks at nothing from here on.
+    pub fn end(&mut self) {
         self.state = State::Ended;
-        Refusal { request_number: self.requests + 1, reason }
-    }
-
-    /// Lets everything pass from here on. False, and nothing changes, unless the last request asked for an
-    /// upgrade and has been read to its end.
-    pub fn open_tunnel(&mut self) -> bool {
-        let is_held = matches!(self.state, State::Held);
-        if is_held {
-            self.state = State::Tunnel;
-        }
-        is_held
-    }
-
-    /// Whether the last request asked for an upgrade, and no tunnel has been opened for it.
-    pub fn awaits_tunnel(&self) -> bool {
-        self.then == Then::Tunnel && !matches!(self.state, State::Tunnel)
     }
 
     pub fn phase(&self) -> Phase {
@@ -141,27 +135,20 @@ impl Machine {
             State::Head(_) => Phase::Between,
             State::Length(_) | State::Chunked(_) => Phase::Body,
             State::Held => Phase::Held,
-            State::Tunnel => Phase::Tunnel,
             State::Ended => Phase::Ended,
         }
     }
 
-    /// Heads that were good.
-    pub fn requests(&self) -> u64 {
-        self.requests
-    }
-
-    /// Bytes that will be released whatever they are.
-    pub fn data_left(&self) -> u64 {
+    /// Whether the next byte is data of a body.
+    pub fn is_at_data(&self) -> bool {
         match &self.state {
-            State::Length(left) => *left,
-            State::Chunked(chunked) => chunked.data_left(),
-            _ => 0,
+            State::Length(left) => *left > 0,
+            State::Chunked(chunked) => chunked.is_at_data(),
+            _ => false,
         }
     }
 
     fn enter_body(&mut self, head: Complete) {
-        self.requests += 1;
         self.then = head.then;
         self.state = match head.body {
             Body::Length(length) => State::Length(length),
@@ -169,11 +156,12 @@ impl Machine {
         };
     }
 
-    fn leave_body(&mut self) {
+    fn leave_body(&mut self) -> Step {
         self.state = match self.then {
             Then::Request => State::default(),
             Then::Tunnel => State::Held,
             Then::Nothing => State::Ended,
         };
+        Step::End
     }
 }

@@ -57,6 +57,11 @@ pub enum Reason {
     SendTimeout,
 }
 
+/// The error of a body that is cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the client was cut off: {0}")]
+pub struct Violation(pub Reason);
+
 impl Reason {
     #[cfg(test)]
     pub const ALL: [Self; 42] = [

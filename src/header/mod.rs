@@ -24,6 +24,13 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::FieldEdits;
 
+/// Appends one line to a head or a trailer section.
+pub fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
+    for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
 /// How a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {

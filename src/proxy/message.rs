@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
-use http::{HeaderValue, Response, StatusCode, Version};
+use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::Body;
 use crate::header::hop_by_hop::{self, Trailers};
@@ -15,13 +15,6 @@ pub fn receive(response: &mut Response<Body>) {
     let fields = response.headers_mut();
     hop_by_hop::remove(fields, Trailers::Forward);
     via::append(fields, received);
-}
-
-/// Makes the answer to a client that speaks `version` of a response.
-pub fn respond(mut response: Response<Body>, version: Version) -> Response<Body> {
-    // An HTTP/1.0 client gets its keep-alive from hyper, which would close for a response of 1.0.
-    *response.version_mut() = if version == Version::HTTP_10 { Version::HTTP_11 } else { version };
-    response
 }
 
 pub fn redirect(location: HeaderValue, status: StatusCode) -> Response<Body> {

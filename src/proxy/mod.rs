@@ -11,11 +11,10 @@ use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, RETRY_AFTER,
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
-use hyper::body::Incoming;
 
 use self::cached::Caching;
-use self::message::{receive, redirect, respond, text};
-use crate::body::{self, Body, Source};
+use self::message::{receive, redirect, text};
+use crate::body::{Body, Source};
 use crate::cache::{Stored, TargetUri};
 use crate::client_ip::{self, ClientIp};
 use crate::clock;
@@ -47,17 +46,17 @@ pub struct Opened {
     pub record: Box<Record>,
 }
 
-/// Answers one request. `refused` is the guard's verdict, if it is a bad one; the request may be its marker then.
+/// Answers one request. `refused` is the guard's verdict, if it is a bad one; over HTTP/1.1 nothing is known of the
+/// request then.
 pub async fn serve(
     worker: &Worker,
     link: &Link,
-    request: Request<Incoming>,
+    request: Request<Source>,
     refused: Option<guard::Reason>,
 ) -> Response<Body> {
     let snapshot = worker.view();
     let mut record = Record::begin(&request, &link.downstream, link.open_request(worker));
-    // Over HTTP/1.1 nothing of a bad head has come through.
-    record.is_of_marker = refused.is_some() && record.is_h1();
+    record.is_unread = refused.is_some() && record.is_h1();
     let exchange = Exchange { worker, link, snapshot: &snapshot };
     let is_head = *request.method() == Method::HEAD;
     let (head, body) = request.into_parts();
@@ -90,12 +89,12 @@ pub async fn serve(
 }
 
 /// The answer is final, and the client is still sending.
-fn end_early(unread: Incoming, response: &mut Response<Body>, record: &Record) {
+fn end_early(unread: Source, response: &mut Response<Body>, record: &Record) {
     if record.is_h1() {
         // The rest of the body must not be taken for the next request.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     } else {
-        body::linger(unread);
+        unread.linger();
     }
 }
 
@@ -111,7 +110,7 @@ fn leave_out_content(response: &mut Response<Body>) {
 }
 
 /// A head, and the body while nobody has begun to read it.
-type Unread<'a> = Request<&'a mut Option<Incoming>>;
+type Unread<'a> = Request<&'a mut Option<Source>>;
 
 enum Answer {
     Response(Response<Body>),
@@ -200,7 +199,6 @@ impl Exchange<'_> {
 
     /// Sends the request on and makes the answer out of what comes back.
     async fn pass(&self, request: Unread<'_>, passing: &Passing<'_>, record: &mut Record) -> Result<Answer, Reason> {
-        let version = request.version();
         let Outgoing { request, upgrade } = self.outgoing(request, passing, record).await?;
         let reply = passing.pass.fetch(&self.worker.connections).send(request, &mut record.attempts).await;
         record.head_after = Some(clock::now().saturating_duration_since(record.started()));
@@ -211,7 +209,7 @@ impl Exchange<'_> {
                 if cuts_request && record.is_h1() {
                     fields.insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok(Answer::Response(respond(response, version)))
+                Ok(Answer::Response(response))
             }
             Reply::Tunnel(mut response, tunnel) => {
                 let fields = response.headers_mut();
@@ -287,10 +285,10 @@ impl Exchange<'_> {
         record: &mut Record,
     ) -> Result<Request<Body>, Reason> {
         let (mut parts, unread) = request.into_parts();
-        let Some(incoming) = unread.take() else { return Ok(Request::from_parts(parts, Body::empty())) };
-        let known_size = incoming.size_hint().exact();
-        let mut source = Source::new(incoming, route.config.body_max).guarded(record.count_received());
-        // Over HTTP/1 the guard keeps this limit.
+        let Some(source) = unread.take() else { return Ok(Request::from_parts(parts, Body::empty())) };
+        let known_size = source.size_hint().exact();
+        let mut source = source.at_most(route.config.body_max).guarded(record.count_received());
+        // Over HTTP/1 the connection keeps this limit.
         if !record.is_h1() {
             let body_timeout = self.snapshot.config.client.body_timeout;
             source = source.silent_at_most(self.worker.sweep.deadline(), body_timeout).lingering();

@@ -132,7 +132,7 @@ impl Attempt<'_> {
         }
         framing::settle_response(&mut response);
         stream.note_settings();
-        let response = response.map(|incoming| Source::new(incoming, u64::MAX));
+        let response = response.map(Source::incoming);
         let lease = Lease { in_flight, pool: self.pool(), stream: Some((stream, watch.upload)) };
         Ok(self.reply(response, watch.silence, lease))
     }

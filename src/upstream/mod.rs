@@ -19,7 +19,6 @@ use http::request::Parts;
 
 use self::attempt::Attempt;
 use self::h1::Upgraded;
-pub use self::h1::spare::keep_fields;
 pub use self::pool::Connections;
 pub use self::probing::Probing;
 use crate::balance::{Endpoint, InFlight, Pool};

@@ -21,6 +21,7 @@ use super::h1;
 use super::h2_body::Uploading;
 use crate::body::{Arrival, BodyError, ReadAhead};
 use crate::config::Keepalive;
+use crate::spare;
 use crate::timers::Sweep;
 
 /// How often connections that idled too long are looked for.
@@ -116,7 +117,7 @@ impl Connections {
         let mut ticks = tokio::time::interval(REAP_INTERVAL);
         loop {
             ticks.tick().await;
-            h1::spare::shrink();
+            spare::shrink();
             self.endpoints.borrow_mut().retain(|_, connections| {
                 connections.reap();
                 Rc::strong_count(connections) > 1 || !connections.is_empty() || connections.is_awaited()

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, StatusCode, Version};
+use http::{HeaderMap, Method, StatusCode};
 
-use super::super::message::respond;
 use super::super::{Answer, Passing};
 use super::look::{Miss, answer};
 use super::origin::is_failure;
@@ -16,7 +15,6 @@ use crate::fetch::FetchError;
 /// A client that was not answered at once.
 pub struct Client<'a> {
     pub method: Method,
-    pub version: Version,
     pub passing: &'a Passing<'a>,
     pub miss: &'a Miss,
 }
@@ -30,7 +28,7 @@ impl Client<'_> {
 
     fn answer(&self, stored: &Arc<Stored>, fields: &HeaderMap, said: Said) -> Answer {
         let wanted = Wanted { method: &self.method, fields };
-        answer(stored, wanted, self.passing, self.version, (said, clock::now().into_std()))
+        answer(stored, wanted, self.passing, (said, clock::now().into_std()))
     }
 
     pub fn hit(&self, stored: &Arc<Stored>, fields: &HeaderMap) -> Answer {
@@ -77,7 +75,7 @@ impl Client<'_> {
                 cache::settle_passed(&mut response, Wanted { method: &self.method, fields });
                 let forwarded = Forwarded::passed(self.miss.why, Some(why.code()));
                 cache::annotate(response.headers_mut(), &Said::Forwarded(forwarded));
-                Ok(Answer::Response(respond(response, self.version)))
+                Ok(Answer::Response(response))
             }
             Ok(Taken::Mismatched) => Err(Reason::UpstreamProtocol),
         }

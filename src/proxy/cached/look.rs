@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::{COOKIE, IF_MATCH, IF_UNMODIFIED_SINCE, UPGRADE};
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, Method};
 
-use super::super::message::respond;
 use super::super::{Answer, Passing, Unread};
 use crate::cache::{
     self, Cache, Directives, Forward, Lookup, Permit, Policy, Said, Stored, TargetUri, Usable, Wanted, Why,
@@ -99,7 +98,7 @@ pub fn look(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'
     };
     let said = Said::Hit { ttl_s: stored.terms.ttl(now), detail: None };
     let client = Wanted { method: request.method(), fields };
-    let answer = answer(&stored, client, passing, request.version(), (said, now));
+    let answer = answer(&stored, client, passing, (said, now));
     Looked::Hit { answer, revalidate }
 }
 
@@ -116,13 +115,7 @@ fn beside(request: &Unread<'_>, policy: &Policy) -> Option<Forward> {
 }
 
 /// A stored response as the answer to one request.
-pub fn answer(
-    stored: &Arc<Stored>,
-    wanted: Wanted<'_>,
-    passing: &Passing<'_>,
-    version: Version,
-    (said, now): (Said, Instant),
-) -> Answer {
+pub fn answer(stored: &Arc<Stored>, wanted: Wanted<'_>, passing: &Passing<'_>, (said, now): (Said, Instant)) -> Answer {
     let mut response = cache::deliver(stored, wanted, now, || fastrand::u128(..));
     let fields = response.headers_mut();
     if let Some(policy) = &passing.pass.caching
@@ -131,5 +124,5 @@ pub fn answer(
         cache::tell_clients(fields, lifetime, stored.terms.age(now));
     }
     cache::annotate(fields, &said);
-    Answer::Kept(respond(response, version), Arc::clone(stored))
+    Answer::Kept(response, Arc::clone(stored))
 }

@@ -54,7 +54,7 @@ impl Exchange<'_> {
         record: &mut Record,
     ) -> Result<Answer, Reason> {
         let Caching { cache, policy, key } = caching;
-        let (method, version) = (request.method().clone(), request.version());
+        let method = request.method().clone();
         // Only of a POST can the answer be what a GET would have brought (RFC 9110 §9.3.3).
         let fields = (method == Method::POST).then(|| Arc::new(request.headers().clone()));
         let (asked, purges) = (clock::now().into_std(), cache.newest_purge());
@@ -77,7 +77,6 @@ impl Exchange<'_> {
                         tokio::task::spawn_local(rest.run(None));
                     }
                     response = stored.response();
-                    *response.version_mut() = version;
                 }
                 Taken::Passed(passed, _) => response = passed,
                 Taken::Mismatched => return Err(Reason::UpstreamProtocol),
@@ -111,7 +110,7 @@ impl Exchange<'_> {
         if miss.directives.only_if_cached {
             return Err(Reason::CacheOnly);
         }
-        let client = Client { method: request.method().clone(), version: request.version(), passing, miss: &miss };
+        let client = Client { method: request.method().clone(), passing, miss: &miss };
         let lead = match self.line_up(&request, &client, caching).await {
             Turn::Answered(answer) => return Ok(answer),
             Turn::Failed(error) => return Err(Reason::from(&*error)),

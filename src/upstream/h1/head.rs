@@ -8,6 +8,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use memchr::memchr_iter;
 
+use crate::header::write_field;
+
 /// No origin has a reason to send more, and hyper stops there, too.
 const FIELDS_MAX: usize = 100;
 
@@ -72,12 +74,6 @@ pub fn write(head: &Parts, framing: Framing, out: &mut Vec<u8>) {
         Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     out.extend_from_slice(b"\r\n");
-}
-
-pub fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
-    for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-        out.extend_from_slice(part);
-    }
 }
 
 /// Where the head ends that `bytes` begin with. `searched` is what earlier calls have looked at, so that a head

@@ -10,7 +10,6 @@
 
 mod decoder;
 mod head;
-pub mod spare;
 mod stream;
 mod upload;
 
@@ -35,6 +34,7 @@ use self::upload::{Upload, UploadError};
 use super::{Fate, HEAD_BYTES_MAX, INTERIM_MAX, UpstreamError};
 use crate::body::{Body, BodyError, Payload};
 use crate::header::framing;
+use crate::spare;
 use crate::timed::WriteLimit;
 use crate::timers::Deadline;
 

@@ -8,8 +8,9 @@ use bytes::{Buf, Bytes};
 use http_body::Body as _;
 use tokio::io::AsyncWrite;
 
-use super::head::{Framing, write_field};
+use super::head::Framing;
 use crate::body::{Body, BodyError};
+use crate::header::write_field;
 use crate::timed::WriteLimit;
 
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,5 @@
-//! What a worker keeps at hand for the next response: the buffer that was read into last, which is in the
-//! cache of its core, and a map for fields that has grown already.
+//! What a worker keeps at hand for the next message, to either side: the buffer that was read into last, which is
+//! in the cache of its core, one to write heads into, and maps for fields that have grown already.
 
 use std::cell::RefCell;
 
@@ -12,18 +12,23 @@ const BUFFERS_MAX: usize = 32;
 const BUFFERS_MIN: usize = 2;
 /// A map that has grown beyond this is not kept.
 const FIELDS_MAX: usize = 64;
+/// A request and its response have one each.
+const MAPS_MAX: usize = 32;
+const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 thread_local! {
     static BUFFERS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
-    static FIELDS: RefCell<Option<HeaderMap>> = const { RefCell::new(None) };
+    static FIELDS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+    static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The buffer that was left last, or an empty one.
+/// The buffer that was left last, or a new one; there is nothing in it.
 pub fn buffer() -> BytesMut {
     BUFFERS.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
-pub fn keep_buffer(buffer: BytesMut) {
+pub fn keep_buffer(mut buffer: BytesMut) {
+    buffer.clear();
     BUFFERS.with_borrow_mut(|buffers| {
         if buffers.len() < BUFFERS_MAX {
             buffers.push(buffer);
@@ -42,14 +47,30 @@ pub fn shrink() {
 
 /// An empty map.
 pub fn fields() -> HeaderMap {
-    FIELDS.take().unwrap_or_default()
+    FIELDS.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
 /// Keeps the map of a message that is over.
 pub fn keep_fields(mut fields: HeaderMap) {
-    if fields.capacity() <= FIELDS_MAX {
+    if (1..=FIELDS_MAX).contains(&fields.capacity()) {
         fields.clear();
-        FIELDS.set(Some(fields));
+        FIELDS.with_borrow_mut(|maps| {
+            if maps.len() < MAPS_MAX {
+                maps.push(fields);
+            }
+        });
+    }
+}
+
+/// An empty buffer to write into; there is one, for it is seldom kept for longer than one write.
+pub fn text() -> Vec<u8> {
+    TEXT.take()
+}
+
+pub fn keep_text(mut text: Vec<u8>) {
+    if text.capacity() <= TEXT_BYTES_MAX {
+        text.clear();
+        TEXT.set(text);
     }
 }
 
@@ -60,9 +81,13 @@ mod tests {
     #[test]
     fn the_last_buffer_is_the_next_and_the_surplus_goes() {
         for capacity in 1..=BUFFERS_MAX + 1 {
-            keep_buffer(BytesMut::with_capacity(capacity * 1000));
+            let mut used = BytesMut::with_capacity(capacity * 1000);
+            used.extend_from_slice(b"old");
+            keep_buffer(used);
         }
-        assert_eq!(buffer().capacity(), BUFFERS_MAX * 1000, "one too many was dropped");
+        let last = buffer();
+        assert!(last.is_empty());
+        assert_eq!(last.capacity(), BUFFERS_MAX * 1000, "one too many was dropped");
         for _ in 0..10 {
             shrink();
         }
@@ -79,5 +104,13 @@ mod tests {
         let next = fields();
         assert!(next.is_empty() && next.capacity() == capacity);
         assert_eq!(fields().capacity(), 0);
+    }
+
+    #[test]
+    fn a_kept_text_is_empty_and_has_room() {
+        keep_text(b"some".to_vec());
+        assert!(text().is_empty() && text().capacity() == 0);
+        keep_text(vec![b'x'; TEXT_BYTES_MAX + 1]);
+        assert_eq!(text().capacity(), 0);
     }
 }

@@ -1,0 +1,262 @@
+//! One HTTP/1.1 connection: requests are taken one after the other, and each is answered before the next.
+//!
+//! While a response is made, and while it is sent, the request's body is read for whoever takes it, and a client
+//! that leaves is noticed. All of it is one task, which polls the socket and the response in turn.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::{Method, Request, Response};
+use http_body::Body as _;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::head::{self, Asked, Begun, Framing};
+use super::input::{self, Input};
+use super::output::Output;
+use super::upload::Upload;
+use crate::body::{Body, Source};
+use crate::connection::Limits;
+use crate::guard::{self, Phase, Reason, Then};
+use crate::spare;
+use crate::timed::WriteLimit;
+use crate::timers::Deadline;
+use crate::tunnel::Resumed;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// Of what a client still sends when its connection is over, so much within each limit shows that it uploads.
+/// One that sends a byte now and then wins no time.
+const DISCARD_STEP: usize = 16 * 1024;
+
+pub struct Codec<S> {
+    stream: S,
+    input: Input,
+    output: Output,
+    writing: WriteLimit,
+    asked: Asked,
+    /// The body of the request, if it has one.
+    upload: Option<Upload>,
+    /// The client waits to be told that its body is wanted.
+    owes_continue: bool,
+}
+
+/// What a client sends next.
+#[expect(clippy::large_enum_variant, reason = "nearly all are requests, and a box for each would cost more")]
+pub enum Next {
+    Request(Request<Source>),
+    Refused(Reason),
+    End,
+}
+
+/// What happens beside a response.
+enum Beside {
+    /// There is something for who takes the request's body.
+    Fed,
+    Gone,
+}
+
+/// Why a response was not sent to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// The client left.
+    Gone,
+    /// The client took nothing for too long.
+    Stalled,
+    /// Its body ended early.
+    Cut,
+}
+
+impl<S> Codec<S> {
+    pub fn new(stream: S, limits: Limits, reading: Deadline, writing: Deadline) -> Self {
+        let input = Input::new(limits, reading);
+        let writing = WriteLimit::new(writing, limits.send_timeout);
+        let output = Output::default();
+        Self { stream, input, output, writing, asked: Asked::default(), upload: None, owes_continue: false }
+    }
+
+    /// Why the body of a request was cut off.
+    pub fn violation(&self) -> Option<Reason> {
+        self.input.violation()
+    }
+
+    /// Whether bytes of another protocol may follow: the last request asked for it, and has been read to its end.
+    pub fn may_tunnel(&self) -> bool {
+        self.input.phase() == Phase::Held
+    }
+
+    /// The bytes behind the last request: those that have come, then the stream.
+    pub fn into_tunnel(self) -> Resumed<S> {
+        Resumed { early: self.input.into_unread(), stream: self.stream }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
+    /// Waits for a request. A connection that has nothing of one ends when it `is_last`, which is asked when there
+    /// is nothing to read.
+    pub async fn next(&mut self, is_last: &mut impl FnMut(&mut Context<'_>) -> bool) -> Next {
+        let next = poll_fn(|cx| {
+            let next = self.input.poll_head(cx, &mut self.stream);
+            if next.is_pending() && is_last(cx) && self.input.phase() != Phase::Head {
+                return Poll::Ready(input::Next::End);
+            }
+            next
+        });
+        match next.await {
+            input::Next::Head(complete, head) => {
+                self.begin(&complete, &head).map_or(Next::Refused(Reason::BadTarget), Next::Request)
+            }
+            input::Next::Refused(reason) => {
+                self.asked = Asked::default();
+                Next::Refused(reason)
+            }
+            input::Next::End => Next::End,
+        }
+    }
+
+    fn begin(&mut self, complete: &guard::Complete, head: &bytes::Bytes) -> Option<Request<Source>> {
+        let request = head::request(head, self.input.lines(), complete, spare::fields())?;
+        self.asked = Asked {
+            is_http10: complete.is_http10,
+            is_head: *request.method() == Method::HEAD,
+            keeps_alive: complete.then == Then::Request,
+            takes_trailers: complete.takes_trailers,
+        };
+        self.upload = None;
+        if complete.body == guard::Body::Length(0) {
+            self.input.end_message();
+            return Some(request.map(|()| Source::none()));
+        }
+        self.owes_continue = complete.expects_continue;
+        let upload = self.upload.insert(Upload::new(complete.body));
+        Some(request.map(|()| Source::arriving(upload.arrival())))
+    }
+
+    /// Waits for what is made of the request.
+    pub async fn during<F: Future>(&mut self, mut making: Pin<&mut F>) -> Result<F::Output, Broken> {
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(made) = making.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(made));
+                }
+                let beside = self.poll_beside(cx);
+                // A client may have been told to go on.
+                if let Poll::Ready(Err(broken)) = self.poll_write(cx) {
+                    return Poll::Ready(Err(broken));
+                }
+                if let Beside::Gone = ready!(beside) {
+                    return Poll::Ready(Err(Broken::Gone));
+                }
+            }
+        })
+        .await
+    }
+
+    /// Sends a response. Its body is dropped at its end, and left to the caller if it is not sent to that. Says whether
+    /// another request may follow.
+    pub async fn respond(
+        &mut self,
+        response: Response<()>,
+        body: &mut Option<Body>,
+        is_last: bool,
+        date: &[u8; 29],
+    ) -> Result<bool, Broken> {
+        self.owes_continue = false;
+        let is_cut_off = self.upload.as_ref().is_some_and(Upload::is_given_up);
+        let keeps_alive = self.asked.keeps_alive && !is_last && !is_cut_off && self.violation().is_none();
+        let size = body.as_ref().map_or(Some(0), |body| body.size_hint().exact());
+        let (head, ()) = response.into_parts();
+        let mut begun = head::write(&head, size, Asked { keeps_alive, ..self.asked }, date, self.output.text());
+        spare::keep_fields(head.headers);
+        if begun.framing == Framing::None {
+            *body = None;
+        }
+        poll_fn(|cx| self.poll_respond(cx, body, &mut begun)).await?;
+        Ok(begun.keeps_alive && matches!(self.input.phase(), Phase::Between | Phase::Head))
+    }
+
+    fn poll_respond(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut Option<Body>,
+        begun: &mut Begun,
+    ) -> Poll<Result<(), Broken>> {
+        loop {
+            let more = self.poll_more(cx, body, begun);
+            match self.poll_write(cx) {
+                Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
+                Poll::Ready(Ok(())) if body.is_none() => {
+                    return Poll::Ready(if begun.is_cut { Err(Broken::Cut) } else { Ok(()) });
+                }
+                // There was no room for all that the body has.
+                Poll::Ready(Ok(())) if more.is_ready() => continue,
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if let Beside::Gone = ready!(self.poll_beside(cx)) {
+                return Poll::Ready(Err(Broken::Gone));
+            }
+        }
+    }
+
+    /// Queues what the body has, up to a bound; pending if it has nothing more yet.
+    fn poll_more(&mut self, cx: &mut Context<'_>, body: &mut Option<Body>, begun: &mut Begun) -> Poll<()> {
+        while let Some(source) = body
+            && !self.output.is_full()
+        {
+            match ready!(Pin::new(&mut *source).poll_frame(cx)).map(|frame| frame.map(http_body::Frame::into_data)) {
+                Some(Ok(Ok(data))) => {
+                    self.output.put(data, begun);
+                    if !source.is_end_stream() {
+                        continue;
+                    }
+                    self.output.finish(None, begun);
+                }
+                Some(Ok(Err(last))) => self.output.finish(last.trailers_ref(), begun),
+                Some(Err(_)) => begun.is_cut = true,
+                None => self.output.finish(None, begun),
+            }
+            *body = None;
+        }
+        Poll::Ready(())
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        let written = ready!(self.output.poll_write(cx, &mut self.stream, &mut self.writing));
+        Poll::Ready(written.map_err(|error| match error.kind() {
+            io::ErrorKind::TimedOut => Broken::Stalled,
+            _ => Broken::Gone,
+        }))
+    }
+
+    fn poll_beside(&mut self, cx: &mut Context<'_>) -> Poll<Beside> {
+        if let Some(upload) = &self.upload
+            && let Some(mut state) = upload.wanted(cx)
+        {
+            if std::mem::take(&mut self.owes_continue) {
+                self.output.text().extend_from_slice(CONTINUE);
+            }
+            ready!(self.input.poll_body(cx, &mut self.stream, &mut state));
+            return Poll::Ready(Beside::Fed);
+        }
+        ready!(self.input.poll_vanished(cx, &mut self.stream));
+        Poll::Ready(Beside::Gone)
+    }
+
+    /// Ends the connection in order after its last response: nothing more is sent, and what the client still sends
+    /// is thrown away, until it has closed. Closing a socket on unread bytes resets it, which can destroy
+    /// the response on its way (RFC 9112 §9.6). The limit of `silence` begins anew as long as the client is
+    /// sending at a good rate; the caller waits for it, and bounds the whole.
+    pub async fn discard(&mut self, silence: &Deadline, limit: Duration) {
+        let _broken = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
+        let mut discarded = 0;
+        while let bytes @ 1.. = poll_fn(|cx| self.input.poll_discard(cx, &mut self.stream)).await {
+            discarded += bytes;
+            if discarded >= DISCARD_STEP {
+                discarded = 0;
+                silence.arm(limit);
+            }
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! HTTP/1.1 downstream: a codec of our own, whose reader is the guard.
+//!
+//! hyper's server would parse what the guard has judged once more, runs each request through a dispatcher and its
+//! write queue, and cannot be told why a head is refused. Here one task reads, answers and writes, and an idle
+//! connection keeps no buffer.
+//!
+//! `head` is pure; `input` is what a client sends, `upload` the body of a request on its way to who takes it,
+//! `output` what waits to be written; `codec` runs them together.
+
+mod codec;
+mod head;
+mod input;
+mod output;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::codec::{Broken, Codec, Next};
+use super::{Downstream, FIRST_REQUEST_GRACE, Limits, Link, run_tunnel};
+use crate::body::{Body, Source};
+use crate::guard::Reason;
+use crate::proxy;
+use crate::worker::Worker;
+
+/// A client that still uploads after its last answer has this long to finish, and one that does not has `LINGER`.
+const LINGER_MAX: Duration = Duration::from_secs(30);
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How a connection goes on after its last request.
+enum End {
+    /// The client may still be sending.
+    InOrder,
+    /// As another protocol.
+    Tunnel(proxy::Opened),
+    /// Nobody is there.
+    Gone,
+}
+
+pub(super) async fn serve_h1<S>(worker: Rc<Worker>, limits: Limits, stream: S, downstream: Downstream)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let link = Link::new(downstream);
+    let mut codec = Codec::new(stream, limits, worker.sweep.deadline(), worker.sweep.deadline());
+    let end = serve_requests(&worker, &link, &mut codec).await;
+    if let Some(reason) = codec.violation() {
+        count_unless_on_record(&worker, &link, reason);
+    }
+    match end {
+        End::InOrder => linger(&worker, &mut codec).await,
+        End::Tunnel(opened) => run_tunnel(&worker, opened, codec.into_tunnel()).await,
+        End::Gone => {}
+    }
+}
+
+async fn serve_requests<S>(worker: &Worker, link: &Link, codec: &mut Codec<S>) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut last_request = pin!(last_request(worker, link));
+    let (mut asked, mut told) = (false, false);
+    // Asked once to be woken by it, and then only when the answer may matter.
+    let mut is_last = |cx: &mut Context<'_>| {
+        if !told && (worker.is_draining() || !asked) {
+            asked = true;
+            told = last_request.as_mut().poll(cx).is_ready();
+        }
+        told
+    };
+    loop {
+        let (request, refused) = match codec.next(&mut is_last).await {
+            Next::Request(request) => (request, None),
+            // What stands in its place is on record as unread.
+            Next::Refused(reason) => (Request::new(Source::none()), Some(reason)),
+            Next::End => return End::InOrder,
+        };
+        link.calls.set(link.calls.get() + 1);
+        // Dropping what is made of the request drops its record, whose entry in the log says that the client left.
+        let Ok(response) = codec.during(pin!(proxy::serve(worker, link, request, refused))).await else {
+            return End::Gone;
+        };
+        let opened = link.tunnel.take();
+        match opened {
+            // The rest of the request's body would be taken for the first bytes of the tunnel.
+            Some(opened) if !codec.may_tunnel() => {
+                opened.record.tunnel_failed();
+                return End::InOrder;
+            }
+            _ => {}
+        }
+        let is_last = poll_fn(|cx| Poll::Ready(is_last(cx))).await;
+        let (response, mut body) = detach(response);
+        match (codec.respond(response, &mut body, is_last, &worker.date.text()).await, opened) {
+            (Ok(_), Some(opened)) => return End::Tunnel(opened),
+            (Ok(true), None) => {}
+            (Ok(false) | Err(Broken::Cut), _) => return End::InOrder,
+            (Err(Broken::Stalled), _) => {
+                // The record, which ends with the body, asks for it.
+                link.open.send_timed_out.store(true, Ordering::Relaxed);
+                drop(body);
+                count_unless_on_record(worker, link, Reason::SendTimeout);
+                return End::Gone;
+            }
+            (Err(Broken::Gone), _) => return End::Gone,
+        }
+    }
+}
+
+fn detach(response: Response<Body>) -> (Response<()>, Option<Body>) {
+    let (head, body) = response.into_parts();
+    (Response::from_parts(head, ()), Some(body))
+}
+
+/// What the client did is in the record of a request that is open, or was ended by it.
+fn count_unless_on_record(worker: &Worker, link: &Link, reason: Reason) {
+    if link.is_idle() && !link.open.refusal_counted.load(Ordering::Relaxed) {
+        worker.shared.metrics.guard_refused(reason.code());
+    }
+}
+
+/// Takes and drops what the client still sends after its last answer: the kernel would reset the connection
+/// while the client has not read that answer (RFC 9112 §9.6).
+async fn linger<S>(worker: &Worker, codec: &mut Codec<S>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (silence, all) = (worker.sweep.deadline(), worker.sweep.deadline());
+    silence.arm(LINGER);
+    all.arm(LINGER_MAX);
+    tokio::select! {
+        () = codec.discard(&silence, LINGER) => {}
+        () = silence.expired() => {}
+        () = all.expired() => {}
+        () = worker.draining_for(LINGER) => {}
+    }
+}
+
+/// Ready when the request in progress, or the first one that is still to come, is to be the last: a client
+/// whose connection was accepted a moment before the drain has a request on its way.
+async fn last_request(worker: &Worker, link: &Link) {
+    let mut draining = worker.draining();
+    let _alive = draining.wait_for(|draining| *draining).await;
+    if link.calls.get() == 0 {
+        worker.draining_for(FIRST_REQUEST_GRACE).await;
+    }
+}
