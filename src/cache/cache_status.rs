@@ -50,27 +50,14 @@ pub enum Forward {
     UriMiss,
     /// There are stored responses for the key, but for other requests.
     VaryMiss,
-    /// One of the two before, and it is not known which.
-    Miss,
     /// There is a fresh response that the request itself did not want.
     Request,
     Stale,
-    /// What is stored is not all that is asked for.
-    Partial,
 }
 
 impl Forward {
     #[cfg(test)]
-    const ALL: [Self; 8] = [
-        Self::Bypass,
-        Self::Method,
-        Self::UriMiss,
-        Self::VaryMiss,
-        Self::Miss,
-        Self::Request,
-        Self::Stale,
-        Self::Partial,
-    ];
+    const ALL: [Self; 6] = [Self::Bypass, Self::Method, Self::UriMiss, Self::VaryMiss, Self::Request, Self::Stale];
 
     /// As the field says it, and logs and metrics after it.
     pub const fn code(self) -> &'static str {
@@ -79,10 +66,8 @@ impl Forward {
             Self::Method => "method",
             Self::UriMiss => "uri-miss",
             Self::VaryMiss => "vary-miss",
-            Self::Miss => "miss",
             Self::Request => "request",
             Self::Stale => "stale",
-            Self::Partial => "partial",
         }
     }
 }

@@ -1,12 +1,8 @@
-//! Entity tags: their syntax, their two comparisons (RFC 9110 §8.8.3), and the tag of what the edge has coded.
-//!
-//! A strong tag names exact bytes, so content that the edge has coded needs another one (RFC 9110 §8.8.3.3):
-//! `"abc"` becomes `"abc~gzip"`, and `"abc~gzip"` is `"abc"` again on its way to the origin, which never saw
-//! the other. Servers that code use `-gzip`, `--gzip` or `;gzip`; none uses `~`, so their tags pass as they are.
-//! A weak tag promises no bytes and is the same for every coding.
+//! Entity tags: their syntax and their two comparisons (RFC 9110 §8.8.3). The tags of what the edge has coded are in
+//! `header::etag`.
 
 use bytes::{BufMut, BytesMut};
-use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
+use http::header::ETAG;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// What equality of two tags says about the bytes behind them.
@@ -23,9 +19,6 @@ pub struct EntityTag<'a> {
     pub strength: Strength,
     pub opaque: &'a [u8],
 }
-
-/// The codings of which a tag can tell, with the mark in front.
-const MARKS: [&[u8]; 4] = [b"~gzip", b"~br", b"~zstd", b"~deflate"];
 
 impl<'a> EntityTag<'a> {
     /// None if it is malformed. White space inside of the quotes is let in, against the grammar: origins send it, and
@@ -61,44 +54,19 @@ impl<'a> EntityTag<'a> {
         self.opaque == other.opaque
     }
 
-    /// None only if `opaque` holds what a field cannot.
+    #[cfg(test)]
     pub fn value(&self) -> Option<HeaderValue> {
-        self.value_with(b"")
-    }
-
-    /// The tag of the same content in a coding.
-    pub fn coded(&self, coding: &str) -> Option<HeaderValue> {
-        match self.strength {
-            Strength::Weak => self.value(),
-            Strength::Strong => {
-                let mark = MARKS.iter().find(|mark| mark.get(1..) == Some(coding.as_bytes()))?;
-                self.value_with(mark)
-            }
-        }
-    }
-
-    /// The tag of the content without the coding that [`Self::coded`] named; None if it named none.
-    pub fn uncoded(&self) -> Option<Self> {
-        if self.strength == Strength::Weak {
-            return None;
-        }
-        let opaque = MARKS.iter().find_map(|mark| self.opaque.strip_suffix(*mark))?;
-        Some(Self { opaque, ..*self })
-    }
-
-    fn value_with(&self, mark: &[u8]) -> Option<HeaderValue> {
-        let mut out = BytesMut::with_capacity(self.opaque.len() + mark.len() + 4);
-        self.write(mark, &mut out);
+        let mut out = BytesMut::new();
+        self.write(&mut out);
         HeaderValue::from_maybe_shared(out.freeze()).ok()
     }
 
-    fn write(&self, mark: &[u8], out: &mut BytesMut) {
+    fn write(&self, out: &mut BytesMut) {
         if self.strength == Strength::Weak {
             out.put_slice(b"W/");
         }
         out.put_u8(b'"');
         out.put_slice(self.opaque);
-        out.put_slice(mark);
         out.put_u8(b'"');
     }
 }
@@ -145,7 +113,7 @@ pub(super) fn join<'a>(tags: impl IntoIterator<Item = EntityTag<'a>>, bytes_max:
         if !out.is_empty() {
             out.put_slice(b", ");
         }
-        tag.write(b"", &mut out);
+        tag.write(&mut out);
     }
     if out.is_empty() {
         return None;
@@ -159,39 +127,12 @@ pub(super) fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a
     lines.next().filter(|_| lines.next().is_none())
 }
 
-/// Makes the tags in `If-None-Match` and `If-Match` those that the origin knows.
-///
-/// `If-Range` stays as it is. It asks for a part of coded bytes, which the origin does not have: it will not
-/// know the tag, and send the whole.
-pub fn uncode_preconditions(request: &mut HeaderMap) {
-    for name in [IF_NONE_MATCH, IF_MATCH] {
-        if !list(request, &name).any(|tag| tag.uncoded().is_some()) {
-            continue;
-        }
-        let known = join(list(request, &name).map(|tag| tag.uncoded().unwrap_or(tag)), usize::MAX);
-        if let Some(known) = known {
-            request.insert(name, known);
-        }
-    }
-}
-
-/// Gives a 304 of the origin the tag by which its client knows the coded content. `asked` is the request as
-/// the client sent it.
-pub fn recode(not_modified: &mut HeaderMap, asked: &HeaderMap) {
-    let Some(tag) = EntityTag::of(not_modified).filter(|tag| tag.strength == Strength::Strong) else { return };
-    if list(asked, &IF_NONE_MATCH).any(|asked| asked.weakly_equals(&tag)) {
-        return;
-    }
-    let coded = list(asked, &IF_NONE_MATCH).find(|asked| asked.uncoded() == Some(tag));
-    if let Some(value) = coded.and_then(|coded| coded.value()) {
-        not_modified.insert(ETAG, value);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
+
+    use http::header::{IF_MATCH, IF_NONE_MATCH};
 
     use super::*;
     use crate::header::rows::fields;
@@ -273,58 +214,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_coding_changes_a_strong_tag_and_comes_off_again() {
-        for coding in ["gzip", "br", "zstd", "deflate"] {
-            for opaque in ["abc", "", "abc~gzip", "a-gzip", "~"] {
-                let value = strong(opaque).coded(coding).unwrap();
-                assert_eq!(value, format!("\"{opaque}~{coding}\""));
-                assert_eq!(EntityTag::parse(value.as_bytes()).unwrap().uncoded(), Some(strong(opaque)));
-            }
-            assert_eq!(weak("abc").coded(coding).unwrap(), "W/\"abc\"");
-        }
-        assert_eq!(strong("abc").coded("compress"), None);
-        assert_eq!(strong("abc").coded(""), None);
-        for other in ["abc", "abc-gzip", "abc--gzip", "abc;gzip", "abcgzip", "abc~GZIP", "abc~gzip~", "gzip", "~", ""] {
-            assert_eq!(strong(other).uncoded(), None, "{other}");
-        }
-        assert_eq!(weak("abc~gzip").uncoded(), None);
-    }
-
-    #[test]
-    fn the_origin_sees_its_own_tags() {
-        for (before, after) in [
-            ("if-none-match: \"a~gzip\"", "if-none-match: \"a\""),
-            ("if-match: \"a~br\", W/\"b~br\"\nif-match: \"c\"", "if-match: \"a\", W/\"b~br\", \"c\""),
-            ("if-none-match: x, \"a~zstd\"", "if-none-match: \"a\""),
-            ("if-none-match: \"a\", x\nif-none-match: \"b\"", "if-none-match: \"a\", x\nif-none-match: \"b\""),
-            ("if-none-match: *", "if-none-match: *"),
-            ("if-range: \"a~gzip\"\nrange: bytes=1-", "if-range: \"a~gzip\"\nrange: bytes=1-"),
-            ("", ""),
-        ] {
-            let mut request = fields(before);
-            uncode_preconditions(&mut request);
-            assert_eq!(request, fields(after), "{before}");
-        }
-    }
-
-    #[test]
-    fn the_client_sees_the_tag_that_it_has() {
-        for (asked, etag, expected) in [
-            ("\"a~gzip\"", "\"a\"", "\"a~gzip\""),
-            ("\"x\", \"b~br\", \"a~br\"", "\"a\"", "\"a~br\""),
-            ("\"a~gzip\", \"a\"", "\"a\"", "\"a\""),
-            ("\"a~gzip\"", "\"a~gzip\"", "\"a~gzip\""),
-            ("\"b~gzip\"", "\"a\"", "\"a\""),
-            ("\"a~gzip\"", "W/\"a\"", "W/\"a\""),
-            ("*", "\"a\"", "\"a\""),
-        ] {
-            let mut response = fields(&format!("etag: {etag}"));
-            recode(&mut response, &fields(&format!("if-none-match: {asked}")));
-            assert_eq!(response, fields(&format!("etag: {expected}")), "{asked} {etag}");
-        }
-    }
-
     proptest! {
         #[test]
         fn lists_are_read_as_they_were_written(tags in vec((any::<bool>(), "[!#-~]{0,6}"), 1..6)) {
@@ -346,7 +235,6 @@ mod tests {
                 again.insert(IF_NONE_MATCH, joined);
             }
             prop_assert_eq!(list(&again, &IF_NONE_MATCH).collect::<Vec<_>>(), tags);
-            uncode_preconditions(&mut again);
         }
 
         #[test]

@@ -247,9 +247,14 @@ fn tag_by_content(status: StatusCode, fields: &mut HeaderMap, pieces: &[Bytes]) 
     if status != StatusCode::OK || fields.contains_key(ETAG) || fields.contains_key(LAST_MODIFIED) {
         return;
     }
-    let mut hasher = etag::Hasher::new(fields);
-    pieces.iter().for_each(|piece| hasher.update(piece));
-    let tag = hasher.finish();
+    let tag = match pieces {
+        [all] => etag::of(fields, all),
+        pieces => {
+            let mut hasher = etag::Hasher::new(fields);
+            pieces.iter().for_each(|piece| hasher.update(piece));
+            hasher.finish()
+        }
+    };
     fields.insert(ETAG, tag);
 }
 

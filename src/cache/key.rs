@@ -16,6 +16,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 
 use super::vary;
+use crate::config::NamePattern;
 use crate::header::Scheme;
 
 /// What of a request goes into its key.
@@ -54,13 +55,6 @@ pub enum QueryRule {
     Keep(Vec<NamePattern>),
 }
 
-/// The name of a parameter, or how it begins.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NamePattern {
-    Exact(Box<str>),
-    Prefix(Box<str>),
-}
-
 /// The bytes of a key, which many can share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key(Arc<[u8]>);
@@ -75,23 +69,6 @@ pub struct KeyParts<'a> {
     pub query: Option<&'a str>,
     /// Name and value of the chosen fields. None is one that the request did not have.
     pub fields: Vec<(&'a str, Option<&'a [u8]>)>,
-}
-
-impl NamePattern {
-    /// A `*` at the end stands for any rest.
-    pub fn new(text: &str) -> Self {
-        match text.strip_suffix('*') {
-            Some(prefix) => Self::Prefix(prefix.into()),
-            None => Self::Exact(text.into()),
-        }
-    }
-
-    fn matches(&self, name: &str) -> bool {
-        match self {
-            Self::Exact(exact) => **exact == *name,
-            Self::Prefix(prefix) => name.starts_with(&**prefix),
-        }
-    }
 }
 
 impl QueryRule {
@@ -302,7 +279,14 @@ mod tests {
     use crate::header::rows::fields;
 
     fn patterns(names: &str) -> Vec<NamePattern> {
-        names.split(' ').map(NamePattern::new).collect()
+        names.split(' ').map(pattern).collect()
+    }
+
+    fn pattern(name: &str) -> NamePattern {
+        match name.strip_suffix('*') {
+            Some(prefix) => NamePattern::Prefix(prefix.to_owned()),
+            None => NamePattern::Exact(name.to_owned()),
+        }
     }
 
     fn rules(query: QueryRule) -> KeyRules {
@@ -499,8 +483,7 @@ mod tests {
     }
 
     fn any_rules() -> impl Strategy<Value = KeyRules> {
-        let names =
-            || vec("[ab]{0,2}\\*?", 0..3).prop_map(|names| names.iter().map(|name| NamePattern::new(name)).collect());
+        let names = || vec("[ab]{0,2}\\*?", 0..3).prop_map(|names| names.iter().map(|name| pattern(name)).collect());
         let query = prop_oneof![
             Just(QueryRule::All),
             Just(QueryRule::None),

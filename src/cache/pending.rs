@@ -176,14 +176,6 @@ impl<T: Clone, E: Clone> Pending<T, E> {
 }
 
 impl<T: Clone, E: Clone> Lead<T, E> {
-    pub fn key(&self) -> &Key {
-        &self.key
-    }
-
-    pub fn born(&self) -> u64 {
-        self.pending.born
-    }
-
     /// Tells all who wait. Those who come later still join, until the lead is dropped.
     pub fn settle(&self, outcome: Outcome<T, E>) {
         self.pending.settle(outcome);

@@ -3,10 +3,10 @@
 use http::header::{CONTENT_TYPE, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::key::{KeyRules, NamePattern as KeyPattern, QueryRule};
+use super::key::{KeyRules, QueryRule};
 use super::policy::{Heuristic, Rules};
 use super::statistics::RouteStatistics;
-use crate::config::{self, Bypass, CachedCookies, CachedQuery, NamePattern, Ttl, TypePattern};
+use crate::config::{self, Bypass, CachedCookies, CachedQuery, Ttl, TypePattern};
 use crate::header::cookies;
 
 /// How a route uses the cache.
@@ -63,8 +63,8 @@ impl Policy {
                 query: match &route.query {
                     CachedQuery::All => QueryRule::All,
                     CachedQuery::Keep(names) if names.is_empty() => QueryRule::None,
-                    CachedQuery::Keep(names) => QueryRule::Keep(names.iter().map(pattern).collect()),
-                    CachedQuery::Ignore(names) => QueryRule::Ignore(names.iter().map(pattern).collect()),
+                    CachedQuery::Keep(names) => QueryRule::Keep(names.clone()),
+                    CachedQuery::Ignore(names) => QueryRule::Ignore(names.clone()),
                 },
                 sort: false,
                 fields: route.key_fields.clone(),
@@ -104,11 +104,4 @@ impl Policy {
 /// Whether a response depends on what the edge itself says of a client.
 pub fn depends_on_client(names: &[HeaderName]) -> bool {
     names.iter().any(|name| OWN_FIELDS.contains(&name.as_str()))
-}
-
-fn pattern(name: &NamePattern) -> KeyPattern {
-    match name {
-        NamePattern::Exact(name) => KeyPattern::Exact(name.as_str().into()),
-        NamePattern::Prefix(prefix) => KeyPattern::Prefix(prefix.as_str().into()),
-    }
 }

@@ -9,8 +9,6 @@
 //! Both requests have to be looked at in the same state, best as they would go upstream: what the edge rewrites,
 //! the origin never saw in another form.
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, COOKIE, FROM, HOST, ORIGIN, REFERER,
@@ -103,16 +101,6 @@ pub fn write(selecting: &Selecting, request: &HeaderMap, out: &mut Vec<u8>) {
     spell(&selecting.names, request, |byte| out.push(byte));
 }
 
-/// The most recent by its date of the variants that a request may have; of equal ones the last.
-pub fn select<'a, V>(
-    variants: &'a [V],
-    request: &HeaderMap,
-    view: impl Fn(&V) -> (&Selecting, SystemTime),
-) -> Option<&'a V> {
-    let usable = variants.iter().filter(|variant| matches(view(variant).0, request));
-    usable.max_by_key(|variant| view(variant).1)
-}
-
 fn spell(names: &[HeaderName], request: &HeaderMap, mut emit: impl FnMut(u8)) {
     for name in names {
         name.as_str().bytes().for_each(&mut emit);
@@ -168,7 +156,7 @@ impl Syntax {
         }
     }
 
-    fn normalise(self, line: &[u8], mut emit: impl FnMut(u8)) {
+    fn normalise(self, line: &[u8], emit: impl FnMut(u8)) {
         if let Self::Single = self {
             return line.trim_ascii().iter().copied().for_each(emit);
         }
@@ -353,7 +341,6 @@ pub fn normalise_accept_encoding(fields: &mut HeaderMap, known: &KnownCodings) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use proptest::prelude::*;
 
@@ -482,27 +469,6 @@ mod tests {
         media("text/html,*/*;q=0.8", "TEXT/html , */* ; q=0.8", true);
         media("text/html;level=A", "text/html;level=a", false);
         media("a/b;x=\"c; D\"", "a/b;x=\"c;D\"", false);
-    }
-
-    #[test]
-    fn the_most_recent_variant_is_selected() {
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let variant = |vary: &str, request: &str, seconds| (selecting(vary, request), at(seconds));
-        let variants = [
-            variant("vary: foo", "foo: 1", 5),
-            variant("vary: foo", "foo: 2", 9),
-            variant("vary: bar", "foo: 1", 7),
-            variant("", "", 3),
-        ];
-        let selected = |request: &str| {
-            let selected = select(&variants, &fields(request), |(selecting, date)| (selecting, *date));
-            selected.and_then(|selected| variants.iter().position(|variant| variant == selected))
-        };
-        assert_eq!(selected("foo: 1"), Some(2));
-        assert_eq!(selected("foo: 1\nbar: 1"), Some(0));
-        assert_eq!(selected("foo: 2"), Some(1));
-        assert_eq!(selected("foo: 3\nbar: 1"), Some(3));
-        assert_eq!(select(&variants[..2], &fields("foo: 3"), |(selecting, date)| (selecting, *date)), None);
     }
 
     #[track_caller]

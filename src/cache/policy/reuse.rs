@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, COOKIE};
 
-use super::{Audience, Basis, Staleness, Terms};
+use super::{Audience, Staleness, Terms};
 use crate::cache::cache_control::{DELTA_MAX, Directives, MaxStale, Scope};
 
 /// What may be done with a stored response.
@@ -37,16 +37,6 @@ pub enum Why {
     Request,
 }
 
-impl Why {
-    /// A stable name for logs, and for `fwd` of `Cache-Status` (RFC 9211 §2.2).
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::NoCache | Self::Stale => "stale",
-            Self::Request => "request",
-        }
-    }
-}
-
 impl Terms {
     /// Since the origin made or validated it (RFC 9111 §4.2.3). The `Age` field has its whole seconds.
     pub fn age(&self, now: Instant) -> Duration {
@@ -58,11 +48,13 @@ impl Terms {
         Self { lifetime: self.lifetime.min(self.age(now).saturating_sub(ago)), immutable: false, ..self }
     }
 
+    #[cfg(test)]
     pub fn lifetime(&self) -> Duration {
         self.lifetime
     }
 
-    pub fn basis(&self) -> Basis {
+    #[cfg(test)]
+    pub fn basis(&self) -> super::Basis {
         self.basis
     }
 
