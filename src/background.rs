@@ -1,5 +1,5 @@
 //! What the control thread does for the pools of a generation: resolves their names and probes their
-//! endpoints.
+//! endpoints. And for the cache, which outlives them: works purges off.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -9,9 +9,14 @@ use tokio::task::AbortHandle;
 
 use crate::balance::resolve::{self, ResolveError, Resolver};
 use crate::balance::{Pool, probe};
+use crate::cache::{Cache, Progress};
 use crate::config::Dns;
 use crate::snapshot::Snapshot;
 use crate::upstream::Probing;
+
+/// How often it is looked whether there are purges.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
+const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
 /// The tasks of the generation that is served.
 #[derive(Default)]
@@ -69,6 +74,22 @@ impl Background {
         let resolver = Arc::new(Resolver::new(dns)?);
         *current = Some((dns.clone(), Arc::clone(&resolver)));
         Ok(resolver)
+    }
+}
+
+/// Works off purges, as long as it is polled. They are in force already; what they meet is taken out, and then they are
+/// forgotten. Each step is short, and workers have the cores in between.
+pub async fn sweep(cache: Arc<Cache>) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        while cache.has_purges() {
+            let swept = Arc::clone(&cache);
+            match tokio::task::spawn_blocking(move || swept.sweep()).await {
+                Ok(Progress::More) => tokio::time::sleep(SWEEP_PAUSE).await,
+                // A ban that is left is for a fetch that is under way.
+                Ok(Progress::Idle) | Err(_) => break,
+            }
+        }
     }
 }
 

@@ -143,5 +143,7 @@ pub mod client_ip;
 mod timers;
 mod spare;
 pub mod config;
+mod division;
+mod pattern;
 pub mod path;
 mod clock;

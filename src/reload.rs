@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::cache::Resized;
 use crate::capacity;
 use crate::clock;
 use crate::config::{self, Diagnostics, Environment, Files, Loaded, Reload, change};
 use crate::control::{Control, Last, Outcome, Trigger, warn_of};
+use crate::division::StoreLimits;
 use crate::listener::{BindError, Socket};
 use crate::ready;
 use crate::snapshot::{Lasting, Snapshot, SnapshotError};
@@ -120,6 +122,7 @@ async fn apply(control: &Control, loaded: &Loaded, built: Built) -> Outcome {
     control.shared.cap.set_max(capacity::connections_max(&loaded.config));
     control.access.install(access);
     control.diagnostics.set_level(loaded.config.log.level);
+    changes.extend(resize_cache(control, previous.config.cache.limits(), loaded.config.cache.limits()).await);
     let wanted = addresses(&loaded.config);
     for (address, sockets) in sockets {
         control.sockets.hand_out(address, sockets, &control.workers);
@@ -130,6 +133,26 @@ async fn apply(control: &Control, loaded: &Loaded, built: Built) -> Outcome {
     control.sockets.warn_of_unused(&wanted);
     warn_of(&loaded.warnings);
     Outcome::Applied { generation, changes }
+}
+
+/// Gives the cache its new limits; what it cannot do before a restart.
+async fn resize_cache(control: &Control, old: StoreLimits, new: StoreLimits) -> Option<String> {
+    if new == old {
+        return None;
+    }
+    let cache = Arc::clone(&control.shared.cache);
+    // What does not fit any more is taken out, which may be all of it.
+    let resized = tokio::task::spawn_blocking(move || cache.resize(new)).await;
+    let kept = match resized.ok()? {
+        Ok(Resized::Whole) => return None,
+        Ok(Resized::LargestDoNotFit) => {
+            "cache: it has to be divided anew for the largest responses, which are not kept until then: needs a restart"
+                .to_owned()
+        }
+        Err(error) => format!("cache: it keeps its old limits: {error}"),
+    };
+    tracing::warn!("{kept}");
+    Some(kept)
 }
 
 fn note(control: &Control, outcome: &Outcome, trigger: Trigger) {

@@ -15,12 +15,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
-use crate::background::Background;
+use crate::background::{self, Background};
 use crate::balance::Member;
 use crate::balance::health::Verdict;
-use crate::cache::{Cache, LimitsError, StoreLimits};
+use crate::cache::{Cache, Report, Statistics};
 use crate::config::{self, Config, Environment, Loaded, Unusable};
 use crate::control::{Control, Ended, Inbox, Options, Order, Stop, Trigger, warn_of};
+use crate::division::LimitsError;
 use crate::listener::{BindError, Cap, Socket};
 use crate::signals::{self, Signal};
 use crate::snapshot::{Lasting, Live, Snapshot, SnapshotError};
@@ -28,7 +29,7 @@ use crate::sockets::{self, Sockets};
 use crate::supervise::Supervisor;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::log;
-use crate::telemetry::metrics::{EndpointSample, Metrics, MetricsError};
+use crate::telemetry::metrics::{CacheSample, CachedRouteSample, EndpointSample, Metrics, MetricsError};
 use crate::tls::{CertificateError, Certificates};
 use crate::upstream::Upstream;
 use crate::watch::Watch;
@@ -102,6 +103,7 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     let (stops, mut stopped) = mpsc::unbounded_channel();
     let control = Rc::new(start(options, &loaded, diagnostics, Inbox { orders, stops })?);
     tokio::task::spawn_local(pass_on(signalled, control.clone()));
+    tokio::task::spawn_local(background::sweep(Arc::clone(&control.shared.cache)));
     control.supervisor.adopt_orphans();
     // First of all: an address that is taken must not start anything.
     let sockets = open_all(&control, &loaded.config).await?;
@@ -172,7 +174,7 @@ fn start(
     prepared.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     certificates.install(prepared);
     let workers = capacity::worker_count(config);
-    let cache = Cache::new(StoreLimits::of(&config.cache), workers)?;
+    let cache = Cache::new(config.cache.limits(), workers)?;
     let lasting = Lasting { certificates: &certificates, metrics: &metrics, cache: &cache };
     let snapshot = Snapshot::build(config.clone(), None, &lasting)?;
     let access = AccessLog::start(&config.log.access)?;
@@ -223,6 +225,8 @@ fn observe(control: &Control) {
         let expiries = certificates.info().into_iter();
         expiries.flat_map(|info| info.hosts.into_iter().map(move |host| (host.to_string(), info.not_after))).collect()
     });
+    let cache = Arc::clone(&control.shared.cache);
+    metrics.observe_cache(move || cache_sample(&cache));
     let live = Arc::clone(&control.shared.live);
     metrics.observe_endpoints(move || live.load().upstreams.values().flat_map(|upstream| samples(upstream)).collect());
 }
@@ -253,6 +257,21 @@ fn announce(control: &Control, loaded: &Loaded, ready: Option<OwnedFd>, admin: O
     let bound = control.sockets.bound();
     ready::banner(&loaded.config, &control.options.config, &bound, admin);
     ready::tell(ready, &bound, admin);
+}
+
+fn cache_sample(cache: &Cache) -> CacheSample {
+    let Report { usage, routes } = cache.report();
+    let sample = |(route, statistics): (String, Statistics)| {
+        let Statistics { entries, bytes, hits, misses, evictions, purged } = statistics;
+        CachedRouteSample { route, entries, bytes, hits, misses, evictions, purged }
+    };
+    CacheSample {
+        stored_bytes: usage.stored_bytes,
+        stored_bytes_max: usage.stored_bytes_max,
+        fetching_bytes: usage.fetching_bytes,
+        fetching_bytes_max: usage.fetching_bytes_max,
+        routes: routes.into_iter().map(sample).collect(),
+    }
 }
 
 fn samples(upstream: &Upstream) -> Vec<EndpointSample> {

@@ -41,6 +41,7 @@ const SNAPSHOT: &[&str] = &[
 /// Files, and folders of files, that decide and do nothing else: they get all they need as arguments.
 const PURE: &[&str] = &[
     "src/admin/judge.rs",
+    "src/admin/purge.rs",
     "src/balance/health.rs",
     "src/balance/least_connections.rs",
     "src/balance/round_robin.rs",
@@ -51,8 +52,6 @@ const PURE: &[&str] = &[
     "src/cache/entity_tag.rs",
     "src/cache/etag.rs",
     "src/cache/key.rs",
-    "src/cache/limits.rs",
-    "src/cache/pattern.rs",
     "src/cache/policy/",
     "src/cache/purge.rs",
     "src/cache/range.rs",
@@ -65,6 +64,7 @@ const PURE: &[&str] = &[
     "src/compress/negotiate.rs",
     "src/config/",
     "src/connection/h1/head.rs",
+    "src/division.rs",
     "src/error.rs",
     "src/guard/chunked.rs",
     "src/guard/class.rs",
@@ -74,6 +74,7 @@ const PURE: &[&str] = &[
     "src/guard/target.rs",
     "src/header/",
     "src/path.rs",
+    "src/pattern.rs",
     "src/rewrite.rs",
     "src/route.rs",
     "src/stub_status.rs",

@@ -9,6 +9,7 @@ mod access;
 mod answer;
 mod judge;
 mod machine;
+mod purge;
 mod routes;
 mod serve;
 mod slots;
@@ -35,6 +36,7 @@ use self::serve::Desk;
 use self::socket::{SocketError, SocketFile};
 use self::status::UpstreamStatus;
 use crate::balance::Pool;
+use crate::cache::Cache;
 use crate::config;
 use crate::control::{Control, Outcome};
 
@@ -71,6 +73,9 @@ trait Process: 'static {
     fn is_draining(&self) -> bool;
     fn status(&self) -> impl Serialize;
     fn metrics(&self) -> Result<String, Box<dyn Error>>;
+    fn cache(&self) -> Arc<Cache>;
+    /// Of the configuration in force.
+    fn cache_config(&self) -> config::Cache;
     fn pools(&self) -> BTreeMap<String, Arc<Pool>>;
     /// None if the process ends before.
     fn reload(&self) -> impl Future<Output = Option<Outcome>>;

@@ -15,15 +15,19 @@ use serde::Deserialize;
 
 use super::access::{self, Via};
 use super::answer::{self, Answer};
+use super::purge::{self, Order, Purged};
+use super::status::CacheStatus;
 use super::{Process, upstreams};
 use crate::balance::Pool;
+use crate::cache::Dependencies;
+use crate::clock;
 use crate::config;
 use crate::control::Outcome;
 
 const BODY_BYTES_MAX: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-const PATHS: &str = "/livez, /readyz, /status, /metrics, /upstreams, /reload, /stop, /upstreams/{name}/drain or \
-                     /upstreams/{name}/undrain";
+const PATHS: &str = "/livez, /readyz, /status, /metrics, /upstreams, /cache, /reload, /stop, /cache/purge, \
+                     /upstreams/{name}/drain or /upstreams/{name}/undrain";
 
 /// What a path stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,12 +43,14 @@ enum Page {
     Status,
     Metrics,
     Upstreams,
+    Cache,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action<'a> {
     Reload,
     Stop,
+    Purge,
     Drain { upstream: &'a str },
     Undrain { upstream: &'a str },
 }
@@ -57,6 +63,8 @@ impl<'a> Target<'a> {
             "/status" => Self::Page(Page::Status),
             "/metrics" => Self::Page(Page::Metrics),
             "/upstreams" => Self::Page(Page::Upstreams),
+            "/cache" => Self::Page(Page::Cache),
+            "/cache/purge" => Self::Action(Action::Purge),
             "/reload" => Self::Action(Action::Reload),
             "/stop" => Self::Action(Action::Stop),
             _ => {
@@ -113,6 +121,10 @@ fn show<P: Process>(process: &P, page: Page) -> Answer {
         Page::Ready => answer::text(StatusCode::OK, "ready\n"),
         Page::Status => answer::json(StatusCode::OK, &process.status()),
         Page::Upstreams => answer::json(StatusCode::OK, &upstreams(&process.pools())),
+        Page::Cache => {
+            let status = CacheStatus::new(process.cache_config().enabled, process.cache().report());
+            answer::json(StatusCode::OK, &status)
+        }
         Page::Metrics => match process.metrics() {
             Ok(text) => answer::metrics(text),
             Err(error) => {
@@ -135,12 +147,49 @@ where
             process.stop();
             return answer::json(StatusCode::ACCEPTED, &serde_json::json!({ "result": "stopping" }));
         }
+        Action::Purge => return purge(process, body).await,
         Action::Drain { upstream } => (upstream, Pool::drain),
         Action::Undrain { upstream } => (upstream, Pool::undrain),
     };
     match which(body).await {
         Ok(address) => change_endpoint(&process.pools(), upstream, address, change),
         Err(problem) => problem,
+    }
+}
+
+async fn purge<P, B>(process: &P, body: B) -> Answer
+where
+    P: Process,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    let order = match read(body, purge::SHAPE).await.map(|body| Order::read(&body)) {
+        Ok(Ok(order)) => order,
+        Ok(Err(wrong)) => return answer::problem(StatusCode::BAD_REQUEST, &wrong.error, wrong.expected),
+        Err(problem) => return problem,
+    };
+    let dependencies = Dependencies::of(&process.cache_config());
+    let purge = match order.purge(&dependencies, clock::system_time()) {
+        Ok(purge) => purge,
+        Err(too_much) => {
+            let expected = "a narrower purge, or \"all\"";
+            return answer::problem(StatusCode::UNPROCESSABLE_ENTITY, &too_much.to_string(), expected);
+        }
+    };
+    let (cache, is_dry_run) = (process.cache(), order.is_dry_run);
+    // It goes over all that is stored.
+    let work = move || {
+        let matched = if is_dry_run { cache.count(&purge) } else { cache.purge(&purge) };
+        Purged::new(&purge, matched, is_dry_run)
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(purged) => {
+            tracing::info!("purge: {purged:?}");
+            answer::json(StatusCode::OK, &purged)
+        }
+        Err(error) => {
+            tracing::error!("a purge failed: {error}");
+            answer::text(StatusCode::INTERNAL_SERVER_ERROR, "the purge failed\n")
+        }
     }
 }
 
@@ -186,19 +235,28 @@ where
     struct Which {
         address: SocketAddr,
     }
-    let problem = |status, error: &str| answer::problem(status, error, r#"{"address": "10.0.0.1:3000"}"#);
-    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await;
-    let body = match collected {
-        Err(_elapsed) => return Err(problem(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "the body has more than 64 KiB"));
-        }
-        Ok(Err(_)) => return Err(problem(StatusCode::BAD_REQUEST, "the body ended too early")),
-        Ok(Ok(body)) => body.to_bytes(),
-    };
-    let which: Which =
-        serde_json::from_slice(&body).map_err(|error| problem(StatusCode::BAD_REQUEST, &error.to_string()))?;
+    let expected = r#"{"address": "10.0.0.1:3000"}"#;
+    let body = read(body, expected).await?;
+    let which: Which = serde_json::from_slice(&body)
+        .map_err(|error| answer::problem(StatusCode::BAD_REQUEST, &error.to_string(), expected))?;
     Ok(which.address)
+}
+
+/// A whole body, within its limits.
+async fn read<B>(body: B, expected: &str) -> Result<Bytes, Answer>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    let problem = |status, error: &str| Err(answer::problem(status, error, expected));
+    let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await;
+    match collected {
+        Err(_elapsed) => problem(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            problem(StatusCode::PAYLOAD_TOO_LARGE, "the body has more than 64 KiB")
+        }
+        Ok(Err(_)) => problem(StatusCode::BAD_REQUEST, "the body ended too early"),
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::judge::{self, Endpoints, Finding, Health};
 use crate::balance::EndpointStatus;
+use crate::cache::{Report, Statistics};
 use crate::supervise::ReplicaStatus;
 
 #[derive(Debug, Serialize)]
@@ -25,6 +26,7 @@ pub struct Status {
     pub connections: Connections,
     pub listeners: Vec<ListenerStatus>,
     pub upstreams: Vec<UpstreamStatus>,
+    pub cache: CacheStatus,
     pub replicas: Vec<ReplicaStatus>,
     pub certificates: Vec<CertificateStatus>,
     pub checks: Vec<Check>,
@@ -69,6 +71,33 @@ pub struct UpstreamStatus {
     pub endpoints: Vec<EndpointStatus>,
 }
 
+/// What `/cache` says too.
+#[derive(Debug, Serialize)]
+pub struct CacheStatus {
+    pub enabled: bool,
+    pub entries: usize,
+    pub stored_bytes: u64,
+    pub stored_bytes_max: u64,
+    pub fetching_bytes: u64,
+    pub fetching_bytes_max: u64,
+    /// Names that responses still have to be held against.
+    pub purges_in_force: usize,
+    pub routes: Vec<CachedRouteStatus>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct CachedRouteStatus {
+    pub route: String,
+    pub entries: u64,
+    pub bytes: u64,
+    pub hits: u64,
+    pub misses: u64,
+    /// None: it was never asked.
+    pub hit_ratio: Option<f64>,
+    pub evictions: u64,
+    pub purged: u64,
+}
+
 #[derive(Debug, Serialize)]
 pub struct CertificateStatus {
     pub hosts: Vec<String>,
@@ -87,6 +116,28 @@ impl Check {
     pub fn new(name: &'static str, finding: Finding, duration_ms: f64) -> Self {
         Self { name, status: finding.health, duration_ms, detail: finding.detail }
     }
+}
+
+impl CacheStatus {
+    pub fn new(enabled: bool, report: Report) -> Self {
+        let Report { usage, routes } = report;
+        Self {
+            enabled,
+            entries: usage.entries,
+            stored_bytes: usage.stored_bytes,
+            stored_bytes_max: usage.stored_bytes_max,
+            fetching_bytes: usage.fetching_bytes,
+            fetching_bytes_max: usage.fetching_bytes_max,
+            purges_in_force: usage.bans.exact + usage.bans.wide,
+            routes: routes.into_iter().map(cached_route).collect(),
+        }
+    }
+}
+
+fn cached_route((route, statistics): (String, Statistics)) -> CachedRouteStatus {
+    let Statistics { entries, bytes, hits, misses, evictions, purged } = statistics;
+    let hit_ratio = (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64);
+    CachedRouteStatus { route, entries, bytes, hits, misses, hit_ratio, evictions, purged }
 }
 
 impl UpstreamStatus {

@@ -9,8 +9,10 @@ use serde::Serialize;
 
 use super::Process;
 use crate::balance::Pool;
+use crate::cache::Cache;
 use crate::config;
 use crate::control::Outcome;
+use crate::pattern::Pattern;
 
 #[derive(Default)]
 pub struct FakeProcess {
@@ -19,6 +21,8 @@ pub struct FakeProcess {
     /// What the next reload comes to.
     pub outcome: RefCell<Option<Outcome>>,
     pub stopped: Cell<bool>,
+    /// How many names `[cache.dependencies]` makes of `many`.
+    pub dependents: usize,
 }
 
 pub fn rules() -> config::Admin {
@@ -50,6 +54,23 @@ impl Process for FakeProcess {
 
     fn pools(&self) -> BTreeMap<String, Arc<Pool>> {
         self.pools.clone()
+    }
+
+    fn cache(&self) -> Arc<Cache> {
+        Cache::new(self.cache_config().limits(), 1).unwrap()
+    }
+
+    fn cache_config(&self) -> config::Cache {
+        let dependents = (0..self.dependents).map(|number| Pattern::new(&number.to_string()).unwrap()).collect();
+        config::Cache {
+            enabled: true,
+            memory: 1 << 20,
+            object_max: 1 << 10,
+            entries_max: 100,
+            targets: Vec::new(),
+            rules: Vec::new(),
+            dependencies: vec![config::Dependency { name: Pattern::new("many").unwrap(), dependents }],
+        }
     }
 
     async fn reload(&self) -> Option<Outcome> {

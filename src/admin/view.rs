@@ -12,11 +12,12 @@ use tokio::time::Instant;
 
 use super::judge::{self, Endpoints, Expiry, Finding};
 use super::status::{
-    CertificateStatus, Check, ConfigStatus, Connections, ListenerStatus, Status, UpstreamStatus, WorkerStatus, overall,
-    rfc3339,
+    CacheStatus, CertificateStatus, Check, ConfigStatus, Connections, ListenerStatus, Status, UpstreamStatus,
+    WorkerStatus, overall, rfc3339,
 };
 use super::{Process, machine};
 use crate::balance::Pool;
+use crate::cache::Cache;
 use crate::control::{Control, Order, Outcome, Stop};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
@@ -37,6 +38,14 @@ impl Process for Control {
 
     fn metrics(&self) -> Result<String, Box<dyn Error>> {
         Ok(self.shared.metrics.encode()?)
+    }
+
+    fn cache(&self) -> Arc<Cache> {
+        Arc::clone(&self.shared.cache)
+    }
+
+    fn cache_config(&self) -> config::Cache {
+        self.shared.live.load().config.cache.clone()
     }
 
     fn pools(&self) -> BTreeMap<String, Arc<Pool>> {
@@ -73,6 +82,7 @@ fn status(control: &Control) -> Status {
         connections: Connections { open: control.shared.totals().connections, max: control.shared.cap.max() },
         listeners: listeners(control, &snapshot),
         upstreams,
+        cache: CacheStatus::new(snapshot.config.cache.enabled, control.shared.cache.report()),
         replicas: control.supervisor.status(),
         certificates: certificates.iter().map(certificate).collect(),
         checks,

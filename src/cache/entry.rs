@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use quick_cache::Equivalent;
 
 use super::key::Key;
-use super::limits::ENTRY_OVERHEAD_BYTES;
 use super::statistics::RouteStatistics;
 use super::stored::Stored;
 use super::tags::Tags;
 use super::target::Target;
+use crate::division::ENTRY_OVERHEAD_BYTES;
 
 /// What `Store::insert` is given.
 #[derive(Debug)]

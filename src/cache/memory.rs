@@ -34,6 +34,10 @@ impl Memory {
         self.0.used_bytes.load(Ordering::Relaxed)
     }
 
+    pub fn limit_bytes(&self) -> u64 {
+        self.0.limit_bytes.load(Ordering::Relaxed)
+    }
+
     /// What was granted stays so, above the new limit too.
     pub fn set_limit(&self, limit_bytes: u64) {
         self.0.limit_bytes.store(limit_bytes, Ordering::Relaxed);
@@ -43,7 +47,7 @@ impl Memory {
 impl Reservation {
     /// Asks for more as the body grows. False: there is no more, and what was granted stays.
     pub fn grow(&mut self, bytes: u64) -> bool {
-        let limit = self.memory.0.limit_bytes.load(Ordering::Relaxed);
+        let limit = self.memory.limit_bytes();
         let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= limit);
         let granted = self.memory.0.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
         if granted {

@@ -3,13 +3,17 @@
 //! Pure: whether a purge means a response. When it takes effect is decided in `bans`.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::SystemTime;
 
+use http::HeaderValue;
+use http::header::GetAll;
 use thiserror::Error;
 
-use super::pattern::{Pattern, PatternError};
 use super::tags::{Label, Tags};
 use super::target::Target;
+use crate::config;
+use crate::pattern::{Pattern, PatternError};
 
 /// Names of one purge with all that depends on them.
 const WHAT_MAX: usize = 1024;
@@ -46,6 +50,20 @@ pub enum What {
     Group(Box<str>),
 }
 
+/// As it is shown to operators.
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("all"),
+            Self::Url(url) => write!(f, "url {url}"),
+            Self::Prefix(prefix) => write!(f, "prefix {prefix}"),
+            Self::Path(pattern) => write!(f, "pattern {}", pattern.as_str()),
+            Self::Tag(pattern) => write!(f, "tag {}", pattern.as_str()),
+            Self::Group(name) => write!(f, "group {name}"),
+        }
+    }
+}
+
 impl Purge {
     pub fn matches(&self, target: &Target, tags: &Tags) -> bool {
         self.host.as_deref().is_none_or(|host| host == target.host())
@@ -54,10 +72,14 @@ impl Purge {
 }
 
 impl What {
-    /// A name as an operator writes it: what begins with `/` is a path, all else a tag.
+    /// A name as an operator writes it.
     pub fn named(text: &str) -> Result<Self, PatternError> {
-        let pattern = Pattern::new(text)?;
-        Ok(if text.starts_with('/') { Self::Path(pattern) } else { Self::Tag(pattern) })
+        Pattern::new(text).map(Self::of)
+    }
+
+    /// What begins with `/` is a path, all else a tag.
+    pub fn of(pattern: Pattern) -> Self {
+        if pattern.as_str().starts_with('/') { Self::Path(pattern) } else { Self::Tag(pattern) }
     }
 
     pub fn matches(&self, target: &Target, tags: &Tags) -> bool {
@@ -91,6 +113,14 @@ impl What {
     }
 }
 
+/// What the lines of a field name: names as `What::named` reads them, with commas between. What cannot be read is no
+/// name of anything.
+pub fn named_in(lines: GetAll<'_, HeaderValue>) -> Vec<What> {
+    let texts = lines.iter().filter_map(|line| str::from_utf8(line.as_bytes()).ok());
+    let names = texts.flat_map(|text| text.split(',')).map(str::trim).filter(|name| !name.is_empty());
+    names.filter_map(|name| What::named(name).ok()).collect()
+}
+
 /// What else goes when something goes: `"user:*" = ["user-profile:*", "playlists:*"]`.
 ///
 /// A name with `*` is concerned by all that has a name in common with it, and what depends on it goes as it is written:
@@ -99,12 +129,20 @@ impl What {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dependencies(Vec<(What, Vec<What>)>);
 
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("with all that depends on it, a purge has at most {WHAT_MAX} names")]
 pub struct TooMuch;
 
 impl Dependencies {
+    pub fn of(config: &config::Cache) -> Self {
+        let row = |row: &config::Dependency| {
+            (What::of(row.name.clone()), row.dependents.iter().cloned().map(What::of).collect())
+        };
+        Self(config.dependencies.iter().map(row).collect())
+    }
+
     /// Rows of what is purged, and what goes with it; both as `What::named` reads them.
+    #[cfg(test)]
     pub fn new(rows: Vec<(What, Vec<What>)>) -> Self {
         Self(rows)
     }
@@ -112,6 +150,10 @@ impl Dependencies {
     /// What is asked for and all that depends on it, directly or not. Rows that go round in circles end: each name is
     /// taken once.
     pub fn closure(&self, asked: Vec<What>) -> Result<Vec<What>, TooMuch> {
+        // Nothing is left for the others to name.
+        if asked.contains(&What::All) {
+            return Ok(vec![What::All]);
+        }
         let mut taken = BTreeSet::new();
         let mut next = asked;
         while let Some(what) = next.pop() {
@@ -123,10 +165,6 @@ impl Dependencies {
             }
             let concerned = self.0.iter().filter(|(name, _)| what.concerns(name));
             next.extend(concerned.flat_map(|(_, dependents)| dependents).cloned());
-        }
-        // Nothing is left for the others to name.
-        if taken.contains(&What::All) {
-            return Ok(vec![What::All]);
         }
         Ok(taken.into_iter().collect())
     }
@@ -202,6 +240,22 @@ mod tests {
         check(What::Group("front".into()), &[]);
         assert_eq!(dependencies.closure(vec![what("x"), What::All]), Ok(vec![What::All]));
         assert_eq!(dependencies.closure(Vec::new()), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn names_in_a_field() {
+        let check = |lines: &[&'static str], expected: &[&str]| {
+            let mut fields = HeaderMap::new();
+            for line in lines {
+                fields.append("cache-purge", HeaderValue::from_static(line));
+            }
+            let expected: Vec<_> = expected.iter().map(|text| what(text)).collect();
+            assert_eq!(named_in(fields.get_all("cache-purge")), expected, "{lines:?}");
+        };
+        check(&[], &[]);
+        check(&["", " , "], &[]);
+        check(&["user:7, /users/*", "front page"], &["user:7", "/users/*", "front page"]);
+        check(&["*********, a"], &["a"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::key::{KeyRules, QueryRule};
 use super::policy::{Heuristic, Rules};
+use super::purge::Dependencies;
 use super::statistics::RouteStatistics;
 use crate::config::{self, Bypass, CachedCookies, CachedQuery, Ttl, TypePattern};
 use crate::header::cookies;
@@ -20,6 +21,8 @@ pub struct Policy {
     pub cookies: CachedCookies,
     bypass: Bypass,
     pub statistics: RouteStatistics,
+    /// What goes with what responses purge; None if they may not.
+    pub purges: Option<Dependencies>,
 }
 
 /// What holds for responses of one type.
@@ -73,6 +76,7 @@ impl Policy {
             cookies: route.cookies,
             bypass: route.bypass.clone(),
             statistics,
+            purges: route.purge_by_response.then(|| Dependencies::of(cache)),
         }
     }
 

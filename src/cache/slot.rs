@@ -7,9 +7,9 @@ use quick_cache::{Lifecycle, Weighter};
 
 use super::entry::{Entry, Place};
 use super::index::Index;
-use super::limits::ENTRY_OVERHEAD_BYTES;
 use super::statistics::Leave;
 use super::variants::Variants;
+use crate::division::ENTRY_OVERHEAD_BYTES;
 
 #[derive(Debug, Clone)]
 pub enum Slot {

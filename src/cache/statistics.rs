@@ -73,6 +73,11 @@ impl RouteStatistics {
         }
     }
 
+    /// Whether only the one who asks holds them: no route, and nothing that is stored.
+    pub(super) fn is_left(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     pub(super) fn enter(&self, bytes: u64) {
         self.0.entries.fetch_add(1, Ordering::Relaxed);
         self.0.bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -14,11 +14,11 @@ use super::ban_list::LiveBans;
 use super::bans::{Bans, Epoch};
 use super::entry::{Entry, NewEntry, Place, PlaceOf};
 use super::index::Index;
-use super::limits::{Division, LimitsError, StoreLimits, admitted};
 use super::memory::{Memory, Reservation};
 use super::slot::{Charges, Departed, Departures, Slot};
 use super::statistics::Leave;
 use super::variants::{Variant, Variants};
+use crate::division::{Division, LimitsError, StoreLimits, admitted};
 
 pub mod purging;
 
@@ -74,6 +74,7 @@ pub struct Usage {
     pub stored_bytes: u64,
     pub stored_bytes_max: u64,
     pub fetching_bytes: u64,
+    pub fetching_bytes_max: u64,
     pub bans: LiveBans,
 }
 
@@ -206,6 +207,7 @@ impl Store {
             stored_bytes: self.cache.weight(),
             stored_bytes_max: self.cache.capacity(),
             fetching_bytes: self.fetching.used_bytes(),
+            fetching_bytes_max: self.fetching.limit_bytes(),
             bans: self.bans.live_bans(),
         }
     }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 use socket2::SockAddr;
 
-use crate::cache::{Cache, StoreLimits};
+use crate::cache::Cache;
 use crate::clock;
 use crate::config::diagnostics::Diagnostic;
 use crate::config::{Config, Diagnostics, LogTarget};
@@ -33,7 +33,7 @@ pub fn look(config: &Config) -> Result<Diagnostics, Failure> {
             Err(error) => found.push(Diagnostic::error(None, error.to_string())),
         }
     }
-    match Cache::new(StoreLimits::of(&config.cache), 1) {
+    match Cache::new(config.cache.limits(), 1) {
         Ok(cache) => {
             let metrics = &Metrics::new(clock::system_time())?;
             let lasting = Lasting { certificates: &certificates, metrics, cache: &cache };

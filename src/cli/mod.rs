@@ -5,6 +5,7 @@
 
 #[cfg(feature = "backend")]
 mod backend;
+mod cache;
 mod check;
 mod client;
 mod completion;
@@ -41,6 +42,7 @@ Examples:
   tollgate check --effective            every value in effect, and where it comes from
   tollgate reload                       take over the file as it is now, and say what changed
   tollgate upstreams drain app 10.0.0.1:3000
+  tollgate cache purge --tag user:7
   tollgate status --json
 
 Exit status: 0 it worked, 1 it failed, 2 wrong arguments, 78 the configuration cannot be used.";
@@ -65,6 +67,7 @@ enum Command {
     Stop(stop::Stop),
     Upstreams(upstreams::Upstreams),
     Status(status::Status),
+    Cache(cache::Cache),
     Healthcheck(healthcheck::Healthcheck),
     /// Run the backend app, which stands behind the proxy in examples and tests
     #[cfg(feature = "backend")]
@@ -90,6 +93,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Stop(stop)) => stop.run(&config),
         Some(Command::Upstreams(upstreams)) => upstreams.run(&config),
         Some(Command::Status(status)) => status.run(&config),
+        Some(Command::Cache(cache)) => cache.run(&config),
         Some(Command::Healthcheck(healthcheck)) => healthcheck.run(&config),
         #[cfg(feature = "backend")]
         Some(Command::Backend(arguments)) => backend::run(arguments),
@@ -131,6 +135,8 @@ mod tests {
         check("tollgate upstreams list --json", "Some(Upstreams(");
         check("tollgate upstreams drain app 10.0.0.1:3000", "Some(Upstreams(");
         check("tollgate upstreams undrain app [::1]:3000", "Some(Upstreams(");
+        check("tollgate cache status --json", "Some(Cache(");
+        check("tollgate cache purge --tag user:7 --soft -c a.toml", "Some(Cache(");
         check("tollgate healthcheck --ready", "Some(Healthcheck(");
         check("tollgate completion bash", "Some(Completion(");
         check("tollgate version --json", "Some(Version(");
@@ -146,6 +152,8 @@ mod tests {
         check("tollgate run --ready-fd 2", ErrorKind::ValueValidation);
         check("tollgate upstreams drain app", ErrorKind::MissingRequiredArgument);
         check("tollgate upstreams drain app app:3000", ErrorKind::ValueValidation);
+        check("tollgate cache purge", ErrorKind::MissingRequiredArgument);
+        check("tollgate cache purge --all --tag a", ErrorKind::ArgumentConflict);
         check("tollgate completion", ErrorKind::MissingRequiredArgument);
     }
 

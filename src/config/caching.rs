@@ -6,6 +6,8 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::TypePattern;
+use crate::division::StoreLimits;
+use crate::pattern::Pattern;
 
 /// The store, and what holds for all routes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,23 @@ pub struct Cache {
     /// RFC 9213, in the order of their rank.
     pub targets: Vec<HeaderName>,
     pub rules: Vec<CacheRule>,
+    /// What goes when something is purged.
+    pub dependencies: Vec<Dependency>,
+}
+
+/// What is purged by a name, `*` standing for anything, is followed by these. What begins with `/` is a path, all else
+/// a tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dependency {
+    pub name: Pattern,
+    pub dependents: Vec<Pattern>,
+}
+
+impl Cache {
+    pub fn limits(&self) -> StoreLimits {
+        let entries_max = u64::try_from(self.entries_max).unwrap_or(u64::MAX);
+        StoreLimits { memory_bytes: self.memory, object_max_bytes: self.object_max, entries_max }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +65,8 @@ pub struct RouteCache {
     pub key_fields: Vec<HeaderName>,
     pub bypass: Bypass,
     pub object_max: Option<u64>,
+    /// Responses may name what is purged.
+    pub purge_by_response: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -40,7 +40,9 @@ use std::time::Duration;
 use http::HeaderValue;
 use ipnet::IpNet;
 
-pub use self::caching::{Bypass, Cache, CacheRule, CachedCookies, CachedQuery, NamePattern, RouteCache, Ttl};
+pub use self::caching::{
+    Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl,
+};
 pub use self::compress::{Coding, Compress, Levels, TypePattern};
 pub use self::diagnostics::Diagnostics;
 pub use self::environment::Environment;

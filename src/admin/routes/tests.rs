@@ -71,6 +71,9 @@ async fn pages_and_refusals() {
     check("GET /status", &[], 200, r#""status":"healthy""#).await;
     check("GET /metrics", &[], 200, "up 1").await;
     check("GET /upstreams", &[], 200, r#"[{"name":"app","usable":2,"#).await;
+    check("GET /cache", &[], 200, r#""entries":0,"#).await;
+    check("GET /cache/purge", &[TOKEN], 405, "POST").await;
+    check("POST /cache/purge", &[], 403, "token").await;
     check("GET /", &[], 404, "/livez").await;
     check("GET /livez/", &[], 404, "/livez").await;
     check("POST /upstreams/app/pause", &[TOKEN], 404, "/upstreams/{name}/drain").await;
@@ -152,4 +155,20 @@ async fn a_wrong_endpoint_is_told_what_would_be_right() {
     check(drain, r#"{"address": "10.0.0.1:3000", "force": true}"#, 400, "unknown field").await;
     check(drain, "", 400, "10.0.0.1:3000").await;
     check(drain, &" ".repeat(BODY_BYTES_MAX + 1), 413, "64 KiB").await;
+}
+
+#[tokio::test]
+async fn a_purge_says_what_it_met_or_what_is_wrong() {
+    let check = async |body: &str, status: u16, part: &str| {
+        let process = FakeProcess { dependents: 1024, ..process() };
+        let (found, answer) = ask(&process, Via::Socket, "POST /cache/purge", &[], body).await;
+        assert_eq!(found, status, "{body}: {answer}");
+        assert!(answer.contains(part), "{answer}");
+    };
+    let all = r#"{"matched":0,"mode":"hard","dry_run":false,"host":null,"names":["all"]}"#;
+    check(r#"{"all": true}"#, 200, all).await;
+    check(r#"{"tag": "a", "soft": true, "dry_run": true}"#, 200, r#""mode":"soft","dry_run":true"#).await;
+    check(r#"{"tag": 7}"#, 400, r#""error":"\"tag\" is 7","expected":"a tag such as"#).await;
+    check(r#"{"tag": "many"}"#, 422, "at most 1024 names").await;
+    check(&" ".repeat(BODY_BYTES_MAX + 1), 413, "64 KiB").await;
 }

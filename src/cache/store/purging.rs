@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Store, lock};
-use crate::cache::ban_list::Ban;
+use crate::cache::ban_list::{Ban, LiveBans};
 use crate::cache::entry::Entry;
 use crate::cache::index::Cursor;
 use crate::cache::purge::{Mode, Purge, What};
@@ -82,6 +82,11 @@ impl Store {
             let met = batch.iter().filter(|entry| purge.matches(&entry.target, &entry.tags) && self.bans.admit(entry));
             count += met.count() as u64;
         }
+    }
+
+    /// Whether a sweep has something to do, or to forget.
+    pub fn has_purges(&self) -> bool {
+        !self.bans.is_swept() || self.bans.live_bans() != LiveBans::default()
     }
 
     /// Holds the next `budget` entries against the purges in force and takes out what they match. When it has been over

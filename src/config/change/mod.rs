@@ -16,8 +16,8 @@ use ipnet::IpNet;
 
 use super::units::{show_duration, show_size};
 use super::{
-    AccessLog, Admin, Cache, Certificate, CertificateSource, Client, Config, Dns, Listen, Log, LogTarget, Profile,
-    Protocols, Reload, Server, TlsVersion,
+    AccessLog, Admin, Cache, Certificate, CertificateSource, Client, Config, Dependency, Dns, Listen, Log, LogTarget,
+    Profile, Protocols, Reload, Server, TlsVersion,
 };
 
 /// One sentence a change from `old` to `new`, in the order of the file, and one for each value of `new` that
@@ -127,7 +127,7 @@ impl Changes {
     }
 
     fn cache(&mut self, old: &Cache, new: &Cache) {
-        let Cache { enabled, memory, object_max, entries_max, targets, rules } = old;
+        let Cache { enabled, memory, object_max, entries_max, targets, rules, dependencies } = old;
         self.about("cache: ");
         match (*enabled, new.enabled) {
             (false, true) => self.say("switched on"),
@@ -139,6 +139,13 @@ impl Changes {
         self.value("most responses", entries_max, &new.entries_max);
         self.silent("targets", targets, &new.targets);
         self.silent("rules", rules, &new.rules);
+        let names = |rows: &[Dependency]| rows.iter().map(|row| row.name.as_str().to_owned()).collect::<Vec<_>>();
+        self.members("dependencies of", &names(dependencies), &names(&new.dependencies));
+        for Dependency { name, dependents } in dependencies {
+            if let Some(now) = new.dependencies.iter().find(|now| now.name == *name) {
+                self.silent(&format!("dependencies of {}", name.as_str()), dependents, &now.dependents);
+            }
+        }
     }
 
     fn listeners(&mut self, old: &[Listen], new: &[Listen]) {
@@ -499,6 +506,15 @@ mod tests {
             &[("text = \"b\"", "text = \"b\"\nresponse = { set = { X-B = \"1\" }, remove = [\"server\"] }")],
             &["route ~ ^/b: response field x-b is set", "route ~ ^/b: removal of response field server added"],
         );
+    }
+
+    #[test]
+    fn the_cache_and_what_depends_on_what() {
+        let table = "\n[cache]\nmemory = \"32MiB\"\ndependencies = { \"user:*\" = [\"lists\"] }\n[client]";
+        check(&[("[client]", table)], &["cache: memory 64MiB → 32MiB", "cache: dependencies of user:* added"]);
+        let with = |dependents: &str| config(&BEFORE.replacen("[client]", &table.replace("\"lists\"", dependents), 1));
+        let (one, two) = (with("\"lists\""), with("\"lists\", \"/front\""));
+        assert_eq!(describe(&one, &one, &two), ["cache: dependencies of user:* changed"]);
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use crate::config::decode::{Decode, Decoder, Field};
+use crate::config::decode::{Decode, Decoder, Field, Map};
 use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, ByProfile, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
 use crate::config::value::{Count, Size};
 use crate::config::{CachedCookies, NamePattern, TypePattern};
+use crate::pattern::Pattern;
 
 section! {
     /// The store of responses, for all routes that have `cache`.
@@ -27,6 +28,8 @@ section! {
         targets: Setting<List<HeaderName>> = Value("[]");
         /// Lifetimes by the kind of content; the first that fits counts, after what a route itself says.
         rule: Setting<List<CacheRule>> = Value("[]");
+        /// What else goes when something is purged: names, each with those that depend on it. A name that begins with `/` is a path, all others are tags; `*` stands for any text. What depends on a name goes as it is written here: a purge of `user:7` takes all of `playlists:*`.
+        dependencies: Setting<Map<List<Pattern>>> = Value("{}");
     }
 }
 
@@ -71,6 +74,8 @@ section! {
         bypass: Setting<Bypass> = Value("{}"), nginx "proxy_cache_bypass, proxy_no_cache";
         /// The largest response that is kept, if smaller than that of [cache].
         object_max: Option<Setting<Size>> = Absent("that of [cache]");
+        /// Let responses purge: `Cache-Purge` names tags and paths of their host, with `*` for any text and commas between them, such as `user:7, /users/*`. The field does not reach clients.
+        purge_by_response: Setting<bool> = Value("false");
     }
 }
 

@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
-use crate::config::diagnostics::Diagnostic;
+use crate::config::decode::Map;
+use crate::config::diagnostics::{Diagnostic, Origin};
 use crate::config::file;
-use crate::config::section::Setting;
-use crate::config::{Bypass, Cache, CacheRule, CachedQuery, NamePattern, RouteCache, Ttl};
+use crate::config::section::{List, Setting};
+use crate::config::units::show_size;
+use crate::config::{Bypass, Cache, CacheRule, CachedQuery, Dependency, NamePattern, RouteCache, Ttl};
+use crate::division::{Division, LimitsError};
+use crate::pattern::Pattern;
 
 use super::Lowering;
+
+const MIB: u64 = 1 << 20;
 
 impl Lowering<'_> {
     pub(super) fn cache(&mut self, section: &file::Cache) -> Cache {
@@ -23,19 +29,56 @@ impl Lowering<'_> {
         for rule in &section.rule.value {
             self.outlives_its_clients(rule.value.ttl.as_ref());
         }
-        let (memory, object_max) = (&section.memory, &section.object_max);
-        if object_max.value.0 > memory.value.0 / 2 {
-            let error = Diagnostic::error(object_max.origin, "larger than half of the cache's memory");
-            self.report(error.label("a single response would push all others out").also(memory.origin, "the memory"));
-        }
-        Cache {
+        let cache = Cache {
             enabled: section.enabled.value,
-            memory: memory.value.0,
-            object_max: object_max.value.0,
+            memory: section.memory.value.0,
+            object_max: section.object_max.value.0,
             entries_max: section.entries_max.value.to_usize(),
             targets: section.targets.value.iter().map(|name| name.value.clone()).collect(),
             rules,
+            dependencies: self.dependencies(&section.dependencies.value),
+        };
+        // How many parts there are is a matter of the machine; whether the largest object fits in one is not.
+        if let Err(error) = Division::of(cache.limits(), 1) {
+            self.does_not_fit(section, error);
         }
+        cache
+    }
+
+    fn does_not_fit(&mut self, section: &file::Cache, error: LimitsError) {
+        let (memory, object_max) = (&section.memory, &section.object_max);
+        let size = show_size(object_max.value.0);
+        let LimitsError::MemoryTooSmall { needed_bytes, .. } = error else {
+            self.report(Diagnostic::error(section.entries_max.origin, error.to_string()));
+            return;
+        };
+        let needed = show_size(needed_bytes.next_multiple_of(MIB));
+        let message = format!("responses of {size} need a cache memory of {needed}");
+        let help = "they must fit into three quarters of the memory; the rest is for responses on their way";
+        let found = match object_max.origin {
+            Origin::File(_) => Diagnostic::error(object_max.origin, message)
+                .label("larger than what can be kept")
+                .also(memory.origin, "the memory"),
+            _ => Diagnostic::error(memory.origin, message).label(format!("`object_max` is {size} if it is not given")),
+        };
+        self.report(found.help(help));
+    }
+
+    fn dependencies(&mut self, map: &Map<List<Pattern>>) -> Vec<Dependency> {
+        let mut rows = Vec::with_capacity(map.entries.len());
+        for (name, dependents) in &map.entries {
+            match Pattern::new(&name.value) {
+                Ok(pattern) => rows.push(Dependency {
+                    name: pattern,
+                    dependents: dependents.value.iter().map(|name| name.value.clone()).collect(),
+                }),
+                Err(error) => {
+                    let message = format!("`{}` is no name for a purge: {error}", name.value);
+                    self.report(Diagnostic::error(name.origin, message).label("expected a tag or a path"));
+                }
+            }
+        }
+        rows
     }
 
     pub(super) fn route_cache(&mut self, section: &file::RouteCache) -> RouteCache {
@@ -70,6 +113,7 @@ impl Lowering<'_> {
                 query: words(&bypass.query.value),
             },
             object_max: section.object_max.as_ref().map(|size| size.value.0),
+            purge_by_response: section.purge_by_response.value,
         }
     }
 

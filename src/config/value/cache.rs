@@ -1,4 +1,4 @@
-//! What the cache is told: names of parameters and of fields.
+//! What the cache is told: names of parameters, of fields, and of what is purged.
 
 use http::HeaderName;
 
@@ -7,6 +7,7 @@ use crate::config::decode::{Decode, Decoder};
 use crate::config::diagnostics::Problem;
 use crate::config::section::Shape;
 use crate::config::tree::Node;
+use crate::pattern::Pattern;
 
 impl Decode for NamePattern {
     fn shape() -> Shape {
@@ -28,6 +29,18 @@ fn name_pattern(text: &str) -> Result<NamePattern, Problem> {
         ("", false) => Err(Problem::new("an empty name")),
         (prefix, true) => Ok(NamePattern::Prefix(prefix.to_owned())),
         (name, false) => Ok(NamePattern::Exact(name.to_owned())),
+    }
+}
+
+impl Decode for Pattern {
+    fn shape() -> Shape {
+        Shape::Text { what: "a tag, or a path that starts with /; `*` stands for any text", example: "user:*" }
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        decoder.text(node, "a tag or a path such as \"user:*\" or \"/users/*\"", |text| {
+            Self::new(text).map_err(|error| Problem::new(format!("`{text}` is no name for a purge: {error}")))
+        })
     }
 }
 

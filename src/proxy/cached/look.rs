@@ -64,6 +64,16 @@ pub struct Miss {
 
 /// Looks for an answer, without waiting.
 pub fn look(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'_>) -> Looked {
+    let looked = find(request, passing, caching);
+    match looked {
+        Looked::Hit { .. } => caching.policy.statistics.hit(),
+        Looked::Missed(_) => caching.policy.statistics.miss(),
+        Looked::Beside(_) => {}
+    }
+    looked
+}
+
+fn find(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'_>) -> Looked {
     let Caching { cache, policy, key } = caching;
     cookies::join(request.headers_mut());
     cache::normalise_accept_encoding(request.headers_mut());

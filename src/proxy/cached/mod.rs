@@ -64,6 +64,7 @@ impl Exchange<'_> {
         };
         let is_purged = cache.newest_purge() != purges;
         cache.invalidate(key, &method, &response);
+        cache.obey(policy, key, response.headers_mut());
         // What comes from here on is newer than what it has made invalid.
         let epoch = cache.epoch();
         let mut said = Forwarded::passed(why, None);

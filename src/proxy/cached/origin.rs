@@ -1,5 +1,6 @@
 //! The origin side of a request that the cache did not answer: by itself, or for all who wait for it.
 
+use std::borrow::Borrow as _;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -49,6 +50,7 @@ impl Asking {
                 Err(error) => return Brought::failed(error, attempts),
             };
             receive(&mut response);
+            cache.obey(&policy, asked.key.borrow(), response.headers_mut());
             let status = Some(response.status());
             let times = Times { asked: begun, answered: clock::now().into_std(), clock: clock::system_time() };
             let taken = cache::take(&cache, asked.clone(), &policy, response, times);

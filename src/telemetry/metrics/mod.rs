@@ -19,12 +19,14 @@ use super::access_log::AccessLog;
 use crate::compress;
 use crate::config::TlsVersion;
 
+mod cache;
 mod cells;
 mod codings;
 pub mod process;
 mod requests;
 mod upstreams;
 
+pub use cache::{CacheSample, CachedRouteSample};
 pub use cells::PerThread;
 use codings::Codings;
 pub use requests::RouteMetrics;

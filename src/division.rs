@@ -1,11 +1,10 @@
 //! How the memory of the cache is divided.
 //!
 //! Decides how many parts the store has, how much is kept for bodies on their way, and whether the largest
-//! object fits. `check` asks here too, so a config that loads has a cache that works.
+//! object fits. `check` asks here too, so a config that loads has a cache that works; that is why this stands
+//! below the config and not in the cache.
 
 use thiserror::Error;
-
-use crate::config;
 
 /// What an entry costs beside its response: its place in the map, in the index, and the structures themselves.
 pub const ENTRY_OVERHEAD_BYTES: u64 = 384;
@@ -28,13 +27,6 @@ pub struct StoreLimits {
     /// The longest body.
     pub object_max_bytes: u64,
     pub entries_max: u64,
-}
-
-impl StoreLimits {
-    pub fn of(config: &config::Cache) -> Self {
-        let entries_max = u64::try_from(config.entries_max).unwrap_or(u64::MAX);
-        Self { memory_bytes: config.memory, object_max_bytes: config.object_max, entries_max }
-    }
 }
 
 /// What follows from the limits.

@@ -1,4 +1,4 @@
-//! Names with `*` in them, for what is purged: `/users/*`, `user:*`.
+//! Names with `*` in them, for what is purged: `/users/*`, `user:*`. The config holds some, and so does a purge.
 //!
 //! `*` stands for any text, the empty one and slashes included. There is no escape: a name that holds a `*`
 //! itself is matched by that pattern too, so a purge is sooner too wide than too narrow.

@@ -1,0 +1,74 @@
+//! The cache as operators see and move it: what is in it, purges, new limits.
+
+use std::sync::PoisonError;
+
+use http::{HeaderMap, HeaderName};
+
+use super::purge::{Mode, Purge, What, named_in};
+use super::rules::Policy;
+use super::statistics::Statistics;
+use super::store::purging::Progress;
+use super::store::{Resized, Usage};
+use super::{Cache, target};
+use crate::division::{LimitsError, StoreLimits};
+
+/// Names what the response of an app purges.
+const CACHE_PURGE: HeaderName = HeaderName::from_static("cache-purge");
+
+/// Entries that one step of a sweep looks at: a few milliseconds of work.
+const SWEEP_STEP: usize = 4096;
+
+/// What is in the cache, and what it did.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub usage: Usage,
+    /// By the names of routes.
+    pub routes: Vec<(String, Statistics)>,
+}
+
+impl Cache {
+    /// Purges, and says how many responses were met. It goes over all that is stored, so it is for threads that may block.
+    pub fn purge(&self, purge: &Purge) -> u64 {
+        let ban = self.store.purge(purge);
+        self.store.finish(&ban)
+    }
+
+    /// How many responses a purge would meet now. For threads that may block.
+    pub fn count(&self, purge: &Purge) -> u64 {
+        self.store.count(purge)
+    }
+
+    /// Whether there are purges that are not worked off, or not forgotten yet.
+    pub fn has_purges(&self) -> bool {
+        self.store.has_purges()
+    }
+
+    /// One step of working purges off. For threads that may block.
+    pub fn sweep(&self) -> Progress {
+        self.store.sweep(SWEEP_STEP)
+    }
+
+    /// Takes over new limits. For threads that may block.
+    pub fn resize(&self, limits: StoreLimits) -> Result<Resized, LimitsError> {
+        self.store.resize(limits)
+    }
+
+    /// Forgets the counts of routes that are gone with all that they had stored.
+    pub fn report(&self) -> Report {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.retain(|_, statistics| !statistics.is_left());
+        let routes = routes.iter().map(|(name, statistics)| (name.clone(), statistics.read())).collect();
+        Report { usage: self.store.usage(), routes }
+    }
+
+    /// Purges what a response names, on a route that lets it, and takes the field off. Only what is of the same host goes.
+    pub fn obey(&self, policy: &Policy, key: &[u8], fields: &mut HeaderMap) {
+        let Some(dependencies) = &policy.purges else { return };
+        let names = named_in(fields.get_all(CACHE_PURGE));
+        fields.remove(CACHE_PURGE);
+        let Some(target) = target(key).filter(|_| !names.is_empty()) else { return };
+        // More than a purge can hold: rather too much goes than too little.
+        let what = dependencies.closure(names).unwrap_or_else(|_too_much| vec![What::All]);
+        self.store.purge(&Purge { host: Some(target.host().into()), what, mode: Mode::Hard });
+    }
+}

@@ -1,0 +1,254 @@
+//! What operators and apps take out of the cache, and what is told of it.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use crate::cache::{cache_status, caching, caching_in};
+use crate::harness::*;
+
+/// An origin whose answers are kept. `/users/7` has the tag `user:7`, and `/lists/7` the tag `list:7`.
+async fn tagging() -> Origin {
+    Origin::answers(async |request| {
+        let path = request.target.split('?').next().unwrap_or_default();
+        let tag = path.trim_start_matches('/').replace("s/", ":");
+        ok("").field("cache-control", "max-age=60").field("cache-tag", &tag)
+    })
+    .await
+}
+
+/// Has all of these kept.
+async fn keep(edge: &Edge, paths: &[&str]) {
+    for path in paths {
+        assert_eq!(cache_status(&edge.get(path).await), "fwd=uri-miss; stored", "{path}");
+    }
+}
+
+async fn is_kept(edge: &Edge, path: &str) -> bool {
+    let only = request("GET", path).header("cache-control", "only-if-cached");
+    Client::connect(edge, Via::H1).await.ask(only, "").await.status == 200
+}
+
+/// `tollgate cache purge`, and what it says.
+async fn purge(edge: &Edge, arguments: &[&str]) -> Value {
+    let output = edge.cli(&[&["cache", "purge", "--json"], arguments].concat()).await;
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+async fn kept(edge: &Edge) -> Value {
+    serde_json::from_slice(&edge.admin("/cache").await.body).unwrap()
+}
+
+#[tokio::test]
+async fn a_purge_takes_out_what_it_names_and_nothing_else() {
+    let paths = ["/users/1", "/users/2", "/users/2?page=2", "/lists/1", "/~a"];
+    let check = async |arguments: &[&str], gone: &[&str]| {
+        let origin = tagging().await;
+        let edge = caching(&origin, "").await;
+        keep(&edge, &paths).await;
+        let tried = purge(&edge, &[arguments, &["--dry-run"]].concat()).await;
+        assert_eq!((&tried["matched"], &tried["dry_run"]), (&gone.len().into(), &true.into()), "{arguments:?}");
+        for path in paths {
+            assert!(is_kept(&edge, path).await, "{arguments:?}: {path}");
+        }
+        let purged = purge(&edge, arguments).await;
+        assert_eq!(purged["matched"], gone.len(), "{arguments:?}: {purged}");
+        for path in paths {
+            assert_eq!(is_kept(&edge, path).await, !gone.contains(&path), "{arguments:?}: {path}");
+        }
+        let cache = kept(&edge).await;
+        assert_eq!(cache["entries"], paths.len() - gone.len(), "{arguments:?}: {cache}");
+        assert_eq!(cache["routes"][0]["purged"], gone.len(), "{arguments:?}: {cache}");
+    };
+    check(&["--url", "/users/2"], &["/users/2"]).await;
+    check(&["--url", "/users/2?page=2"], &["/users/2?page=2"]).await;
+    check(&["--url", "http://localhost/lists/../%7ea"], &["/~a"]).await;
+    check(&["--url", "https://example.com/users/1"], &[]).await;
+    check(&["--prefix", "/users/2"], &["/users/2", "/users/2?page=2"]).await;
+    check(&["--pattern", "/*/1"], &["/users/1", "/lists/1"]).await;
+    check(&["--tag", "user:2"], &["/users/2", "/users/2?page=2"]).await;
+    check(&["--tag", "user:*", "--host", "LocalHost"], &["/users/1", "/users/2", "/users/2?page=2"]).await;
+    check(&["--tag", "user:*", "--host", "example.com"], &[]).await;
+    check(&["--all"], &paths).await;
+}
+
+#[tokio::test]
+async fn a_soft_purge_has_the_origin_asked_first() {
+    let origin = Origin::answers(async |request| match request.fields.get("if-none-match") {
+        "\"1\"" => ok("").status(304),
+        _ => ok("whole").field("etag", "\"1\"").field("cache-control", "max-age=60"),
+    })
+    .await;
+    let edge = caching(&origin, "").await;
+    keep(&edge, &["/"]).await;
+    assert_eq!(purge(&edge, &["--all", "--soft"]).await["matched"], 1);
+    assert_eq!(kept(&edge).await["entries"], 1);
+    let validated = edge.get("/").await;
+    assert_eq!((validated.text(), cache_status(&validated).as_str()), ("whole", "fwd=stale; fwd-status=304; stored"));
+    assert_eq!(cache_status(&edge.get("/").await), "hit");
+}
+
+#[tokio::test]
+async fn what_depends_on_it_goes_too_and_the_table_follows_the_file() {
+    let origin = tagging().await;
+    let table = r#"dependencies = { "user:*" = ["list:*"], "list:*" = ["/front"] }"#;
+    let config = |table: &str| {
+        let route = "[[route]]\npath = \"/\"\nupstream = \"app\"\ncache = {}\n";
+        Edge::standard(format!("[cache]\n{table}\n{}{route}", upstream(&[origin.address()], "")))
+    };
+    let edge = Edge::verbatim(&config(table)).await;
+    let paths = ["/users/1", "/users/2", "/lists/1", "/lists/2", "/front"];
+    keep(&edge, &paths).await;
+    let purged = purge(&edge, &["--tag", "user:1"]).await;
+    assert_eq!(purged["matched"], 4, "{purged}");
+    assert_eq!(purged["names"], serde_json::json!(["pattern /front", "tag list:*", "tag user:1"]));
+    assert!(is_kept(&edge, "/users/2").await);
+
+    edge.write_config(&config(r#"dependencies = { "user:*" = ["/front"] }"#));
+    let said = edge.cli(&["reload"]).await;
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("cache: dependencies of list:* removed"), "{said}");
+    assert!(said.contains("cache: dependencies of user:* changed"), "{said}");
+    keep(&edge, &["/users/1", "/lists/1", "/front"]).await;
+    assert_eq!(purge(&edge, &["--tag", "user:1"]).await["matched"], 2);
+    assert!(is_kept(&edge, "/lists/1").await);
+}
+
+#[tokio::test]
+async fn a_purge_holds_for_what_is_being_fetched() {
+    let gate = Arc::new(Semaphore::new(0));
+    let gated = Arc::clone(&gate);
+    let origin = Origin::answers(move |_| {
+        let gate = Arc::clone(&gated);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            ok("old").field("cache-control", "max-age=60").field("cache-tag", "user:7")
+        }
+    })
+    .await;
+    let edge = caching(&origin, "").await;
+    let meanwhile = async {
+        origin.has(1).await;
+        assert_eq!(purge(&edge, &["--tag", "user:7"]).await["matched"], 0);
+        gate.add_permits(1);
+    };
+    let (answer, ()) = tokio::join!(edge.get("/"), meanwhile);
+    assert_eq!(answer.text(), "old");
+    assert!(!is_kept(&edge, "/").await);
+}
+
+#[tokio::test]
+async fn an_app_may_purge_where_its_route_lets_it() {
+    let origin = Origin::answers(async |request| match request.method.as_str() {
+        "POST" => ok("").field("cache-purge", "user:*, /front").field("cache-purge", "none"),
+        _ => ok("").field("cache-control", "max-age=60").field("cache-tag", "user:7"),
+    })
+    .await;
+    for may in [true, false] {
+        let edge = caching(&origin, &format!("purge_by_response = {may}")).await;
+        keep(&edge, &["/users/7", "/front"]).await;
+        let other_host = || request("GET", "/users/7").header("host", "example.com");
+        Client::connect(&edge, Via::H1).await.ask(other_host(), "").await;
+        let answer = Client::connect(&edge, Via::H1).await.ask(request("POST", "/save"), "x").await;
+        assert_eq!(answer.field("cache-purge").is_empty(), may, "{answer:?}");
+        for path in ["/users/7", "/front"] {
+            let tagged = path == "/users/7" || may;
+            assert_eq!(is_kept(&edge, path).await, !(may && tagged), "{path}");
+        }
+        let other = Client::connect(&edge, Via::H1).await.ask(other_host(), "").await;
+        assert_eq!(cache_status(&other), "hit", "what another host answered stays");
+    }
+}
+
+#[tokio::test]
+async fn what_nobody_asks_for_any_more_is_swept_out() {
+    let origin = Origin::answers(async |request| match request.method.as_str() {
+        "POST" => ok("").field("cache-purge", "/users/*"),
+        _ => ok("").field("cache-control", "max-age=60"),
+    })
+    .await;
+    let edge = caching(&origin, "purge_by_response = true").await;
+    keep(&edge, &["/users/1", "/users/2", "/front"]).await;
+    Client::connect(&edge, Via::H1).await.ask(request("POST", "/save"), "x").await;
+    until("the sweep", async || {
+        let cache = kept(&edge).await;
+        (cache["entries"] == 1 && cache["purges_in_force"] == 0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn new_limits_are_taken_over() {
+    let origin = tagging().await;
+    let config = |section: &str| {
+        let route = "[[route]]\npath = \"/\"\nupstream = \"app\"\ncache = {}\n";
+        let server = "[server]\nworkers = 2\n";
+        Edge::standard(format!("{server}[cache]\n{section}\n{}{route}", upstream(&[origin.address()], "")))
+    };
+    let edge = Edge::verbatim(&config("")).await;
+    keep(&edge, &["/users/1", "/users/2", "/users/3"]).await;
+    assert_eq!(kept(&edge).await["stored_bytes_max"], 48 << 20);
+    edge.write_config(&config("memory = \"32MiB\"\nobject_max = \"1MiB\"\nentries_max = 2"));
+    edge.reload().await;
+    let cache = kept(&edge).await;
+    assert_eq!((&cache["stored_bytes_max"], &cache["fetching_bytes_max"]), (&(24 << 20).into(), &(8 << 20).into()));
+    // Fewer shards would be of use now, and there is no way to that but a restart.
+    edge.write_config(&config("memory = \"64MiB\"\nobject_max = \"24MiB\""));
+    let said = String::from_utf8(edge.cli(&["reload"]).await.stdout).unwrap();
+    assert!(said.contains("largest responses, which are not kept until then: needs a restart"), "{said}");
+    edge.write_config(&config("memory = \"8MiB\""));
+    let refused = edge.cli(&["reload"]).await;
+    assert_eq!(refused.status.code(), Some(78));
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(said.contains("responses of 8MiB need a cache memory of 17MiB"), "{said}");
+}
+
+#[tokio::test]
+async fn what_the_cache_did_is_told() {
+    let origin = tagging().await;
+    let edge = caching_in("", &origin, "").await;
+    keep(&edge, &["/users/1", "/users/2"]).await;
+    for _ in 0..3 {
+        assert_eq!(cache_status(&edge.get("/users/1").await), "hit");
+    }
+    Client::connect(&edge, Via::H1).await.ask(request("POST", "/users/3"), "x").await;
+    purge(&edge, &["--url", "/users/2"]).await;
+    let status = edge.status().await;
+    let route = &status["cache"]["routes"][0];
+    let counts = ["entries", "hits", "misses", "evictions", "purged"].map(|name| route[name].as_u64().unwrap());
+    assert_eq!(counts, [1, 3, 2, 0, 1], "{route}");
+    assert_eq!((&route["route"], &route["hit_ratio"]), (&"/".into(), &0.6.into()));
+    assert_eq!(route["bytes"], status["cache"]["stored_bytes"]);
+    for (name, value) in [
+        (r#"tollgate_cache_requests_total{outcome="hit",route="/"}"#, 3.0),
+        (r#"tollgate_cache_requests_total{outcome="miss",route="/"}"#, 2.0),
+        (r#"tollgate_cache_entries{route="/"}"#, 1.0),
+        (r#"tollgate_cache_purged_total{route="/"}"#, 1.0),
+        (r#"tollgate_cache_evictions_total{route="/"}"#, 0.0),
+        (r#"tollgate_cache_memory_max_bytes{of="stored"}"#, f64::from(48 << 20)),
+    ] {
+        assert_eq!(edge.metric(name).await, value, "{name}");
+    }
+    let shown = edge.cli(&["cache", "status"]).await;
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    assert!(shown.contains("on: 1 response in ") && shown.contains("60.0 %"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_purge_that_is_not_understood_says_what_would_be() {
+    let origin = tagging().await;
+    let edge = caching(&origin, "").await;
+    let output = edge.cli(&["cache", "purge", "--prefix", "users"]).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("\"prefix\" is \"users\"; expected the beginning of a path"), "{said}");
+    let output = edge.cli(&["cache", "purge"]).await;
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("--tag"), "{said}");
+    let stream = tokio::net::TcpStream::connect(edge.admin_address()).await.unwrap();
+    let mut stranger = Client::over(Via::H1, stream).await.unwrap();
+    assert_eq!(stranger.ask(request("POST", "/cache/purge"), "{\"all\": true}").await.status, 403);
+}
