@@ -12,6 +12,7 @@ mod basics;
 mod blame;
 mod cache;
 mod cache_purge;
+mod cache_threats;
 mod certificates;
 mod compress;
 mod failover;
