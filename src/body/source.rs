@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -193,9 +194,13 @@ impl Source {
 
     fn poll_wire(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.wire {
-            Wire::Hyper(incoming) => {
-                Pin::new(incoming).poll_frame(cx).map_err(|error| BodyError::Peer(Arc::new(error)))
-            }
+            Wire::Hyper(incoming) => Poll::Ready(match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+                // hyper takes a reset by NO_ERROR for an end. It may follow one, and is none (RFC 9113 §8.1).
+                None if !incoming.is_end_stream() => {
+                    Some(Err(BodyError::Peer(Arc::new(io::Error::from(io::ErrorKind::UnexpectedEof)))))
+                }
+                frame => frame.map(|frame| frame.map_err(|error| BodyError::Peer(Arc::new(error)))),
+            }),
             Wire::Own(arrival) => arrival.poll_frame(cx),
             Wire::Ended => Poll::Ready(None),
         }

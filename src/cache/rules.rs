@@ -9,6 +9,7 @@ use super::purge::Dependencies;
 use super::statistics::RouteStatistics;
 use crate::config::{self, Bypass, CachedCookies, CachedQuery, Ttl, TypePattern};
 use crate::header::cookies;
+use crate::header::forwarded::NAMED_BY_PEERS;
 
 /// How a route uses the cache.
 #[derive(Debug)]
@@ -70,7 +71,8 @@ impl Policy {
                     CachedQuery::Ignore(names) => QueryRule::Ignore(names.clone()),
                 },
                 sort: false,
-                fields: route.key_fields.clone(),
+                // What a trusted peer says of the target, the origin believes.
+                fields: route.key_fields.iter().chain(&NAMED_BY_PEERS).cloned().collect(),
             },
             object_max: route.object_max.unwrap_or(u64::MAX).min(cache.object_max),
             cookies: route.cookies,

@@ -32,6 +32,10 @@ impl<'a> Authority<'a> {
         Self { host: Cow::Borrowed(host), port }
     }
 
+    pub fn into_owned(self) -> Authority<'static> {
+        Authority { host: Cow::Owned(self.host.into_owned()), port: self.port }
+    }
+
     /// None is the default port of the scheme.
     pub fn port(&self) -> Option<u16> {
         self.port

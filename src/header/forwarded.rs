@@ -59,6 +59,30 @@ pub fn rewrite(fields: &mut HeaderMap, hop: &Hop<'_>) {
     }
 }
 
+/// The scheme and the host that a trusted peer names, where it can know better.
+pub const NAMED_BY_PEERS: [HeaderName; 2] = [X_FORWARDED_PROTO, X_FORWARDED_HOST];
+
+/// Drops all that [`rewrite`] will drop or write anew, whatever it knows of the hop.
+pub fn drop_claims(fields: &mut HeaderMap, via_trusted: bool) {
+    let is_dropped = |name: &&HeaderName| if via_trusted { is_never_passed(name) } else { is_claim(name) };
+    let dropped: Vec<HeaderName> = fields.keys().filter(is_dropped).cloned().collect();
+    for name in dropped {
+        fields.remove(name);
+    }
+    if via_trusted {
+        for name in NAMED_BY_PEERS {
+            let is_known = match only_line(fields, &name) {
+                Some(text) if name == X_FORWARDED_PROTO => is_scheme(text),
+                Some(text) => is_host(text, Scheme::Http),
+                None => false,
+            };
+            if !is_known {
+                fields.remove(name);
+            }
+        }
+    }
+}
+
 /// An address as text, IPv4-mapped ones as IPv4.
 pub fn address_value(address: IpAddr) -> HeaderValue {
     let mut buffer = [0; ADDRESS_BYTES_MAX];

@@ -153,7 +153,6 @@ async fn a_target_with_another_host_is_not_believed() {
 
 /// What `Connection` names does not reach the origin, so the response is not the one to a request that says it.
 #[tokio::test]
-#[ignore = "the key and `Vary` look at fields that `Connection` has taken off before the origin sees them"]
 async fn a_field_that_ends_at_the_edge_selects_nothing() {
     let origin = Origin::answers(async |request| {
         let tenant = request.fields.get("x-tenant").to_owned();
@@ -169,7 +168,6 @@ async fn a_field_that_ends_at_the_edge_selects_nothing() {
 
 /// A proxy in front says by which scheme and for which host the client came, and the origin believes it.
 #[tokio::test]
-#[ignore = "the key has the scheme and host of the connection, the origin sees those of the proxy"]
 async fn what_a_trusted_proxy_says_of_the_target_tells_requests_apart() {
     let origin = Origin::answers(async |request| {
         let [proto, host] = ["x-forwarded-proto", "x-forwarded-host"].map(|name| request.fields.get(name).to_owned());
@@ -252,7 +250,6 @@ async fn the_name_of_a_page_does_not_make_it_public() {
 
 /// An origin that names no lifetime but none at all has not said that others may have it.
 #[tokio::test]
-#[ignore = "with `ttl.edge`, a lifetime of zero that the response gives counts as the word that it is for all"]
 async fn a_lifetime_by_rule_is_not_for_those_who_say_who_they_are() {
     for said in [
         ("cache-control", "max-age=0"),
@@ -521,7 +518,6 @@ async fn a_response_over_http_2_that_is_cut_is_kept_in_no_form() {
 
 /// That code follows a whole response only (RFC 9113 §8.1), but hyper takes it for the end of any.
 #[tokio::test]
-#[ignore = "a stream that is reset by NO_ERROR counts as whole and is stored"]
 async fn a_stream_that_is_reset_without_an_error_is_not_whole() {
     let quiet = |stream| rst_stream(stream, NO_ERROR);
     is_cut_over_h2(CutStream { name: "no length", length: None, end: quiet }).await;

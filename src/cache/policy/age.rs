@@ -45,7 +45,9 @@ pub(super) fn lifetime(exchanged: &Exchanged<'_>, directives: &Directives, rules
     let is_explicit = explicit.is_some();
     let lifetime = |(length, basis)| Lifetime { length, basis, is_explicit };
     if let Some(ttl) = rules.ttl_edge.filter(|_| succeeded) {
-        return lifetime((from_now(ttl), Basis::Rule));
+        // Who says that it is never fresh has not said for whom it would be.
+        let is_explicit = explicit.is_some_and(|(length, _)| !length.is_zero());
+        return Lifetime { length: from_now(ttl), basis: Basis::Rule, is_explicit };
     }
     if let Some(explicit) = explicit {
         return lifetime(explicit);

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::Method;
 use http::header::{COOKIE, IF_MATCH, IF_UNMODIFIED_SINCE, UPGRADE};
-use http::{HeaderMap, Method};
 
 use super::super::{Answer, Passing, Unread};
 use crate::cache::{
@@ -13,7 +13,9 @@ use crate::cache::{
 };
 use crate::clock;
 use crate::config::CachedCookies;
-use crate::header::{cookies, etag};
+use crate::header::authority::Authority;
+use crate::header::hop_by_hop::{self, Trailers};
+use crate::header::{Scheme, cookies, etag, forwarded};
 
 thread_local! {
     /// Keys of lookups are written here.
@@ -28,11 +30,38 @@ pub struct Caching<'a> {
 }
 
 impl<'a> Caching<'a> {
-    pub fn new(cache: &'a Arc<Cache>, policy: &'a Arc<Policy>, target: &TargetUri<'_>, fields: &HeaderMap) -> Self {
+    /// Takes off the request what does not reach the origin, and makes its key.
+    pub fn new(
+        (cache, policy): (&'a Arc<Cache>, &'a Arc<Policy>),
+        request: &mut Unread<'_>,
+        target: &Target,
+        via_trusted: bool,
+    ) -> Self {
+        let fields = request.headers_mut();
+        // What asks for an upgrade is passed on.
+        if !fields.contains_key(UPGRADE) {
+            hop_by_hop::remove(fields, Trailers::Forward);
+        }
+        forwarded::drop_claims(fields, via_trusted);
+        cookies::join(fields);
+        if policy.cookies == CachedCookies::Ignore {
+            fields.remove(COOKIE);
+        }
+        cache::normalise_accept_encoding(fields);
         let mut key = KEY.take();
-        cache::write_key(&mut key, target, fields, policy);
+        let Target { scheme, authority, path } = target;
+        let target = TargetUri { scheme: *scheme, authority, path, query: request.uri().query() };
+        cache::write_key(&mut key, &target, request.headers(), policy);
         Self { cache, policy, key }
     }
+}
+
+/// What a request is for, apart from the request.
+pub struct Target {
+    pub scheme: Scheme,
+    pub authority: Authority<'static>,
+    /// Canonical.
+    pub path: String,
 }
 
 impl Drop for Caching<'_> {
@@ -75,13 +104,8 @@ pub fn look(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'
 
 fn find(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'_>) -> Looked {
     let Caching { cache, policy, key } = caching;
-    cookies::join(request.headers_mut());
-    cache::normalise_accept_encoding(request.headers_mut());
     if passing.route.config.compress.is_some() {
         etag::take_off_marks(request.headers_mut());
-    }
-    if policy.cookies == CachedCookies::Ignore {
-        request.headers_mut().remove(COOKIE);
     }
     if let Some(why) = beside(request, policy) {
         return Looked::Beside(why);

@@ -14,7 +14,7 @@ use http::header::{CONTENT_LOCATION, IF_RANGE, RANGE};
 use tokio::sync::oneshot;
 
 use self::client::Client;
-pub(super) use self::look::Caching;
+pub(super) use self::look::{Caching, Target};
 use self::look::{Looked, Miss, look};
 use self::origin::{Asking, lead_fetch};
 pub(super) use self::recode::recode;
