@@ -97,6 +97,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
     /// Waits for a request. A connection that has nothing of one ends when it `is_last`, which is asked when there
     /// is nothing to read.
     pub async fn next(&mut self, is_last: &mut impl FnMut(&mut Context<'_>) -> bool) -> Next {
+        // What is refused asks for nothing, not to be kept either.
+        self.asked = Asked::default();
+        self.upload = None;
         let next = poll_fn(|cx| {
             let next = self.input.poll_head(cx, &mut self.stream);
             if next.is_pending() && is_last(cx) && self.input.phase() != Phase::Head {
@@ -108,10 +111,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
             input::Next::Head(complete, head) => {
                 self.begin(&complete, &head).map_or(Next::Refused(Reason::BadTarget), Next::Request)
             }
-            input::Next::Refused(reason) => {
-                self.asked = Asked::default();
-                Next::Refused(reason)
-            }
+            input::Next::Refused(reason) => Next::Refused(reason),
             input::Next::End => Next::End,
         }
     }
@@ -124,7 +124,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
             keeps_alive: complete.then == Then::Request,
             takes_trailers: complete.takes_trailers,
         };
-        self.upload = None;
         if complete.body == guard::Body::Length(0) {
             self.input.end_message();
             return Some(request.map(|()| Source::none()));

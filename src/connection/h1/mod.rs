@@ -89,15 +89,14 @@ where
         let Ok(response) = codec.during(pin!(proxy::serve(worker, link, request, refused))).await else {
             return End::Gone;
         };
-        let opened = link.tunnel.take();
-        match opened {
+        let opened = match link.tunnel.take() {
             // The rest of the request's body would be taken for the first bytes of the tunnel.
             Some(opened) if !codec.may_tunnel() => {
                 opened.record.tunnel_failed();
                 return End::InOrder;
             }
-            _ => {}
-        }
+            opened => opened,
+        };
         let is_last = poll_fn(|cx| Poll::Ready(is_last(cx))).await;
         let (response, mut body) = detach(response);
         match (codec.respond(response, &mut body, is_last, &worker.date.text()).await, opened) {
