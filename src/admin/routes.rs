@@ -247,14 +247,14 @@ async fn read<B>(body: B, expected: &str) -> Result<Bytes, Answer>
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
 {
-    let problem = |status, error: &str| Err(answer::problem(status, error, expected));
+    let problem = |status, error: &str| answer::problem(status, error, expected);
     let collected = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await;
     match collected {
-        Err(_elapsed) => problem(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time"),
+        Err(_elapsed) => Err(problem(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
         Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            problem(StatusCode::PAYLOAD_TOO_LARGE, "the body has more than 64 KiB")
+            Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "the body has more than 64 KiB"))
         }
-        Ok(Err(_)) => problem(StatusCode::BAD_REQUEST, "the body ended too early"),
+        Ok(Err(_)) => Err(problem(StatusCode::BAD_REQUEST, "the body ended too early")),
         Ok(Ok(body)) => Ok(body.to_bytes()),
     }
 }

@@ -34,7 +34,7 @@ fn name_pattern(text: &str) -> Result<NamePattern, Problem> {
 
 impl Decode for Pattern {
     fn shape() -> Shape {
-        Shape::Text { what: "a tag, or a path that starts with /; `*` stands for any text", example: "user:*" }
+        Shape::Text { what: "tags and paths", example: "user:*" }
     }
 
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
