@@ -135,3 +135,6 @@ mod telemetry;
 pub mod config;
 pub mod path;
 mod clock;
+
+/// What the fuzz targets try of the cache.
+pub use cache::fuzzed as cache_parts;

@@ -15,6 +15,7 @@ mod entity_tag;
 mod entry;
 mod etag;
 mod fill;
+pub mod fuzzed;
 mod index;
 mod key;
 mod limits;
