@@ -147,3 +147,6 @@ mod division;
 mod pattern;
 pub mod path;
 mod clock;
+
+/// What the fuzz targets try of the cache.
+pub use cache::fuzzed as cache_parts;

@@ -2,9 +2,11 @@
 //! a trusted proxy does not choose his address. Input: one field a line.
 #![no_main]
 
+mod fields;
+
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::HeaderValue;
 use ipnet::IpNet;
 use libfuzzer_sys::fuzz_target;
 use tollgate::client_ip;
@@ -16,7 +18,7 @@ const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 
 fuzz_target!(|head: &[u8]| {
-    let fields = read(head);
+    let fields = fields::read(head);
     let trusted = [IpNet::from(PROXY)];
 
     let mut direct = fields.clone();
@@ -54,15 +56,3 @@ fuzz_target!(|head: &[u8]| {
         assert!(!trailing.contains_key(name));
     }
 });
-
-fn read(head: &[u8]) -> HeaderMap {
-    let mut fields = HeaderMap::new();
-    for line in head.split(|byte| *byte == b'\n').take(64) {
-        let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
-        let (name, value) = line.split_at(colon);
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(&value[1..])) {
-            fields.append(name, value);
-        }
-    }
-    fields
-}

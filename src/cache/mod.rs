@@ -16,6 +16,7 @@ mod entity_tag;
 mod entry;
 mod etag;
 mod fill;
+pub mod fuzzed;
 mod index;
 mod key;
 mod memory;

@@ -1,0 +1,103 @@
+//! Whatever stands beside it: a `no-store`, a `private` and a `Set-Cookie` are heard, and how a list is divided into
+//! lines changes nothing. Input: fields of a request, an empty line, fields of a response.
+#![no_main]
+
+mod fields;
+
+use std::time::{Instant, SystemTime};
+
+use http::header::{CACHE_CONTROL, SET_COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use libfuzzer_sys::fuzz_target;
+use tollgate::cache_parts::{DELTA_MAX, Directives, Exchanged, Rules, TargetUri, Terms, Times, terms};
+use tollgate::header::Scheme;
+use tollgate::header::authority::Authority;
+
+const TARGET: HeaderName = HeaderName::from_static("cdn-cache-control");
+
+fuzz_target!(|bytes: &[u8]| {
+    let (request, response) = halves(bytes);
+    let (request, response) = (fields::read(request), fields::read(response));
+    for directives in [Directives::of_request(&request), Directives::of_response(&response, &[]), told(&response)] {
+        let times = [directives.max_age, directives.s_maxage, directives.min_fresh];
+        let windows = [directives.stale_while_revalidate, directives.stale_if_error];
+        assert!(times.iter().chain(&windows).flatten().all(|time| *time <= DELTA_MAX));
+    }
+
+    // Several lines are one list (RFC 9110 §5.3). A quoted string that is open at the end of a line is an error.
+    if !response.values().chain(request.values()).any(|value| value.as_bytes().contains(&b'"')) {
+        assert_eq!(Directives::of_request(&joined(&request)), Directives::of_request(&request));
+        assert_eq!(Directives::of_response(&joined(&response), &[]), Directives::of_response(&response, &[]));
+    }
+
+    // Where a targeted field counts, `Cache-Control` says nothing (RFC 9213 §2.2).
+    if told(&response).targeted {
+        let without = without(&response, &CACHE_CONTROL);
+        assert_eq!(told(&without), told(&response));
+    }
+
+    for (name, value) in [(CACHE_CONTROL, "private"), (CACHE_CONTROL, "no-store"), (SET_COOKIE, "a=1")] {
+        for append in [true, false] {
+            let mut forbidden = response.clone();
+            let mut first = HeaderMap::new();
+            first.append(name.clone(), HeaderValue::from_static(value));
+            if append {
+                forbidden.extend([(Some(name.clone()), HeaderValue::from_static(value))]);
+            } else {
+                first.extend(forbidden.drain().collect::<Vec<_>>());
+                forbidden = first;
+            }
+            let directives = Directives::of_response(&forbidden, &[]);
+            // These let it be stored, by a cache that knows how.
+            let is_excused = match value {
+                "no-store" => directives.must_understand,
+                "a=1" => true,
+                _ => false,
+            };
+            if name == CACHE_CONTROL {
+                let said = Directives::of_response(&forbidden, &[]);
+                assert!(said.no_store || value != "no-store");
+            }
+            if !is_excused {
+                assert!(judge(&request, &forbidden).is_none(), "{forbidden:?}");
+            }
+        }
+    }
+});
+
+fn told(response: &HeaderMap) -> Directives {
+    Directives::of_response(response, &[TARGET])
+}
+
+fn judge(request: &HeaderMap, response: &HeaderMap) -> Option<Terms> {
+    let now = Instant::now();
+    let times = Times { asked: now, answered: now, clock: SystemTime::UNIX_EPOCH };
+    let authority = Authority::from_parts("localhost", None);
+    let target = TargetUri { scheme: Scheme::Http, authority: &authority, path: "/", query: None };
+    let exchanged = Exchanged { method: &Method::GET, target: &target, request, status: StatusCode::OK, response };
+    terms(&exchanged, &Rules::default(), times).ok()
+}
+
+/// What stands before and after the first empty line.
+fn halves(bytes: &[u8]) -> (&[u8], &[u8]) {
+    match bytes.windows(2).position(|pair| pair == b"\n\n") {
+        Some(end) => (&bytes[..end], &bytes[end + 2..]),
+        None => (b"", bytes),
+    }
+}
+
+fn without(fields: &HeaderMap, name: &HeaderName) -> HeaderMap {
+    let mut fields = fields.clone();
+    fields.remove(name);
+    fields
+}
+
+/// Each field in one line.
+fn joined(fields: &HeaderMap) -> HeaderMap {
+    let mut joined = HeaderMap::new();
+    for name in fields.keys() {
+        let lines: Vec<_> = fields.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        joined.insert(name.clone(), HeaderValue::from_bytes(&lines.join(&b", "[..])).unwrap());
+    }
+    joined
+}

@@ -1,0 +1,19 @@
+//! The parts of the cache that the fuzz targets try by themselves.
+
+pub use super::bans::Epoch;
+pub use super::cache_control::{DELTA_MAX, Directives};
+pub use super::conditional::{Role, Validators, Verdict, evaluate, not_modified, range_applies, validate};
+pub use super::entry::{Entry, NewEntry};
+pub use super::key::{Key, KeyRules, Parts, QueryRule, write as write_key};
+pub use super::policy::{Exchanged, Rules, TargetUri, Terms, Times, terms};
+pub use super::purge::{Mode, Purge, What};
+pub use super::range::{Multipart, Piece, Selection, select};
+pub use super::statistics::RouteStatistics;
+pub use super::store::purging::Progress;
+pub use super::store::{Insert, Store};
+pub use super::stored::{Content, Stored, Whole};
+pub use super::tags::Tags;
+pub use super::target::Target;
+pub use super::vary::{Selecting, matches, meets, write as write_selecting};
+pub use crate::config::NamePattern;
+pub use crate::division::StoreLimits;
