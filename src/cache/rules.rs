@@ -51,7 +51,6 @@ impl Policy {
                 ignore_cookie: route.cookies == CachedCookies::Ignore,
                 stale_while_revalidate: route.stale_while_revalidate,
                 stale_if_error: route.stale_if_error,
-                ..Rules::default()
             },
             ttl_client: ttl.client,
         };

@@ -12,7 +12,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 
-use self::cached::{Caching, Target};
+use self::cached::Target;
 use self::message::{receive, redirect, text};
 use crate::body::{Body, Source};
 use crate::cache::Stored;
@@ -142,7 +142,7 @@ struct Passing<'a> {
 }
 
 impl Exchange<'_> {
-    async fn answer(&self, mut request: Unread<'_>, record: &mut Record) -> Result<Answer, Reason> {
+    async fn answer(&self, request: Unread<'_>, record: &mut Record) -> Result<Answer, Reason> {
         let authority = authority::effective(request.uri(), request.headers(), self.scheme())?;
         let path = path::canonical(request.uri().path())?;
         let query = request.uri().query();
@@ -166,19 +166,12 @@ impl Exchange<'_> {
             Action::Text { body, status } => text(body.clone(), *status),
             Action::StubStatus => text(stub_status::page(&self.worker.shared.totals()).into(), StatusCode::OK),
             Action::Proxy(pass) => {
-                let named = pass.caching.as_ref().map(|policy| {
-                    let (scheme, authority) = (self.scheme(), authority.into_owned());
-                    (policy, Target { scheme, authority, path: path.clone().into_owned() })
-                });
+                let named = pass.caching.as_ref().map(|policy| (policy, Target::new(self.scheme(), authority, &path)));
                 let target = target(pass, path, request.uri())?;
                 let passing = Passing { route: &route, pass, client, target };
-                let caching = named.map(|(policy, named)| {
-                    let kept_by = (&self.worker.shared.cache, policy);
-                    Caching::new(kept_by, &mut request, &named, client.via_trusted)
-                });
-                let answer = match caching {
+                let answer = match named {
                     None => self.pass(request, &passing, record).await?,
-                    Some(caching) => self.pass_by_cache(request, &passing, &caching, record).await?,
+                    Some(named) => self.pass_by_cache(request, &passing, named, record).await?,
                 };
                 match answer {
                     Answer::Response(response) => response,

@@ -64,21 +64,29 @@ pub struct Target {
     pub path: String,
 }
 
+impl Target {
+    pub fn new(scheme: Scheme, authority: Authority<'_>, path: &str) -> Self {
+        Self { scheme, authority: authority.into_owned(), path: path.to_owned() }
+    }
+}
+
 impl Drop for Caching<'_> {
     fn drop(&mut self) {
         KEY.set(std::mem::take(&mut self.key));
     }
 }
 
-/// What can be said of a request before it goes anywhere.
-pub enum Looked {
-    Hit {
-        answer: Answer,
-        revalidate: Option<Miss>,
-    },
+/// What was found at once, and what is to be done behind the client's back.
+pub struct Hit {
+    pub answer: Answer,
+    pub revalidate: Option<Box<Miss>>,
+}
+
+/// Why nothing was.
+pub enum NoHit {
     /// Nothing is looked for, and nothing kept.
     Beside(Forward),
-    Missed(Miss),
+    Missed(Box<Miss>),
 }
 
 /// A request that the cache did not answer, or not well enough.
@@ -92,48 +100,48 @@ pub struct Miss {
 }
 
 /// Looks for an answer, without waiting.
-pub fn look(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'_>) -> Looked {
+pub fn look(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'_>) -> Result<Hit, NoHit> {
     let looked = find(request, passing, caching);
     match looked {
-        Looked::Hit { .. } => caching.policy.statistics.hit(),
-        Looked::Missed(_) => caching.policy.statistics.miss(),
-        Looked::Beside(_) => {}
+        Ok(_) => caching.policy.statistics.hit(),
+        Err(NoHit::Missed(_)) => caching.policy.statistics.miss(),
+        Err(NoHit::Beside(_)) => {}
     }
     looked
 }
 
-fn find(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'_>) -> Looked {
+fn find(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'_>) -> Result<Hit, NoHit> {
     let Caching { cache, policy, key } = caching;
     if passing.route.config.compress.is_some() {
         etag::take_off_marks(request.headers_mut());
     }
     if let Some(why) = beside(request, policy) {
-        return Looked::Beside(why);
+        return Err(NoHit::Beside(why));
     }
     let fields = request.headers();
     let directives = Directives::of_request(fields);
     let now = clock::now().into_std();
     let is_head = *request.method() == Method::HEAD;
-    let miss = |why, stale, is_alone| Miss { directives: directives.clone(), why, stale, is_alone };
+    let miss = |why, stale, is_alone| Box::new(Miss { directives: directives.clone(), why, stale, is_alone });
     let stored = match cache.lookup(key, fields, (now, clock::system_time)) {
-        Lookup::UriMiss => return Looked::Missed(miss(Forward::UriMiss, None, is_head)),
-        Lookup::VaryMiss => return Looked::Missed(miss(Forward::VaryMiss, None, is_head)),
+        Lookup::UriMiss => return Err(NoHit::Missed(miss(Forward::UriMiss, None, is_head))),
+        Lookup::VaryMiss => return Err(NoHit::Missed(miss(Forward::VaryMiss, None, is_head))),
         Lookup::Found(stored) => stored,
     };
     // The lifetime is an assumption, and this request says who its user is.
     if !stored.terms.answers(fields) {
-        return Looked::Missed(miss(Forward::Request, None, true));
+        return Err(NoHit::Missed(miss(Forward::Request, None, true)));
     }
     let revalidate = match stored.terms.usable(&directives, now) {
         Usable::Fresh | Usable::Stale(Permit::Client) => None,
         Usable::Stale(Permit::WhileRevalidating) => Some(miss(Forward::Stale, Some(Arc::clone(&stored)), false)),
-        Usable::Validate(Why::Request) => return Looked::Missed(miss(Forward::Request, Some(stored), true)),
-        Usable::Validate(_) => return Looked::Missed(miss(Forward::Stale, Some(stored), is_head)),
+        Usable::Validate(Why::Request) => return Err(NoHit::Missed(miss(Forward::Request, Some(stored), true))),
+        Usable::Validate(_) => return Err(NoHit::Missed(miss(Forward::Stale, Some(stored), is_head))),
     };
     let said = Said::Hit { ttl_s: stored.terms.ttl(now), detail: None };
     let client = Wanted { method: request.method(), fields };
     let answer = answer(&stored, client, passing, (said, now));
-    Looked::Hit { answer, revalidate }
+    Ok(Hit { answer, revalidate })
 }
 
 /// Why a request is passed on without a look.

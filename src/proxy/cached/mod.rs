@@ -14,12 +14,12 @@ use http::header::{CONTENT_LOCATION, IF_RANGE, RANGE};
 use tokio::sync::oneshot;
 
 use self::client::Client;
-pub(super) use self::look::{Caching, Target};
-use self::look::{Looked, Miss, look};
+pub(super) use self::look::Target;
+use self::look::{Caching, Hit, Miss, NoHit, look};
 use self::origin::{Asking, lead_fetch};
 pub(super) use self::recode::recode;
 use super::{Answer, Exchange, Outgoing, Passing, Unread};
-use crate::cache::{self, Asked, Failure, Forward, Forwarded, Join, Lead, Lookup, Outcome, Said, Taken, Times};
+use crate::cache::{self, Asked, Failure, Forward, Forwarded, Join, Lead, Lookup, Outcome, Policy, Said, Taken, Times};
 use crate::clock;
 use crate::error::Reason;
 use crate::fetch::FetchError;
@@ -31,17 +31,19 @@ impl Exchange<'_> {
         &self,
         mut request: Unread<'_>,
         passing: &Passing<'_>,
-        caching: &Caching<'_>,
+        (policy, target): (&Arc<Policy>, Target),
         record: &mut Record,
     ) -> Result<Answer, Reason> {
+        let kept_by = (&self.worker.shared.cache, policy);
+        let caching = &Caching::new(kept_by, &mut request, &target, passing.client.via_trusted);
         match look(&mut request, passing, caching) {
-            Looked::Hit { answer, revalidate: None } => Ok(answer),
-            Looked::Hit { answer, revalidate: Some(miss) } => {
+            Ok(Hit { answer, revalidate: None }) => Ok(answer),
+            Ok(Hit { answer, revalidate: Some(miss) }) => {
                 self.revalidate(request, passing, (caching, miss), record).await?;
                 Ok(answer)
             }
-            Looked::Beside(why) => Box::pin(self.pass_beside(request, passing, (caching, why), record)).await,
-            Looked::Missed(miss) => Box::pin(self.fetch_shared(request, passing, (caching, miss), record)).await,
+            Err(NoHit::Beside(why)) => Box::pin(self.pass_beside(request, passing, (caching, why), record)).await,
+            Err(NoHit::Missed(miss)) => Box::pin(self.fetch_shared(request, passing, (caching, miss), record)).await,
         }
     }
 
@@ -92,7 +94,7 @@ impl Exchange<'_> {
         &self,
         request: Unread<'_>,
         passing: &Passing<'_>,
-        (caching, miss): (&Caching<'_>, Miss),
+        (caching, miss): (&Caching<'_>, Box<Miss>),
         record: &mut Record,
     ) -> Result<(), Reason> {
         let Some(lead) = caching.cache.lead(&caching.key) else { return Ok(()) };
@@ -105,7 +107,7 @@ impl Exchange<'_> {
         &self,
         request: Unread<'_>,
         passing: &Passing<'_>,
-        (caching, miss): (&Caching<'_>, Miss),
+        (caching, miss): (&Caching<'_>, Box<Miss>),
         record: &mut Record,
     ) -> Result<Answer, Reason> {
         if miss.directives.only_if_cached {
@@ -113,10 +115,10 @@ impl Exchange<'_> {
         }
         let client = Client { method: request.method().clone(), passing, miss: &miss };
         let lead = match self.line_up(&request, &client, caching).await {
-            Turn::Answered(answer) => return Ok(answer),
-            Turn::Failed(error) => return Err(Reason::from(&*error)),
-            Turn::Lead(lead) => Some(lead),
-            Turn::Alone => None,
+            Ok(answer) => return Ok(answer),
+            Err(Turn::Failed(error)) => return Err(Reason::from(&*error)),
+            Err(Turn::Lead(lead)) => Some(lead),
+            Err(Turn::Alone) => None,
         };
         let asking = self.asking(request, passing, (caching, &miss, lead.is_some()), record).await?;
         let fields = Arc::clone(&asking.asked.fields);
@@ -143,23 +145,23 @@ impl Exchange<'_> {
     }
 
     /// Waits for others who ask for the same, if there are any.
-    async fn line_up(&self, request: &Unread<'_>, client: &Client<'_>, caching: &Caching<'_>) -> Turn {
+    async fn line_up(&self, request: &Unread<'_>, client: &Client<'_>, caching: &Caching<'_>) -> Result<Answer, Turn> {
         let Caching { cache, key, .. } = caching;
         if client.miss.is_alone {
-            return Turn::Alone;
+            return Err(Turn::Alone);
         }
         let mut joined = key.clone();
         loop {
             let pending = match cache.join(&joined, key, clock::now().into_std()) {
-                Join::Alone => return Turn::Alone,
+                Join::Alone => return Err(Turn::Alone),
                 Join::Lead(lead) => {
                     // The last one may have come to its end since this request looked.
                     let found = cache.lookup(key, request.headers(), (clock::now().into_std(), clock::system_time));
                     return match found {
                         Lookup::Found(stored) if client.takes(&stored, request.headers()) => {
-                            Turn::Answered(client.hit(&stored, request.headers()))
+                            Ok(client.hit(&stored, request.headers()))
                         }
-                        _ => Turn::Lead(lead),
+                        _ => Err(Turn::Lead(lead)),
                     };
                 }
                 Join::Follow(pending) => pending,
@@ -167,15 +169,15 @@ impl Exchange<'_> {
             match pending.outcome().await {
                 Outcome::Shared(stored) if stored.is_for(request.headers()) => {
                     if client.takes(&stored, request.headers()) {
-                        return Turn::Answered(client.collapsed(&stored, request.headers()));
+                        return Ok(client.collapsed(&stored, request.headers()));
                     }
-                    return Turn::Alone;
+                    return Err(Turn::Alone);
                 }
                 // Another variant: those who ask for the same one have a line of their own.
                 Outcome::Shared(stored) => {
                     let variant = stored.variant_key(key, request.headers());
                     if std::mem::replace(&mut joined, variant) == joined {
-                        return Turn::Alone;
+                        return Err(Turn::Alone);
                     }
                 }
                 Outcome::Failed(failure) => {
@@ -184,12 +186,12 @@ impl Exchange<'_> {
                         Failure::Status(status) => Some(*status),
                     };
                     return match (client.stand_in(request.headers(), status), failure) {
-                        (Some(response), _) => Turn::Answered(response),
-                        (None, Failure::Fetch(error)) => Turn::Failed(error),
-                        (None, Failure::Status(_)) => Turn::Alone,
+                        (Some(response), _) => Ok(response),
+                        (None, Failure::Fetch(error)) => Err(Turn::Failed(error)),
+                        (None, Failure::Status(_)) => Err(Turn::Alone),
                     };
                 }
-                Outcome::Alone => return Turn::Alone,
+                Outcome::Alone => return Err(Turn::Alone),
             }
         }
     }
@@ -228,8 +230,8 @@ impl Exchange<'_> {
     }
 }
 
+/// What is left to do for a request that the others brought nothing for.
 enum Turn {
-    Answered(Answer),
     Failed(Arc<FetchError>),
     Lead(Lead),
     Alone,
