@@ -24,6 +24,11 @@
 //! route. One that answers by itself is done: a redirect, a text, the [`stub_status`]. For the others [`rewrite`]
 //! makes the path, and [`header`] the fields, that go upstream.
 //!
+//! On a route that keeps responses, [`cache`] is asked first. It belongs to the process, and a hit takes one short lock
+//! and copies no content. What it does not have is fetched once for all who ask meanwhile, over all workers, by
+//! a task that goes on when its first client has left; they read the content as it grows. A cache that fails
+//! is no failure: the request goes to the origin, and `Cache-Status` says why nothing was kept.
+//!
 //! [`fetch`] is the origin's side and knows no client. It asks [`balance`] for the endpoint with the least to do,
 //! has [`upstream`] send the request there on a pooled connection, reports what became of it, and decides
 //! whether the next endpoint may be tried. Connections belong to the worker, so nobody else is in the way.
@@ -48,6 +53,7 @@
 //! |---|---|---|
 //! | routes, limits, TLS policies, trusted networks | [`snapshot::Snapshot`] | replaced whole; a request keeps its own |
 //! | health, in-flight counts, drain by hand | [`balance::Endpoint`], by address | carried over to the next pool |
+//! | stored responses, and fetches that many wait for | [`cache::Cache`] | kept; what does not fit new limits goes |
 //! | idle upstream connections | each worker's [`upstream::Connections`] | kept for endpoints that stay |
 //! | certificates and ticket keys | [`tls::Certificates`] | replaced while connections go on |
 //! | listen sockets | each worker, by address; [`sockets::Sockets`] knows of all | a socket whose address stays is not touched |

@@ -109,7 +109,9 @@ impl Decoder {
 
     /// Decodes one value and notes it as in effect.
     fn value<T: Decode>(&mut self, key: &str, node: &Node) -> Option<Setting<T>> {
-        let leaf = T::is_leaf(node);
+        // A header of its own has a list of tables at the top of the file only.
+        let is_inner_list = matches!(node.kind, Kind::List(_)) && !self.recorder.is_at_top();
+        let leaf = is_inner_list || T::is_leaf(node);
         self.recorder.enter(key, leaf);
         let setting = self.setting(node);
         if leaf {

@@ -47,6 +47,11 @@ impl Recorder {
         self.muted += usize::from(leaf);
     }
 
+    /// No key has been entered.
+    pub fn is_at_top(&self) -> bool {
+        self.path.is_empty()
+    }
+
     pub fn leave(&mut self) {
         if let Some((_, Some(muted))) = self.path.pop() {
             self.muted = muted;
