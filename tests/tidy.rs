@@ -59,6 +59,7 @@ const PURE: &[&str] = &[
     "src/cache/target.rs",
     "src/cache/variants.rs",
     "src/cache/vary.rs",
+    "src/cli/warm/list.rs",
     "src/client_ip.rs",
     "src/compress/head.rs",
     "src/compress/negotiate.rs",

@@ -1,19 +1,21 @@
-//! `tollgate cache`: what the running proxy keeps, and taking it out.
+//! `tollgate cache`: what the running proxy keeps, taking it out, and having it there in time.
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::client::Reach;
+use super::client::{Reach, Reply};
 use super::config_file::ConfigFile;
+use super::warm::Warm;
 use super::{Failure, output};
 
-/// Show what the cache keeps, or purge it
+/// Show what the cache keeps, purge it or warm it
 #[derive(Debug, clap::Args)]
 #[command(
     long_about = "Show what the cache of the running proxy keeps and how often it answers, or purge what has changed \
-                  at the origin.",
+                  at the origin, or ask for pages before clients do.",
     after_help = "Examples:\n  tollgate cache status\n  tollgate cache purge --tag user:7\n  \
-                  tollgate cache purge --pattern '/users/*' --dry-run"
+                  tollgate cache purge --pattern '/users/*' --dry-run\n  \
+                  tollgate cache warm --sitemap /sitemap.xml"
 )]
 pub struct Cache {
     #[command(subcommand)]
@@ -30,6 +32,7 @@ enum Action {
     /// Show what is kept, by route, and how often it was of use
     Status,
     Purge(Purge),
+    Warm(Warm),
 }
 
 /// Take responses out of the cache, or make them stale
@@ -117,17 +120,15 @@ struct Route {
 impl Cache {
     pub fn run(self, config: &ConfigFile) -> Result<(), Failure> {
         let client = self.reach.client(config)?;
-        let reply = match &self.action {
-            Action::Status => client.get("/cache")?,
-            Action::Purge(purge) => client.post("/cache/purge", purge.body())?,
+        let (reply, show): (Reply, fn(Reply) -> anyhow::Result<String>) = match self.action {
+            Action::Status => (client.get("/cache")?, |reply| Ok(describe(&reply.read()?))),
+            Action::Purge(purge) => (client.post("/cache/purge", purge.body())?, |reply| Ok(outcome(&reply.read()?))),
+            Action::Warm(warm) => return warm.run(&client, self.json),
         };
         if self.json && reply.status.is_success() {
             return output::print(&reply.body);
         }
-        match self.action {
-            Action::Status => output::print(&describe(&reply.read()?)),
-            Action::Purge(_) => output::print(&outcome(&reply.read()?)),
-        }
+        output::print(&show(reply)?)
     }
 }
 

@@ -124,7 +124,7 @@ pub fn get_by_any(contact: &Contact, path: &str, limit: Duration) -> anyhow::Res
 }
 
 /// Where to connect for what is bound to every address.
-fn reachable(bound: SocketAddr) -> SocketAddr {
+pub fn reachable(bound: SocketAddr) -> SocketAddr {
     let ip = match bound.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -21,6 +21,7 @@ mod status;
 mod stop;
 mod upstreams;
 mod version;
+mod warm;
 
 use clap::{Parser, Subcommand};
 

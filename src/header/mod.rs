@@ -46,7 +46,7 @@ impl Scheme {
         }
     }
 
-    const fn default_port(self) -> u16 {
+    pub const fn default_port(self) -> u16 {
         match self {
             Self::Http => 80,
             Self::Https => 443,

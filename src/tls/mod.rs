@@ -10,6 +10,7 @@
 mod accept;
 mod certificates;
 mod local;
+mod own;
 mod pair;
 #[cfg(test)]
 mod testing;
@@ -22,6 +23,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use self::accept::{Acceptor, HandshakeError, selected_h2, version};
 pub use self::certificates::{CertificateInfo, Certificates, Prepared};
+pub use self::own::to_own_listener;
 pub use self::pair::CertificateError;
 pub use self::upstream::{ConnectError, RootsError, UpstreamTls};
 

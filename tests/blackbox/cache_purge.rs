@@ -251,3 +251,50 @@ async fn a_purge_that_is_not_understood_says_what_would_be() {
     let mut stranger = Client::over(Via::H1, stream).await.unwrap();
     assert_eq!(stranger.ask(request("POST", "/cache/purge"), "{\"all\": true}").await.status, 403);
 }
+
+/// `tollgate cache warm`, and what it reports.
+async fn warm(edge: &Edge, arguments: &[&str]) -> Value {
+    let output = edge.cli(&[&["cache", "warm", "--json"], arguments].concat()).await;
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn what_is_asked_for_beforehand_is_there() {
+    let origin = Origin::answers(async |request| match request.target.as_str() {
+        "/sitemap.xml" => {
+            let host = request.fields.get("host");
+            let pages = ["a?b=1&amp;c=2", "b"].map(|page| format!("<url><loc>https://{host}/{page}</loc></url>"));
+            ok(format!("<urlset>{}</urlset>", pages.concat()))
+        }
+        "/private" => ok("").field("cache-control", "private"),
+        "/missing" => ok("").status(404),
+        _ => ok("").field("cache-control", "max-age=60"),
+    })
+    .await;
+    let edge = caching(&origin, "").await;
+    let report = warm(&edge, &["/a?b=1&c=2", "/private", "/missing"]).await;
+    assert_eq!((&report["fetched"], &report["fresh"]), (&1.into(), &0.into()), "{report}");
+    assert_eq!(report["not_kept"][0]["page"], "/private");
+    assert_eq!(report["failed"][0], serde_json::json!({ "page": "/missing", "reason": "404 Not Found" }));
+
+    let report = warm(&edge, &["--sitemap", "/sitemap.xml", "--concurrency", "2"]).await;
+    assert_eq!((&report["fetched"], &report["fresh"]), (&1.into(), &1.into()), "{report}");
+    let mut client = Client::connect(&edge, Via::TlsH1).await;
+    let host = format!("localhost:{}", edge.tls_address().port());
+    let page = client.ask(request("GET", "/b").header("host", host), "").await;
+    assert_eq!(cache_status(&page), "hit");
+
+    let line =
+        |path: &str| format!("{{\"method\":\"GET\",\"host\":\"x.example\",\"path\":\"{path}\",\"status\":200}}\n");
+    let log = edge.folder().join("asked.log");
+    std::fs::write(&log, [line("/once"), line("/twice"), line("/twice")].concat()).unwrap();
+    let report = warm(&edge, &["--from-access-log", log.to_str().unwrap(), "--top", "1"]).await;
+    assert_eq!(report["fetched"], 1, "{report}");
+    let mut client = Client::connect(&edge, Via::TlsH1).await;
+    let page = client.ask(request("GET", "/twice").header("host", "x.example"), "").await;
+    assert_eq!(cache_status(&page), "hit");
+
+    let nothing = edge.cli(&["cache", "warm"]).await;
+    assert_eq!(nothing.status.code(), Some(2), "{nothing:?}");
+}
