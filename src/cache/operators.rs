@@ -15,6 +15,9 @@ use crate::division::{LimitsError, StoreLimits};
 /// Names what the response of an app purges.
 const CACHE_PURGE: HeaderName = HeaderName::from_static("cache-purge");
 
+/// Names of one response; a worker looks up what depends on each.
+const NAMES_MAX: usize = 64;
+
 /// Entries that one step of a sweep looks at: a few milliseconds of work.
 const SWEEP_STEP: usize = 4096;
 
@@ -67,8 +70,9 @@ impl Cache {
         let names = named_in(fields.get_all(CACHE_PURGE));
         fields.remove(CACHE_PURGE);
         let Some(target) = target(key).filter(|_| !names.is_empty()) else { return };
-        // More than a purge can hold: rather too much goes than too little.
-        let what = dependencies.closure(names).unwrap_or_else(|_too_much| vec![What::All]);
+        // Of more than that, rather too much goes than too little.
+        let what = Some(names).filter(|names| names.len() <= NAMES_MAX);
+        let what = what.and_then(|names| dependencies.closure(names).ok()).unwrap_or_else(|| vec![What::All]);
         self.store.purge(&Purge { host: Some(target.host().into()), what, mode: Mode::Hard });
     }
 }

@@ -162,6 +162,25 @@ async fn an_app_may_purge_where_its_route_lets_it() {
 }
 
 #[tokio::test]
+async fn a_response_that_names_too_much_purges_its_host() {
+    let names: Vec<_> = (0..65).map(|name| name.to_string()).collect();
+    let origin = Origin::answers(move |request| {
+        let reply = match request.target.strip_prefix("/save/").and_then(|count| count.parse().ok()) {
+            Some(count) => ok("").field("cache-purge", &names[..count].join(",")),
+            None => ok("").field("cache-control", "max-age=60"),
+        };
+        std::future::ready(reply)
+    })
+    .await;
+    let edge = caching(&origin, "purge_by_response = true").await;
+    keep(&edge, &["/"]).await;
+    for (count, stays) in [(64, true), (65, false)] {
+        Client::connect(&edge, Via::H1).await.ask(request("POST", &format!("/save/{count}")), "x").await;
+        assert_eq!(is_kept(&edge, "/").await, stays, "{count}");
+    }
+}
+
+#[tokio::test]
 async fn what_nobody_asks_for_any_more_is_swept_out() {
     let origin = Origin::answers(async |request| match request.method.as_str() {
         "POST" => ok("").field("cache-purge", "/users/*"),
