@@ -15,6 +15,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use tokio::time::Instant;
 
 use crate::body::{Body, End, Guard};
+use crate::cache;
 use crate::clock;
 use crate::compress;
 use crate::connection::{Downstream, OpenRequest};
@@ -75,6 +76,7 @@ pub struct Record {
     pub status: StatusCode,
     pub reason: Option<Reason>,
     /// None on routes that do not compress, and for what the edge says of itself.
+    pub cache: Option<cache::Role>,
     pub coding: Option<compress::Outcome>,
 }
 
@@ -101,6 +103,7 @@ impl Record {
             head_after: None,
             status: StatusCode::OK,
             reason: None,
+            cache: None,
             coding: None,
         })
     }
@@ -179,6 +182,7 @@ impl Record {
             version: self.version,
             status: self.status.as_u16(),
             reason: self.reason.map(Reason::code),
+            cache: self.cache.map(cache::Role::word),
             coding: self.coding,
             duration,
             bytes_sent,

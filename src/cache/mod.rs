@@ -75,6 +75,33 @@ pub enum Failure {
     Status(StatusCode),
 }
 
+/// What a request was to the cache, for the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Hit,
+    /// Sent although it was stale.
+    Stale,
+    /// It held when the origin was asked.
+    Validated,
+    Miss,
+    /// Another one's fetch was its own.
+    Collapsed,
+    Bypass,
+}
+
+impl Role {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Validated => "validated",
+            Self::Miss => "miss",
+            Self::Collapsed => "collapsed",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
 type Fetches = pending::Pendings<Arc<Stored>, Failure>;
 pub type Lead = pending::Lead<Arc<Stored>, Failure>;
 

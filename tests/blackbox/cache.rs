@@ -511,6 +511,32 @@ async fn a_reload_keeps_what_is_kept() {
 }
 
 #[tokio::test]
+async fn the_log_says_what_a_request_was_to_the_cache() {
+    let origin = Origin::answers(async |request| {
+        let reply = ok("").field("etag", "\"1\"");
+        match (request.target.as_str(), request.fields.has("if-none-match")) {
+            ("/old", false) => reply.field("cache-control", "max-age=60").field("age", "60"),
+            (_, false) => reply.field("cache-control", "max-age=60"),
+            (_, true) => ok("").status(304),
+        }
+    })
+    .await;
+    let edge = caching(&origin, "").await;
+    let mut client = Client::connect(&edge, Via::H1).await;
+    for (method, path, role) in [
+        ("GET", "/new", "miss"),
+        ("GET", "/new", "hit"),
+        ("GET", "/old", "miss"),
+        ("GET", "/old", "validated"),
+        ("POST", "/new", "bypass"),
+    ] {
+        client.ask(request(method, path).header("user-agent", role), "").await;
+        let line = edge.log(|line| line["path"] == path && line["user_agent"] == role).await;
+        assert_eq!(line["cache"], role, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_kept_is_coded_once_and_sent_to_who_takes_it() {
     const BODY: usize = 20_000;
     let origin = Origin::replies(

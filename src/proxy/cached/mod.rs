@@ -9,8 +9,8 @@ mod recode;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::Method;
 use http::header::{CONTENT_LOCATION, IF_RANGE, RANGE};
+use http::{Method, StatusCode};
 use tokio::sync::oneshot;
 
 use self::client::Client;
@@ -19,7 +19,9 @@ use self::look::{Caching, Hit, Miss, NoHit, look};
 use self::origin::{Asking, lead_fetch};
 pub(super) use self::recode::recode;
 use super::{Answer, Exchange, Outgoing, Passing, Unread};
-use crate::cache::{self, Asked, Failure, Forward, Forwarded, Join, Lead, Lookup, Outcome, Policy, Said, Taken, Times};
+use crate::cache::{
+    self, Asked, Failure, Forward, Forwarded, Join, Lead, Lookup, Outcome, Policy, Role, Said, Taken, Times,
+};
 use crate::clock;
 use crate::error::Reason;
 use crate::fetch::FetchError;
@@ -37,8 +39,12 @@ impl Exchange<'_> {
         let kept_by = (&self.worker.shared.cache, policy);
         let caching = &Caching::new(kept_by, &mut request, &target, passing.client.via_trusted);
         match look(&mut request, passing, caching) {
-            Ok(Hit { answer, revalidate: None }) => Ok(answer),
+            Ok(Hit { answer, revalidate: None }) => {
+                record.cache = Some(Role::Hit);
+                Ok(answer)
+            }
             Ok(Hit { answer, revalidate: Some(miss) }) => {
+                record.cache = Some(Role::Stale);
                 self.revalidate(request, passing, (caching, miss), record).await?;
                 Ok(answer)
             }
@@ -55,6 +61,7 @@ impl Exchange<'_> {
         (caching, why): (&Caching<'_>, Forward),
         record: &mut Record,
     ) -> Result<Answer, Reason> {
+        record.cache = Some(Role::Bypass);
         let Caching { cache, policy, key } = caching;
         let method = request.method().clone();
         // Only of a POST can the answer be what a GET would have brought (RFC 9110 §9.3.3).
@@ -110,12 +117,16 @@ impl Exchange<'_> {
         (caching, miss): (&Caching<'_>, Box<Miss>),
         record: &mut Record,
     ) -> Result<Answer, Reason> {
+        record.cache = Some(Role::Miss);
         if miss.directives.only_if_cached {
             return Err(Reason::CacheOnly);
         }
         let client = Client { method: request.method().clone(), passing, miss: &miss };
         let lead = match self.line_up(&request, &client, caching).await {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => {
+                record.cache = Some(Role::Collapsed);
+                return Ok(answer);
+            }
             Err(Turn::Failed(error)) => return Err(Reason::from(&*error)),
             Err(Turn::Lead(lead)) => Some(lead),
             Err(Turn::Alone) => None,
@@ -141,7 +152,14 @@ impl Exchange<'_> {
         };
         record.attempts = brought.attempts;
         record.head_after = Some(clock::now().saturating_duration_since(record.started()));
-        client.conclude(brought.taken, &fields, brought.status)
+        let is_shared = matches!(brought.taken, Ok(Taken::Shared(..)));
+        let answer = client.conclude(brought.taken, &fields, brought.status)?;
+        if !is_shared && matches!(answer, Answer::Kept(..)) {
+            record.cache = Some(Role::Stale);
+        } else if is_shared && brought.status == Some(StatusCode::NOT_MODIFIED) {
+            record.cache = Some(Role::Validated);
+        }
+        Ok(answer)
     }
 
     /// Waits for others who ask for the same, if there are any.

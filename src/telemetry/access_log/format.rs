@@ -32,6 +32,8 @@ pub struct Entry<'a> {
     pub status: u16,
     /// The reason code of a request that failed or was refused.
     pub reason: Option<&'static str>,
+    /// What the request was to the cache, on routes that keep responses.
+    pub cache: Option<&'static str>,
     /// What became of the coding of the response, on routes that compress.
     pub coding: Option<Outcome>,
     /// From the first byte of the head to the last of the response.
@@ -167,6 +169,11 @@ impl Formatter {
         number(entry.bytes_sent, out);
         out.extend_from_slice(b",\"bytes_received\":");
         number(entry.bytes_received, out);
+        if let Some(cache) = entry.cache {
+            out.extend_from_slice(b",\"cache\":\"");
+            out.extend_from_slice(cache.as_bytes());
+            out.push(b'"');
+        }
         if let Some(coding) = entry.coding {
             let name: &[u8] = if matches!(coding, Outcome::Left(_)) { b",\"not_coded\":\"" } else { b",\"coding\":\"" };
             out.extend_from_slice(name);

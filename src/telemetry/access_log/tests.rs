@@ -26,6 +26,7 @@ fn entry() -> Entry<'static> {
         version: Version::HTTP_11,
         status: 200,
         reason: None,
+        cache: None,
         coding: None,
         duration: Duration::from_micros(1234),
         bytes_sent: 512,
