@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use libfuzzer_sys::fuzz_target;
 use tollgate::cache_parts::{
     Content, Entry, Epoch, Exchanged, Insert, Key, Mode, NewEntry, Progress, Purge, RouteStatistics, Rules, Selecting,
-    Store, StoreLimits, Stored, Tags, Target, TargetUri, Times, What, Whole, terms,
+    Store, StoreLimits, Stored, Tags, Target, TargetUri, Terms, Times, What, Whole, stored, terms,
 };
 use tollgate::header::Scheme;
 use tollgate::header::authority::Authority;
@@ -172,33 +172,30 @@ fn at(second: u64) -> SystemTime {
 }
 
 fn entry(path: &str, response: &Response) -> NewEntry {
-    let content = Content::Whole(Whole::new(vec![Bytes::copy_from_slice(&response.serial.to_be_bytes())]));
     NewEntry {
         key: key(path),
         selecting: response.variant.map(|variant| [variant].as_slice().into()),
         target: response.target.clone(),
         tags: response.tags.clone(),
         route: RouteStatistics::default(),
-        stored: Arc::new(Stored { content, ..stored().clone() }),
+        stored: Arc::new(with_body(&response.serial.to_be_bytes())),
     }
 }
 
 /// Any response that may be stored.
-fn stored() -> &'static Stored {
-    static STORED: OnceLock<Stored> = OnceLock::new();
-    STORED.get_or_init(|| {
-        let fields = HeaderMap::from_iter([(http::header::CACHE_CONTROL, HeaderValue::from_static("max-age=60"))]);
-        let (request, now, status) = (HeaderMap::new(), Instant::now(), StatusCode::OK);
+fn with_body(body: &[u8]) -> Stored {
+    static TERMS: OnceLock<Terms> = OnceLock::new();
+    let fields = HeaderMap::from_iter([(http::header::CACHE_CONTROL, HeaderValue::from_static("max-age=60"))]);
+    let request = HeaderMap::new();
+    let terms = TERMS.get_or_init(|| {
+        let (now, status, response) = (Instant::now(), StatusCode::OK, &fields);
         let authority = Authority::from_parts(HOST, None);
         let target = TargetUri { scheme: Scheme::Http, authority: &authority, path: "/", query: None };
-        let exchanged =
-            Exchanged { method: &Method::GET, target: &target, request: &request, status, response: &fields };
-        let times = Times { asked: now, answered: now, clock: UNIX_EPOCH };
-        let terms = terms(&exchanged, &Rules::default(), times).unwrap();
-        let selecting = Selecting::of(&fields, &request).unwrap();
-        let content = Content::Whole(Whole::new(Vec::new()));
-        Stored { status, fields, content, terms, received: UNIX_EPOCH, selecting, tags: Tags::default() }
-    })
+        let exchanged = Exchanged { method: &Method::GET, target: &target, request: &request, status, response };
+        terms(&exchanged, &Rules::default(), Times { asked: now, answered: now, clock: UNIX_EPOCH }).unwrap()
+    });
+    let selecting = Selecting::of(&fields, &request).unwrap();
+    stored(fields, *terms, selecting, Whole::new(vec![Bytes::copy_from_slice(body)]))
 }
 
 fn serial_of(entry: &Entry) -> u64 {

@@ -1,5 +1,12 @@
 //! The parts of the cache that the fuzz targets try by themselves.
 
+use std::time::SystemTime;
+
+use http::{HeaderMap, StatusCode};
+
+use super::coded::Forms;
+use super::memory::Memory;
+
 pub use super::bans::Epoch;
 pub use super::cache_control::{DELTA_MAX, Directives};
 pub use super::conditional::{Role, Validators, Verdict, evaluate, not_modified, range_applies, validate};
@@ -17,3 +24,10 @@ pub use super::target::Target;
 pub use super::vary::{Selecting, matches, meets, write as write_selecting};
 pub use crate::config::NamePattern;
 pub use crate::division::StoreLimits;
+
+/// A response of 200 as the store takes it.
+pub fn stored(fields: HeaderMap, terms: Terms, selecting: Selecting, content: Whole) -> Stored {
+    let (content, received) = (Content::Whole(content), SystemTime::UNIX_EPOCH);
+    let (status, tags, forms) = (StatusCode::OK, Tags::default(), Forms::new(Memory::new(0)));
+    Stored { status, fields, content, terms, received, selecting, tags, forms }
+}
