@@ -1,11 +1,13 @@
-"""The cases: what is asked for, and how. A further one is a line here."""
+"""The cases: what is asked for, how, and what the peers do with it. A further one is a line here."""
 
 from dataclasses import dataclass
 
+from files import JSON
 from loads import FullHandshakes, H2load, Wrk
 
-KIB = 1024
-SIZES = {"1KiB": KIB, "64KiB": 64 * KIB, "1MiB": 1024 * KIB}
+GZIP = "Accept-Encoding: gzip"
+# What a peer does beside passing on: each is a part of its configuration, such as nginx-cache.conf.
+CACHE, COMPRESS, BOTH = ("cache",), ("gzip",), ("cache", "gzip")
 
 
 @dataclass(frozen=True)
@@ -15,12 +17,21 @@ class Loaded:
     name: str
     file: str
     load: Wrk | H2load | FullHandshakes
+    features: tuple[str, ...] = ()
     # The most that Tollgate's CPU time a request may be of nginx's; there is none for most cases.
     target: float | None = None
+    # In the same turns a plain hit is measured under this name, of as many bytes as the answers of this case have.
+    plain: str | None = None
+    # The most that Tollgate's CPU time a request may be of that of its plain hit.
+    plain_target: float | None = None
 
     @property
-    def bytes(self) -> int:
-        return SIZES[self.file]
+    def hits(self) -> bool:
+        return "cache" in self.features
+
+    @property
+    def coded(self) -> bool:
+        return "gzip" in self.features
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,13 @@ LOADED = [
     Loaded("h2-64KiB", "64KiB", H2load()),
     Loaded("full-handshake", "1KiB", FullHandshakes()),
     Loaded("resumed-handshake", "1KiB", Wrk(tls=True, header="Connection: close")),
+    Loaded("hit-1KiB", "1KiB", Wrk(), CACHE, target=0.75),
+    Loaded("hit-64KiB", "64KiB", Wrk(), CACHE, target=1.0),
+    Loaded("hit-1MiB", "1MiB", Wrk(), CACHE),
+    Loaded("tls-hit-1KiB", "1KiB", Wrk(tls=True), CACHE),
+    Loaded("h2-hit-1KiB", "1KiB", H2load(), CACHE),
+    Loaded("gzip-miss-32KiB", JSON, Wrk(header=GZIP), COMPRESS, target=0.6),
+    Loaded("gzip-hit-32KiB", JSON, Wrk(header=GZIP), BOTH, plain="plain-hit-of-that-size", plain_target=1.0),
 ]
 
 IDLE = [Idle("idle", tls=False), Idle("idle-tls", tls=True)]

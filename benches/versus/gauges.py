@@ -8,9 +8,13 @@ CPUCLOCK_SCHED = 2
 
 
 def family(pid: int) -> list[int]:
-    """The process and all that descend from it. A child that has ended between two looks is left out."""
+    """The process and all that descend from it. What has ended between two looks is left out."""
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
     pids = [pid]
-    for task in Path(f"/proc/{pid}/task").iterdir():
+    for task in tasks:
         try:
             children = (task / "children").read_text().split()
         except OSError:
@@ -18,6 +22,14 @@ def family(pid: int) -> list[int]:
         for child in children:
             pids += family(int(child))
     return pids
+
+
+def title(pid: int) -> str:
+    """What the process calls itself; nothing if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 def cpu_ns(pids: list[int]) -> int:

@@ -56,6 +56,7 @@ class H2load:
     tls: bool = True
     connections: int = 16
     streams: int = 16
+    header: str | None = None
 
     @property
     def in_flight(self) -> int:
@@ -63,8 +64,10 @@ class H2load:
         return 2 * self.connections * self.streams
 
     def start(self, url: str, seconds: int) -> list[subprocess.Popen]:
-        command = ["h2load", "-t1", f"-c{self.connections}", f"-m{self.streams}", "-D", str(seconds), url]
-        return [started(command)]
+        command = ["h2load", "-t1", f"-c{self.connections}", f"-m{self.streams}", "-D", str(seconds)]
+        if self.header:
+            command += ["-H", self.header]
+        return [started([*command, url])]
 
     def answered(self, outputs: list[str], seconds: int) -> Answered:
         protocol = re.search(r"Application protocol: (\S+)", outputs[0])
@@ -84,6 +87,7 @@ class FullHandshakes:
 
     tls: bool = True
     processes: int = 4
+    header = None
 
     @property
     def in_flight(self) -> int:

@@ -1,0 +1,166 @@
+"""One peer under one load: what it is asked, that it does what it must, and what that costs."""
+
+import os
+import re
+import time
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import gauges
+from asking import Answer, Wrong, ask, ask_until_hit, check, connect
+from cases import Loaded
+from files import Files
+from loads import LoadFailed, finished
+from peers import Origin, Peer
+
+LOG_LIMIT_S = 5
+# Peers write a line after 50 ms at the latest; those of cut requests of the round before come late.
+LOG_SETTLE_S = 0.25
+GOOD_LINE = re.compile(rb'" 200 (\d+) ')
+
+
+@dataclass
+class Round:
+    """One peer under one load."""
+
+    peer: str
+    # Of each answer, as it is sent.
+    body_bytes: int
+    requests: int
+    requests_per_s: float
+    cpu_us_per_request: float
+    p50_us: int | None
+    p99_us: int | None
+    pss_kib: int
+    rss_peak_kib: int
+
+
+@dataclass
+class Question:
+    """What one peer is asked, turn by turn. It has been seen to answer it right."""
+
+    # In the results.
+    name: str
+    case: Loaded
+    peer: Peer
+    file: str
+    # Whether the answer is compressed.
+    coded: bool
+    content: bytes
+    # Of the body as it is sent, and what the log may say of it.
+    size: int
+    lengths: range
+
+
+def questions(case: Loaded, peer: Peer, files: Files) -> list[Question]:
+    """What is measured in the turns of a case: it itself, and the plain hit that it is compared with."""
+    question = verified(case.name, case, peer, case.file, files)
+    if not case.plain:
+        return [question]
+    return [question, verified(case.plain, case, peer, files.of_size(question.size), files)]
+
+
+def verified(name: str, case: Loaded, peer: Peer, file: str, files: Files) -> Question:
+    """The question, once the peer has answered it right, and its log has said so."""
+    coded = case.coded and file == case.file
+    question = Question(name, case, peer, file, coded, files.content(file), 0, range(0))
+    empty_log(peer)
+    answer = right_answer(question, file)
+    question.size = size = len(answer.body)
+    # Where a body is coded while it is sent, the log counts the framing of its chunks, and where the chunks of the
+    # origin end can make some bytes of a difference.
+    question.lengths = range(size - size // 50, size + size // 50 + 64) if coded else range(size, size + 1)
+    await_log(question, answer.requests, answer.requests)
+    return question
+
+
+def right_answer(question: Question, path: str) -> Answer:
+    """The bytes of the file, all of them, in the coding that is asked for and out of the store if the case says so."""
+    case, peer = question.case, question.peer
+    try:
+        if case.hits:
+            answer = ask_until_hit(peer, case.load.tls, path, case.load.header)
+        else:
+            with closing(connect(peer, case.load.tls)) as connection:
+                answer = ask(connection, path, case.load.header)
+        check(answer, question.content, question.coded)
+    except Wrong as wrong:
+        raise Wrong(f"{question.name}: {peer.name}: {wrong}") from None
+    return answer
+
+
+def take_turn(question: Question, number: int, seconds: int, origin: Origin) -> Round:
+    case, peer = question.case, question.peer
+    path = question.file
+    if case.hits:
+        # A response of the turn's own, so that it is fresh until the end.
+        path += f"?turn={number}"
+        right_answer(question, path)
+    empty_log(peer)
+    pids = peer.pids()
+    forget_peaks(pids)
+    origin_before = origin.requests()
+    cpu_before = gauges.cpu_ns(pids)
+    url = f"https://127.0.0.1:{peer.https}" if case.load.tls else f"http://127.0.0.1:{peer.http}"
+    generators = case.load.start(f"{url}/{path}", seconds)
+    time.sleep(seconds * 0.7)
+    pss_kib = gauges.pss_kib(pids)
+    try:
+        load = case.load.answered(finished(generators, seconds), seconds)
+    except LoadFailed as failed:
+        raise Wrong(f"{question.name}, {peer.name}: the load generator says\n{failed}") from None
+    await_log(question, load.requests, load.requests + case.load.in_flight)
+    if peer.pids() != pids:
+        raise Wrong(f"{question.name}: {peer.name} has replaced a process")
+    cpu_us = (gauges.cpu_ns(pids) - cpu_before) / 1000
+    check_origin(question, load.requests, origin.requests() - origin_before)
+    return Round(
+        peer=peer.name,
+        body_bytes=question.size,
+        requests=load.requests,
+        requests_per_s=load.requests / load.seconds,
+        cpu_us_per_request=cpu_us / load.requests,
+        p50_us=load.p50_us,
+        p99_us=load.p99_us,
+        pss_kib=pss_kib,
+        rss_peak_kib=gauges.rss_peak_kib(pids),
+    )
+
+
+def check_origin(question: Question, requests: int, reached_origin: int):
+    """No hit reaches the origin, and everything else does."""
+    good = reached_origin == 0 if question.case.hits else reached_origin >= requests
+    if not good:
+        raise Wrong(f"{question.name}: of {requests} requests, {question.peer.name} passed {reached_origin} on")
+
+
+def await_log(question: Question, least: int, most: int):
+    """Each answer has a line with its status and length. Those under way at the end may have one too."""
+    if not question.peer.logs:
+        return
+    deadline = time.monotonic() + LOG_LIMIT_S
+    while True:
+        log = question.peer.access_log.read_bytes()
+        counts = Counter(GOOD_LINE.findall(log))
+        lines, good = log.count(b"\n"), sum(counts[length] for length in counts if int(length) in question.lengths)
+        if good >= least and lines <= most:
+            return
+        if time.monotonic() > deadline:
+            raise Wrong(
+                f"{question.name}: {question.peer.name} logged {lines} lines for {least} answers, {good} of them good; "
+                f"lengths are {dict(counts.most_common(5))}, and must be from {question.lengths[0]} to {question.lengths[-1]}"
+            )
+        time.sleep(0.02)
+
+
+def empty_log(peer: Peer):
+    time.sleep(LOG_SETTLE_S)
+    if peer.logs:
+        os.truncate(peer.access_log, 0)
+
+
+def forget_peaks(pids: list[int]):
+    for pid in pids:
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
