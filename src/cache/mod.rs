@@ -154,10 +154,7 @@ impl Cache {
 
     /// Joins the fetch that is under way for a key, or begins one. `named` is the key of the response, which may be less.
     pub fn join(&self, key: &[u8], named: &[u8], now: Instant) -> Join<Arc<Stored>, Failure> {
-        let is_outdated = |born| match target(named) {
-            Some(target) => self.store.may_be_purged(&target, born),
-            None => true,
-        };
+        let is_outdated = |born| self.may_be_purged(named, born);
         self.fetches.join(key, (now, self.store.newest_purge()), is_outdated)
     }
 
@@ -169,6 +166,11 @@ impl Cache {
     /// The number of the newest purge.
     pub fn newest_purge(&self) -> u64 {
         self.store.newest_purge()
+    }
+
+    /// Whether what was fetched for a key since that purge may have been purged meanwhile.
+    pub fn may_be_purged(&self, key: &[u8], born: u64) -> bool {
+        target(key).is_none_or(|target| self.store.may_be_purged(&target, born))
     }
 
     /// To be taken when a fetch begins: what is purged from now on holds for what it brings.

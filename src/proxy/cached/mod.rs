@@ -71,7 +71,7 @@ impl Exchange<'_> {
             Answer::Response(response) => response,
             other => return Ok(other),
         };
-        let is_purged = cache.newest_purge() != purges;
+        let is_purged = cache.may_be_purged(key, purges);
         cache.invalidate(key, &method, &response);
         cache.obey(policy, key, response.headers_mut());
         // What comes from here on is newer than what it has made invalid.
