@@ -83,6 +83,12 @@ impl Growing {
         self.lock().is_windowed = true;
     }
 
+    /// Bytes that are kept at present.
+    pub fn held(&self) -> u64 {
+        let state = self.lock();
+        state.end - state.pieces.front().map_or(state.end, |piece| piece.start)
+    }
+
     /// Ready when more can be taken, or will not be wanted any more.
     pub fn poll_demand(&self, cx: &mut Context<'_>) -> Poll<Demand> {
         let mut state = self.lock();
@@ -91,7 +97,7 @@ impl Growing {
         }
         match state.fastest() {
             None => Poll::Ready(Demand::None),
-            Some(fastest) if state.end - fastest < WINDOW_BYTES => Poll::Ready(Demand::More),
+            Some(fastest) if state.end.saturating_sub(fastest) < WINDOW_BYTES => Poll::Ready(Demand::More),
             Some(_) => {
                 state.feeder = Some(cx.waker().clone());
                 Poll::Pending

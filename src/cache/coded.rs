@@ -22,6 +22,8 @@ pub struct Forms {
     /// By the place of their coding in `Coding::ALL`.
     forms: [Form; Coding::ALL.len()],
     memory: Memory,
+    /// So much of it is for bodies that are being fetched: a form can be made again, and they cannot wait.
+    left: u64,
 }
 
 #[derive(Debug, Default)]
@@ -38,9 +40,10 @@ pub struct Claim {
 }
 
 impl Forms {
-    /// They count against `memory`.
-    pub fn new(memory: Memory) -> Arc<Self> {
-        Arc::new(Self { forms: Default::default(), memory })
+    /// They count against `memory`, and leave at least half of it, and the largest body.
+    pub fn new(memory: Memory, object_max: u64) -> Arc<Self> {
+        let left = object_max.max(memory.limit_bytes() / 2);
+        Arc::new(Self { forms: Default::default(), memory, left })
     }
 
     fn of(&self, coding: Coding) -> Option<&Form> {
@@ -75,7 +78,7 @@ impl Claim {
     pub fn keep(self, bytes: Bytes) -> Coded {
         let coding = self.coding;
         if let Some(form) = self.forms.of(coding)
-            && let Some(room) = self.forms.memory.reserve(bytes.len() as u64)
+            && let Some(room) = self.forms.memory.reserve_leaving(bytes.len() as u64, self.forms.left)
         {
             // The claim is held by nobody else, so nothing was kept before.
             let _kept = form.made.set((bytes.clone(), room));
@@ -124,7 +127,7 @@ mod tests {
     #[test]
     fn without_room_it_is_sent_and_not_kept() {
         let stored = Stored::of_body(b"content");
-        stored.forms.memory.set_limit(4);
+        stored.forms.memory.set_limit(stored.forms.left + 4);
         let (_, claim) = Stored::claim_coding(&stored, Coding::Gzip).expect("nobody is at it");
         assert_eq!(claim.keep(Bytes::from_static(b"coded")).bytes, "coded");
         assert!(stored.coded(Coding::Gzip).is_none());

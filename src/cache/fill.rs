@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{ETAG, LAST_MODIFIED, SET_COOKIE};
+use http::header::{CONTENT_TYPE, ETAG, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body as _;
 
@@ -79,6 +79,10 @@ pub enum NotKept {
     Tags(#[from] TagsError),
     #[error("the response depends on who the client is")]
     VaryClient,
+    #[error("the response depends on other fields than before")]
+    VaryChanged,
+    #[error("the response is a stream of events, which has no end")]
+    Events,
     #[error("the response is larger than what is kept")]
     TooLarge,
     #[error("the cache has no room for the response while it comes")]
@@ -93,6 +97,8 @@ impl NotKept {
             Self::Vary(_) => "vary",
             Self::Tags(_) => "tags",
             Self::VaryClient => "vary-client",
+            Self::VaryChanged => "vary-changed",
+            Self::Events => "events",
             Self::TooLarge => "too-large",
             Self::NoRoom => "no-room",
         }
@@ -103,7 +109,9 @@ impl NotKept {
         match self {
             Self::Unstorable(why) => why.is_of_the_request(),
             Self::NoRoom => true,
-            Self::Vary(_) | Self::Tags(_) | Self::VaryClient | Self::TooLarge => false,
+            Self::Vary(_) | Self::Tags(_) | Self::VaryClient | Self::VaryChanged | Self::Events | Self::TooLarge => {
+                false
+            }
         }
     }
 }
@@ -152,9 +160,18 @@ pub fn take(
         if !policy::concerns(&stale.fields, response.headers()) {
             return Taken::Mismatched;
         }
-        let fresh = freshened(stale, &asked, policy, response.headers(), times);
-        asked.store(cache, policy, Arc::clone(&fresh));
-        return Taken::Shared(fresh, None);
+        return match freshened(stale, &asked, policy, response.headers(), times) {
+            Ok(fresh) => {
+                asked.store(cache, policy, Arc::clone(&fresh));
+                Taken::Shared(fresh, None)
+            }
+            // What is stored stays good for others.
+            Err((_, why)) if why.is_of_the_request() => Taken::Shared(Arc::clone(stale), None),
+            Err((fresh, why)) => {
+                cache.forget(asked.key.borrow());
+                Taken::Passed(fresh.response(), why)
+            }
+        };
     }
     if asked.method == Method::HEAD {
         freshen_by_head(cache, &asked, policy, &response, times);
@@ -165,18 +182,27 @@ pub fn take(
     }
 }
 
-/// A HEAD that went to the origin may say that what is stored still holds (RFC 9111 §4.3.5). If it says otherwise,
-/// nothing is to be done: what was sent to the origin is stale.
+/// A HEAD that went to the origin may say that what is stored still holds, or that it does not (RFC 9111 §4.3.5).
 fn freshen_by_head(cache: &Cache, asked: &Asked, policy: &Policy, response: &Response<Body>, times: Times) {
     let Some(stale) = &asked.stale else { return };
     let Some(length) = stale.content.length() else { return };
-    if policy::head_effect(response.status(), response.headers(), &stale.fields, length) == HeadEffect::Freshen {
-        asked.store(cache, policy, freshened(stale, asked, policy, response.headers(), times));
+    match policy::head_effect(response.status(), response.headers(), &stale.fields, length) {
+        HeadEffect::Freshen => {
+            if let Ok(fresh) = freshened(stale, asked, policy, response.headers(), times) {
+                asked.store(cache, policy, fresh);
+            }
+        }
+        HeadEffect::Outdated => cache.forget(asked.key.borrow()),
+        HeadEffect::Nothing => {}
     }
 }
 
 fn judge(asked: &Asked, policy: &Policy, response: &Response<Body>, times: Times) -> Result<Frame, NotKept> {
     let (status, fields) = (response.status(), response.headers());
+    // Those who come later would get the events from the first one on, and the origin would go on for nobody.
+    if fields.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream")) {
+        return Err(NotKept::Events);
+    }
     let terms = terms(asked, policy, &asked.method, (status, fields), times)?;
     let selecting = Selecting::of(fields, &asked.fields)?;
     if rules::depends_on_client(selecting.names()) {
@@ -212,7 +238,7 @@ fn keep(cache: &Arc<Cache>, asked: Asked, frame: Frame, policy: &Arc<Policy>, re
     let mut fields = parts.headers;
     let directives = Directives::of_response(&fields, &policy.of(&fields).rules.targets);
     policy::strip(&mut fields, &directives);
-    let forms = Forms::new(cache.store.memory().clone());
+    let forms = Forms::new(cache.store.memory().clone(), policy.object_max);
     if let Some(bytes) = body.take_whole() {
         // A copy: what was read may be a small part of a large buffer, and this stays.
         let content = Whole::new(vec![Bytes::copy_from_slice(&bytes)]);
@@ -228,18 +254,34 @@ fn keep(cache: &Arc<Cache>, asked: Asked, frame: Frame, policy: &Arc<Policy>, re
     Taken::Shared(stored, Some(rest))
 }
 
-/// A stored response after the origin has said that it still holds (RFC 9111 §4.3.4).
-fn freshened(stale: &Stored, asked: &Asked, policy: &Policy, validated: &HeaderMap, times: Times) -> Arc<Stored> {
+/// A stored response after the origin has said that it still holds (RFC 9111 §4.3.4). What it says now may forbid to
+/// keep it.
+fn freshened(
+    stale: &Stored,
+    asked: &Asked,
+    policy: &Policy,
+    validated: &HeaderMap,
+    times: Times,
+) -> Result<Arc<Stored>, (Arc<Stored>, NotKept)> {
     let mut fields = stale.fields.clone();
     policy::freshen(&mut fields, validated, &policy.of(&stale.fields).rules);
-    let terms = terms(asked, policy, &Method::GET, (stale.status, &fields), times).unwrap_or(stale.terms);
-    let tags = Tags::of(&fields).unwrap_or_else(|_| stale.tags.clone());
-    let (status, selecting) = (stale.status, stale.selecting.clone());
-    Frame { status, terms, received: times.clock, selecting, tags }.stored(
-        fields,
-        stale.content.clone(),
-        Arc::clone(&stale.forms),
-    )
+    let terms = terms(asked, policy, &Method::GET, (stale.status, &fields), times).map_err(NotKept::from);
+    let selecting = Selecting::of(&fields, &asked.fields).map_err(NotKept::from);
+    let tags = Tags::of(&fields).map_err(NotKept::from);
+    let judged = match (terms, selecting, tags) {
+        (Ok(_), Ok(selecting), Ok(_)) if selecting.names() != stale.selecting.names() => Err(NotKept::VaryChanged),
+        (Ok(terms), Ok(_), Ok(tags)) => Ok((terms, tags)),
+        (Err(why), ..) | (_, Err(why), _) | (_, _, Err(why)) => Err(why),
+    };
+    let (received, selecting) = (times.clock, stale.selecting.clone());
+    let (status, content, forms) = (stale.status, stale.content.clone(), Arc::clone(&stale.forms));
+    match judged {
+        Ok((terms, tags)) => Ok(Frame { status, terms, received, selecting, tags }.stored(fields, content, forms)),
+        Err(why) => {
+            let frame = Frame { status, terms: stale.terms, received, selecting, tags: stale.tags.clone() };
+            Err((frame.stored(fields, content, forms), why))
+        }
+    }
 }
 
 /// Makes a validator out of the content where the origin gives none.
@@ -274,6 +316,9 @@ impl Receiving {
             };
             received += data.len() as u64;
             self.growing.append(&data);
+            if !is_kept {
+                self.room.shrink_to(self.growing.held());
+            }
             if is_kept && (received > self.policy.object_max || !self.has_room(received)) {
                 is_kept = false;
                 self.growing.keep_window_only();

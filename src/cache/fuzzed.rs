@@ -28,6 +28,6 @@ pub use crate::division::StoreLimits;
 /// A response of 200 as the store takes it.
 pub fn stored(fields: HeaderMap, terms: Terms, selecting: Selecting, content: Whole) -> Stored {
     let (content, received) = (Content::Whole(content), SystemTime::UNIX_EPOCH);
-    let (status, tags, forms) = (StatusCode::OK, Tags::default(), Forms::new(Memory::new(0)));
+    let (status, tags, forms) = (StatusCode::OK, Tags::default(), Forms::new(Memory::new(0), 0));
     Stored { status, fields, content, terms, received, selecting, tags, forms }
 }

@@ -30,6 +30,12 @@ impl Memory {
         reservation.grow(bytes).then_some(reservation)
     }
 
+    /// The same for what can be done without: so much is left for the rest.
+    pub fn reserve_leaving(&self, bytes: u64, left: u64) -> Option<Reservation> {
+        let mut reservation = Reservation { memory: self.clone(), bytes: 0 };
+        reservation.grow_leaving(bytes, left).then_some(reservation)
+    }
+
     pub fn used_bytes(&self) -> u64 {
         self.0.used_bytes.load(Ordering::Relaxed)
     }
@@ -47,13 +53,24 @@ impl Memory {
 impl Reservation {
     /// Asks for more as the body grows. False: there is no more, and what was granted stays.
     pub fn grow(&mut self, bytes: u64) -> bool {
-        let limit = self.memory.limit_bytes();
+        self.grow_leaving(bytes, 0)
+    }
+
+    fn grow_leaving(&mut self, bytes: u64, left: u64) -> bool {
+        let limit = self.memory.limit_bytes().saturating_sub(left);
         let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= limit);
         let granted = self.memory.0.used_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
         if granted {
             self.bytes += bytes;
         }
         granted
+    }
+
+    /// Gives back what is not used any more.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let unused = self.bytes.saturating_sub(bytes);
+        self.memory.0.used_bytes.fetch_sub(unused, Ordering::Relaxed);
+        self.bytes -= unused;
     }
 
     pub fn bytes(&self) -> u64 {

@@ -170,12 +170,20 @@ impl Cache {
 
     /// Whether what was fetched for a key since that purge may have been purged meanwhile.
     pub fn may_be_purged(&self, key: &[u8], born: u64) -> bool {
-        target(key).is_none_or(|target| self.store.may_be_purged(&target, born))
+        // Between two purges, which are rare, there is nothing to look at.
+        born < self.store.newest_purge() && target(key).is_none_or(|target| self.store.may_be_purged(&target, born))
     }
 
     /// To be taken when a fetch begins: what is purged from now on holds for what it brings.
     pub fn epoch(&self) -> Arc<Epoch> {
         Arc::new(self.store.epoch())
+    }
+
+    /// Takes out all that is stored for the URL of a key.
+    pub fn forget(&self, key: &[u8]) {
+        let Some(target) = target(key) else { return };
+        let (host, what) = (Some(target.host().into()), vec![What::Url(target.path_and_query().into())]);
+        self.store.purge(&Purge { host, what, mode: Mode::Hard });
     }
 
     /// Forgets what a request has changed (RFC 9111 §4.4, RFC 9875 §3).

@@ -7,7 +7,6 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,8 +17,9 @@ use super::key::Key;
 
 /// How long a key is remembered whose requests do not line up.
 const ALONE: Duration = Duration::from_secs(10);
-/// Keys that one shard remembers. Beyond it others line up once more, which is slow and not wrong.
-const REMEMBERED_MAX: usize = 4096;
+/// Keys that one shard remembers, by their hashes. One that is forgotten for another lines up once more, and one that
+/// is taken for another does not: both is slow, and nothing is wrong.
+const MARKS: usize = 1024;
 const SHARDS: usize = 16;
 
 /// What a fetch comes to; `T` is what may be shared, `E` why there is nothing.
@@ -34,17 +34,29 @@ pub enum Outcome<T, E> {
 /// All that is in flight.
 #[derive(Debug)]
 pub struct Pendings<T, E> {
-    shards: [Mutex<HashMap<Key, Slot<T, E>>>; SHARDS],
+    shards: [Mutex<Shard<T, E>>; SHARDS],
     hasher: RandomState,
 }
 
 #[derive(Debug)]
-enum Slot<T, E> {
-    InFlight(Arc<Pending<T, E>>),
-    /// Requests for this key do not line up, as was seen a moment ago.
-    Alone {
-        until: Instant,
-    },
+struct Shard<T, E> {
+    in_flight: HashMap<Key, Arc<Pending<T, E>>>,
+    /// Hashes of keys for which requests do not line up, each in its place, and until when.
+    marks: Vec<Option<(u64, Instant)>>,
+}
+
+impl<T, E> Default for Shard<T, E> {
+    fn default() -> Self {
+        Self { in_flight: HashMap::new(), marks: vec![None; MARKS] }
+    }
+}
+
+impl<T, E> Shard<T, E> {
+    fn mark(&mut self, hash: u64) -> Option<&mut Option<(u64, Instant)>> {
+        // The lowest bits are the same in all of a shard.
+        let place = usize::try_from(hash / SHARDS as u64).unwrap_or_default() % MARKS;
+        self.marks.get_mut(place)
+    }
 }
 
 /// One fetch.
@@ -84,8 +96,8 @@ impl<T: Clone, E: Clone> Pendings<T, E> {
     }
 
     /// Plain data whose every state is good: a panic elsewhere leaves nothing half done.
-    fn shard(&self, key: &[u8]) -> MutexGuard<'_, HashMap<Key, Slot<T, E>>> {
-        let index = self.hasher.hash_one(key) as usize % SHARDS;
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<T, E>> {
+        let index = usize::try_from(hash % SHARDS as u64).unwrap_or_default();
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -97,46 +109,40 @@ impl<T: Clone, E: Clone> Pendings<T, E> {
         (now, born): (Instant, u64),
         is_outdated: impl Fn(u64) -> bool,
     ) -> Join<T, E> {
-        let mut shard = self.shard(key);
-        match shard.get(key) {
-            Some(Slot::InFlight(pending)) if !is_outdated(pending.born) => return Join::Follow(Arc::clone(pending)),
-            Some(Slot::Alone { until }) if now < *until => return Join::Alone,
-            _ => {}
+        let hash = self.hasher.hash_one(key);
+        let mut shard = self.shard(hash);
+        match shard.in_flight.get(key) {
+            Some(pending) if !is_outdated(pending.born) => return Join::Follow(Arc::clone(pending)),
+            Some(_) => {}
+            None => {
+                let is_marked = |(marked, until): &(u64, Instant)| *marked == hash && now < *until;
+                if shard.mark(hash).is_some_and(|mark| mark.as_ref().is_some_and(is_marked)) {
+                    return Join::Alone;
+                }
+            }
         }
         Join::Lead(self.begin(&mut shard, key, born))
     }
 
     /// Begins a fetch that nobody asked for, unless there is one.
     pub fn lead(self: &Arc<Self>, key: &[u8], born: u64) -> Option<Lead<T, E>> {
-        let mut shard = self.shard(key);
-        match shard.get(key) {
-            Some(Slot::InFlight(_)) => None,
-            Some(Slot::Alone { .. }) | None => Some(self.begin(&mut shard, key, born)),
-        }
+        let mut shard = self.shard(self.hasher.hash_one(key));
+        (!shard.in_flight.contains_key(key)).then(|| self.begin(&mut shard, key, born))
     }
 
-    fn begin(self: &Arc<Self>, shard: &mut HashMap<Key, Slot<T, E>>, key: &[u8], born: u64) -> Lead<T, E> {
+    fn begin(self: &Arc<Self>, shard: &mut Shard<T, E>, key: &[u8], born: u64) -> Lead<T, E> {
         let state = State { outcome: None, waiting: Vec::new() };
         let pending = Arc::new(Pending { state: Mutex::new(state), born });
         let key = Key::from(key);
-        shard.insert(key.clone(), Slot::InFlight(Arc::clone(&pending)));
+        shard.in_flight.insert(key.clone(), Arc::clone(&pending));
         Lead { pendings: Arc::clone(self), key, pending }
     }
 
     /// Remembers that requests for this key do not line up.
     pub fn remember_alone(&self, key: &[u8], now: Instant) {
-        let mut shard = self.shard(key);
-        if shard.len() >= REMEMBERED_MAX {
-            shard.retain(|_, slot| match slot {
-                Slot::InFlight(_) => true,
-                Slot::Alone { until } => now < *until,
-            });
-            if shard.len() >= REMEMBERED_MAX {
-                return;
-            }
-        }
-        if let Entry::Vacant(free) = shard.entry(Key::from(key)) {
-            free.insert(Slot::Alone { until: now + ALONE });
+        let hash = self.hasher.hash_one(key);
+        if let Some(mark) = self.shard(hash).mark(hash) {
+            *mark = Some((hash, now + ALONE));
         }
     }
 }
@@ -192,12 +198,11 @@ impl<T: Clone, E: Clone> Lead<T, E> {
 impl<T: Clone, E: Clone> Drop for Lead<T, E> {
     fn drop(&mut self) {
         self.pending.settle(Outcome::Alone);
-        let mut shard = self.pendings.shard(self.key.borrow());
+        let key: &[u8] = self.key.borrow();
+        let mut shard = self.pendings.shard(self.pendings.hasher.hash_one(key));
         // Another may have taken its place.
-        if let Some(Slot::InFlight(pending)) = shard.get(&self.key)
-            && Arc::ptr_eq(pending, &self.pending)
-        {
-            shard.remove(&self.key);
+        if shard.in_flight.get(key).is_some_and(|pending| Arc::ptr_eq(pending, &self.pending)) {
+            shard.in_flight.remove(key);
         }
     }
 }
@@ -279,15 +284,13 @@ mod tests {
     #[test]
     fn what_is_remembered_is_bounded() {
         let (fetches, now) = (Pendings::<u32, &'static str>::new(), Instant::now());
-        for number in 0..2 * REMEMBERED_MAX * SHARDS {
-            fetches.remember_alone(&number.to_be_bytes(), now);
+        let is_remembered = |key: &[u8]| matches!(fetches.join(key, (now, 0), |_| false), Join::Alone);
+        let keys: Vec<_> = (0..2 * MARKS * SHARDS).map(|number| number.to_be_bytes()).collect();
+        for key in &keys {
+            fetches.remember_alone(key, now);
+            assert!(is_remembered(key), "the last one is");
         }
-        let remembered =
-            |fetches: &Fetches| fetches.shards.iter().map(|shard| shard.lock().unwrap().len()).sum::<usize>();
-        assert_eq!(remembered(&fetches), REMEMBERED_MAX * SHARDS);
-        for number in 0..SHARDS * SHARDS {
-            fetches.remember_alone(&number.to_le_bytes(), now + ALONE);
-        }
-        assert!(remembered(&fetches) < REMEMBERED_MAX * SHARDS);
+        let remembered = keys.iter().filter(|key| is_remembered(&key[..])).count();
+        assert!((MARKS * SHARDS / 4..=MARKS * SHARDS).contains(&remembered), "{remembered}");
     }
 }

@@ -169,7 +169,7 @@ impl Stored {
             received,
             selecting,
             tags: Tags::default(),
-            forms: Forms::new(Memory::new(1024)),
+            forms: Forms::new(Memory::new(1024), 0),
         })
     }
 

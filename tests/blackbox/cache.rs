@@ -573,3 +573,46 @@ async fn what_is_kept_is_coded_once_and_sent_to_who_takes_it() {
     assert_eq!((part.status, part.text(), part.field("content-encoding")), (206, "comp", ""));
     assert_eq!(origin.count(), 1);
 }
+
+/// What the origin says when it is asked again counts as much as what it said first.
+#[tokio::test]
+async fn a_304_may_forbid_what_the_200_allowed() {
+    for (name, value) in [("cache-control", "private"), ("cache-control", "no-store"), ("vary", "*"), ("vary", "x-any")]
+    {
+        let origin = Origin::answers(move |request| {
+            let reply = ok("body").field("etag", "\"1\"");
+            std::future::ready(match request.fields.has("if-none-match") {
+                true => ok("").status(304).field(name, value),
+                false => reply.field("cache-control", "max-age=60"),
+            })
+        })
+        .await;
+        let edge = caching(&origin, "").await;
+        let mut client = Client::connect(&edge, Via::H1).await;
+        client.get("/").await;
+        let asked = client.ask(request("GET", "/").header("cache-control", "no-cache"), "").await;
+        assert_eq!((asked.status, asked.text(), asked.field(name)), (200, "body", value));
+        assert!(!cache_status(&asked).contains("stored"), "{asked:?}");
+        assert_eq!(cache_status(&client.get("/").await), "fwd=uri-miss; stored", "{name}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn a_sign_in_a_cookie_counts_also_where_cookies_do_not() {
+    let origin = Origin::answers(async |request| ok(request.fields.get("cookie").to_owned())).await;
+    let edge =
+        caching(&origin, "cookies = \"ignore\", default_ttl = \"1h\", bypass = { cookies = [\"session\"] }").await;
+    let mut client = Client::connect(&edge, Via::H1).await;
+    for (cookie, seen) in [("a=1", ""), ("session=1", "session=1"), ("session=2", "session=2"), ("a=2", "")] {
+        assert_eq!(client.ask(request("GET", "/").header("cookie", cookie), "").await.text(), seen, "{cookie}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_events_is_nobody_elses() {
+    let origin = counting(|_, number| numbered(number).field("content-type", "text/event-stream")).await;
+    let edge = caching(&origin, "default_ttl = \"300s\"").await;
+    for number in ["1", "2"] {
+        assert_eq!(edge.get("/").await.text(), number);
+    }
+}

@@ -27,6 +27,8 @@ pub struct Caching<'a> {
     pub cache: &'a Arc<Cache>,
     pub policy: &'a Arc<Policy>,
     pub key: Vec<u8>,
+    /// Why it is passed on without a look.
+    beside: Option<Forward>,
 }
 
 impl<'a> Caching<'a> {
@@ -44,15 +46,17 @@ impl<'a> Caching<'a> {
         }
         forwarded::drop_claims(fields, via_trusted);
         cookies::join(fields);
-        if policy.cookies == CachedCookies::Ignore {
-            fields.remove(COOKIE);
-        }
         cache::normalise_accept_encoding(fields);
+        let beside = beside(request, policy);
+        // What passes the cache by is as the client sent it.
+        if beside.is_none() && policy.cookies == CachedCookies::Ignore {
+            request.headers_mut().remove(COOKIE);
+        }
         let mut key = KEY.take();
         let Target { scheme, authority, path } = target;
         let target = TargetUri { scheme: *scheme, authority, path, query: request.uri().query() };
         cache::write_key(&mut key, &target, request.headers(), policy);
-        Self { cache, policy, key }
+        Self { cache, policy, key, beside }
     }
 }
 
@@ -111,11 +115,11 @@ pub fn look(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'
 }
 
 fn find(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'_>) -> Result<Hit, NoHit> {
-    let Caching { cache, policy, key } = caching;
+    let Caching { cache, key, beside, .. } = caching;
     if passing.route.config.compress.is_some() {
         etag::take_off_marks(request.headers_mut());
     }
-    if let Some(why) = beside(request, policy) {
+    if let Some(why) = *beside {
         return Err(NoHit::Beside(why));
     }
     let fields = request.headers();

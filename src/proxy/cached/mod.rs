@@ -45,7 +45,9 @@ impl Exchange<'_> {
             }
             Ok(Hit { answer, revalidate: Some(miss) }) => {
                 record.cache = Some(Role::Stale);
-                self.revalidate(request, passing, (caching, miss), record).await?;
+                if let Err(reason) = self.revalidate(request, passing, (caching, miss), record).await {
+                    tracing::debug!("a stale response is not validated: {}", reason.code());
+                }
                 Ok(answer)
             }
             Err(NoHit::Beside(why)) => Box::pin(self.pass_beside(request, passing, (caching, why), record)).await,
@@ -62,7 +64,7 @@ impl Exchange<'_> {
         record: &mut Record,
     ) -> Result<Answer, Reason> {
         record.cache = Some(Role::Bypass);
-        let Caching { cache, policy, key } = caching;
+        let Caching { cache, policy, key, .. } = caching;
         let method = request.method().clone();
         // Only of a POST can the answer be what a GET would have brought (RFC 9110 §9.3.3).
         let fields = (method == Method::POST).then(|| Arc::new(request.headers().clone()));
@@ -72,12 +74,14 @@ impl Exchange<'_> {
             other => return Ok(other),
         };
         let is_purged = cache.may_be_purged(key, purges);
-        cache.invalidate(key, &method, &response);
+        if !method.is_safe() {
+            cache.invalidate(key, &method, &response);
+        }
         cache.obey(policy, key, response.headers_mut());
-        // What comes from here on is newer than what it has made invalid.
-        let epoch = cache.epoch();
         let mut said = Forwarded::passed(why, None);
         if let Some(fields) = fields.filter(|_| !is_purged && response.headers().contains_key(CONTENT_LOCATION)) {
+            // What comes from here on is newer than what it has made invalid.
+            let epoch = cache.epoch();
             let times = Times { asked, answered: clock::now().into_std(), clock: clock::system_time() };
             let asked = Asked { key: key.as_slice().into(), epoch, method, fields, stale: None };
             match cache::take(cache, asked, policy, response, times) {
@@ -99,12 +103,14 @@ impl Exchange<'_> {
     /// Validates behind the client's back what it has been sent.
     async fn revalidate(
         &self,
-        request: Unread<'_>,
+        mut request: Unread<'_>,
         passing: &Passing<'_>,
         (caching, miss): (&Caching<'_>, Box<Miss>),
         record: &mut Record,
     ) -> Result<(), Reason> {
         let Some(lead) = caching.cache.lead(&caching.key) else { return Ok(()) };
+        // Also behind a HEAD: it is for all, and another response comes with its content.
+        *request.method_mut() = Method::GET;
         let asking = self.asking(request, passing, (caching, &miss, true), record).await?;
         tokio::task::spawn_local(lead_fetch(asking, lead, None));
         Ok(())
@@ -177,6 +183,7 @@ impl Exchange<'_> {
                     let found = cache.lookup(key, request.headers(), (clock::now().into_std(), clock::system_time));
                     return match found {
                         Lookup::Found(stored) if client.takes(&stored, request.headers()) => {
+                            lead.settle(Outcome::Shared(Arc::clone(&stored)));
                             Ok(client.hit(&stored, request.headers()))
                         }
                         _ => Err(Turn::Lead(lead)),
@@ -222,7 +229,7 @@ impl Exchange<'_> {
         (caching, miss, is_shared): (&Caching<'_>, &Miss, bool),
         record: &mut Record,
     ) -> Result<Asking, Reason> {
-        let Caching { cache, policy, key } = caching;
+        let Caching { cache, policy, key, .. } = caching;
         let fields = Arc::new(request.headers().clone());
         // Preconditions and ranges are the client's, and the response is for all.
         if is_shared || miss.stale.is_some() {

@@ -29,8 +29,12 @@ pub async fn recode(
     // One request at a time has it coded; those beside it, and those of something large, are sent it as it is coded.
     if let Some((whole, claim)) = Stored::claim_coding(stored, coding) {
         if length.is_some_and(|length| length <= WHOLE_BYTES_MAX) {
-            let bytes = compress::code_aside(whole, coding, level).await?;
-            return Ok(replace(response, claim.keep(bytes), said));
+            match compress::code_aside(whole, coding, level).await {
+                Ok(bytes) => return Ok(replace(response, claim.keep(bytes), said)),
+                Err(error) => tracing::debug!("a stored response could not be coded: {error}"),
+            }
+            // The plain content is at hand, and good.
+            return Ok(response);
         }
         tokio::task::spawn_local(async move {
             match compress::code_aside(whole, coding, level).await {
