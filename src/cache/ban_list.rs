@@ -97,8 +97,11 @@ struct Wide {
 }
 
 impl BanList {
-    pub fn has_room(&self, more: usize) -> bool {
-        self.exact.len() + more <= EXACT_MAX && self.wide.len() + more <= WIDE_MAX
+    pub fn has_room(&self, purge: &Purge) -> bool {
+        let host = purge.host.as_deref();
+        let exact = purge.what.iter().filter(|what| self.exact(host, what).is_some()).count();
+        let wide = purge.what.len() - exact;
+        self.exact.len() + exact <= EXACT_MAX && self.wide.len() + wide <= WIDE_MAX
     }
 
     /// Adds a purge under a number above all others. If it is done, only fetches are still to be held against it.

@@ -75,7 +75,7 @@ impl Bans {
     /// In force when this returns. With `direct`, entries of URLs are taken out by the caller, by `url` of their host.
     pub fn publish(&self, purge: &Purge, direct: bool) -> Ban {
         let mut list = self.write();
-        self.make_room(&mut list, purge.what.len());
+        self.make_room(&mut list, purge);
         let number = self.clock() + 1;
         // Before it looks for fetches: one that begins later has this number, and needs no ban.
         self.clock.store(number, Ordering::Release);
@@ -168,14 +168,14 @@ impl Bans {
 
     /// Forgets what nobody needs. If that is not enough, fetches that began before the bans that were swept lose the
     /// right to be stored; and if that is not enough either, nobody sweeps, and everything older counts as purged.
-    fn make_room(&self, list: &mut BanList, more: usize) {
-        if !list.has_room(more) {
+    fn make_room(&self, list: &mut BanList, purge: &Purge) {
+        if !list.has_room(purge) {
             self.forget_unneeded(list);
         }
-        if !list.has_room(more) {
+        if !list.has_room(purge) {
             list.forget_for_fetches(self.swept());
         }
-        if !list.has_room(more) {
+        if !list.has_room(purge) {
             list.forget_all(self.newest(), self.clock());
         }
     }
