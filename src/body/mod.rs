@@ -127,6 +127,11 @@ impl Body {
         self
     }
 
+    /// Lets go of it, even if all of it was taken: it did not arrive.
+    pub fn abandon(mut self) {
+        self.end(End::Abandoned);
+    }
+
     /// Pieces that are at hand.
     pub fn pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
         let mut chunks: VecDeque<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
+use super::cache_control::Directives;
 use super::cache_status::{self, Outcome as Said};
 use super::conditional::{self, Role, Validators, Verdict};
 use super::range::{self, Multipart, Piece, Selection, Slice};
@@ -121,7 +122,9 @@ pub fn annotate(fields: &mut HeaderMap, said: &Said) {
 /// The lifetime that clients are told, in place of what the origin says. What has passed of it here is added, for
 /// they subtract the `Age`.
 pub fn tell_clients(fields: &mut HeaderMap, lifetime: Duration, age: Duration) {
-    let value = format!("max-age={}", whole_seconds(lifetime.saturating_add(age)));
+    let is_fixed = Directives::of_response(fields, &[]).no_transform;
+    let more = if is_fixed { ", no-transform" } else { "" };
+    let value = format!("max-age={}{more}", whole_seconds(lifetime.saturating_add(age)));
     if let Ok(value) = HeaderValue::try_from(value) {
         fields.insert(http::header::CACHE_CONTROL, value);
         fields.remove(http::header::EXPIRES);

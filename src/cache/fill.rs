@@ -23,7 +23,7 @@ use super::stored::{Content, Stored, Whole};
 use super::tags::{Tags, TagsError};
 use super::vary::{Selecting, VaryError};
 use super::{Cache, Epoch, Lead, etag, target};
-use crate::body::{Body, BodyError, Demand, Growing};
+use crate::body::{Body, BodyError, Demand, Growing, Reader};
 use crate::clock;
 use crate::config::CachedCookies;
 use crate::header::authority::Authority;
@@ -79,6 +79,8 @@ pub enum NotKept {
     Tags(#[from] TagsError),
     #[error("the response depends on who the client is")]
     VaryClient,
+    #[error("some of the response's fields are for its client alone")]
+    FieldsForOne,
     #[error("the response depends on other fields than before")]
     VaryChanged,
     #[error("the response is a stream of events, which has no end")]
@@ -97,6 +99,7 @@ impl NotKept {
             Self::Vary(_) => "vary",
             Self::Tags(_) => "tags",
             Self::VaryClient => "vary-client",
+            Self::FieldsForOne => "fields-for-one",
             Self::VaryChanged => "vary-changed",
             Self::Events => "events",
             Self::TooLarge => "too-large",
@@ -109,9 +112,13 @@ impl NotKept {
         match self {
             Self::Unstorable(why) => why.is_of_the_request(),
             Self::NoRoom => true,
-            Self::Vary(_) | Self::Tags(_) | Self::VaryClient | Self::VaryChanged | Self::Events | Self::TooLarge => {
-                false
-            }
+            Self::Vary(_)
+            | Self::Tags(_)
+            | Self::VaryClient
+            | Self::FieldsForOne
+            | Self::VaryChanged
+            | Self::Events
+            | Self::TooLarge => false,
         }
     }
 }
@@ -204,6 +211,9 @@ fn judge(asked: &Asked, policy: &Policy, response: &Response<Body>, times: Times
         return Err(NotKept::Events);
     }
     let terms = terms(asked, policy, &asked.method, (status, fields), times)?;
+    if has_fields_for_one(fields, policy) {
+        return Err(NotKept::FieldsForOne);
+    }
     let selecting = Selecting::of(fields, &asked.fields)?;
     if rules::depends_on_client(selecting.names()) {
         return Err(NotKept::VaryClient);
@@ -213,6 +223,13 @@ fn judge(asked: &Asked, policy: &Policy, response: &Response<Body>, times: Times
         Some(length) if length > policy.object_max => Err(NotKept::TooLarge),
         _ => Ok(Frame { status, terms, received: times.clock, selecting, tags }),
     }
+}
+
+/// Whether there is a field that `private` or `no-cache` name. It could be kept without (RFC 9111 §5.2.2.4, §5.2.2.7),
+/// but then its own client would have to be sent another response than the rest.
+fn has_fields_for_one(fields: &HeaderMap, policy: &Policy) -> bool {
+    let directives = Directives::of_response(fields, &policy.of(fields).rules.targets);
+    directives.no_cache.fields().iter().chain(directives.private.fields()).any(|name| fields.contains_key(name))
 }
 
 fn terms(
@@ -236,8 +253,6 @@ fn keep(cache: &Arc<Cache>, asked: Asked, frame: Frame, policy: &Arc<Policy>, re
     };
     let (parts, mut body) = response.into_parts();
     let mut fields = parts.headers;
-    let directives = Directives::of_response(&fields, &policy.of(&fields).rules.targets);
-    policy::strip(&mut fields, &directives);
     let forms = Forms::new(cache.store.memory().clone(), policy.object_max);
     if let Some(bytes) = body.take_whole() {
         // A copy: what was read may be a small part of a large buffer, and this stays.
@@ -269,6 +284,7 @@ fn freshened(
     let selecting = Selecting::of(&fields, &asked.fields).map_err(NotKept::from);
     let tags = Tags::of(&fields).map_err(NotKept::from);
     let judged = match (terms, selecting, tags) {
+        (Ok(_), ..) if has_fields_for_one(&fields, policy) => Err(NotKept::FieldsForOne),
         (Ok(_), Ok(selecting), Ok(_)) if selecting.names() != stale.selecting.names() => Err(NotKept::VaryChanged),
         (Ok(terms), Ok(_), Ok(tags)) => Ok((terms, tags)),
         (Err(why), ..) | (_, Err(why), _) | (_, _, Err(why)) => Err(why),
@@ -301,6 +317,11 @@ fn tag_by_content(status: StatusCode, fields: &mut HeaderMap, pieces: &[Bytes]) 
 }
 
 impl Receiving {
+    /// Stands for a reader that is still to come: without any, what is not kept is not received.
+    pub fn hold(&self) -> Reader {
+        self.growing.reader(0, u64::MAX)
+    }
+
     /// Receives it to its end, for whoever reads it, and stores it. With `lead`, others join until then.
     pub async fn run(mut self, mut lead: Option<Lead>) {
         let mut received = 0;

@@ -187,7 +187,7 @@ impl Cache {
     }
 
     /// Forgets what a request has changed (RFC 9111 §4.4, RFC 9875 §3).
-    pub fn invalidate(&self, key: &[u8], method: &Method, response: &Response<Body>) {
+    pub fn invalidate(&self, (key, policy): (&[u8], &Policy), method: &Method, response: &Response<Body>) {
         let key = Key::from(key);
         let Some(parts) = key.parts() else { return };
         let authority = Authority::from_parts(parts.host, parts.port);
@@ -196,7 +196,7 @@ impl Cache {
         if resources.is_empty() {
             return;
         }
-        let url = |resource: policy::Resource| match resource.query {
+        let url = |resource: policy::Resource| match policy.key.query(resource.query.as_deref()) {
             Some(query) => What::Url(format!("{}?{query}", resource.path).into()),
             None => What::Url(resource.path.into()),
         };

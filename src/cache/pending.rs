@@ -29,6 +29,8 @@ pub enum Outcome<T, E> {
     Failed(E),
     /// Each asks for itself.
     Alone,
+    /// It came to nothing that concerns the others: one of them is to begin anew.
+    Again,
 }
 
 /// All that is in flight.
@@ -82,7 +84,7 @@ pub enum Join<T: Clone, E: Clone> {
     Alone,
 }
 
-/// The duty to bring the outcome. Dropped without one, each is to ask for itself.
+/// The duty to bring the outcome. Dropped without one, another is to take it over.
 #[derive(Debug)]
 pub struct Lead<T: Clone, E: Clone> {
     pendings: Arc<Pendings<T, E>>,
@@ -190,6 +192,7 @@ impl<T: Clone, E: Clone> Lead<T, E> {
     /// Nobody joins any more, and for a while nobody lines up for this key.
     pub fn leave_alone(self, now: Instant) {
         let (pendings, key) = (Arc::clone(&self.pendings), self.key.clone());
+        self.settle(Outcome::Alone);
         drop(self);
         pendings.remember_alone(key.borrow(), now);
     }
@@ -197,7 +200,7 @@ impl<T: Clone, E: Clone> Lead<T, E> {
 
 impl<T: Clone, E: Clone> Drop for Lead<T, E> {
     fn drop(&mut self) {
-        self.pending.settle(Outcome::Alone);
+        self.pending.settle(Outcome::Again);
         let key: &[u8] = self.key.borrow();
         let mut shard = self.pendings.shard(self.pendings.hasher.hash_one(key));
         // Another may have taken its place.
@@ -228,6 +231,7 @@ mod tests {
         match pending.outcome().await {
             Outcome::Shared(number) => Ok(Some(number)),
             Outcome::Alone => Ok(None),
+            Outcome::Again => Err("again"),
             Outcome::Failed(why) => Err(why),
         }
     }
@@ -257,7 +261,7 @@ mod tests {
         let leads = lead(&fetches);
         let waits = follow(&fetches, now);
         drop(leads);
-        assert_eq!(ask(&waits).await, Ok(None));
+        assert_eq!(ask(&waits).await, Err("again"));
     }
 
     #[tokio::test]

@@ -97,7 +97,7 @@ impl Policy {
         let Bypass { fields: names, cookies: cookie_names, query: parameters } = &self.bypass;
         let is_sign = |value: &str| !value.is_empty() && value != "0";
         let in_field = |name: &HeaderName| fields.get_all(name).iter().any(|value| value.to_str().is_ok_and(is_sign));
-        let in_cookies = |name: &String| cookies::get(fields, name).is_some_and(is_sign);
+        let in_cookies = |name: &String| cookies::all(fields, name).any(is_sign);
         let in_query = |name: &String| {
             let mut pairs = query.into_iter().flat_map(|query| query.split('&'));
             pairs.any(|pair| pair.split_once('=').is_some_and(|(key, value)| key == name && is_sign(value)))

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 
+use super::cache_control::{Directives, Scope};
 use super::coded::Forms;
 use super::policy::Terms;
 use super::tags::Tags;
@@ -37,6 +38,12 @@ impl Stored {
             Content::Growing(_) => 0,
         };
         fields as u64 + pieces
+    }
+
+    /// Whether clients may be told another lifetime: a failure, or what is to be validated each time, has its own.
+    pub fn may_be_told_fresh(&self, now: Instant) -> bool {
+        let directives = Directives::of_response(&self.fields, &[]);
+        self.status.is_success() && directives.no_cache != Scope::All && self.terms.ttl(now) > 0
     }
 
     /// As it came.

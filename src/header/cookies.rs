@@ -15,11 +15,11 @@ pub fn join(fields: &mut HeaderMap) {
     }
 }
 
-/// The value of the first cookie of that name.
-pub fn get<'a>(fields: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// The values of all cookies of that name: which one counts, applications see differently.
+pub fn all<'a>(fields: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     let lines = fields.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(known, _)| *known == name).map(|(_, value)| value)
+    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(move |(known, _)| *known == name).map(|(_, value)| value)
 }
 
 #[cfg(test)]

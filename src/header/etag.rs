@@ -33,8 +33,13 @@ pub fn take_off_marks(request: &mut HeaderMap) {
     for name in [IF_NONE_MATCH, IF_MATCH] {
         unmark_list(request, &name);
     }
-    // A part of the origin's bytes does not continue what a client has of the coded ones: it gets the whole.
-    if request.get(IF_RANGE).is_some_and(|tag| origin_of(tag.as_bytes()).is_some()) {
+    // A part of the origin's bytes does not continue what a client has of the coded ones: it gets the whole. A date is
+    // the same for both.
+    let may_be_of_coded = |value: &HeaderValue| {
+        let is_tag = value.as_bytes().starts_with(b"\"") || value.as_bytes().starts_with(b"W/");
+        !is_tag || origin_of(value.as_bytes()).is_some()
+    };
+    if request.get(IF_RANGE).is_some_and(may_be_of_coded) {
         request.remove(IF_RANGE);
         request.remove(RANGE);
     }

@@ -2,8 +2,10 @@
 //! gives.
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Response, StatusCode};
+
+use http_body::Body as _;
 
 use crate::body::Body;
 use crate::header::hop_by_hop::{self, Trailers};
@@ -29,4 +31,17 @@ pub fn text(body: Bytes, status: StatusCode) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+/// What a HEAD is told of the content is its length (RFC 9110 §9.3.2).
+pub fn leave_out_content(response: &mut Response<Body>) {
+    if response.body().is_end_stream() {
+        return;
+    }
+    if response.status() != StatusCode::NO_CONTENT
+        && let Some(length) = response.body().size_hint().exact()
+    {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
+    }
+    *response.body_mut() = Body::empty();
 }

@@ -10,10 +10,9 @@ use std::sync::Arc;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, TE};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use http_body::Body as _;
 
 use self::cached::Target;
-use self::message::{receive, redirect, text};
+use self::message::{leave_out_content, receive, redirect, text};
 use crate::body::{Body, Source};
 use crate::cache::Stored;
 use crate::client_ip::{self, ClientIp};
@@ -82,7 +81,7 @@ pub async fn serve(
     if let Some(body) = unread {
         end_early(body, &mut response, &record);
     }
-    if is_head {
+    if is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         leave_out_content(&mut response);
     }
     record.respond(response)
@@ -96,17 +95,6 @@ fn end_early(unread: Source, response: &mut Response<Body>, record: &Record) {
     } else {
         unread.linger();
     }
-}
-
-/// What a HEAD is told of the content is its length (RFC 9110 §9.3.2).
-fn leave_out_content(response: &mut Response<Body>) {
-    if response.body().is_end_stream() {
-        return;
-    }
-    if let Some(length) = response.body().size_hint().exact() {
-        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| length.into());
-    }
-    *response.body_mut() = Body::empty();
 }
 
 /// A head, and the body while nobody has begun to read it.
@@ -383,9 +371,14 @@ fn target(pass: &Pass, path: Cow<'_, str>, uri: &Uri) -> Result<Option<Uri>, Rea
     let target = rewrite::rewrite(&pass.rewrite, &path, query.as_deref())?;
     match (target.is_of(uri), uri.authority()) {
         (true, None) => Ok(None),
-        (true, Some(_)) => Ok(uri.path_and_query().cloned().map(Uri::from)),
-        (false, _) => Ok(Some(PathAndQuery::try_from(target)?.into())),
+        (true, Some(_)) if has_path(uri) => Ok(uri.path_and_query().cloned().map(Uri::from)),
+        _ => Ok(Some(PathAndQuery::try_from(target)?.into())),
     }
+}
+
+/// `http://a?b` has none, and stands for `http://a/?b` (RFC 9112 §3.2.1).
+fn has_path(uri: &Uri) -> bool {
+    uri.path_and_query().is_some_and(|target| target.as_str().starts_with('/'))
 }
 
 /// The host as the client names it: its field, or over HTTP/2 the authority.

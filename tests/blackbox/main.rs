@@ -11,6 +11,7 @@ mod balance;
 mod basics;
 mod blame;
 mod cache;
+mod cache_mended;
 mod cache_purge;
 mod cache_threats;
 mod certificates;

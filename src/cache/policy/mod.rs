@@ -26,7 +26,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
-pub use freshen::{HeadEffect, concerns, freshen, head_effect, strip};
+pub use freshen::{HeadEffect, concerns, freshen, head_effect};
 pub use invalidate::{Resource, TargetUri, invalidated};
 pub use reuse::{Permit, Usable, Why};
 pub use store::{Unstorable, terms};

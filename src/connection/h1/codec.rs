@@ -186,7 +186,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
             let more = self.poll_more(cx, body, begun);
             match self.poll_write(cx) {
                 Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
-                Poll::Ready(Ok(())) if body.is_none() => {
+                Poll::Ready(Ok(())) if begun.is_queued || body.is_none() => {
+                    // Only now has it been sent to its end.
+                    *body = None;
                     return Poll::Ready(if begun.is_cut { Err(Broken::Cut) } else { Ok(()) });
                 }
                 // There was no room for all that the body has.
@@ -202,6 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
     /// Queues what the body has, up to a bound; pending if it has nothing more yet.
     fn poll_more(&mut self, cx: &mut Context<'_>, body: &mut Option<Body>, begun: &mut Begun) -> Poll<()> {
         while let Some(source) = body
+            && !begun.is_queued
             && !self.output.is_full()
         {
             match ready!(Pin::new(&mut *source).poll_frame(cx)).map(|frame| frame.map(http_body::Frame::into_data)) {
@@ -216,7 +219,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
                 Some(Err(_)) => begun.is_cut = true,
                 None => self.output.finish(None, begun),
             }
-            *body = None;
+            begun.is_queued = true;
         }
         Poll::Ready(())
     }

@@ -42,6 +42,8 @@ pub struct Begun {
     pub trailers: Vec<HeaderName>,
     /// Its body ended before it was to.
     pub is_cut: bool,
+    /// All of it waits to be written, or is.
+    pub is_queued: bool,
 }
 
 /// The request whose head this is. Its fields go into `room`, which is empty. The guard takes nothing that a
@@ -81,12 +83,13 @@ pub fn trailers(section: &Bytes) -> Option<HeaderMap> {
 pub fn write(head: &response::Parts, size: Option<u64>, asked: Asked, date: &[u8; 29], out: &mut Vec<u8>) -> Begun {
     write_status_line(head.status, asked.is_http10, out);
     let framing = framing(head, size, asked);
-    let mut begun = Begun { framing, keeps_alive: asked.keeps_alive, trailers: Vec::new(), is_cut: false };
+    let mut begun =
+        Begun { framing, keeps_alive: asked.keeps_alive, trailers: Vec::new(), is_cut: false, is_queued: false };
     let (mut says_close, mut has_date) = (false, false);
     for (name, value) in &head.headers {
         match *name {
             // HEAD is told the length of what it does not get (RFC 9110 §9.3.2).
-            CONTENT_LENGTH if !asked.is_head => continue,
+            CONTENT_LENGTH if !asked.is_head || has_no_length(head.status) => continue,
             TRANSFER_ENCODING => continue,
             TRAILER if framing != Framing::Chunked => continue,
             TRAILER => begun.trailers.extend(options(value).filter_map(|name| HeaderName::from_bytes(name).ok())),
@@ -120,6 +123,11 @@ pub fn write(head: &response::Parts, size: Option<u64>, asked: Asked, date: &[u8
         begun.trailers.clear();
     }
     begun
+}
+
+/// RFC 9110 §8.6.
+fn has_no_length(status: StatusCode) -> bool {
+    status.is_informational() || status == StatusCode::NO_CONTENT
 }
 
 /// RFC 9112 §6.3.

@@ -106,11 +106,14 @@ where
             (Err(Broken::Stalled), _) => {
                 // The record, which ends with the body, asks for it.
                 link.open.send_timed_out.store(true, Ordering::Relaxed);
-                drop(body);
+                body.into_iter().for_each(Body::abandon);
                 count_unless_on_record(worker, link, Reason::SendTimeout);
                 return End::Gone;
             }
-            (Err(Broken::Gone), _) => return End::Gone,
+            (Err(Broken::Gone), _) => {
+                body.into_iter().for_each(Body::abandon);
+                return End::Gone;
+            }
         }
     }
 }

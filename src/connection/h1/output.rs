@@ -182,7 +182,7 @@ mod tests {
     use crate::timers::Sweep;
 
     fn begun(framing: Framing) -> Begun {
-        Begun { framing, keeps_alive: true, trailers: vec!["a".parse().unwrap()], is_cut: false }
+        Begun { framing, keeps_alive: true, trailers: vec!["a".parse().unwrap()], is_cut: false, is_queued: false }
     }
 
     /// All that is written of these frames, in writes of at most `step` bytes.

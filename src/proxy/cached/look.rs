@@ -166,6 +166,7 @@ pub fn answer(stored: &Arc<Stored>, wanted: Wanted<'_>, passing: &Passing<'_>, (
     let fields = response.headers_mut();
     if let Some(policy) = &passing.pass.caching
         && let Some(lifetime) = policy.of(&stored.fields).ttl_client
+        && stored.may_be_told_fresh(now)
     {
         cache::tell_clients(fields, lifetime, stored.terms.age(now));
     }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use self::client::Client;
 pub(super) use self::look::Target;
 use self::look::{Caching, Hit, Miss, NoHit, look};
-use self::origin::{Asking, lead_fetch};
+use self::origin::{Asking, Brought, lead_fetch};
 pub(super) use self::recode::recode;
 use super::{Answer, Exchange, Outgoing, Passing, Unread};
 use crate::cache::{
@@ -75,7 +75,7 @@ impl Exchange<'_> {
         };
         let is_purged = cache.may_be_purged(key, purges);
         if !method.is_safe() {
-            cache.invalidate(key, &method, &response);
+            cache.invalidate((key, policy), &method, &response);
         }
         cache.obey(policy, key, response.headers_mut());
         let mut said = Forwarded::passed(why, None);
@@ -156,13 +156,16 @@ impl Exchange<'_> {
                 brought
             }
         };
-        record.attempts = brought.attempts;
+        let Brought { taken, status, attempts, hold } = brought;
+        record.attempts = attempts;
         record.head_after = Some(clock::now().saturating_duration_since(record.started()));
-        let is_shared = matches!(brought.taken, Ok(Taken::Shared(..)));
-        let answer = client.conclude(brought.taken, &fields, brought.status)?;
+        let is_shared = matches!(taken, Ok(Taken::Shared(..)));
+        let answer = client.conclude(taken, &fields, status)?;
+        // From here on the answer itself reads.
+        drop(hold);
         if !is_shared && matches!(answer, Answer::Kept(..)) {
             record.cache = Some(Role::Stale);
-        } else if is_shared && brought.status == Some(StatusCode::NOT_MODIFIED) {
+        } else if is_shared && status == Some(StatusCode::NOT_MODIFIED) {
             record.cache = Some(Role::Validated);
         }
         Ok(answer)
@@ -217,6 +220,7 @@ impl Exchange<'_> {
                     };
                 }
                 Outcome::Alone => return Err(Turn::Alone),
+                Outcome::Again => {}
             }
         }
     }

@@ -8,7 +8,7 @@ use http::{Request, StatusCode};
 use tokio::sync::oneshot;
 
 use super::super::message::receive;
-use crate::body::Body;
+use crate::body::{Body, Reader};
 use crate::cache::{self, Asked, Cache, Directives, Failure, Lead, Outcome, Policy, Stored, Taken, Times, Usable};
 use crate::clock;
 use crate::fetch::{Attempts, FetchError};
@@ -30,6 +30,8 @@ pub struct Brought {
     pub taken: Result<Taken, Arc<FetchError>>,
     pub status: Option<StatusCode>,
     pub attempts: Attempts,
+    /// Keeps a response coming until its first reader is there.
+    pub hold: Option<Reader>,
 }
 
 impl Asking {
@@ -59,7 +61,13 @@ impl Asking {
                     asked.stale = None;
                     request = unconditional;
                 }
-                (taken, _) => return Brought { taken: Ok(taken), status, attempts },
+                (taken, _) => {
+                    let hold = match &taken {
+                        Taken::Shared(_, Some(rest)) => Some(rest.hold()),
+                        _ => None,
+                    };
+                    return Brought { taken: Ok(taken), status, attempts, hold };
+                }
             }
         }
     }
@@ -67,7 +75,7 @@ impl Asking {
 
 impl Brought {
     fn failed(error: FetchError, attempts: Attempts) -> Self {
-        Self { taken: Err(Arc::new(error)), status: None, attempts }
+        Self { taken: Err(Arc::new(error)), status: None, attempts, hold: None }
     }
 }
 
@@ -104,6 +112,7 @@ pub async fn lead_fetch(asking: Asking, lead: Lead, reply: Option<oneshot::Sende
         Ok(Taken::Passed(response, _)) if is_validating && is_failure(response.status()) => {
             settle(&mut lead, Outcome::Failed(Failure::Status(response.status())));
         }
+        // Another one's may be for all: those who wait begin again.
         Ok(Taken::Passed(_, why)) if why.is_of_the_request() => lead = None,
         Ok(Taken::Passed(..) | Taken::Mismatched) => {
             if let Some(lead) = lead.take() {
