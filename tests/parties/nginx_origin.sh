@@ -7,7 +7,8 @@ mkdir -p "$work/files/folder"
 head -c 3000000 /dev/urandom >"$work/files/random.bin"
 seq 1 20000 >"$work/files/numbers.txt"
 : >"$work/files/empty.txt"
-listeners >"$work/edge.toml"
+# What nginx sends is to come through as it is.
+{ echo "compress = false"; listeners; } >"$work/edge.toml"
 start_nginx "$here/nginx/origin.conf" 2
 plain=127.0.0.1:${nginx_ports[0]}
 {

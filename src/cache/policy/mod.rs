@@ -1,5 +1,5 @@
 //! What a shared cache may do with a response (RFC 9111): store it ([`terms`]), use it for a request
-//! ([`Terms::answers`], [`Terms::usable`], [`Terms::usable_on_error`]), freshen it by a newer one ([`freshen`]), forget it
+//! ([`Terms::answers`], [`Terms::usable`], [`Terms::usable_on_error`]), freshen it by a newer one ([`freshen()`]), forget it
 //! ([`invalidated`]).
 //!
 //! These are decisions over the fields of messages, the rules of a route and the time that is handed in. Keys and

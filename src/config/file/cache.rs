@@ -72,7 +72,7 @@ section! {
         key: Setting<CacheKey> = Value("{}"), nginx "proxy_cache_key";
         /// Requests that are passed on, and whose responses are not kept.
         bypass: Setting<Bypass> = Value("{}"), nginx "proxy_cache_bypass, proxy_no_cache";
-        /// The largest response that is kept, if smaller than that of [cache].
+        /// The largest response that is kept, if smaller than that of `[cache]`.
         object_max: Option<Setting<Size>> = Absent("that of [cache]");
         /// Let responses purge: `Cache-Purge` names tags and paths of their host, with `*` for any text and commas between them, such as `user:7, /users/*`. The field does not reach clients.
         purge_by_response: Setting<bool> = Value("false");
