@@ -178,7 +178,9 @@ class Peer(Server):
     def text(self) -> str:
         template = HERE / self.template
         parts = [template.with_stem(f"{template.stem}-{feature}").read_text() for feature in self.features]
-        return super().text().replace("@FEATURES@", "\n".join(parts))
+        # A table of its own says how; without it nothing is to be compressed, as in nginx.
+        compress = "" if any("[compress]" in part for part in parts) else "compress = false"
+        return super().text().replace("@FEATURES@", "\n".join(parts)).replace("@COMPRESS@", compress)
 
     @classmethod
     def missing(cls) -> str | None:
