@@ -124,7 +124,11 @@ impl Content {
 
     pub fn body(&self) -> Body {
         match self {
-            Self::Whole(whole) => Body::pieces(whole.pieces().iter().cloned()),
+            Self::Whole(whole) => match whole.pieces() {
+                // The usual case, and no list is made for it.
+                [all] => Body::whole(all.clone()),
+                pieces => Body::pieces(pieces.iter().cloned()),
+            },
             Self::Growing(growing) => Body::reading(growing.reader(0, u64::MAX)),
         }
     }
