@@ -18,14 +18,14 @@
 //! when the requests before it are, and the connection ends. The body of a request is read when somebody upstream
 //! has asked for more of it.
 //!
-//! [`proxy`] is the path, with every branch of it in one file. It takes the [`snapshot`], the generation of the
+//! [`proxy`] is the path, with every branch of it in one place. It takes the [`snapshot`], the generation of the
 //! configuration that is in force, and keeps it to the end. It settles which host is asked for
 //! ([`header::authority`]), under which canonical [`path`], and on whose behalf ([`client_ip`]). [`route`] finds the
 //! route. One that answers by itself is done: a redirect, a text, the [`stub_status`]. For the others [`rewrite`]
 //! makes the path, and [`header`] the fields, that go upstream.
 //!
-//! On a route that keeps responses, [`cache`] is asked first. It belongs to the process, and a hit takes one short lock
-//! and copies no content. What it does not have is fetched once for all who ask meanwhile, over all workers, by
+//! On a route that keeps responses, [`cache`] is asked first. It belongs to the process, and a hit takes one short lock,
+//! or two where responses have variants, and copies no content. What it does not have is fetched once for all who ask meanwhile, over all workers, by
 //! a task that goes on when its first client has left; they read the content as it grows. A cache that fails
 //! is no failure: the request goes to the origin, and `Cache-Status` says why nothing was kept.
 //!
@@ -61,8 +61,8 @@
 //! | counts and series | [`telemetry::Metrics`] | kept |
 //!
 //! Nothing of this is on disk. Global are the subscriber of `tracing`, the roots of the system once they are read, and,
-//! for each worker, the desk that records are handed in at, which a body cannot hold because it is `Send`, and the
-//! compressor that it used last.
+//! for each worker, the desk that records are handed in at, which a body cannot hold because it is `Send`, the
+//! compressor that it used last, and the buffers that are kept at hand for the next message and the next key.
 //!
 //! # Taken otherwise than first designed
 //!

@@ -1,4 +1,4 @@
-//! The memory of bodies that are being fetched, counted against a limit.
+//! The memory of bodies that are being fetched, and of coded forms of those that are stored, counted against a limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

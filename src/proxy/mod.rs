@@ -1,5 +1,5 @@
 //! The path of a request: every stage in the order in which it happens, one call each. All the branching of
-//! a request is here; the stages are leaves.
+//! a request is here, and for routes that keep responses in `cached`; the stages are leaves.
 
 mod cached;
 mod message;

@@ -66,7 +66,7 @@ section! {
         stale_while_revalidate: Option<Setting<Duration>> = Absent("what the response says"), nginx "proxy_cache_background_update";
         /// A response that is stale for no longer is sent if the upstream fails or answers 500, 502, 503 or 504 (RFC 5861).
         stale_if_error: Option<Setting<Duration>> = Absent("what the response says"), nginx "proxy_cache_use_stale";
-        /// `explicit`: for requests with `Cookie`, only lifetimes that responses themselves name count. `bypass`: such requests are passed on. `ignore`: responses do not depend on cookies; they are taken off requests and responses. `store`: as `explicit`, and a response that sets cookies is kept with them, for everybody.
+        /// `explicit`: for requests with `Cookie`, only lifetimes that responses themselves name count. `bypass`: such requests are passed on. `ignore`: responses do not depend on cookies; they are taken off GET and HEAD requests and off the responses to them, but for requests that `bypass` names. `store`: as `explicit`, and a response that sets cookies is kept with them, for everybody.
         cookies: Setting<CachedCookies> = Value("\"explicit\"");
         /// What tells requests apart, beside scheme, host, path and `Vary`.
         key: Setting<CacheKey> = Value("{}"), nginx "proxy_cache_key";
