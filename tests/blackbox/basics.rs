@@ -276,3 +276,26 @@ async fn the_log_tells_each_request_once() {
     let log = std::fs::read_to_string(edge.folder().join("access.log")).unwrap();
     assert_eq!(log.lines().count(), 3, "{log}");
 }
+
+/// RFC 9112 §3.2.1.
+#[tokio::test]
+async fn a_target_without_a_path_gets_one() {
+    let origin = Origin::answers(async |request| ok(request.target)).await;
+    let edge = Edge::before(&origin).await;
+    let mut client = edge.raw().await;
+    client.send("GET http://localhost?a=1 HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    assert_eq!(client.response("GET").await.unwrap().body, b"/?a=1");
+}
+
+/// A response without content has no length, and is sent to its end (RFC 9110 §8.6).
+#[tokio::test]
+async fn what_has_no_content_is_complete_without() {
+    let edge = Edge::start("[[route]]\npath = \"/\"\ntext = \"hello\"\ncode = 204\n").await;
+    let mut client = Client::connect(&edge, Via::H1).await;
+    for method in ["GET", "HEAD"] {
+        let answer = client.ask(request(method, "/"), "").await;
+        assert_eq!((answer.status, answer.field("content-length")), (204, ""), "{method}");
+        let line = edge.log(|line| line["method"] == method).await;
+        assert_eq!(line["reason"], serde_json::Value::Null, "{line}");
+    }
+}
