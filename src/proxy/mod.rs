@@ -27,6 +27,7 @@ use crate::header::forwarded::{self, Hop};
 use crate::header::framing;
 use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
 use crate::header::{Scheme, authority, edit, etag, request_id, via};
+use crate::interim::Relay;
 use crate::path;
 use crate::record::Record;
 use crate::rewrite;
@@ -184,7 +185,10 @@ impl Exchange<'_> {
     /// Sends the request on and makes the answer out of what comes back.
     async fn pass(&self, request: Unread<'_>, passing: &Passing<'_>, record: &mut Record) -> Result<Answer, Reason> {
         let Outgoing { request, upgrade } = self.outgoing(request, passing, record).await?;
-        let reply = passing.pass.fetch(&self.worker.connections).send(request, &mut record.attempts).await;
+        let edits = &passing.route.config.response_fields;
+        let relay = self.link.interims.as_ref().map(|client| Relay { client, edits });
+        let fetch = passing.pass.fetch(&self.worker.connections, relay);
+        let reply = fetch.send(request, &mut record.attempts).await;
         record.head_after = Some(clock::now().saturating_duration_since(record.started()));
         match reply? {
             Reply::Response { mut response, cuts_request } => {

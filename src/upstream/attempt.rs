@@ -35,7 +35,7 @@ pub struct Attempt<'a> {
 
 impl Attempt<'_> {
     pub async fn over_h1(&self, dispatch: Dispatch<'_>) -> Result<Reply, Failed> {
-        let Dispatch { in_flight, head, payload, over, .. } = dispatch;
+        let Dispatch { in_flight, head, payload, over, relay, .. } = dispatch;
         let wants_upgrade = head.headers.contains_key(http::header::UPGRADE);
         // A tunnel uses its connection up, so it may as well begin with one that cannot be stale.
         let may_be_kept = over == Over::Kept && !wants_upgrade;
@@ -47,7 +47,7 @@ impl Attempt<'_> {
                 None => self.dial_h1().await.map_err(Failed::unsent)?,
             };
             exclusive.serve();
-            match exclusive.connection.send(head, payload, self.limits.timeouts.read).await {
+            match exclusive.connection.send(head, payload, (self.limits.timeouts.read, relay)).await {
                 Ok(response) if wants_upgrade || response.status() != StatusCode::SWITCHING_PROTOCOLS => {
                     return Ok(self.reply_h1(response, exclusive, in_flight));
                 }
