@@ -77,6 +77,7 @@ reasons! {
     BodyReadTimeout, StatusCode::REQUEST_TIMEOUT, "body-read-timeout", "The client stopped sending its body for longer than body_timeout.";
     BodyAborted, StatusCode::BAD_REQUEST, "body-aborted", "The client ended its request in the middle of the body.";
     ClientGone, CLIENT_CLOSED_REQUEST, "client-gone", "The client left before the answer was ready.";
+    DrainTimeout, StatusCode::SERVICE_UNAVAILABLE, "drain-timeout", "The proxy ended before the answer did: drain_timeout had passed, or it was told twice.";
     NoEndpoint, StatusCode::SERVICE_UNAVAILABLE, "no-endpoint", "The upstream has no endpoint that may be used.";
     ConnectRefused, StatusCode::BAD_GATEWAY, "connect-refused", "The endpoint refused the connection.";
     ConnectFailed, StatusCode::BAD_GATEWAY, "connect-failed", "The endpoint could not be reached.";

@@ -126,6 +126,8 @@ impl OpenRequest {
     pub fn why_abandoned(&self) -> Reason {
         if self.open.send_timed_out.load(Ordering::Relaxed) {
             Reason::Guard(guard::Reason::SendTimeout)
+        } else if self.counts.is_stopped.load(Ordering::Relaxed) {
+            Reason::DrainTimeout
         } else {
             Reason::ClientGone
         }
