@@ -79,6 +79,10 @@ pub async fn serve(
         }
     };
     exchange.finish(&mut response);
+    if response.status() == StatusCode::UPGRADE_REQUIRED && !record.is_h1() {
+        // There is no upgrade over HTTP/2 (RFC 9113 §8.6).
+        hop_by_hop::remove(response.headers_mut(), Trailers::Forward);
+    }
     if let Some(body) = unread {
         end_early(body, &mut response, &record);
     }
@@ -191,12 +195,8 @@ impl Exchange<'_> {
         let reply = fetch.send(request, &mut record.attempts).await;
         record.head_after = Some(clock::now().saturating_duration_since(record.started()));
         match reply? {
-            Reply::Response { mut response, cuts_request } => {
+            Reply::Response(mut response) => {
                 receive(&mut response);
-                let fields = response.headers_mut();
-                if cuts_request && record.is_h1() {
-                    fields.insert(CONNECTION, HeaderValue::from_static("close"));
-                }
                 Ok(Answer::Response(response))
             }
             Reply::Tunnel(mut response, tunnel) => {

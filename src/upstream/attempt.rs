@@ -72,9 +72,8 @@ impl Attempt<'_> {
             return Reply::Tunnel(response, tunnel);
         }
         if let Some(body) = exclusive.connection.take_whole(self.limits.buffered_max.max(SMALL_BODY_BYTES)) {
-            let cuts_request = exclusive.connection.is_uploading();
             exclusive.give_back();
-            return Reply::Response { response: response.map(|()| body), cuts_request };
+            return Reply::Response(response.map(|()| body));
         }
         let silence = exclusive.connection.silence.clone();
         let source = Source::arriving(exclusive);
@@ -233,7 +232,7 @@ impl Attempt<'_> {
                 _ => source.into_body_ahead(&self.connections.read_ahead, self.limits.buffered_max),
             }
         });
-        Reply::Response { response, cuts_request: false }
+        Reply::Response(response)
     }
 
     fn pool(&self) -> Arc<Pool> {

@@ -98,8 +98,7 @@ impl Failed {
 }
 
 pub enum Reply {
-    /// `cuts_request`: it was final before the request was sent to its end, and no more is.
-    Response { response: Response<Body>, cuts_request: bool },
+    Response(Response<Body>),
     /// 101: both sides now speak another protocol.
     Tunnel(Response<()>, Tunnel),
 }

@@ -186,8 +186,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
     ) -> Result<bool, Broken> {
         self.owes_continue = false;
         self.interims.end();
-        let is_cut_off = self.upload.as_ref().is_some_and(Upload::is_given_up);
-        let keeps_alive = self.asked.keeps_alive && !is_last && !is_cut_off && self.violation().is_none();
+        // An answer to half a request is the last: what is left of that may never come, and the client is told at once.
+        let is_early = self.upload.as_ref().is_some_and(|upload| !upload.has_ended());
+        let keeps_alive = self.asked.keeps_alive && !is_last && !is_early && self.violation().is_none();
         let size = body.as_ref().map_or(Some(0), |body| body.size_hint().exact());
         let (head, ()) = response.into_parts();
         let mut begun = head::write(&head, size, Asked { keeps_alive, ..self.asked }, date, self.output.text());
