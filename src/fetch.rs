@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::balance::{Endpoint, InFlight, Outcome};
 use crate::body::{Body, Payload};
 use crate::clock;
+use crate::interim::Relay;
 use crate::spare;
 use crate::telemetry::UpstreamMetrics;
 use crate::telemetry::metrics::AttemptOutcome;
@@ -40,6 +41,8 @@ pub struct Fetch<'a> {
     pub limits: Limits<'a>,
     /// The endpoint's own name goes into `Host`.
     pub host_of_endpoint: bool,
+    /// To the client, if one waits that may be told of what comes before the answer.
+    pub relay: Option<Relay<'a>>,
 }
 
 /// What happened on the way, for the log.
@@ -82,7 +85,8 @@ impl Fetch<'_> {
             let ejection = moves_on.then(|| endpoint.ejections());
             let mut counted = Counted::new(&self.upstream.metrics);
             let outcome = {
-                let dispatch = Dispatch { in_flight, endpoint: &endpoint, head: &head, payload: &mut payload, over };
+                let (head, payload, relay) = (&head, &mut payload, self.relay);
+                let dispatch = Dispatch { in_flight, endpoint: &endpoint, head, payload, over, relay };
                 let sending = pin!(self.upstream.send(dispatch, self.connections, self.limits));
                 let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until };
                 self.within_limits(sending, attempt).await

@@ -35,6 +35,8 @@
 //! has [`upstream`] send the request there on a pooled connection, reports what became of it, and decides
 //! whether the next endpoint may be tried. Connections belong to the worker, so nobody else is in the way.
 //!
+//! What an endpoint says before its answer, as 103, goes to the client by [`interim`], past all of this.
+//!
 //! On its way back a response passes [`compress`], which decides by both heads whether it is coded, changes what the
 //! head says of its bytes, and codes them, whole or as they come.
 //!
@@ -147,6 +149,7 @@ mod balance;
 mod telemetry;
 mod compress;
 mod body;
+mod interim;
 pub mod header;
 pub mod client_ip;
 mod timers;

@@ -16,6 +16,7 @@ use crate::balance::Pool;
 use crate::cache::{Cache, Policy};
 use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
+use crate::interim::Relay;
 use crate::overload::{self, Overload};
 use crate::rewrite::Template;
 use crate::route::Router;
@@ -71,12 +72,13 @@ pub struct Pass {
 
 impl Pass {
     /// The origin side of a request, over the connections of a worker.
-    pub fn fetch<'a>(&'a self, connections: &'a Connections) -> Fetch<'a> {
+    pub fn fetch<'a>(&'a self, connections: &'a Connections, relay: Option<Relay<'a>>) -> Fetch<'a> {
         Fetch {
             upstream: &self.upstream,
             connections,
             limits: Limits { timeouts: &self.limits, buffered_max: self.buffer.response },
             host_of_endpoint: self.host == HostPolicy::Upstream,
+            relay,
         }
     }
 }
