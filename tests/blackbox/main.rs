@@ -31,4 +31,5 @@ mod routes;
 mod shutdown;
 mod sockets;
 mod streams;
+mod tags;
 mod uploads;

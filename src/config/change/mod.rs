@@ -486,6 +486,9 @@ mod tests {
             ],
         );
         check(&[("10MiB", "20MiB")], &["client: largest body 10MiB → 20MiB"]);
+        let tagged = |etag: &'static str| [("upstream = \"app\"", format!("upstream = \"app\"\netag = {etag}"))];
+        let edits = tagged("true");
+        check(&edits.each_ref().map(|(old, new)| (*old, new.as_str())), &["route /api: answers get entity tags"]);
         check(
             &[("text = \"b\"", "text = \"c\"\ncode = 404")],
             &["route ~ ^/b: text changed", "route ~ ^/b: code 200 OK → 404 Not Found"],
