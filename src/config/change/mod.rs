@@ -127,7 +127,7 @@ impl Changes {
     }
 
     fn cache(&mut self, old: &Cache, new: &Cache) {
-        let Cache { enabled, memory, object_max, entries_max, targets, rules, dependencies } = old;
+        let Cache { enabled, memory, object_max, entries_max, targets, rules, dependencies, warm } = old;
         self.about("cache: ");
         match (*enabled, new.enabled) {
             (false, true) => self.say("switched on"),
@@ -139,6 +139,7 @@ impl Changes {
         self.value("most responses", entries_max, &new.entries_max);
         self.silent("targets", targets, &new.targets);
         self.silent("rules", rules, &new.rules);
+        self.silent("what is warmed at a start", warm, &new.warm);
         let names = |rows: &[Dependency]| rows.iter().map(|row| row.name.as_str().to_owned()).collect::<Vec<_>>();
         self.members("dependencies of", &names(dependencies), &names(&new.dependencies));
         for Dependency { name, dependents } in dependencies {
