@@ -113,6 +113,7 @@ mod reload;
 mod control;
 mod watch;
 mod background;
+mod warm;
 mod supervise;
 mod sockets;
 mod inherited;

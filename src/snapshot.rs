@@ -66,6 +66,8 @@ pub struct Pass {
     pub rewrite: PathRewrite,
     pub limits: Timeouts,
     pub buffer: Buffer,
+    /// None: what is not kept gets no entity tag.
+    pub etag_body_max: Option<usize>,
     /// None: responses are not kept.
     pub caching: Option<Arc<Policy>>,
 }
@@ -198,7 +200,7 @@ impl Route {
         let origin = || route.origin.clone();
         let action = match &route.action {
             config::Action::Proxy(pass) => {
-                let ProxyPass { upstream, host, path, timeout, buffer, cache } = &**pass;
+                let ProxyPass { upstream, host, path, timeout, buffer, etag_body_max, cache } = &**pass;
                 let found = upstreams
                     .get(upstream)
                     .ok_or_else(|| SnapshotError::UnknownUpstream { origin: origin(), upstream: upstream.clone() })?;
@@ -208,6 +210,7 @@ impl Route {
                     rewrite: path.clone(),
                     limits: *timeout,
                     buffer: *buffer,
+                    etag_body_max: *etag_body_max,
                     caching: cache
                         .as_ref()
                         .filter(|_| keeping.enabled)

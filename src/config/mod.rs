@@ -41,7 +41,7 @@ use http::HeaderValue;
 use ipnet::IpNet;
 
 pub use self::caching::{
-    Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl,
+    Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl, Warm,
 };
 pub use self::compress::{Coding, Compress, Levels, TypePattern};
 pub use self::diagnostics::Diagnostics;
