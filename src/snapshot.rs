@@ -14,6 +14,7 @@ use http::StatusCode;
 
 use crate::balance::Pool;
 use crate::cache::{Cache, Policy};
+use crate::clock;
 use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
 use crate::interim::Relay;
@@ -22,6 +23,7 @@ use crate::rewrite::Template;
 use crate::route::Router;
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::tls::{Acceptor, Certificates, RootsError, UpstreamTls};
+use crate::upstream::budget::Budget;
 use crate::upstream::{Connections, Limits, Upstream};
 
 /// The snapshot in force.
@@ -261,6 +263,8 @@ fn build_upstreams(
             pool: Arc::new(Pool::new(upstream, before.map(|before| &*before.pool))),
             tls,
             metrics: metrics.upstream(&upstream.name),
+            budget: before
+                .map_or_else(|| Arc::new(Budget::new(clock::now().into_std())), |before| Arc::clone(&before.budget)),
         };
         upstreams.insert(name, Arc::new(built));
     }
