@@ -249,6 +249,9 @@ async fn what_the_cache_did_is_told() {
     ] {
         assert_eq!(edge.metric(name).await, value, "{name}");
     }
+    // The first lookup of each worker is timed.
+    let timed = edge.metric(r#"tollgate_cache_lookups_timed_total{route="/"}"#).await;
+    assert!((1.0..=2.0).contains(&timed) && route["lookup_us"].as_f64() > Some(0.0), "{timed} {route}");
     let shown = edge.cli(&["cache", "status"]).await;
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("on: 1 response in ") && shown.contains("60.0 %"), "{shown}");

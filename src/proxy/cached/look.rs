@@ -127,7 +127,9 @@ fn find(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'_>) 
     let now = clock::now().into_std();
     let is_head = *request.method() == Method::HEAD;
     let miss = |why, stale, is_alone| Box::new(Miss { directives: directives.clone(), why, stale, is_alone });
-    let stored = match cache.lookup(key, fields, (now, clock::system_time)) {
+    let statistics = &caching.policy.statistics;
+    let looked = statistics.look(|| clock::now().into_std(), || cache.lookup(key, fields, (now, clock::system_time)));
+    let stored = match looked {
         Lookup::UriMiss => return Err(NoHit::Missed(miss(Forward::UriMiss, None, is_head))),
         Lookup::VaryMiss => return Err(NoHit::Missed(miss(Forward::VaryMiss, None, is_head))),
         Lookup::Found(stored) => stored,
