@@ -6,7 +6,7 @@ use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::cache_control::Directives;
-use super::cache_status::{self, Outcome as Said};
+use super::cache_status::{self, Said};
 use super::conditional::{self, Role, Validators, Verdict};
 use super::range::{self, Multipart, Piece, Selection, Slice};
 use super::stored::Stored;

@@ -29,5 +29,5 @@ pub use crate::division::StoreLimits;
 pub fn stored(fields: HeaderMap, terms: Terms, selecting: Selecting, content: Whole) -> Stored {
     let (content, received) = (Content::Whole(content), SystemTime::UNIX_EPOCH);
     let (status, tags, forms) = (StatusCode::OK, Tags::default(), Forms::new(Memory::new(0), 0));
-    Stored { status, fields, content, terms, received, selecting, tags, forms }
+    Stored { status, fields, content, terms, received, selecting, tags, has_own_tag: false, forms }
 }
