@@ -9,7 +9,7 @@ use super::memory::Memory;
 
 pub use super::bans::Epoch;
 pub use super::cache_control::{DELTA_MAX, Directives};
-pub use super::conditional::{Role, Validators, Verdict, evaluate, not_modified, range_applies, validate};
+pub use super::conditional::{Validators, Verdict, evaluate, not_modified, range_applies, validate};
 pub use super::entry::{Entry, NewEntry};
 pub use super::key::{Key, KeyRules, Parts, QueryRule, write as write_key};
 pub use super::policy::{Exchanged, Rules, TargetUri, Terms, Times, terms};

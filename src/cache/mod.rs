@@ -12,7 +12,6 @@ mod cache_status;
 mod coded;
 mod conditional;
 mod deliver;
-mod entity_tag;
 mod entry;
 mod etag;
 mod fill;

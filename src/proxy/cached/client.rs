@@ -76,7 +76,7 @@ impl Client<'_> {
                 {
                     return Ok(stale);
                 }
-                cache::settle_passed(&mut response, Wanted { method: &self.method, fields });
+                cache::settle_passed(&mut response, Wanted { method: &self.method, fields }, clock::system_time());
                 let forwarded = Forwarded::passed(self.miss.why, Some(why.code()));
                 cache::annotate(response.headers_mut(), &Said::Forwarded(forwarded));
                 Ok(Answer::Response(response))
