@@ -17,12 +17,13 @@ use super::coded::Forms;
 use super::entry::NewEntry;
 use super::key::Key;
 use super::memory::Reservation;
+use super::not_kept::NotKept;
 use super::policy::{self, Exchanged, HeadEffect, TargetUri, Terms, Times, Unstorable};
 use super::rules::{self, Policy};
 use super::store::Insert;
 use super::stored::{Content, Stored, Whole};
-use super::tags::{Tags, TagsError};
-use super::vary::{Selecting, VaryError};
+use super::tags::Tags;
+use super::vary::Selecting;
 use super::{Cache, Detached, Epoch, Lead, etag, target};
 use crate::body::{Body, BodyError, Demand, Growing, Reader};
 use crate::clock;
@@ -67,61 +68,6 @@ pub enum Taken {
     Passed(Response<Body>, NotKept),
     /// A 304 that is not about what was to be validated: the request is to be sent without that.
     Mismatched,
-}
-
-/// Why a response is not kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotKept {
-    #[error(transparent)]
-    Unstorable(#[from] Unstorable),
-    #[error(transparent)]
-    Vary(#[from] VaryError),
-    #[error(transparent)]
-    Tags(#[from] TagsError),
-    #[error("the response depends on who the client is")]
-    VaryClient,
-    #[error("some of the response's fields are for its client alone")]
-    FieldsForOne,
-    #[error("the response depends on other fields than before")]
-    VaryChanged,
-    #[error("the response is a stream of events, which has no end")]
-    Events,
-    #[error("the response is larger than what is kept")]
-    TooLarge,
-    #[error("the cache has no room for the response while it comes")]
-    NoRoom,
-}
-
-impl NotKept {
-    /// A stable name, for `Cache-Status`.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Unstorable(why) => why.code(),
-            Self::Vary(_) => "vary",
-            Self::Tags(_) => "tags",
-            Self::VaryClient => "vary-client",
-            Self::FieldsForOne => "fields-for-one",
-            Self::VaryChanged => "vary-changed",
-            Self::Events => "events",
-            Self::TooLarge => "too-large",
-            Self::NoRoom => "no-room",
-        }
-    }
-
-    /// Whether the next response to this key is likely to fare better.
-    pub fn is_of_the_request(self) -> bool {
-        match self {
-            Self::Unstorable(why) => why.is_of_the_request(),
-            Self::NoRoom => true,
-            Self::Vary(_)
-            | Self::Tags(_)
-            | Self::VaryClient
-            | Self::FieldsForOne
-            | Self::VaryChanged
-            | Self::Events
-            | Self::TooLarge => false,
-        }
-    }
 }
 
 /// The rest of a response that is shared while it comes.

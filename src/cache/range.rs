@@ -226,6 +226,7 @@ impl Multipart {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::SystemTime;
 
     use proptest::collection::vec;
     use proptest::prelude::*;
