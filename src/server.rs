@@ -282,8 +282,9 @@ fn announce(control: &Control, loaded: &Loaded, ready: Option<OwnedFd>, admin: O
 fn cache_sample(cache: &Cache) -> CacheSample {
     let Report { usage, routes } = cache.report();
     let sample = |(route, statistics): (String, Statistics)| {
-        let Statistics { entries, bytes, hits, misses, evictions, purged } = statistics;
-        CachedRouteSample { route, entries, bytes, hits, misses, evictions, purged }
+        let Statistics { entries, bytes, hits, misses, evictions, purged, timed, timed_for } = statistics;
+        let timed_s = timed_for.as_secs_f64();
+        CachedRouteSample { route, entries, bytes, hits, misses, evictions, purged, timed, timed_s }
     };
     CacheSample {
         stored_bytes: usage.stored_bytes,

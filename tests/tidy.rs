@@ -49,7 +49,6 @@ const PURE: &[&str] = &[
     "src/cache/cache_control/",
     "src/cache/cache_status.rs",
     "src/cache/conditional.rs",
-    "src/cache/entity_tag.rs",
     "src/cache/etag.rs",
     "src/cache/key.rs",
     "src/cache/policy/",

@@ -96,6 +96,8 @@ pub struct CachedRouteStatus {
     pub hit_ratio: Option<f64>,
     pub evictions: u64,
     pub purged: u64,
+    /// Microseconds that a lookup takes, by one of 64 that is timed.
+    pub lookup_us: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -135,9 +137,10 @@ impl CacheStatus {
 }
 
 fn cached_route((route, statistics): (String, Statistics)) -> CachedRouteStatus {
-    let Statistics { entries, bytes, hits, misses, evictions, purged } = statistics;
+    let lookup_us = statistics.lookup_time().map(|time| time.as_nanos() as f64 / 1_000.0);
+    let Statistics { entries, bytes, hits, misses, evictions, purged, .. } = statistics;
     let hit_ratio = (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64);
-    CachedRouteStatus { route, entries, bytes, hits, misses, hit_ratio, evictions, purged }
+    CachedRouteStatus { route, entries, bytes, hits, misses, hit_ratio, evictions, purged, lookup_us }
 }
 
 impl UpstreamStatus {

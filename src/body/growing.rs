@@ -105,6 +105,16 @@ impl Growing {
         }
     }
 
+    /// Ready while nobody reads it.
+    pub fn poll_unread(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.fastest().is_none() {
+            return Poll::Ready(());
+        }
+        state.feeder = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
     /// Nothing more comes. The first word on how it ended holds.
     pub fn finish(&self, outcome: Result<(), BodyError>) {
         let mut state = self.lock();

@@ -9,7 +9,7 @@ static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// What the cache did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Said {
     /// Answered from what was stored.
     Hit {
         /// What is left of the lifetime; negative if it is over.
@@ -72,7 +72,7 @@ impl Forward {
     }
 }
 
-impl Outcome {
+impl Said {
     /// The value of `Cache-Status`, one item of its list.
     fn value(&self) -> HeaderValue {
         // Nothing but printable ASCII is written, so it is a value.
@@ -91,12 +91,12 @@ impl Outcome {
 
 /// Adds the last item of `Cache-Status`. The list begins at the origin (RFC 9211 §2), so what caches before this one
 /// said stays in front. Several lines are one list.
-pub fn append(fields: &mut HeaderMap, outcome: &Outcome) {
+pub fn append(fields: &mut HeaderMap, outcome: &Said) {
     fields.append(&CACHE_STATUS, outcome.value());
 }
 
 /// The parameters of the item, in the order of RFC 9211 §2.
-impl fmt::Display for Outcome {
+impl fmt::Display for Said {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (ttl_s, detail) = match self {
             Self::Hit { ttl_s, detail } => {
@@ -159,14 +159,14 @@ mod tests {
         Forwarded { why: Forward::UriMiss, status: None, stored: false, collapsed: false, ttl_s: None, detail: None };
 
     #[track_caller]
-    fn check(outcome: Outcome, expected: &str, x_cache: &str) {
+    fn check(outcome: Said, expected: &str, x_cache: &str) {
         assert_eq!(outcome.value(), format!("tollgate; {expected}"));
         assert_eq!(outcome.x_cache(), x_cache);
     }
 
     #[test]
     fn hits() {
-        let hit = |ttl_s, detail| Outcome::Hit { ttl_s, detail };
+        let hit = |ttl_s, detail| Said::Hit { ttl_s, detail };
         check(hit(376, None), "hit; ttl=376", "HIT");
         check(hit(0, None), "hit; ttl=0", "HIT");
         check(hit(-412, Some("stale-while-revalidate")), "hit; ttl=-412; detail=stale-while-revalidate", "HIT");
@@ -196,10 +196,10 @@ mod tests {
                 "fwd=bypass; detail=request-body",
             ),
         ] {
-            check(Outcome::Forwarded(forwarded), expected, "MISS");
+            check(Said::Forwarded(forwarded), expected, "MISS");
         }
         for why in Forward::ALL {
-            check(Outcome::Forwarded(Forwarded { why, ..MISS }), &format!("fwd={}", why.code()), "MISS");
+            check(Said::Forwarded(Forwarded { why, ..MISS }), &format!("fwd={}", why.code()), "MISS");
         }
     }
 
@@ -215,7 +215,7 @@ mod tests {
             ("a\"\\b", r#""a\"\\b""#),
             ("a\r\nb\u{e9}", "\"ab\""),
         ] {
-            let outcome = Outcome::Forwarded(Forwarded { detail: Some(detail), ..MISS });
+            let outcome = Said::Forwarded(Forwarded { detail: Some(detail), ..MISS });
             check(outcome, &format!("fwd=uri-miss; detail={expected}"), "MISS");
         }
     }
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn the_last_item_is_that_of_the_cache_nearest_to_the_client() {
         let mut response = fields("cache-status: origin; hit\ncache-status: \"a, b\"; fwd=miss");
-        append(&mut response, &Outcome::Hit { ttl_s: 1, detail: None });
+        append(&mut response, &Said::Hit { ttl_s: 1, detail: None });
         let expected =
             "cache-status: origin; hit\ncache-status: \"a, b\"; fwd=miss\ncache-status: tollgate; hit; ttl=1";
         assert_eq!(response, fields(expected));

@@ -1,13 +1,13 @@
 //! A stored response as the answer to one request: the whole, a part, or that nothing has changed.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::cache_control::Directives;
-use super::cache_status::{self, Outcome as Said};
-use super::conditional::{self, Role, Validators, Verdict};
+use super::cache_status::{self, Said};
+use super::conditional::{self, Validators, Verdict};
 use super::range::{self, Multipart, Piece, Selection, Slice};
 use super::stored::Stored;
 use crate::body::Body;
@@ -33,22 +33,21 @@ pub fn deliver(stored: &Stored, wanted: Wanted<'_>, now: Instant, boundary: fn()
         return response;
     }
     let verdict = {
-        let validators = Validators { response: &stored.fields, received: Some(stored.received) };
-        conditional::evaluate(Role::Cache, wanted.method, wanted.fields, &validators)
+        let validators = Validators { response: &stored.fields, received: stored.received, is_stored: true };
+        conditional::evaluate(wanted.method, wanted.fields, &validators)
     };
     match verdict {
         Verdict::NotModified => {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             conditional::not_modified(response.headers_mut());
         }
-        Verdict::PreconditionFailed => *response.status_mut() = StatusCode::PRECONDITION_FAILED,
         Verdict::Send => select(stored, wanted, &mut response, boundary),
     }
     response
 }
 
 fn select(stored: &Stored, wanted: Wanted<'_>, response: &mut Response<Body>, boundary: fn() -> u128) {
-    let validators = Validators { response: &stored.fields, received: Some(stored.received) };
+    let validators = Validators { response: &stored.fields, received: stored.received, is_stored: true };
     let selection = match (range::asked(wanted.method, wanted.fields, &validators), stored.content.length()) {
         (Some(range), Some(length)) => (range::select(range.as_bytes(), length), length),
         // How much there is decides whether a range can be satisfied.
@@ -98,13 +97,13 @@ fn several(stored: &Stored, slices: &[Slice], length: u64, response: &mut Respon
 }
 
 /// A response that is not kept, for a client whose preconditions the origin was not told.
-pub fn settle_passed(response: &mut Response<Body>, wanted: Wanted<'_>) {
+pub fn settle_passed(response: &mut Response<Body>, wanted: Wanted<'_>, received: SystemTime) {
     if response.status() != StatusCode::OK {
         return;
     }
     let verdict = {
-        let validators = Validators { response: response.headers(), received: None };
-        conditional::evaluate(Role::Cache, wanted.method, wanted.fields, &validators)
+        let validators = Validators { response: response.headers(), received, is_stored: false };
+        conditional::evaluate(wanted.method, wanted.fields, &validators)
     };
     if verdict == Verdict::NotModified {
         *response.status_mut() = StatusCode::NOT_MODIFIED;

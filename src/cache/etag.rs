@@ -66,8 +66,8 @@ mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;
 
-    use super::super::entity_tag::{EntityTag, Strength};
     use super::*;
+    use crate::header::entity_tag::{EntityTag, Strength};
     use crate::header::rows::fields;
 
     /// Tags stay the same from one version of the program to the next, or every client fetches everything again.

@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -16,13 +17,14 @@ use super::coded::Forms;
 use super::entry::NewEntry;
 use super::key::Key;
 use super::memory::Reservation;
+use super::not_kept::NotKept;
 use super::policy::{self, Exchanged, HeadEffect, TargetUri, Terms, Times, Unstorable};
 use super::rules::{self, Policy};
 use super::store::Insert;
 use super::stored::{Content, Stored, Whole};
-use super::tags::{Tags, TagsError};
-use super::vary::{Selecting, VaryError};
-use super::{Cache, Epoch, Lead, etag, target};
+use super::tags::Tags;
+use super::vary::Selecting;
+use super::{Cache, Detached, Epoch, Lead, etag, target};
 use crate::body::{Body, BodyError, Demand, Growing, Reader};
 use crate::clock;
 use crate::config::CachedCookies;
@@ -68,61 +70,6 @@ pub enum Taken {
     Mismatched,
 }
 
-/// Why a response is not kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NotKept {
-    #[error(transparent)]
-    Unstorable(#[from] Unstorable),
-    #[error(transparent)]
-    Vary(#[from] VaryError),
-    #[error(transparent)]
-    Tags(#[from] TagsError),
-    #[error("the response depends on who the client is")]
-    VaryClient,
-    #[error("some of the response's fields are for its client alone")]
-    FieldsForOne,
-    #[error("the response depends on other fields than before")]
-    VaryChanged,
-    #[error("the response is a stream of events, which has no end")]
-    Events,
-    #[error("the response is larger than what is kept")]
-    TooLarge,
-    #[error("the cache has no room for the response while it comes")]
-    NoRoom,
-}
-
-impl NotKept {
-    /// A stable name, for `Cache-Status`.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Unstorable(why) => why.code(),
-            Self::Vary(_) => "vary",
-            Self::Tags(_) => "tags",
-            Self::VaryClient => "vary-client",
-            Self::FieldsForOne => "fields-for-one",
-            Self::VaryChanged => "vary-changed",
-            Self::Events => "events",
-            Self::TooLarge => "too-large",
-            Self::NoRoom => "no-room",
-        }
-    }
-
-    /// Whether the next response to this key is likely to fare better.
-    pub fn is_of_the_request(self) -> bool {
-        match self {
-            Self::Unstorable(why) => why.is_of_the_request(),
-            Self::NoRoom => true,
-            Self::Vary(_)
-            | Self::Tags(_)
-            | Self::VaryClient
-            | Self::FieldsForOne
-            | Self::VaryChanged
-            | Self::Events
-            | Self::TooLarge => false,
-        }
-    }
-}
-
 /// The rest of a response that is shared while it comes.
 pub struct Receiving {
     cache: Arc<Cache>,
@@ -134,6 +81,15 @@ pub struct Receiving {
     policy: Arc<Policy>,
 }
 
+/// What comes next of it.
+enum Next {
+    Data(Bytes),
+    End,
+    Failed(BodyError),
+    /// Nobody reads it, and it is not kept or there are too many of its kind.
+    Unwanted,
+}
+
 /// All of a stored response but its fields and its content.
 struct Frame {
     status: StatusCode,
@@ -141,12 +97,13 @@ struct Frame {
     received: SystemTime,
     selecting: Selecting,
     tags: Tags,
+    has_own_tag: bool,
 }
 
 impl Frame {
     fn stored(self, fields: HeaderMap, content: Content, forms: Arc<Forms>) -> Arc<Stored> {
-        let Self { status, terms, received, selecting, tags } = self;
-        Arc::new(Stored { status, fields, content, terms, received, selecting, tags, forms })
+        let Self { status, terms, received, selecting, tags, has_own_tag } = self;
+        Arc::new(Stored { status, fields, content, terms, received, selecting, tags, has_own_tag, forms })
     }
 }
 
@@ -221,7 +178,7 @@ fn judge(asked: &Asked, policy: &Policy, response: &Response<Body>, times: Times
     let tags = Tags::of(fields)?;
     match response.body().size_hint().exact() {
         Some(length) if length > policy.object_max => Err(NotKept::TooLarge),
-        _ => Ok(Frame { status, terms, received: times.clock, selecting, tags }),
+        _ => Ok(Frame { status, terms, received: times.clock, selecting, tags, has_own_tag: false }),
     }
 }
 
@@ -257,8 +214,8 @@ fn keep(cache: &Arc<Cache>, asked: Asked, frame: Frame, policy: &Arc<Policy>, re
     if let Some(bytes) = body.take_whole() {
         // A copy: what was read may be a small part of a large buffer, and this stays.
         let content = Whole::new(vec![Bytes::copy_from_slice(&bytes)]);
-        tag_by_content(frame.status, &mut fields, content.pieces());
-        let stored = frame.stored(fields, Content::Whole(content), forms);
+        let has_own_tag = tag_by_content(frame.status, &mut fields, content.pieces());
+        let stored = Frame { has_own_tag, ..frame }.stored(fields, Content::Whole(content), forms);
         asked.store(cache, policy, Arc::clone(&stored));
         return Taken::Shared(stored, None);
     }
@@ -291,19 +248,23 @@ fn freshened(
     };
     let (received, selecting) = (times.clock, stale.selecting.clone());
     let (status, content, forms) = (stale.status, stale.content.clone(), Arc::clone(&stale.forms));
+    let has_own_tag = stale.has_own_tag;
     match judged {
-        Ok((terms, tags)) => Ok(Frame { status, terms, received, selecting, tags }.stored(fields, content, forms)),
+        Ok((terms, tags)) => {
+            Ok(Frame { status, terms, received, selecting, tags, has_own_tag }.stored(fields, content, forms))
+        }
         Err(why) => {
-            let frame = Frame { status, terms: stale.terms, received, selecting, tags: stale.tags.clone() };
+            let (terms, tags) = (stale.terms, stale.tags.clone());
+            let frame = Frame { status, terms, received, selecting, tags, has_own_tag };
             Err((frame.stored(fields, content, forms), why))
         }
     }
 }
 
-/// Makes a validator out of the content where the origin gives none.
-fn tag_by_content(status: StatusCode, fields: &mut HeaderMap, pieces: &[Bytes]) {
+/// Makes a validator out of the content where the origin gives none; says whether it did.
+fn tag_by_content(status: StatusCode, fields: &mut HeaderMap, pieces: &[Bytes]) -> bool {
     if status != StatusCode::OK || fields.contains_key(ETAG) || fields.contains_key(LAST_MODIFIED) {
-        return;
+        return false;
     }
     let tag = match pieces {
         [all] => etag::of(fields, all),
@@ -314,6 +275,7 @@ fn tag_by_content(status: StatusCode, fields: &mut HeaderMap, pieces: &[Bytes]) 
         }
     };
     fields.insert(ETAG, tag);
+    true
 }
 
 impl Receiving {
@@ -322,18 +284,17 @@ impl Receiving {
         self.growing.reader(0, u64::MAX)
     }
 
-    /// Receives it to its end, for whoever reads it, and stores it. With `lead`, others join until then.
-    pub async fn run(mut self, mut lead: Option<Lead>) {
+    /// Receives it to its end, for whoever reads it, and stores it. With `lead`, others join until then. Once nobody
+    /// reads it any more it has to have a place for that.
+    pub async fn run(mut self, mut lead: Option<Lead>, mut detached: Option<Detached>) {
         let mut received = 0;
         let mut is_kept = true;
         loop {
-            if poll_fn(|cx| self.growing.poll_demand(cx)).await == Demand::None {
-                return;
-            }
-            let Some(frame) = poll_fn(|cx| Pin::new(&mut self.body).poll_frame(cx)).await else { break };
-            let data = match frame {
-                Ok(frame) => frame.into_data().unwrap_or_default(),
-                Err(error) => return self.growing.finish(Err(error)),
+            let data = match poll_fn(|cx| self.poll_next(cx, &mut detached)).await {
+                Next::Data(data) => data,
+                Next::End => break,
+                Next::Failed(error) => return self.growing.finish(Err(error)),
+                Next::Unwanted => return,
             };
             received += data.len() as u64;
             self.growing.append(&data);
@@ -354,6 +315,23 @@ impl Receiving {
         }
     }
 
+    fn poll_next(&mut self, cx: &mut Context<'_>, detached: &mut Option<Detached>) -> Poll<Next> {
+        if ready!(self.growing.poll_demand(cx)) == Demand::None {
+            return Poll::Ready(Next::Unwanted);
+        }
+        if detached.is_none() && self.growing.poll_unread(cx).is_ready() {
+            *detached = self.cache.detach();
+            if detached.is_none() {
+                return Poll::Ready(Next::Unwanted);
+            }
+        }
+        Poll::Ready(match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            None => Next::End,
+            Some(Ok(frame)) => Next::Data(frame.into_data().unwrap_or_default()),
+            Some(Err(error)) => Next::Failed(error),
+        })
+    }
+
     fn has_room(&mut self, bytes: u64) -> bool {
         bytes <= self.room.bytes() || self.room.grow((bytes - self.room.bytes()).max(ROOM_STEP))
     }
@@ -362,7 +340,7 @@ impl Receiving {
         let content = Content::Whole(Whole::new(pieces));
         let mut stored = Stored { content, ..(*self.stored).clone() };
         if let Content::Whole(whole) = &stored.content {
-            tag_by_content(stored.status, &mut stored.fields, whole.pieces());
+            stored.has_own_tag = tag_by_content(stored.status, &mut stored.fields, whole.pieces());
         }
         self.asked.store(&self.cache, &self.policy, Arc::new(stored));
     }

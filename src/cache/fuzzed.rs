@@ -9,7 +9,7 @@ use super::memory::Memory;
 
 pub use super::bans::Epoch;
 pub use super::cache_control::{DELTA_MAX, Directives};
-pub use super::conditional::{Role, Validators, Verdict, evaluate, not_modified, range_applies, validate};
+pub use super::conditional::{Validators, Verdict, evaluate, not_modified, range_applies, validate};
 pub use super::entry::{Entry, NewEntry};
 pub use super::key::{Key, KeyRules, Parts, QueryRule, write as write_key};
 pub use super::policy::{Exchanged, Rules, TargetUri, Terms, Times, terms};
@@ -29,5 +29,5 @@ pub use crate::division::StoreLimits;
 pub fn stored(fields: HeaderMap, terms: Terms, selecting: Selecting, content: Whole) -> Stored {
     let (content, received) = (Content::Whole(content), SystemTime::UNIX_EPOCH);
     let (status, tags, forms) = (StatusCode::OK, Tags::default(), Forms::new(Memory::new(0), 0));
-    Stored { status, fields, content, terms, received, selecting, tags, forms }
+    Stored { status, fields, content, terms, received, selecting, tags, has_own_tag: false, forms }
 }

@@ -12,7 +12,6 @@ mod cache_status;
 mod coded;
 mod conditional;
 mod deliver;
-mod entity_tag;
 mod entry;
 mod etag;
 mod fill;
@@ -20,6 +19,7 @@ pub mod fuzzed;
 mod index;
 mod key;
 mod memory;
+mod not_kept;
 mod operators;
 mod pending;
 mod policy;
@@ -40,18 +40,20 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, Method, Response, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::bans::Epoch;
 pub use self::cache_control::Directives;
-pub use self::cache_status::{Forward, Forwarded, Outcome as Said};
+pub use self::cache_status::{Forward, Forwarded, Said};
 pub use self::coded::Coded;
 pub use self::conditional::remove as remove_preconditions;
 pub use self::deliver::{Wanted, annotate, deliver, settle_passed, tell_clients};
 pub use self::etag::of as tag_of;
 pub use self::fill::{Asked, Taken, take};
-use self::key::Key;
+pub use self::key::Key;
+pub use self::not_kept::NotKept;
 pub use self::operators::Report;
-pub use self::pending::{Join, Outcome};
+pub use self::pending::{Join, Settled};
 pub use self::policy::{Permit, TargetUri, Times, Usable, Why};
 pub use self::purge::{Dependencies, Mode, Purge, TooMuch, What};
 pub use self::rules::Policy;
@@ -109,9 +111,18 @@ pub type Lead = pending::Lead<Arc<Stored>, Failure>;
 pub struct Cache {
     store: Store,
     fetches: Arc<Fetches>,
+    /// Places for fetches whose clients have left.
+    detached: Arc<Semaphore>,
     /// By the names of routes; those that are gone keep what they have stored.
     routes: Mutex<BTreeMap<String, RouteStatistics>>,
 }
+
+/// Fetches that go on for nobody but the cache, at most. Beyond, a fetch ends with its client: who asks and leaves cannot
+/// keep an origin busy.
+const DETACHED_MAX: usize = 256;
+
+/// The place of a fetch that goes on without a client.
+pub type Detached = OwnedSemaphorePermit;
 
 /// What is stored for a request.
 pub enum Lookup {
@@ -125,7 +136,8 @@ impl Cache {
     /// For so many workers.
     pub fn new(limits: StoreLimits, workers: usize) -> Result<Arc<Self>, LimitsError> {
         let store = Store::new(limits, workers)?;
-        Ok(Arc::new(Self { store, fetches: Fetches::new(), routes: Mutex::default() }))
+        let detached = Arc::new(Semaphore::new(DETACHED_MAX));
+        Ok(Arc::new(Self { store, fetches: Fetches::new(), detached, routes: Mutex::default() }))
     }
 
     /// The counts of a route.
@@ -155,13 +167,22 @@ impl Cache {
 
     /// Joins the fetch that is under way for a key, or begins one. `named` is the key of the response, which may be less.
     pub fn join(&self, key: &[u8], named: &[u8], now: Instant) -> Join<Arc<Stored>, Failure> {
-        let is_outdated = |born| self.may_be_purged(named, born);
+        // What has become stale while it comes is fetched anew by one, and not by each.
+        let is_stale = |stored: Arc<Stored>| stored.terms.needs_validation(now);
+        let is_outdated = |pending: &pending::Pending<_, _>| {
+            self.may_be_purged(named, pending.born) || pending.shared().is_some_and(is_stale)
+        };
         self.fetches.join(key, (now, self.store.newest_purge()), is_outdated)
     }
 
     /// Begins a fetch that nobody waits for, unless one is under way.
     pub fn lead(&self, key: &[u8]) -> Option<Lead> {
         self.fetches.lead(key, self.store.newest_purge())
+    }
+
+    /// A place for a fetch that nobody waits for, or that its client has left; None if there are too many of them.
+    pub fn detach(&self) -> Option<Detached> {
+        Arc::clone(&self.detached).try_acquire_owned().ok()
     }
 
     /// The number of the newest purge.
@@ -180,6 +201,16 @@ impl Cache {
         Arc::new(self.store.epoch())
     }
 
+    /// For what an unsafe request has brought, which is newer than what it purges itself: `own` does that, and says by
+    /// how many purges. None if since `began` somebody else has purged what it brings, or what is not known.
+    pub fn epoch_after(&self, key: &[u8], began: &Epoch, own: impl FnOnce() -> u64) -> Option<Arc<Epoch>> {
+        let before = self.newest_purge();
+        let is_purged = self.may_be_purged(key, began.number());
+        let own = own();
+        let epoch = self.epoch();
+        (!is_purged && epoch.number() == before + own).then_some(epoch)
+    }
+
     /// Takes out all that is stored for the URL of a key.
     pub fn forget(&self, key: &[u8]) {
         let Some(target) = target(key) else { return };
@@ -187,15 +218,15 @@ impl Cache {
         self.store.purge(&Purge { host, what, mode: Mode::Hard });
     }
 
-    /// Forgets what a request has changed (RFC 9111 §4.4, RFC 9875 §3).
-    pub fn invalidate(&self, (key, policy): (&[u8], &Policy), method: &Method, response: &Response<Body>) {
+    /// Forgets what a request has changed (RFC 9111 §4.4, RFC 9875 §3), and says by how many purges.
+    pub fn invalidate(&self, (key, policy): (&[u8], &Policy), method: &Method, response: &Response<Body>) -> u64 {
         let key = Key::from(key);
-        let Some(parts) = key.parts() else { return };
+        let Some(parts) = key.parts() else { return 0 };
         let authority = Authority::from_parts(parts.host, parts.port);
         let named = TargetUri { scheme: parts.scheme, authority: &authority, path: parts.path, query: parts.query };
         let resources = policy::invalidated(method, &named, response.status(), response.headers());
         if resources.is_empty() {
-            return;
+            return 0;
         }
         let url = |resource: policy::Resource| match policy.key.query(resource.query.as_deref()) {
             Some(query) => What::Url(format!("{}?{query}", resource.path).into()),
@@ -204,6 +235,7 @@ impl Cache {
         let groups = invalidated_groups(response.headers()).into_iter().map(|group| What::Group(group.into()));
         let what = resources.into_iter().map(url).chain(groups).collect();
         self.store.purge(&Purge { host: Some(authority.to_string().into()), what, mode: Mode::Hard });
+        1
     }
 }
 
@@ -216,7 +248,11 @@ pub fn write_key(out: &mut Vec<u8>, target: &TargetUri<'_>, fields: &HeaderMap, 
 
 /// Makes a request ask whether a stored response still holds.
 pub fn validate(fields: &mut HeaderMap, stored: &Stored) {
-    conditional::validate(fields, [&stored.fields]);
+    match stored.has_own_tag {
+        // It would be asked by a tag that it has never seen.
+        true => conditional::remove(fields),
+        false => _ = conditional::validate(fields, [&stored.fields]),
+    }
 }
 
 /// What a key is of, as purges name it.

@@ -76,14 +76,16 @@ impl Cache {
     }
 
     /// Purges what a response names, on a route that lets it, and takes the field off. Only what is of the same host goes.
-    pub fn obey(&self, policy: &Policy, key: &[u8], fields: &mut HeaderMap) {
-        let Some(dependencies) = &policy.purges else { return };
+    /// Says by how many purges.
+    pub fn obey(&self, policy: &Policy, key: &[u8], fields: &mut HeaderMap) -> u64 {
+        let Some(dependencies) = &policy.purges else { return 0 };
         let names = named_in(fields.get_all(CACHE_PURGE));
         fields.remove(CACHE_PURGE);
-        let Some(target) = target(key).filter(|_| !names.is_empty()) else { return };
+        let Some(target) = target(key).filter(|_| !names.is_empty()) else { return 0 };
         // Of more than that, rather too much goes than too little.
         let what = Some(names).filter(|names| names.len() <= NAMES_MAX);
         let what = what.and_then(|names| dependencies.closure(names).ok()).unwrap_or_else(|| vec![What::All]);
         self.store.purge(&Purge { host: Some(target.host().into()), what, mode: Mode::Hard });
+        1
     }
 }

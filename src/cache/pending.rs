@@ -7,11 +7,11 @@
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
 
 use super::key::Key;
 
@@ -24,7 +24,7 @@ const SHARDS: usize = 16;
 
 /// What a fetch comes to; `T` is what may be shared, `E` why there is nothing.
 #[derive(Debug, Clone)]
-pub enum Outcome<T, E> {
+pub enum Settled<T, E> {
     Shared(T),
     Failed(E),
     /// Each asks for itself.
@@ -64,15 +64,9 @@ impl<T, E> Shard<T, E> {
 /// One fetch.
 #[derive(Debug)]
 pub struct Pending<T, E> {
-    state: Mutex<State<T, E>>,
+    settled: watch::Sender<Option<Settled<T, E>>>,
     /// When it began, in purges: what came later concerns what it brings.
     pub born: u64,
-}
-
-#[derive(Debug)]
-struct State<T, E> {
-    outcome: Option<Outcome<T, E>>,
-    waiting: Vec<Waker>,
 }
 
 /// What a request for a key is to do.
@@ -103,18 +97,18 @@ impl<T: Clone, E: Clone> Pendings<T, E> {
         self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins the fetch for a key, or begins one. One in flight for which `is_outdated`, given when it began, is
-    /// not joined: another takes its place. `born` is when one that begins now begins.
+    /// Joins the fetch for a key, or begins one. One in flight that `is_outdated` is not joined: another takes its place.
+    /// `born` is when one that begins now begins.
     pub fn join(
         self: &Arc<Self>,
         key: &[u8],
         (now, born): (Instant, u64),
-        is_outdated: impl Fn(u64) -> bool,
+        is_outdated: impl Fn(&Pending<T, E>) -> bool,
     ) -> Join<T, E> {
         let hash = self.hasher.hash_one(key);
         let mut shard = self.shard(hash);
         match shard.in_flight.get(key) {
-            Some(pending) if !is_outdated(pending.born) => return Join::Follow(Arc::clone(pending)),
+            Some(pending) if !is_outdated(pending) => return Join::Follow(Arc::clone(pending)),
             Some(_) => {}
             None => {
                 let is_marked = |(marked, until): &(u64, Instant)| *marked == hash && now < *until;
@@ -133,8 +127,7 @@ impl<T: Clone, E: Clone> Pendings<T, E> {
     }
 
     fn begin(self: &Arc<Self>, shard: &mut Shard<T, E>, key: &[u8], born: u64) -> Lead<T, E> {
-        let state = State { outcome: None, waiting: Vec::new() };
-        let pending = Arc::new(Pending { state: Mutex::new(state), born });
+        let pending = Arc::new(Pending { settled: watch::Sender::new(None), born });
         let key = Key::from(key);
         shard.in_flight.insert(key.clone(), Arc::clone(&pending));
         Lead { pendings: Arc::clone(self), key, pending }
@@ -150,49 +143,47 @@ impl<T: Clone, E: Clone> Pendings<T, E> {
 }
 
 impl<T: Clone, E: Clone> Pending<T, E> {
-    fn lock(&self) -> MutexGuard<'_, State<T, E>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What the fetch has come to. Who waits no longer leaves nothing behind.
+    pub async fn outcome(&self) -> Settled<T, E> {
+        match self.settled.subscribe().wait_for(Option::is_some).await {
+            Ok(settled) => settled.clone().unwrap_or(Settled::Again),
+            Err(_) => Settled::Again,
+        }
     }
 
-    /// What the fetch has come to.
-    pub async fn outcome(&self) -> Outcome<T, E> {
-        let mut is_waiting = false;
-        poll_fn(|cx| self.poll_outcome(cx, &mut is_waiting)).await
+    /// What it brought, if that is known already and may be shared.
+    pub fn shared(&self) -> Option<T> {
+        match &*self.settled.borrow() {
+            Some(Settled::Shared(brought)) => Some(brought.clone()),
+            _ => None,
+        }
     }
 
-    fn poll_outcome(&self, cx: &mut Context<'_>, is_waiting: &mut bool) -> Poll<Outcome<T, E>> {
-        let mut state = self.lock();
-        if let Some(outcome) = &state.outcome {
-            return Poll::Ready(outcome.clone());
-        }
-        // A request that is polled for another reason is not to be woken twice.
-        if !std::mem::replace(is_waiting, true) || !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.waiting.push(cx.waker().clone());
-        }
-        Poll::Pending
-    }
-
-    fn settle(&self, outcome: Outcome<T, E>) {
-        let mut state = self.lock();
-        if state.outcome.is_none() {
-            state.outcome = Some(outcome);
-            for waker in std::mem::take(&mut state.waiting) {
-                waker.wake();
-            }
-        }
+    /// The first word holds.
+    fn settle(&self, outcome: Settled<T, E>) {
+        self.settled.send_if_modified(|settled| {
+            let is_first = settled.is_none();
+            settled.get_or_insert(outcome);
+            is_first
+        });
     }
 }
 
 impl<T: Clone, E: Clone> Lead<T, E> {
+    /// What is fetched, as the others find it.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// Tells all who wait. Those who come later still join, until the lead is dropped.
-    pub fn settle(&self, outcome: Outcome<T, E>) {
+    pub fn settle(&self, outcome: Settled<T, E>) {
         self.pending.settle(outcome);
     }
 
     /// Nobody joins any more, and for a while nobody lines up for this key.
     pub fn leave_alone(self, now: Instant) {
         let (pendings, key) = (Arc::clone(&self.pendings), self.key.clone());
-        self.settle(Outcome::Alone);
+        self.settle(Settled::Alone);
         drop(self);
         pendings.remember_alone(key.borrow(), now);
     }
@@ -200,7 +191,7 @@ impl<T: Clone, E: Clone> Lead<T, E> {
 
 impl<T: Clone, E: Clone> Drop for Lead<T, E> {
     fn drop(&mut self) {
-        self.pending.settle(Outcome::Again);
+        self.pending.settle(Settled::Again);
         let key: &[u8] = self.key.borrow();
         let mut shard = self.pendings.shard(self.pendings.hasher.hash_one(key));
         // Another may have taken its place.
@@ -229,10 +220,10 @@ mod tests {
 
     async fn ask(pending: &Pending<u32, &'static str>) -> Result<Option<u32>, &'static str> {
         match pending.outcome().await {
-            Outcome::Shared(number) => Ok(Some(number)),
-            Outcome::Alone => Ok(None),
-            Outcome::Again => Err("again"),
-            Outcome::Failed(why) => Err(why),
+            Settled::Shared(number) => Ok(Some(number)),
+            Settled::Alone => Ok(None),
+            Settled::Again => Err("again"),
+            Settled::Failed(why) => Err(why),
         }
     }
 
@@ -243,7 +234,7 @@ mod tests {
         let (one, other) = (follow(&fetches, now), follow(&fetches, now));
         let asked = tokio::spawn(async move { (ask(&one).await, ask(&other).await) });
         tokio::task::yield_now().await;
-        leads.settle(Outcome::Shared(7));
+        leads.settle(Settled::Shared(7));
         assert_eq!(asked.await.unwrap(), (Ok(Some(7)), Ok(Some(7))));
         assert_eq!(ask(&follow(&fetches, now)).await, Ok(Some(7)), "its body may still be growing");
         drop(leads);
@@ -255,7 +246,7 @@ mod tests {
         let (fetches, now) = (Pendings::new(), Instant::now());
         let leads = lead(&fetches);
         let waits = follow(&fetches, now);
-        leads.settle(Outcome::Failed("refused"));
+        leads.settle(Settled::Failed("refused"));
         assert_eq!(ask(&waits).await, Err("refused"));
         drop(leads);
         let leads = lead(&fetches);
@@ -279,7 +270,7 @@ mod tests {
     fn what_was_purged_meanwhile_is_not_joined() {
         let (fetches, now) = (Pendings::<u32, &'static str>::new(), Instant::now());
         let before = lead(&fetches);
-        let Join::Lead(after) = fetches.join(b"key", (now, 1), |born| born < 1) else { panic!("outdated") };
+        let Join::Lead(after) = fetches.join(b"key", (now, 1), |pending| pending.born < 1) else { panic!("outdated") };
         drop(before);
         assert_eq!(follow(&fetches, now).born, 1);
         drop(after);
@@ -296,5 +287,34 @@ mod tests {
         }
         let remembered = keys.iter().filter(|key| is_remembered(&key[..])).count();
         assert!((MARKS * SHARDS / 4..=MARKS * SHARDS).contains(&remembered), "{remembered}");
+    }
+
+    #[test]
+    fn what_is_shared_and_outdated_is_fetched_by_one_anew() {
+        let (fetches, now) = (Pendings::<u32, &'static str>::new(), Instant::now());
+        let is_outdated = |pending: &Pending<u32, &'static str>| pending.shared() == Some(7);
+        let old = lead(&fetches);
+        assert!(matches!(fetches.join(b"key", (now, 0), is_outdated), Join::Follow(_)), "nothing is known of it");
+        old.settle(Settled::Shared(7));
+        let Join::Lead(new) = fetches.join(b"key", (now, 0), is_outdated) else { panic!("it is outdated") };
+        assert!(matches!(fetches.join(b"key", (now, 0), is_outdated), Join::Follow(_)), "one leads");
+        drop(old);
+        new.settle(Settled::Shared(8));
+        assert_eq!(follow(&fetches, now).shared(), Some(8));
+    }
+
+    #[tokio::test]
+    async fn who_waits_no_longer_leaves_nothing_behind() {
+        let fetches = Pendings::new();
+        let leads = lead(&fetches);
+        let pending = follow(&fetches, Instant::now());
+        for _ in 0..3 {
+            let mut waiting = Box::pin(ask(&pending));
+            let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(waiting.as_mut().poll(cx).is_pending()));
+            assert!(polled.await);
+            assert_eq!(pending.settled.receiver_count(), 1);
+        }
+        assert_eq!(pending.settled.receiver_count(), 0);
+        drop(leads);
     }
 }

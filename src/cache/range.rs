@@ -9,7 +9,7 @@ use http::header::RANGE;
 use http::{HeaderMap, HeaderValue, Method};
 
 use super::conditional::{self, Validators};
-use super::entity_tag::single;
+use crate::header::entity_tag::single;
 
 /// How many parts are sent at most.
 const PARTS_MAX: usize = 10;
@@ -226,6 +226,7 @@ impl Multipart {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::time::SystemTime;
 
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -356,7 +357,7 @@ mod tests {
     #[test]
     fn which_range_counts() {
         let response = fields("etag: \"a\"");
-        let selected = Validators { response: &response, received: None };
+        let selected = Validators { response: &response, received: SystemTime::UNIX_EPOCH, is_stored: false };
         for (method, request, expected) in [
             (Method::GET, "range: bytes=0-1", Some("bytes=0-1")),
             (Method::HEAD, "range: bytes=0-1", None),

@@ -26,6 +26,8 @@ pub struct Stored {
     /// For which other requests it is right.
     pub selecting: Selecting,
     pub tags: Tags,
+    /// Its entity tag was made here: the origin does not know it.
+    pub has_own_tag: bool,
     pub(super) forms: Arc<Forms>,
 }
 
@@ -180,6 +182,7 @@ impl Stored {
             received,
             selecting,
             tags: Tags::default(),
+            has_own_tag: false,
             forms: Forms::new(Memory::new(1024), 0),
         })
     }

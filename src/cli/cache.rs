@@ -115,6 +115,7 @@ struct Route {
     hit_ratio: Option<f64>,
     evictions: u64,
     purged: u64,
+    lookup_us: Option<f64>,
 }
 
 impl Cache {
@@ -179,13 +180,13 @@ fn describe(kept: &Kept) -> String {
         text.push_str(&format!("\nnames of purges that are still worked off: {}", kept.purges_in_force));
     }
     if !kept.routes.is_empty() {
-        let header = ["ROUTE", "RESPONSES", "MEMORY", "HITS", "MISSES", "HIT RATIO", "EVICTED", "PURGED"];
+        let header = ["ROUTE", "RESPONSES", "MEMORY", "HITS", "MISSES", "HIT RATIO", "EVICTED", "PURGED", "LOOKUP"];
         text.push_str(&format!("\n\n{}", output::table(header, kept.routes.iter().map(row))));
     }
     text
 }
 
-fn row(route: &Route) -> [String; 8] {
+fn row(route: &Route) -> [String; 9] {
     [
         route.route.clone(),
         route.entries.to_string(),
@@ -195,6 +196,7 @@ fn row(route: &Route) -> [String; 8] {
         route.hit_ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1} %", ratio * 100.0)),
         route.evictions.to_string(),
         route.purged.to_string(),
+        route.lookup_us.map_or_else(|| "-".to_owned(), |time| format!("{time:.1} µs")),
     ]
 }
 
@@ -255,8 +257,8 @@ mod tests {
             "enabled": true, "entries": 2, "stored_bytes": 1536, "stored_bytes_max": 50331648,
             "fetching_bytes": 0, "fetching_bytes_max": 16777216, "purges_in_force": 1,
             "routes": [
-                { "route": "/", "entries": 2, "bytes": 1536, "hits": 3, "misses": 1, "hit_ratio": 0.75, "evictions": 0, "purged": 5 },
-                { "route": "/new", "entries": 0, "bytes": 0, "hits": 0, "misses": 0, "hit_ratio": null, "evictions": 0, "purged": 0 },
+                { "route": "/", "entries": 2, "bytes": 1536, "hits": 3, "misses": 1, "hit_ratio": 0.75, "evictions": 0, "purged": 5, "lookup_us": 0.84 },
+                { "route": "/new", "entries": 0, "bytes": 0, "hits": 0, "misses": 0, "hit_ratio": null, "evictions": 0, "purged": 0, "lookup_us": null },
             ],
         }))
         .unwrap();
@@ -269,9 +271,9 @@ mod tests {
                 "3 hits and 1 misses since the start",
                 "names of purges that are still worked off: 1",
                 "",
-                "ROUTE RESPONSES MEMORY HITS MISSES HIT RATIO EVICTED PURGED",
-                "/ 2 1.5 KiB 3 1 75.0 % 0 5",
-                "/new 0 0 B 0 0 - 0 0",
+                "ROUTE RESPONSES MEMORY HITS MISSES HIT RATIO EVICTED PURGED LOOKUP",
+                "/ 2 1.5 KiB 3 1 75.0 % 0 5 0.8 µs",
+                "/new 0 0 B 0 0 - 0 0 -",
             ]
         );
     }

@@ -7,7 +7,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::config::{Coding, Compress};
-use crate::header::list;
+use crate::header::{framing, list};
 
 /// A client that sends this wants its response as it is.
 const NO_COMPRESSION: HeaderName = HeaderName::from_static("x-no-compression");
@@ -223,6 +223,18 @@ impl Asked {
 
 /// What to do with the content of a response; its length is given if it is known.
 pub fn plan(asked: &Asked, status: StatusCode, fields: &HeaderMap, length: Option<u64>, policy: &Compress) -> Plan {
+    if status == StatusCode::PARTIAL_CONTENT {
+        // It varies as the whole would, of which it is a part (RFC 9110 §15.3.7).
+        let whole = plan_whole(asked, StatusCode::OK, fields, whole_length(fields), policy);
+        return Plan::Leave { why: NotCoded::Range, varies: !matches!(whole, Plan::Leave { varies: false, .. }) };
+    }
+    if fields.contains_key(CONTENT_RANGE) {
+        return Plan::Leave { why: NotCoded::Range, varies: false };
+    }
+    plan_whole(asked, status, fields, length, policy)
+}
+
+fn plan_whole(asked: &Asked, status: StatusCode, fields: &HeaderMap, length: Option<u64>, policy: &Compress) -> Plan {
     if let Err(why) = may_be_changed(status, fields) {
         return Plan::Leave { why, varies: false };
     }
@@ -250,9 +262,6 @@ pub fn plan(asked: &Asked, status: StatusCode, fields: &HeaderMap, length: Optio
 
 /// Whether the bytes of a response may be other ones for another client.
 fn may_be_changed(status: StatusCode, fields: &HeaderMap) -> Result<(), NotCoded> {
-    if status == StatusCode::PARTIAL_CONTENT || fields.contains_key(CONTENT_RANGE) {
-        return Err(NotCoded::Range);
-    }
     let has_none = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
     if status.is_informational() || has_none.contains(&status) {
         return Err(NotCoded::Status);
@@ -280,6 +289,12 @@ fn is_worth_it(fields: &HeaderMap, length: Option<u64>, policy: &Compress) -> Re
         Some(length) if length == 0 || length < policy.min_size => Err(NotCoded::Small),
         _ => Ok(()),
     }
+}
+
+/// Of the content that a part was taken from: `bytes 0-1/11`.
+fn whole_length(fields: &HeaderMap) -> Option<u64> {
+    let range = fields.get(CONTENT_RANGE)?.as_bytes();
+    framing::length(range.rsplit(|byte| *byte == b'/').next()?)
 }
 
 /// Whether it is a stream of events, which stays open and is silent for long.
@@ -402,7 +417,12 @@ mod tests {
         check("200 Content-Type: application/grpc-web+json|?", left(NotCoded::Type));
         check("204 Content-Type: text/html|?", left(NotCoded::Status));
         check("304 Content-Type: text/html|?", left(NotCoded::Status));
-        check("206 Content-Type: text/html|5000", left(NotCoded::Range));
+        let part = "206 Content-Type: text/html; Content-Range: bytes";
+        check(&format!("{part} 0-9/5000|10"), left_varying(NotCoded::Range));
+        check(&format!("{part} 0-9/*|10"), left_varying(NotCoded::Range));
+        check(&format!("{part} 0-9/20|10"), left(NotCoded::Range));
+        check("206 Content-Type: image/png; Content-Range: bytes 0-9/5000|10", left(NotCoded::Range));
+        check("200 Content-Type: text/html; Content-Range: bytes 0-9/5000|5000", left(NotCoded::Range));
         check("416 Content-Type: text/html; Content-Range: bytes */5|5000", left(NotCoded::Range));
         check("200 Content-Type: text/html; Cache-Control: max-age=1, No-Transform|5000", left(NotCoded::NoTransform));
         check("200 Content-Type: text/html; Set-Cookie: a=b|5000", left(NotCoded::SetCookie));

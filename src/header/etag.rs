@@ -3,9 +3,11 @@
 //! The mark is taken off again when the tag comes back in a precondition, so that the origin, which knows nothing
 //! of it, recognises its own. A weak tag names what a content means and not its bytes, so it stays as it is.
 
+use bytes::BytesMut;
 use http::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::entity_tag::{self, EntityTag};
 use crate::config::Coding;
 
 /// Between the origin's tag and the name of the coding.
@@ -19,13 +21,11 @@ pub fn coded(tag: &HeaderValue, coding: Coding) -> Option<HeaderValue> {
 }
 
 /// What the origin's tag was before [`coded`], and the coding; None if it bears no mark.
-pub fn origin_of(tag: &[u8]) -> Option<(Vec<u8>, Coding)> {
-    let quoted = tag.strip_prefix(b"W/").unwrap_or(tag).strip_prefix(b"\"")?.strip_suffix(b"\"")?;
-    let mark = quoted.iter().rposition(|byte| *byte == MARK)?;
-    let name = quoted.get(mark + 1..)?;
+fn origin_of(tag: EntityTag<'_>) -> Option<(EntityTag<'_>, Coding)> {
+    let mark = tag.opaque.iter().rposition(|byte| *byte == MARK)?;
+    let (opaque, name) = (tag.opaque.get(..mark)?, tag.opaque.get(mark + 1..)?);
     let coding = Coding::ALL.into_iter().find(|coding| name == coding.word().as_bytes())?;
-    let marked = tag.get(..tag.len() - name.len() - 2)?;
-    (!quoted.contains(&b'"')).then(|| ([marked, b"\""].concat(), coding))
+    Some((EntityTag { opaque, ..tag }, coding))
 }
 
 /// Takes the marks off the preconditions of a request, for its way upstream.
@@ -37,7 +37,7 @@ pub fn take_off_marks(request: &mut HeaderMap) {
     // the same for both.
     let may_be_of_coded = |value: &HeaderValue| {
         let is_tag = value.as_bytes().starts_with(b"\"") || value.as_bytes().starts_with(b"W/");
-        !is_tag || origin_of(value.as_bytes()).is_some()
+        !is_tag || EntityTag::parse(value.as_bytes()).and_then(origin_of).is_some()
     };
     if request.get(IF_RANGE).is_some_and(may_be_of_coded) {
         request.remove(IF_RANGE);
@@ -47,47 +47,52 @@ pub fn take_off_marks(request: &mut HeaderMap) {
 
 /// The marked tags by which a client asks for a validation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Validating(Vec<(Vec<u8>, Coding)>);
+pub struct Validating(Vec<(HeaderValue, Coding)>);
 
 impl Validating {
     pub fn by(request: &HeaderMap) -> Self {
-        let lines = request.get_all(IF_NONE_MATCH).iter().filter(|line| line.as_bytes().contains(&MARK));
-        Self(lines.flat_map(|line| tags(line.as_bytes())).filter_map(origin_of).collect())
+        if !has_marks(request, &IF_NONE_MATCH) {
+            return Self::default();
+        }
+        let marked = entity_tag::list(request, &IF_NONE_MATCH).filter_map(origin_of);
+        Self(marked.filter_map(|(origin, coding)| Some((origin.value()?, coding))).collect())
     }
 
     /// The tag as the client knows it, if the origin's answer names the tag of what the client has. Of several,
     /// the one of the coding that this client would be sent now.
     pub fn known_as(&self, tag: &HeaderValue, coding: Option<Coding>) -> Option<HeaderValue> {
-        let same = || self.0.iter().filter(|(origin, _)| origin == tag.as_bytes()).map(|(_, of)| *of);
+        let same = || self.0.iter().filter(|(origin, _)| origin == tag).map(|(_, of)| *of);
         coded(tag, same().find(|of| Some(*of) == coding).or_else(|| same().next())?)
     }
 }
 
+fn has_marks(request: &HeaderMap, name: &HeaderName) -> bool {
+    request.get_all(name).iter().any(|line| line.as_bytes().contains(&MARK))
+}
+
+/// What is no tag stays as it is: to leave it out would be to change what is asked.
 fn unmark_list(request: &mut HeaderMap, name: &HeaderName) {
-    if !request.get_all(name).iter().any(|line| line.as_bytes().contains(&MARK)) {
+    if !has_marks(request, name) {
         return;
     }
     let mut lines = Vec::new();
     for line in request.get_all(name) {
-        let unmarked: Vec<Vec<u8>> = tags(line.as_bytes())
-            .map(|tag| origin_of(tag).map_or_else(|| tag.to_vec(), |(origin, _)| origin))
-            .collect();
-        lines.extend(HeaderValue::from_bytes(&unmarked.join(&b", "[..])));
+        let mut unmarked = BytesMut::new();
+        for element in entity_tag::elements(line.as_bytes()).filter(|element| *element != Err(b"")) {
+            if !unmarked.is_empty() {
+                unmarked.extend_from_slice(b", ");
+            }
+            match element {
+                Ok(tag) => origin_of(tag).map_or(tag, |(origin, _)| origin).write(&mut unmarked),
+                Err(text) => unmarked.extend_from_slice(text),
+            }
+        }
+        lines.extend(HeaderValue::from_maybe_shared(unmarked.freeze()));
     }
     request.remove(name);
     for line in lines {
         request.append(name, line);
     }
-}
-
-/// The elements of a list of tags. A comma within quotes belongs to a tag, which has no escapes (RFC 9110 §8.8.3).
-pub fn tags(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut quoted = false;
-    let elements = line.split(move |byte| {
-        quoted ^= *byte == b'"';
-        *byte == b',' && !quoted
-    });
-    elements.map(<[u8]>::trim_ascii).filter(|tag| !tag.is_empty())
 }
 
 #[cfg(test)]
@@ -150,7 +155,8 @@ mod tests {
         fn what_is_marked_is_recognised(opaque in "[!#-~]{0,20}", coding in prop::sample::select(&Coding::ALL[..])) {
             let tag = HeaderValue::from_str(&format!("\"{opaque}\"")).unwrap();
             let marked = coded(&tag, coding).unwrap();
-            prop_assert_eq!(origin_of(marked.as_bytes()), Some((tag.as_bytes().to_vec(), coding)));
+            let origin = EntityTag::parse(tag.as_bytes()).unwrap();
+            prop_assert_eq!(EntityTag::parse(marked.as_bytes()).and_then(origin_of), Some((origin, coding)));
         }
 
         #[test]

@@ -4,13 +4,16 @@
 //! line of crumbs, [`hop_by_hop`] takes out what was meant for this connection, [`forwarded`] drops what a stranger
 //! claims about the client and writes what is known instead, [`via`] and [`request_id`] mark it. A response passes
 //! [`framing`], [`hop_by_hop`] and [`via`]; trailers of either pass [`trailers`]. Where the edge codes
-//! content, [`etag`] marks its tag and takes the mark off when it comes back.
+//! content, [`etag`] marks its tag and takes the mark off when it comes back. [`entity_tag`] and [`date`] read
+//! validators, for whoever compares them.
 //!
 //! These are rules over a `HeaderMap`: they know no route, no config and no connection. A message that
 //! needs nothing removed is looked through once by each and not copied.
 
 pub mod authority;
 pub mod cookies;
+pub mod date;
+pub mod entity_tag;
 pub mod etag;
 pub mod forwarded;
 pub mod framing;

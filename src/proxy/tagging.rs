@@ -10,6 +10,7 @@ use http_body::Body as _;
 
 use crate::body::{Body, Gathered, gather};
 use crate::cache::{self, Wanted};
+use crate::clock;
 use crate::error::Reason;
 use crate::header::etag;
 use crate::snapshot::Pass;
@@ -51,7 +52,7 @@ impl Tagging {
             }
             Some(trailers) => Body::trailing(trailers).preceded(content),
         };
-        cache::settle_passed(&mut response, Wanted { method: &Method::GET, fields: &self.known });
+        cache::settle_passed(&mut response, Wanted { method: &Method::GET, fields: &self.known }, clock::system_time());
         Ok(response)
     }
 

@@ -1,5 +1,6 @@
 //! What was once wrong with the cache and was mended: each of these dialogues failed.
 
+use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -189,4 +190,140 @@ async fn coded_forms_leave_room_for_what_is_fetched() {
         }
     }
     assert_eq!(cache_status(&client.get("/another").await), "fwd=uri-miss; stored");
+}
+
+/// Its lifetime is over before its body is here: one fetches it anew, and the others join that one.
+#[tokio::test]
+async fn what_becomes_stale_while_it_comes_is_fetched_by_one() {
+    let gate = Arc::new(Semaphore::new(0));
+    let (gated, count) = (Arc::clone(&gate), Arc::new(AtomicUsize::new(0)));
+    let origin = Origin::serves(move |mut connection| {
+        let (gate, count) = (Arc::clone(&gated), Arc::clone(&count));
+        async move {
+            while connection.request().await.is_some() {
+                // The first is fresh for a second.
+                let age = if count.fetch_add(1, Ordering::Relaxed) == 0 { 59 } else { 0 };
+                let head =
+                    format!("HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\nage: {age}\r\ncontent-length: 8\r\n\r\n");
+                connection.wire.send(head + "half").await.unwrap();
+                gate.acquire().await.unwrap().forget();
+                let _gone = connection.wire.send("half").await;
+            }
+        }
+    })
+    .await;
+    let edge = caching(&origin, "").await;
+    let ask = async || {
+        let mut client = Client::connect(&edge, Via::H1).await;
+        let response = client.send(request("GET", "/").body(Body::whole("")).unwrap()).await;
+        let response = within("a head", response).await.unwrap();
+        let status = response.headers()["cache-status"].to_str().unwrap().to_owned();
+        (client, response, status)
+    };
+    let mut open = vec![ask().await];
+    let (client, response, status) = until("a fetch anew", async || {
+        let answer = ask().await;
+        (!answer.2.contains("collapsed")).then_some(answer)
+    })
+    .await;
+    assert!(status.contains("stored"), "{status}");
+    open.push((client, response, status));
+    for _ in 0..10 {
+        let answer = ask().await;
+        assert!(answer.2.contains("collapsed"), "{}", answer.2);
+        open.push(answer);
+    }
+    assert_eq!(origin.count(), 2);
+    gate.add_permits(2);
+    for (_client, response, _) in open {
+        let whole = within("the rest", Answer::read(response)).await.unwrap();
+        assert_eq!(whole.text(), "halfhalf");
+    }
+}
+
+/// C5, and E13 with a bound: who asks for many things and leaves does not keep the origin at work.
+#[tokio::test]
+async fn fetches_that_their_clients_have_left_are_bounded() {
+    const CLIENTS: usize = 300;
+    const GO_ON: usize = 256;
+    let origin = Origin::serves(|mut connection| async move { while connection.request().await.is_some() {} }).await;
+    let edge = caching(&origin, "").await;
+    let mut waiting = Vec::new();
+    for number in 0..CLIENTS {
+        let mut client = Client::connect(&edge, Via::H1).await;
+        let asked = client.send(request("GET", &format!("/{number}")).body(Body::whole("")).unwrap()).await;
+        waiting.push((client, tokio::spawn(asked)));
+    }
+    origin.has(CLIENTS).await;
+    edge.in_flight(origin.address(), CLIENTS).await;
+    for (client, asked) in waiting {
+        client.leave();
+        asked.abort();
+    }
+    edge.in_flight(origin.address(), GO_ON).await;
+}
+
+#[tokio::test]
+async fn a_part_varies_as_the_whole_does() {
+    let reply = ok("compressible ".repeat(1000)).field("content-type", "text/plain");
+    let origin = Origin::replies(reply.field("cache-control", "max-age=60")).await;
+    let edge = caching(&origin, "").await;
+    assert_eq!(ask(&edge, &[]).await.field("vary"), "Accept-Encoding");
+    let part = ask(&edge, &[("range", "bytes=0-9")]).await;
+    assert_eq!((part.status, part.text(), part.field("vary")), (206, "compressib", "Accept-Encoding"));
+}
+
+/// A film is not sent from its beginning to who wants the middle of it.
+#[tokio::test]
+async fn a_part_of_what_is_too_large_is_had_at_once() {
+    let origin = Origin::answers(async |request| {
+        let reply = ok("x".repeat(5000)).field("cache-control", "max-age=60");
+        match request.fields.get("range") {
+            "bytes=10-19" => ok("x".repeat(10)).status(206).field("content-range", "bytes 10-19/5000"),
+            _ => reply,
+        }
+    })
+    .await;
+    let edge = caching(&origin, "object_max = \"1KiB\"").await;
+    for requests in [2, 3] {
+        let part = ask(&edge, &[("range", "bytes=10-19")]).await;
+        assert_eq!((part.status, part.field("content-range"), part.body.len()), (206, "bytes 10-19/5000", 10));
+        assert_eq!(origin.count(), requests, "the key is marked from then on");
+    }
+}
+
+/// The parts of the coded bytes are no parts of what this client is sent.
+#[tokio::test]
+async fn a_part_of_what_has_to_be_decoded_is_the_whole() {
+    let mut coded = Vec::new();
+    let page = "compressible ".repeat(1000);
+    flate2::read::GzEncoder::new(page.as_bytes(), flate2::Compression::best()).read_to_end(&mut coded).unwrap();
+    let reply = ok(coded).field("content-type", "text/plain").field("content-encoding", "gzip");
+    let date = "Sat, 01 Jan 2000 00:00:00 GMT";
+    let origin = Origin::replies(reply.field("last-modified", date).field("cache-control", "max-age=60")).await;
+    let edge = caching(&origin, "").await;
+    for _ in 0..2 {
+        let identity = ("accept-encoding", "identity");
+        let whole = ask(&edge, &[("range", "bytes=10-19"), ("if-range", date), identity]).await;
+        assert_eq!((whole.status, whole.field("content-encoding")), (200, ""));
+        assert!(whole.text() == page);
+    }
+    // Without a word on codings it takes any (RFC 9110 §12.5.3).
+    for taken in [("accept-encoding", "gzip"), ("x", "")] {
+        let part = ask(&edge, &[("range", "bytes=10-19"), ("if-range", date), taken]).await;
+        assert_eq!((part.status, part.field("content-encoding"), part.body.len()), (206, "gzip", 10));
+    }
+    assert_eq!(origin.count(), 1);
+}
+
+#[tokio::test]
+async fn an_origin_is_not_asked_by_a_tag_that_it_does_not_know() {
+    let reply = ok("page").field("cache-control", "max-age=60, stale-if-error=60").field("age", "60");
+    let origin = Origin::replies(reply).await;
+    let edge = caching(&origin, "").await;
+    for _ in 0..2 {
+        let answer = edge.get("/").await;
+        assert_eq!(answer.text(), "page");
+        assert!(!origin.take().fields.has("if-none-match"));
+    }
 }

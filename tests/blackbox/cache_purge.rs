@@ -139,6 +139,65 @@ async fn a_purge_holds_for_what_is_being_fetched() {
     assert!(!is_kept(&edge, "/").await);
 }
 
+/// What was stale when it was purged is not what stands in for an origin that fails.
+#[tokio::test]
+async fn a_purge_holds_for_what_would_stand_in() {
+    let gate = Arc::new(Semaphore::new(1));
+    let gated = Arc::clone(&gate);
+    let origin = Origin::answers(move |request| {
+        let gate = Arc::clone(&gated);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            match request.fields.has("if-none-match") {
+                true => ok("broken").status(503),
+                false => ok("old")
+                    .field("cache-control", "max-age=60, stale-if-error=600")
+                    .field("age", "60")
+                    .field("etag", "\"1\""),
+            }
+        }
+    })
+    .await;
+    let edge = caching(&origin, "").await;
+    assert_eq!(edge.get("/").await.text(), "old");
+    let meanwhile = async {
+        origin.has(2).await;
+        assert_eq!(purge(&edge, &["--all"]).await["matched"], 1);
+        gate.add_permits(1);
+    };
+    let (answer, ()) = tokio::join!(edge.get("/"), meanwhile);
+    assert_eq!((answer.status, answer.text()), (503, "broken"), "{answer:?}");
+}
+
+/// What a POST brings is kept, unless somebody else has purged it meanwhile: its own purge is not meant.
+#[tokio::test]
+async fn a_purge_holds_for_the_answer_to_a_post() {
+    for (is_purged, named) in [(false, ""), (true, "--url"), (true, "--prefix")] {
+        let gate = Arc::new(Semaphore::new(0));
+        let gated = Arc::clone(&gate);
+        let origin = Origin::answers(move |_| {
+            let gate = Arc::clone(&gated);
+            async move {
+                gate.acquire().await.unwrap().forget();
+                ok("made").field("cache-control", "max-age=60").field("content-location", "/item")
+            }
+        })
+        .await;
+        let edge = caching(&origin, "").await;
+        let mut client = Client::connect(&edge, Via::H1).await;
+        let meanwhile = async {
+            origin.has(1).await;
+            if is_purged {
+                purge(&edge, &[named, "/item"]).await;
+            }
+            gate.add_permits(2);
+        };
+        let (answer, ()) = tokio::join!(client.ask(request("POST", "/item"), "x"), meanwhile);
+        assert_eq!(answer.text(), "made");
+        assert_eq!(is_kept(&edge, "/item").await, !is_purged, "{named}");
+    }
+}
+
 #[tokio::test]
 async fn an_app_may_purge_where_its_route_lets_it() {
     let origin = Origin::answers(async |request| match request.method.as_str() {
@@ -249,6 +308,9 @@ async fn what_the_cache_did_is_told() {
     ] {
         assert_eq!(edge.metric(name).await, value, "{name}");
     }
+    // The first lookup of each worker is timed.
+    let timed = edge.metric(r#"tollgate_cache_lookups_timed_total{route="/"}"#).await;
+    assert!((1.0..=2.0).contains(&timed) && route["lookup_us"].as_f64() > Some(0.0), "{timed} {route}");
     let shown = edge.cli(&["cache", "status"]).await;
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("on: 1 response in ") && shown.contains("60.0 %"), "{shown}");

@@ -5,9 +5,9 @@ use std::time::Duration;
 use http::header::{AGE, DATE, EXPIRES, LAST_MODIFIED};
 use http::{HeaderMap, StatusCode};
 
-use super::date::{self, Told};
 use super::{Basis, Exchanged, Rules, Times};
 use crate::cache::cache_control::{DELTA_MAX, Directives, Scope, delta_seconds};
+use crate::header::date::{self, Told};
 
 /// Which others saw it already, or what it was on the way for.
 pub(super) fn initial(response: &HeaderMap, times: &Times) -> Duration {

@@ -9,7 +9,6 @@
 //! is measured by the monotonic clock, so that setting the wall clock neither empties the cache nor keeps it.
 
 mod age;
-mod date;
 mod freshen;
 mod invalidate;
 mod reuse;

@@ -120,6 +120,11 @@ impl Terms {
         Usable::Validate(Why::Stale)
     }
 
+    /// Whether no request without wishes of its own is answered by it any more.
+    pub fn needs_validation(&self, now: Instant) -> bool {
+        matches!(self.usable(&Directives::default(), now), Usable::Validate(_))
+    }
+
     /// Whether it may stand in where the origin failed: was not reached, or answered 500, 502, 503 or 504
     /// (RFC 5861 §4).
     pub fn usable_on_error(&self, request: &Directives, now: Instant) -> bool {

@@ -7,8 +7,9 @@ use http::{HeaderMap, Method, StatusCode};
 use thiserror::Error;
 
 use super::age::{self, Lifetime, is_heuristically_cacheable};
-use super::{Audience, Basis, Exchanged, Rules, Staleness, TargetUri, Terms, Times, date};
+use super::{Audience, Basis, Exchanged, Rules, Staleness, TargetUri, Terms, Times};
 use crate::cache::cache_control::{Directives, Scope};
+use crate::header::date;
 
 /// Why a response is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Error)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, StatusCode};
 
 use super::super::{Answer, Passing};
-use super::look::{Miss, answer};
+use super::look::{Caching, Miss, answer};
 use super::origin::is_failure;
 use crate::cache::{self, Forwarded, Said, Stored, Taken, Usable, Wanted};
 use crate::clock;
@@ -16,6 +16,7 @@ use crate::fetch::FetchError;
 pub struct Client<'a> {
     pub method: Method,
     pub passing: &'a Passing<'a>,
+    pub caching: &'a Caching<'a>,
     pub miss: &'a Miss,
 }
 
@@ -45,10 +46,13 @@ impl Client<'_> {
 
     /// Something stale, where the origin failed and it is allowed to stand in.
     pub fn stand_in(&self, fields: &HeaderMap, status: Option<StatusCode>) -> Option<Answer> {
+        self.miss.stale.as_ref()?;
         let now = clock::now().into_std();
-        let stale = self.miss.stale.as_ref().filter(|stale| stale.terms.usable_on_error(&self.miss.directives, now))?;
+        // The one that was found at first may have been purged since.
+        let stale = self.caching.stored(fields)?;
+        let stale = Some(stale).filter(|stale| stale.terms.usable_on_error(&self.miss.directives, now))?;
         let forwarded = Forwarded { status, ..Forwarded::passed(self.miss.why, Some("stale-if-error")) };
-        Some(self.answer(stale, fields, Said::Forwarded(forwarded)))
+        Some(self.answer(&stale, fields, Said::Forwarded(forwarded)))
     }
 
     /// Makes the answer of what the origin's response came to.
@@ -72,7 +76,7 @@ impl Client<'_> {
                 {
                     return Ok(stale);
                 }
-                cache::settle_passed(&mut response, Wanted { method: &self.method, fields });
+                cache::settle_passed(&mut response, Wanted { method: &self.method, fields }, clock::system_time());
                 let forwarded = Forwarded::passed(self.miss.why, Some(why.code()));
                 cache::annotate(response.headers_mut(), &Said::Forwarded(forwarded));
                 Ok(Answer::Response(response))

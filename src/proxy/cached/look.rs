@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::Method;
 use http::header::{COOKIE, IF_MATCH, IF_UNMODIFIED_SINCE, UPGRADE};
+use http::{HeaderMap, Method};
 
 use super::super::{Answer, Passing, Unread};
 use crate::cache::{
@@ -57,6 +57,16 @@ impl<'a> Caching<'a> {
         let target = TargetUri { scheme: *scheme, authority, path, query: request.uri().query() };
         cache::write_key(&mut key, &target, request.headers(), policy);
         Self { cache, policy, key, beside }
+    }
+}
+
+impl Caching<'_> {
+    /// What is stored now for a request with these fields.
+    pub fn stored(&self, fields: &HeaderMap) -> Option<Arc<Stored>> {
+        match self.cache.lookup(&self.key, fields, (clock::now().into_std(), clock::system_time)) {
+            Lookup::Found(stored) => Some(stored),
+            Lookup::UriMiss | Lookup::VaryMiss => None,
+        }
     }
 }
 
@@ -127,7 +137,9 @@ fn find(request: &mut Unread<'_>, passing: &Passing<'_>, caching: &Caching<'_>) 
     let now = clock::now().into_std();
     let is_head = *request.method() == Method::HEAD;
     let miss = |why, stale, is_alone| Box::new(Miss { directives: directives.clone(), why, stale, is_alone });
-    let stored = match cache.lookup(key, fields, (now, clock::system_time)) {
+    let statistics = &caching.policy.statistics;
+    let looked = statistics.look(|| clock::now().into_std(), || cache.lookup(key, fields, (now, clock::system_time)));
+    let stored = match looked {
         Lookup::UriMiss => return Err(NoHit::Missed(miss(Forward::UriMiss, None, is_head))),
         Lookup::VaryMiss => return Err(NoHit::Missed(miss(Forward::VaryMiss, None, is_head))),
         Lookup::Found(stored) => stored,

@@ -6,21 +6,23 @@ mod look;
 mod origin;
 mod recode;
 
+use std::borrow::Borrow;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LOCATION, IF_RANGE, RANGE};
-use http::{Method, StatusCode};
+use http::request::Parts;
+use http::{Method, Request, StatusCode};
 use tokio::sync::oneshot;
 
 use self::client::Client;
 pub(super) use self::look::Target;
 use self::look::{Caching, Hit, Miss, NoHit, look};
-use self::origin::{Asking, Brought, lead_fetch};
+use self::origin::{Asking, Begun, Brought, lead_fetch};
 pub(super) use self::recode::recode;
 use super::{Answer, Exchange, Outgoing, Passing, Unread};
 use crate::cache::{
-    self, Asked, Failure, Forward, Forwarded, Join, Lead, Lookup, Outcome, Policy, Role, Said, Taken, Times,
+    self, Asked, Failure, Forward, Forwarded, Join, Key, Lead, NotKept, Policy, Role, Said, Settled, Taken, Times,
 };
 use crate::clock;
 use crate::error::Reason;
@@ -68,27 +70,35 @@ impl Exchange<'_> {
         let method = request.method().clone();
         // Only of a POST can the answer be what a GET would have brought (RFC 9110 §9.3.3).
         let fields = (method == Method::POST).then(|| Arc::new(request.headers().clone()));
-        let (asked, purges) = (clock::now().into_std(), cache.newest_purge());
+        let asked = clock::now().into_std();
+        // What is purged from now on holds for that answer, too.
+        let began = fields.as_ref().map(|_| cache.epoch());
         let mut response = match self.pass(request, passing, record).await? {
             Answer::Response(response) => response,
             other => return Ok(other),
         };
-        let is_purged = cache.may_be_purged(key, purges);
-        if !method.is_safe() {
-            cache.invalidate((key, policy), &method, &response);
-        }
-        cache.obey(policy, key, response.headers_mut());
+        let mut own_purges = || {
+            let invalidated = if method.is_safe() { 0 } else { cache.invalidate((key, policy), &method, &response) };
+            invalidated + cache.obey(policy, key, response.headers_mut())
+        };
+        let epoch = match &began {
+            Some(began) => cache.epoch_after(key, began, own_purges),
+            None => {
+                own_purges();
+                None
+            }
+        };
         let mut said = Forwarded::passed(why, None);
-        if let Some(fields) = fields.filter(|_| !is_purged && response.headers().contains_key(CONTENT_LOCATION)) {
-            // What comes from here on is newer than what it has made invalid.
-            let epoch = cache.epoch();
+        if let (Some(fields), Some(epoch)) = (fields, epoch)
+            && response.headers().contains_key(CONTENT_LOCATION)
+        {
             let times = Times { asked, answered: clock::now().into_std(), clock: clock::system_time() };
             let asked = Asked { key: key.as_slice().into(), epoch, method, fields, stale: None };
             match cache::take(cache, asked, policy, response, times) {
                 Taken::Shared(stored, rest) => {
                     said.stored = true;
                     if let Some(rest) = rest {
-                        tokio::task::spawn_local(rest.run(None));
+                        tokio::task::spawn_local(rest.run(None, None));
                     }
                     response = stored.response();
                 }
@@ -108,11 +118,12 @@ impl Exchange<'_> {
         (caching, miss): (&Caching<'_>, Box<Miss>),
         record: &mut Record,
     ) -> Result<(), Reason> {
+        let Some(place) = caching.cache.detach() else { return Ok(()) };
         let Some(lead) = caching.cache.lead(&caching.key) else { return Ok(()) };
         // Also behind a HEAD: it is for all, and another response comes with its content.
         *request.method_mut() = Method::GET;
-        let asking = self.asking(request, passing, (caching, &miss, true), record).await?;
-        tokio::task::spawn_local(lead_fetch(asking, lead, None));
+        let asking = self.asking(request, passing, (caching, &miss, Some(&lead)), record).await?;
+        tokio::task::spawn_local(lead_fetch(asking, lead, Begun::Behind(place)));
         Ok(())
     }
 
@@ -127,7 +138,7 @@ impl Exchange<'_> {
         if miss.directives.only_if_cached {
             return Err(Reason::CacheOnly);
         }
-        let client = Client { method: request.method().clone(), passing, miss: &miss };
+        let client = Client { method: request.method().clone(), passing, caching, miss: &miss };
         let lead = match self.line_up(&request, &client, caching).await {
             Ok(answer) => {
                 record.cache = Some(Role::Collapsed);
@@ -137,13 +148,14 @@ impl Exchange<'_> {
             Err(Turn::Lead(lead)) => Some(lead),
             Err(Turn::Alone) => None,
         };
-        let mut asking = self.asking(request, passing, (caching, &miss, lead.is_some()), record).await?;
+        let ranged = lead.as_ref().and_then(|_| ranged(&request));
+        let mut asking = self.asking(request, passing, (caching, &miss, lead.as_ref()), record).await?;
         asking.client.clone_from(&self.link.interims);
         let fields = Arc::clone(&asking.asked.fields);
         let brought = match lead {
             Some(lead) => {
                 let (reply, brought) = oneshot::channel();
-                tokio::task::spawn_local(lead_fetch(asking, lead, Some(reply)));
+                tokio::task::spawn_local(lead_fetch(asking, lead, Begun::By(reply)));
                 // The task ends without a word with its worker only.
                 brought.await.map_err(|_| Reason::ClientGone)?
             }
@@ -152,10 +164,21 @@ impl Exchange<'_> {
                 if let Ok(Taken::Shared(_, rest)) = &mut brought.taken
                     && let Some(rest) = rest.take()
                 {
-                    tokio::task::spawn_local(rest.run(None));
+                    tokio::task::spawn_local(rest.run(None, None));
                 }
                 brought
             }
+        };
+        let brought = match (ranged, &brought.taken) {
+            // It is not for the others, so this client may have the part that it asked for.
+            (Some(head), Ok(Taken::Passed(response, NotKept::TooLarge))) if response.status() == StatusCode::OK => {
+                drop(brought);
+                let mut body = None;
+                let again = Request::from_parts(head, &mut body);
+                let alone = Miss { stale: None, is_alone: true, why: miss.why, directives: miss.directives.clone() };
+                self.asking(again, passing, (caching, &alone, None), record).await?.ask().await
+            }
+            _ => brought,
         };
         let Brought { taken, status, attempts, hold } = brought;
         record.attempts = attempts;
@@ -178,16 +201,16 @@ impl Exchange<'_> {
         if client.miss.is_alone {
             return Err(Turn::Alone);
         }
-        let mut joined = key.clone();
+        let mut variant: Option<Vec<u8>> = None;
         loop {
-            let pending = match cache.join(&joined, key, clock::now().into_std()) {
+            let joined = variant.as_deref().unwrap_or(key);
+            let pending = match cache.join(joined, key, clock::now().into_std()) {
                 Join::Alone => return Err(Turn::Alone),
                 Join::Lead(lead) => {
                     // The last one may have come to its end since this request looked.
-                    let found = cache.lookup(key, request.headers(), (clock::now().into_std(), clock::system_time));
-                    return match found {
-                        Lookup::Found(stored) if client.takes(&stored, request.headers()) => {
-                            lead.settle(Outcome::Shared(Arc::clone(&stored)));
+                    return match caching.stored(request.headers()) {
+                        Some(stored) if client.takes(&stored, request.headers()) => {
+                            lead.settle(Settled::Shared(Arc::clone(&stored)));
                             Ok(client.hit(&stored, request.headers()))
                         }
                         _ => Err(Turn::Lead(lead)),
@@ -196,20 +219,21 @@ impl Exchange<'_> {
                 Join::Follow(pending) => pending,
             };
             match pending.outcome().await {
-                Outcome::Shared(stored) if stored.is_for(request.headers()) => {
+                Settled::Shared(stored) if stored.is_for(request.headers()) => {
                     if client.takes(&stored, request.headers()) {
                         return Ok(client.collapsed(&stored, request.headers()));
                     }
                     return Err(Turn::Alone);
                 }
                 // Another variant: those who ask for the same one have a line of their own.
-                Outcome::Shared(stored) => {
-                    let variant = stored.variant_key(key, request.headers());
-                    if std::mem::replace(&mut joined, variant) == joined {
+                Settled::Shared(stored) => {
+                    let its_own = stored.variant_key(key, request.headers());
+                    if variant.as_ref() == Some(&its_own) {
                         return Err(Turn::Alone);
                     }
+                    variant = Some(its_own);
                 }
-                Outcome::Failed(failure) => {
+                Settled::Failed(failure) => {
                     let status = match &failure {
                         Failure::Fetch(_) => None,
                         Failure::Status(status) => Some(*status),
@@ -220,8 +244,8 @@ impl Exchange<'_> {
                         (None, Failure::Status(_)) => Err(Turn::Alone),
                     };
                 }
-                Outcome::Alone => return Err(Turn::Alone),
-                Outcome::Again => {}
+                Settled::Alone => return Err(Turn::Alone),
+                Settled::Again => {}
             }
         }
     }
@@ -231,23 +255,28 @@ impl Exchange<'_> {
         &self,
         mut request: Unread<'_>,
         passing: &Passing<'_>,
-        (caching, miss, is_shared): (&Caching<'_>, &Miss, bool),
+        (caching, miss, lead): (&Caching<'_>, &Miss, Option<&Lead>),
         record: &mut Record,
     ) -> Result<Asking, Reason> {
         let Caching { cache, policy, key, .. } = caching;
         let fields = Arc::new(request.headers().clone());
+        let epoch = cache.epoch();
+        // Looked up once more: what was purged before the epoch must not come back by being validated.
+        let stale = miss.stale.as_ref().and_then(|_| caching.stored(&fields));
         // Preconditions and ranges are the client's, and the response is for all.
-        if is_shared || miss.stale.is_some() {
+        if lead.is_some() || stale.is_some() {
             cache::remove_preconditions(request.headers_mut());
             request.headers_mut().remove(RANGE);
             request.headers_mut().remove(IF_RANGE);
         }
-        if let Some(stale) = &miss.stale {
+        if let Some(stale) = &stale {
             cache::validate(request.headers_mut(), stale);
         }
         let method = request.method().clone();
-        let asked =
-            Asked { key: key.as_slice().into(), epoch: cache.epoch(), method, fields, stale: miss.stale.clone() };
+        // Of the same key there is one copy.
+        let of_all = lead.map(Lead::key).filter(|of_all| Borrow::<[u8]>::borrow(*of_all) == key.as_slice());
+        let key = of_all.map_or_else(|| key.as_slice().into(), Key::clone);
+        let asked = Asked { key, epoch, method, fields, stale };
         let Outgoing { request, .. } = self.outgoing(request, passing, record).await?;
         Ok(Asking {
             connections: Rc::clone(&self.worker.connections),
@@ -259,6 +288,19 @@ impl Exchange<'_> {
             client: None,
         })
     }
+}
+
+/// The head of a request for a part, which may be wanted once more.
+fn ranged(request: &Unread<'_>) -> Option<Parts> {
+    if !request.headers().contains_key(RANGE) {
+        return None;
+    }
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method.clone_from(request.method());
+    parts.uri.clone_from(request.uri());
+    parts.version = request.version();
+    parts.headers.clone_from(request.headers());
+    Some(parts)
 }
 
 /// What is left to do for a request that the others brought nothing for.

@@ -1,15 +1,19 @@
 //! The origin side of a request that the cache did not answer: by itself, or for all who wait for it.
 
 use std::borrow::Borrow as _;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Request, StatusCode};
 use tokio::sync::oneshot;
 
 use super::super::message::receive;
 use crate::body::{Body, Reader};
-use crate::cache::{self, Asked, Cache, Directives, Failure, Lead, Outcome, Policy, Stored, Taken, Times, Usable};
+use crate::cache::{
+    self, Asked, Cache, Detached, Directives, Failure, Lead, Policy, Settled, Stored, Taken, Times, Usable,
+};
 use crate::clock;
 use crate::fetch::{Attempts, FetchError};
 use crate::interim::{Interims, Relay};
@@ -96,51 +100,75 @@ fn copy_of_head(request: &Request<Body>) -> Request<Body> {
     copy
 }
 
-/// Fetches for all who wait, to the end, even if who began it has left.
-pub async fn lead_fetch(asking: Asking, lead: Lead, reply: Option<oneshot::Sender<Brought>>) {
+/// Fetches for all who wait, to the end, even if who began it has left; then it has to have a place for that.
+pub async fn lead_fetch(asking: Asking, lead: Lead, mut begun_by: Begun) {
     let is_validating = asking.asked.stale.is_some();
-    let mut brought = asking.ask().await;
+    let cache = Arc::clone(&asking.cache);
+    let mut asked = pin!(asking.ask());
+    let mut brought = match &mut begun_by {
+        Begun::Behind(_) => asked.await,
+        Begun::By(client) => tokio::select! {
+            biased;
+            brought = &mut asked => brought,
+            () = client.closed() => {
+                // Who waits besides begins anew.
+                let Some(place) = cache.detach() else { return };
+                begun_by = Begun::Behind(place);
+                asked.await
+            }
+        },
+    };
     let now = clock::now().into_std();
-    let mut lead = Some(lead);
-    let mut rest = None;
-    match &mut brought.taken {
-        Err(error) => settle(&mut lead, Outcome::Failed(Failure::Fetch(Arc::clone(error)))),
-        Ok(Taken::Shared(stored, receiving)) => {
-            rest = receiving.take();
-            // What has to be validated for each request can be had by none of the others.
-            let is_usable = matches!(stored.terms.usable(&Directives::default(), now), Usable::Fresh);
-            if is_usable {
-                settle(&mut lead, Outcome::Shared(Arc::clone(stored)));
-            } else if let Some(lead) = lead.take() {
-                lead.leave_alone(now);
-            }
+    let rest = match &mut brought.taken {
+        Ok(Taken::Shared(_, rest)) => rest.take(),
+        _ => None,
+    };
+    let lead = match settled(&brought.taken, is_validating, now) {
+        Settled::Alone => {
+            lead.leave_alone(now);
+            None
         }
-        Ok(Taken::Passed(response, _)) if is_validating && is_failure(response.status()) => {
-            settle(&mut lead, Outcome::Failed(Failure::Status(response.status())));
+        Settled::Again => None,
+        settled => {
+            lead.settle(settled);
+            rest.is_some().then_some(lead)
         }
-        // Another one's may be for all: those who wait begin again.
-        Ok(Taken::Passed(_, why)) if why.is_of_the_request() => lead = None,
-        Ok(Taken::Passed(..) | Taken::Mismatched) => {
-            if let Some(lead) = lead.take() {
-                lead.leave_alone(now);
-            }
+    };
+    let detached = match begun_by {
+        Begun::Behind(place) => Some(place),
+        Begun::By(client) => {
+            // It may have left.
+            let _unheard = client.send(brought);
+            None
         }
-    }
-    if rest.is_none() {
-        drop(lead.take());
-    }
-    if let Some(reply) = reply {
-        // The client may have left.
-        let _unheard = reply.send(brought);
-    }
+    };
     if let Some(rest) = rest {
-        rest.run(lead).await;
+        rest.run(lead, detached).await;
     }
 }
 
-fn settle(lead: &mut Option<Lead>, outcome: Outcome<Arc<Stored>, Failure>) {
-    if let Some(lead) = lead {
-        lead.settle(outcome);
+/// Who waits for a fetch first.
+pub enum Begun {
+    By(oneshot::Sender<Brought>),
+    /// Nobody: it is behind the client's back, or its client has left.
+    Behind(Detached),
+}
+
+/// What those are told who wait for it.
+fn settled(taken: &Result<Taken, Arc<FetchError>>, is_validating: bool, now: Instant) -> Settled<Arc<Stored>, Failure> {
+    match taken {
+        Err(error) => Settled::Failed(Failure::Fetch(Arc::clone(error))),
+        Ok(Taken::Shared(stored, _)) => match stored.terms.usable(&Directives::default(), now) {
+            Usable::Fresh => Settled::Shared(Arc::clone(stored)),
+            // What has to be validated for each request can be had by none of the others.
+            Usable::Stale(_) | Usable::Validate(_) => Settled::Alone,
+        },
+        Ok(Taken::Passed(response, _)) if is_validating && is_failure(response.status()) => {
+            Settled::Failed(Failure::Status(response.status()))
+        }
+        // Another one's may be for all: those who wait begin again.
+        Ok(Taken::Passed(_, why)) if why.is_of_the_request() => Settled::Again,
+        Ok(Taken::Passed(..) | Taken::Mismatched) => Settled::Alone,
     }
 }
 

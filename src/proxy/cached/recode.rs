@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
 use http::{Response, StatusCode};
 
 use crate::body::Body;
@@ -18,6 +18,12 @@ pub async fn recode(
     said: &mut Option<Outcome>,
 ) -> Result<Response<Body>, RecodingError> {
     let length = stored.content.length();
+    let mut response = response;
+    if response.status() == StatusCode::PARTIAL_CONTENT
+        && recoding.plan(stored.status, &stored.fields, length) == Plan::Decode
+    {
+        make_whole(&mut response, stored);
+    }
     let plan = recoding.plan(response.status(), response.headers(), length);
     let (Plan::Code(coding), StatusCode::OK) = (plan, response.status()) else {
         return recoding.apply(response, said).await;
@@ -44,6 +50,19 @@ pub async fn recode(
         });
     }
     recoding.apply(response, said).await
+}
+
+/// A part of the coded bytes is none of what this client is sent, which is decoded.
+fn make_whole(response: &mut Response<Body>, stored: &Stored) {
+    *response.status_mut() = stored.status;
+    response.headers_mut().remove(CONTENT_RANGE);
+    for name in [CONTENT_TYPE, CONTENT_LENGTH] {
+        response.headers_mut().remove(&name);
+        if let Some(value) = stored.fields.get(&name) {
+            response.headers_mut().insert(name, value.clone());
+        }
+    }
+    *response.body_mut() = stored.content.body();
 }
 
 fn replace(mut response: Response<Body>, coded: Coded, said: &mut Option<Outcome>) -> Response<Body> {

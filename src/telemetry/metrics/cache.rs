@@ -7,7 +7,7 @@ use opentelemetry::KeyValue;
 use super::Metrics;
 
 /// The cache at the moment of a scrape.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct CacheSample {
     pub stored_bytes: u64,
     pub stored_bytes_max: u64,
@@ -17,7 +17,7 @@ pub struct CacheSample {
 }
 
 /// One route, by its name in the config.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct CachedRouteSample {
     pub route: String,
     pub entries: u64,
@@ -26,6 +26,9 @@ pub struct CachedRouteSample {
     pub misses: u64,
     pub evictions: u64,
     pub purged: u64,
+    /// Lookups that were timed, and how many seconds they took.
+    pub timed: u64,
+    pub timed_s: f64,
 }
 
 impl Metrics {
@@ -53,6 +56,19 @@ impl Metrics {
         };
         counter("tollgate_cache_evictions_total", "Responses that made room for others.", |sample| sample.evictions);
         counter("tollgate_cache_purged_total", "Responses that a hard purge took out.", |sample| sample.purged);
+        let timed = "Lookups that were timed: one of 64.";
+        counter("tollgate_cache_lookups_timed_total", timed, |sample| sample.timed);
+        let seconds = Arc::clone(&read);
+        let _seconds = self
+            .meter
+            .f64_observable_counter("tollgate_cache_lookups_timed_seconds_total")
+            .with_description("How long the lookups took that were timed.")
+            .with_callback(move |observer| {
+                for sample in seconds().routes {
+                    observer.observe(sample.timed_s, &[KeyValue::new("route", sample.route)]);
+                }
+            })
+            .build();
         let gauge = |name, description, value: fn(&CachedRouteSample) -> u64| {
             let read = Arc::clone(&read);
             let gauge = self.meter.u64_observable_gauge(name).with_description(description);
@@ -111,6 +127,8 @@ mod tests {
                 misses: 6,
                 evictions: 7,
                 purged: 8,
+                timed: 2,
+                timed_s: 0.5,
             }],
         });
         let text = metrics.encode().unwrap();
@@ -121,6 +139,8 @@ mod tests {
             r#"tollgate_cache_bytes{route="/"} 10"#,
             r#"tollgate_cache_evictions_total{route="/"} 7"#,
             r#"tollgate_cache_purged_total{route="/"} 8"#,
+            r#"tollgate_cache_lookups_timed_total{route="/"} 2"#,
+            r#"tollgate_cache_lookups_timed_seconds_total{route="/"} 0.5"#,
             r#"tollgate_cache_memory_bytes{of="stored"} 10"#,
             r#"tollgate_cache_memory_bytes{of="fetching"} 3"#,
             r#"tollgate_cache_memory_max_bytes{of="stored"} 20"#,

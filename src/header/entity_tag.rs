@@ -1,5 +1,5 @@
-//! Entity tags: their syntax and their two comparisons (RFC 9110 §8.8.3). The tags of what the edge has coded are in
-//! `header::etag`.
+//! Entity tags: their syntax and their two comparisons (RFC 9110 §8.8.3). What the edge does to the tags of what it codes
+//! is in [`etag`](super::etag).
 
 use bytes::{BufMut, BytesMut};
 use http::header::ETAG;
@@ -54,14 +54,15 @@ impl<'a> EntityTag<'a> {
         self.opaque == other.opaque
     }
 
-    #[cfg(test)]
+    /// None for what no tag of a field can be.
     pub fn value(&self) -> Option<HeaderValue> {
         let mut out = BytesMut::new();
         self.write(&mut out);
         HeaderValue::from_maybe_shared(out.freeze()).ok()
     }
 
-    fn write(&self, out: &mut BytesMut) {
+    /// As it stands in a field.
+    pub fn write(&self, out: &mut BytesMut) {
         if self.strength == Strength::Weak {
             out.put_slice(b"W/");
         }
@@ -73,38 +74,39 @@ impl<'a> EntityTag<'a> {
 
 /// The well-formed tags in all lines of a list field.
 pub fn list<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = EntityTag<'a>> {
-    fields.get_all(name).iter().flat_map(|line| List(line.as_bytes()))
+    fields.get_all(name).iter().flat_map(|line| elements(line.as_bytes())).filter_map(Result::ok)
 }
 
-/// Passes over what is no tag, up to the next comma.
+/// The elements of one line of a list field: tags, and the text of what is none, which ends at the next comma.
+pub fn elements(line: &[u8]) -> impl Iterator<Item = Result<EntityTag<'_>, &[u8]>> {
+    List(line)
+}
+
 struct List<'a>(&'a [u8]);
 
 impl<'a> Iterator for List<'a> {
-    type Item = EntityTag<'a>;
+    type Item = Result<EntityTag<'a>, &'a [u8]>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let text = self.0.trim_ascii_start();
-            if text.is_empty() {
-                return None;
-            }
-            let tag = EntityTag::take(text).map(|(tag, rest)| (tag, rest.trim_ascii_start()));
-            let (element, rest) = match tag {
-                Some((tag, rest)) if matches!(rest, [] | [b',', ..]) => (Some(tag), rest),
-                Some((_, rest)) => (None, rest),
-                None => (None, text),
-            };
-            let comma = rest.iter().position(|byte| *byte == b',');
-            self.0 = comma.and_then(|comma| rest.get(comma + 1..)).unwrap_or_default();
-            if element.is_some() {
-                return element;
-            }
+        let text = self.0.trim_ascii_start();
+        if text.is_empty() {
+            return None;
         }
+        let tag = EntityTag::take(text).map(|(tag, rest)| (tag, rest.trim_ascii_start()));
+        // Commas within a tag belong to it.
+        let after = tag.map_or(text, |(_, rest)| rest);
+        let comma = after.iter().position(|byte| *byte == b',').unwrap_or(after.len());
+        let (odd, rest) = after.split_at(comma);
+        self.0 = rest.get(1..).unwrap_or_default();
+        Some(match tag {
+            Some((tag, _)) if odd.is_empty() => Ok(tag),
+            _ => Err(text.get(..text.len() - rest.len()).unwrap_or_default().trim_ascii_end()),
+        })
     }
 }
 
 /// A list of tags as one value, up to a number of bytes. None if there is none.
-pub(super) fn join<'a>(tags: impl IntoIterator<Item = EntityTag<'a>>, bytes_max: usize) -> Option<HeaderValue> {
+pub fn join<'a>(tags: impl IntoIterator<Item = EntityTag<'a>>, bytes_max: usize) -> Option<HeaderValue> {
     let mut out = BytesMut::new();
     for tag in tags {
         if out.len() + tag.opaque.len() + 6 > bytes_max {
@@ -122,7 +124,7 @@ pub(super) fn join<'a>(tags: impl IntoIterator<Item = EntityTag<'a>>, bytes_max:
 }
 
 /// The only line of a field that is no list.
-pub(super) fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+pub fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut lines = fields.get_all(name).iter();
     lines.next().filter(|_| lines.next().is_none())
 }
@@ -134,8 +136,8 @@ mod tests {
 
     use http::header::{IF_MATCH, IF_NONE_MATCH};
 
+    use super::super::rows::fields;
     use super::*;
-    use crate::header::rows::fields;
 
     fn strong(opaque: &str) -> EntityTag<'_> {
         EntityTag { strength: Strength::Strong, opaque: opaque.as_bytes() }

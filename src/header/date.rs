@@ -1,4 +1,4 @@
-//! HTTP-date (RFC 9110 §5.6.7) as a cache reads it: in its three forms, without regard to case (RFC 9111 §4.2).
+//! HTTP-date (RFC 9110 §5.6.7) as the edge reads it: in its three forms, without regard to case (RFC 9111 §4.2).
 //!
 //! The day of the week is not checked against the date, because it decides nothing.
 
