@@ -51,7 +51,7 @@ pub use self::load::{Loaded, Unusable, load};
 pub use self::lower::connections_left;
 pub use self::parse::parse;
 pub use self::routes::{
-    Action, Buffer, FieldEdits, HostPolicy, NewQuery, PathMatch, PathRewrite, ProxyPass, Replacement, Route,
+    Action, Buffer, Fallback, FieldEdits, HostPolicy, NewQuery, PathMatch, PathRewrite, ProxyPass, Replacement, Route,
 };
 
 /// One whole configuration, checked.
