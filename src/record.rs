@@ -22,6 +22,7 @@ use crate::connection::{Downstream, OpenRequest};
 use crate::error::Reason;
 use crate::fetch::Attempts;
 use crate::guard;
+use crate::overload::Places;
 use crate::snapshot::HeldRoute;
 use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
 use crate::tunnel::{Passed, TunnelEnd};
@@ -65,6 +66,8 @@ pub struct Record {
     /// None while the request has no body.
     received: Option<Arc<AtomicU64>>,
     open: OpenRequest,
+    /// What it occupies of limits, if there are any.
+    pub places: Option<Box<Places>>,
     written: bool,
     /// The head was refused before it could be read: what the request says is not what came.
     pub is_unread: bool,
@@ -94,6 +97,7 @@ impl Record {
             user_agent: fields.get(USER_AGENT).cloned(),
             received: None,
             open,
+            places: None,
             written: false,
             is_unread: false,
             client: downstream.peer.ip(),
