@@ -250,7 +250,6 @@ impl Fetch<'_> {
         }
         // Nor does it give up what it waits for if it may not be sent once more.
         if attempt.fate() != Fate::Unsent && !self.spend() {
-            self.upstream.metrics.budget_was_exhausted();
             std::future::pending::<()>().await;
         }
     }

@@ -169,3 +169,6 @@ mod clock;
 
 /// What the fuzz targets try of the cache.
 pub use cache::fuzzed as cache_parts;
+/// And of routing, and of what endpoints send.
+pub use route::Router;
+pub use upstream::fuzzed as upstream_parts;

@@ -15,7 +15,7 @@ use http::StatusCode;
 use crate::balance::Pool;
 use crate::cache::{Cache, Policy};
 use crate::clock;
-use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
+use crate::config::{self, Buffer, Config, Fallback, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
 use crate::interim::Relay;
 use crate::overload::{self, Overload};
@@ -56,7 +56,7 @@ pub struct Route {
 }
 
 pub enum Action {
-    Proxy(Pass),
+    Proxy(Box<Pass>),
     Redirect { to: Template, status: StatusCode },
     Text { body: Bytes, status: StatusCode },
     StubStatus,
@@ -72,6 +72,8 @@ pub struct Pass {
     pub etag_body_max: Option<usize>,
     /// None: responses are not kept.
     pub caching: Option<Arc<Policy>>,
+    /// None: a plain page that names the reason.
+    pub fallback: Option<Fallback>,
 }
 
 impl Pass {
@@ -202,22 +204,23 @@ impl Route {
         let origin = || route.origin.clone();
         let action = match &route.action {
             config::Action::Proxy(pass) => {
-                let ProxyPass { upstream, host, path, timeout, buffer, etag_body_max, cache } = &**pass;
+                let ProxyPass { upstream, host, path, timeout, buffer, etag_body_max, cache, fallback } = &**pass;
                 let found = upstreams
                     .get(upstream)
                     .ok_or_else(|| SnapshotError::UnknownUpstream { origin: origin(), upstream: upstream.clone() })?;
-                Action::Proxy(Pass {
+                Action::Proxy(Box::new(Pass {
                     upstream: Arc::clone(found),
                     host: host.clone(),
                     rewrite: path.clone(),
                     limits: *timeout,
                     buffer: *buffer,
                     etag_body_max: *etag_body_max,
+                    fallback: fallback.clone(),
                     caching: cache
                         .as_ref()
                         .filter(|_| keeping.enabled)
                         .map(|cache| Arc::new(Policy::new(keeping, cache, lasting.cache.statistics(&route.name)))),
-                })
+                }))
             }
             config::Action::Redirect { to, status } => {
                 let to = Template::parse(to).map_err(|source| SnapshotError::Template { origin: origin(), source })?;
@@ -233,6 +236,14 @@ impl Route {
             max => Some((lasting.overload.route(&route.name), max)),
         };
         Ok(Self { index, config: route.clone(), action, metrics: lasting.metrics.route(&route.name), in_flight })
+    }
+
+    /// The page in place of a response that the upstream does not bring.
+    pub fn fallback(&self) -> Option<&Fallback> {
+        match &self.action {
+            Action::Proxy(pass) => pass.fallback.as_ref(),
+            Action::Redirect { .. } | Action::Text { .. } | Action::StubStatus => None,
+        }
     }
 
     pub fn upstream(&self) -> Option<&Upstream> {

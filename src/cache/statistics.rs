@@ -81,7 +81,7 @@ impl RouteStatistics {
     pub fn look<T>(&self, now: fn() -> Instant, look: impl FnOnce() -> T) -> T {
         let lookups = self.0.lookups.local();
         let before = lookups.hits.load(Ordering::Relaxed) + lookups.misses.load(Ordering::Relaxed);
-        if before % TIMED_OF != 0 {
+        if !before.is_multiple_of(TIMED_OF) {
             return look();
         }
         let begun = now();

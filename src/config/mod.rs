@@ -51,7 +51,7 @@ pub use self::load::{Loaded, Unusable, load};
 pub use self::lower::connections_left;
 pub use self::parse::parse;
 pub use self::routes::{
-    Action, Buffer, FieldEdits, HostPolicy, NewQuery, PathMatch, PathRewrite, ProxyPass, Replacement, Route,
+    Action, Buffer, Fallback, FieldEdits, HostPolicy, NewQuery, PathMatch, PathRewrite, ProxyPass, Replacement, Route,
 };
 use crate::overload::memory;
 
@@ -88,7 +88,7 @@ pub struct Server {
     /// Downstream connections over all workers; 0 is what the descriptor limit leaves.
     pub connections_max: usize,
     /// From this share of them on, in hundredths, idle ones are closed early.
-    pub idle_close_at: u32,
+    pub idle_close_at: u8,
     /// Requests in flight over all; 0 is no limit.
     pub requests_max: usize,
     /// None if nothing says how much there is.

@@ -2,12 +2,13 @@
 //! gives.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use http_body::Body as _;
 
 use crate::body::Body;
+use crate::config::Fallback;
 use crate::header::hop_by_hop::{self, Trailers, announce_upgrade};
 use crate::header::via;
 
@@ -44,6 +45,15 @@ pub fn text(body: Bytes, status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::whole(body));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// A route's own page in place of a response that failed with `status`. The next request may fare better.
+pub fn fallback(page: &Fallback, status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::whole(page.body.clone()));
+    *response.status_mut() = page.status.unwrap_or(status);
+    response.headers_mut().insert(CONTENT_TYPE, page.content_type.clone());
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

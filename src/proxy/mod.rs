@@ -15,7 +15,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
 use self::admit::{admit, admit_body, refuse_expectation};
 use self::cached::Target;
-use self::message::{leave_out_content, receive, redirect, text};
+use self::message::{fallback, leave_out_content, receive, redirect, text};
 use self::tagging::Tagging;
 use crate::body::{Body, Source};
 use crate::cache::Stored;
@@ -325,15 +325,23 @@ impl Exchange<'_> {
         Some(redirect(location, StatusCode::PERMANENT_REDIRECT))
     }
 
-    /// A page that says what went wrong, by the reason code that log and metrics use too.
+    /// The route's own page where its upstream failed, or one that says what went wrong, by the reason code that log and
+    /// metrics use too.
     fn refuse(&self, reason: Reason, record: &Record) -> Response<Body> {
-        let id = record.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-");
-        let mut response = text(error::page(reason, id), reason.status());
+        let page = record.route.as_ref().and_then(|route| route.fallback()).filter(|_| reason.falls_back());
+        let mut response = match page {
+            Some(page) => fallback(page, reason.status()),
+            None => {
+                let id = record.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-");
+                text(error::page(reason, id), reason.status())
+            }
+        };
+        let status = response.status();
         let fields = response.headers_mut();
         if reason.status() == StatusCode::METHOD_NOT_ALLOWED {
             fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
-        if reason.status() == StatusCode::SERVICE_UNAVAILABLE {
+        if status == StatusCode::SERVICE_UNAVAILABLE {
             fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if self.may_see_reason(record) {

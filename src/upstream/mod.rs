@@ -7,6 +7,7 @@
 mod attempt;
 pub mod budget;
 mod connect;
+pub mod fuzzed;
 mod h1;
 mod h2_body;
 mod pool;

@@ -8,7 +8,7 @@ use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
-use crate::config::value::{Count, FieldValue, HostPolicyText, Limit, Pattern, Size, StatusPage, UrlPath};
+use crate::config::value::{Count, FieldValue, FilePath, HostPolicyText, Limit, Pattern, Size, StatusPage, UrlPath};
 use crate::config::{HostPattern, Replacement};
 
 use super::{RouteCache, RouteCompress};
@@ -69,6 +69,8 @@ section! {
         /// Entity tags for answers that have no validator and are not kept, so that who asks again is told that nothing
         /// has changed (304): `true`, or a table with details. Answers of 200 to GET are read whole for it and hashed.
         etag: Option<Setting<Switch<RouteEtag>>> = Absent("only responses that are kept get one"), nginx "etag";
+        /// The page that is sent when the upstream brings no response, and nothing stale may stand in for it.
+        fallback: Option<Setting<FallbackPage>> = Absent("a line of the proxy's own"), nginx "error_page";
         /// How far to read ahead of the slower side.
         buffer: Option<Setting<BufferTable>> = Absent("64KiB each way"), nginx "proxy_buffering";
     }
@@ -97,6 +99,20 @@ section! {
     RouteEtag "`etag`" {
         /// Of the largest answer that gets one. What is larger, or is not all here within 50 ms, is sent as it comes.
         body_max: Setting<Size> = Value("\"64KiB\"");
+    }
+}
+
+section! {
+    /// The page for requests that the upstream brings no response to. It has either `text` or `file`.
+    FallbackPage "`fallback`" {
+        /// Its status.
+        status: Option<Setting<StatusCode>> = Absent("that of the failure: 502, 503 or 504");
+        /// The page itself.
+        text: Option<Setting<String>> = Absent("");
+        /// A file with the page, in UTF-8; it is watched.
+        file: Option<Setting<FilePath>> = Absent("");
+        /// What it is.
+        content_type: Option<Setting<FieldValue>> = Absent("plain text, or HTML from a file");
     }
 }
 

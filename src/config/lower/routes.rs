@@ -189,6 +189,7 @@ impl Lowering<'_> {
             buffer,
             etag_body_max: section.etag.as_ref().and_then(|etag| etag.value.0.as_ref()).map(|etag| self.etag(etag)),
             cache: section.cache.as_ref().and_then(|cache| cache.value.0.as_ref()).map(|cache| self.route_cache(cache)),
+            fallback: section.fallback.as_ref().and_then(|page| self.fallback(page)),
         })
     }
 
@@ -276,6 +277,7 @@ impl Lowering<'_> {
             ("timeout", section.timeout.as_ref().map(|key| key.origin)),
             ("cache", section.cache.as_ref().map(|key| key.origin)),
             ("etag", section.etag.as_ref().map(|key| key.origin)),
+            ("fallback", section.fallback.as_ref().map(|key| key.origin)),
             ("buffer", section.buffer.as_ref().map(|key| key.origin)),
         ];
         for (key, origin) in keys {
