@@ -75,6 +75,7 @@ reasons! {
     AccessDenied, StatusCode::FORBIDDEN, "access-denied", "The route's allow and deny lists keep this client out.";
     BodyTooLarge, StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request body is larger than the route's body_max.";
     BodyReadTimeout, StatusCode::REQUEST_TIMEOUT, "body-read-timeout", "The client stopped sending its body for longer than body_timeout.";
+    BodyTooSlow, StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The client sent its body more slowly than rate_min.";
     BodyAborted, StatusCode::BAD_REQUEST, "body-aborted", "The client ended its request in the middle of the body.";
     ClientGone, CLIENT_CLOSED_REQUEST, "client-gone", "The client left before the answer was ready.";
     DrainTimeout, StatusCode::SERVICE_UNAVAILABLE, "drain-timeout", "The proxy ended before the answer did: drain_timeout had passed, or it was told twice.";
@@ -105,7 +106,10 @@ reasons! {
 impl Reason {
     /// Whether bytes may follow on an HTTP/1.1 connection that are not to be parsed.
     pub fn ends_connection(self) -> bool {
-        matches!(self, Self::Guard(_) | Self::BodyTooLarge | Self::BodyReadTimeout | Self::BodyAborted)
+        matches!(
+            self,
+            Self::Guard(_) | Self::BodyTooLarge | Self::BodyReadTimeout | Self::BodyTooSlow | Self::BodyAborted
+        )
     }
 }
 
@@ -150,7 +154,7 @@ impl Reason {
     /// Why the body of a response was cut, or could not be read before its head was sent.
     pub fn of_response(error: &BodyError) -> Self {
         match error {
-            BodyError::Silence(_) => Self::ReadTimeout,
+            BodyError::Silence(_) | BodyError::TooSlow => Self::ReadTimeout,
             BodyError::Upload(error) => Self::from(&**error),
             BodyError::Coding(_) => Self::ContentCoding,
             BodyError::FellBehind => Self::CacheFellBehind,
@@ -165,6 +169,7 @@ impl From<&BodyError> for Reason {
         match error {
             BodyError::TooLarge { .. } => Self::BodyTooLarge,
             BodyError::Silence(_) => Self::BodyReadTimeout,
+            BodyError::TooSlow => Self::BodyTooSlow,
             BodyError::Peer(error) => violation(&**error).map_or(Self::BodyAborted, Self::Guard),
             BodyError::Upload(error) => Self::from(&**error),
             // Its response was over before; requests are not coded.
