@@ -22,6 +22,7 @@ use crate::compress;
 use crate::connection::{self, Downstream, OpenRequest};
 use crate::error::Reason;
 use crate::fetch::Attempts;
+use crate::overload::Places;
 use crate::snapshot::HeldRoute;
 use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
 use crate::tunnel::{Passed, TunnelEnd};
@@ -67,6 +68,8 @@ pub struct Record {
     /// Set with the answer; None if nobody asks.
     is_answered: Option<Arc<AtomicBool>>,
     open: OpenRequest,
+    /// What it occupies of limits, if there are any.
+    pub places: Option<Box<Places>>,
     written: bool,
     /// The head was refused before it could be read: what the request says is not what came.
     pub is_unread: bool,
@@ -97,6 +100,7 @@ impl Record {
             received: None,
             is_answered: None,
             open,
+            places: None,
             written: false,
             is_unread: false,
             client: downstream.peer.ip(),

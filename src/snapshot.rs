@@ -17,6 +17,7 @@ use crate::cache::{Cache, Policy};
 use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
 use crate::interim::Relay;
+use crate::overload::{self, Overload};
 use crate::rewrite::Template;
 use crate::route::Router;
 use crate::telemetry::{Metrics, RouteMetrics};
@@ -31,6 +32,8 @@ pub struct Snapshot {
     pub config: Config,
     pub router: Router<Arc<Route>>,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
+    /// Of requests in flight.
+    pub limits: overload::Limits,
     listeners: Vec<Listener>,
 }
 
@@ -46,6 +49,8 @@ pub struct Route {
     pub config: config::Route,
     pub action: Action,
     pub metrics: RouteMetrics,
+    /// Its requests in flight and how many there may be.
+    pub in_flight: Option<(Arc<overload::Count>, usize)>,
 }
 
 pub enum Action {
@@ -95,6 +100,7 @@ pub struct Lasting<'a> {
     pub certificates: &'a Arc<Certificates>,
     pub metrics: &'a Metrics,
     pub cache: &'a Cache,
+    pub overload: &'a Overload,
 }
 
 impl Snapshot {
@@ -118,7 +124,8 @@ impl Snapshot {
             listeners.push(Listener { config: listen.clone(), tls: acceptor });
         }
         let generation = previous.map_or(1, |previous| previous.generation + 1);
-        Ok(Self { generation, router: Router::new(routes), upstreams, listeners, config })
+        let limits = overload::Limits { proxy: config.server.requests_max, client: config.client.requests_max };
+        Ok(Self { generation, router: Router::new(routes), upstreams, limits, listeners, config })
     }
 
     /// Called once, when this generation begins to serve.
@@ -216,7 +223,11 @@ impl Route {
             }
             config::Action::StubStatus => Action::StubStatus,
         };
-        Ok(Self { index, config: route.clone(), action, metrics: lasting.metrics.route(&route.name) })
+        let in_flight = match route.requests_max {
+            0 => None,
+            max => Some((lasting.overload.route(&route.name), max)),
+        };
+        Ok(Self { index, config: route.clone(), action, metrics: lasting.metrics.route(&route.name), in_flight })
     }
 
     pub fn upstream(&self) -> Option<&Upstream> {

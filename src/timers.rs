@@ -22,8 +22,10 @@ use crate::clock;
 pub const TICK: Duration = Duration::from_millis(50);
 
 const OFF: u64 = 0;
-const EXPIRED: u64 = u32::MAX as u64;
-const LIMIT_MASK: u64 = u32::MAX as u64;
+const EXPIRED: u64 = LIMIT_MASK;
+const LIMIT_MASK: u64 = u32::MAX as u64 >> 1;
+/// Beside the limit: it is of a connection that waits for nothing.
+const IDLE: u64 = 1 << 31;
 
 /// A limit that can be set, cleared and waited for. Clones are the same limit.
 #[derive(Debug, Clone)]
@@ -31,26 +33,35 @@ pub struct Deadline(Arc<Entry>);
 
 #[derive(Debug)]
 struct Entry {
-    /// Upper half: a count of settings, so that the sweep sees a new one. Lower half: the limit in
-    /// milliseconds, `OFF` or `EXPIRED`.
+    /// Upper half: a count of settings, so that the sweep sees a new one. Lower half: `IDLE` or not, and the limit
+    /// in milliseconds, `OFF` or `EXPIRED`.
     setting: AtomicU64,
     waker: AtomicWaker,
 }
 
 impl Deadline {
-    /// Starts the limit anew from now. It has one setter at a time; a limit over 49 days is cut to that.
+    /// Starts the limit anew from now. It has one setter at a time; a limit over 24 days is cut to that.
     pub fn arm(&self, limit: Duration) {
-        self.set((self.0.setting.load(Ordering::Relaxed) >> 32).wrapping_add(1), limit);
+        self.set(self.count().wrapping_add(1), 0, limit);
     }
 
-    fn set(&self, count: u64, limit: Duration) {
-        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).clamp(1, EXPIRED - 1);
-        self.0.setting.store(count << 32 | limit_ms, Ordering::Release);
+    /// The same for a connection on which nothing is under way; the sweep may have to cut it short.
+    pub fn arm_idle(&self, limit: Duration) {
+        self.set(self.count().wrapping_add(1), IDLE, limit);
     }
 
     /// Counts on towards the limit from where it was disarmed; it begins anew by `arm` alone.
     pub fn resume(&self, limit: Duration) {
-        self.set(self.0.setting.load(Ordering::Relaxed) >> 32, limit);
+        self.set(self.count(), 0, limit);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.setting.load(Ordering::Relaxed) >> 32
+    }
+
+    fn set(&self, count: u64, kind: u64, limit: Duration) {
+        let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).clamp(1, EXPIRED - 1);
+        self.0.setting.store(count << 32 | kind | limit_ms, Ordering::Release);
     }
 
     pub fn disarm(&self) {
@@ -82,6 +93,7 @@ impl Deadline {
 #[derive(Debug)]
 pub struct Sweep {
     tracked: RefCell<Vec<Tracked>>,
+    idle_max: Cell<Option<Duration>>,
     last_tick: Cell<Instant>,
 }
 
@@ -95,7 +107,7 @@ struct Tracked {
 
 impl Sweep {
     pub fn new() -> Rc<Self> {
-        Rc::new(Self { tracked: RefCell::default(), last_tick: Cell::new(clock::now()) })
+        Rc::new(Self { tracked: RefCell::default(), idle_max: Cell::new(None), last_tick: Cell::new(clock::now()) })
     }
 
     /// A new limit, off. It leaves the sweep with its last clone.
@@ -106,6 +118,12 @@ impl Sweep {
         Deadline(entry)
     }
 
+    /// Idle connections have no longer than this from now on, those that are idle already too. None: as long as they
+    /// were given.
+    pub fn limit_idle(&self, limit: Option<Duration>) {
+        self.idle_max.set(limit);
+    }
+
     /// Looks at the limits once a tick, for as long as it is polled.
     pub async fn run(&self) {
         let mut ticks = tokio::time::interval(TICK);
@@ -113,8 +131,9 @@ impl Sweep {
         loop {
             let now = ticks.tick().await;
             let passed = now.saturating_duration_since(self.last_tick.replace(now));
+            let idle_max = self.idle_max.get();
             self.tracked.borrow_mut().retain_mut(|tracked| {
-                tracked.check(passed);
+                tracked.check(passed, idle_max);
                 Arc::strong_count(&tracked.entry) > 1
             });
         }
@@ -122,7 +141,7 @@ impl Sweep {
 }
 
 impl Tracked {
-    fn check(&mut self, passed: Duration) {
+    fn check(&mut self, passed: Duration, idle_max: Option<Duration>) {
         let setting = self.entry.setting.load(Ordering::Acquire);
         let limit_ms = setting & LIMIT_MASK;
         let seen = std::mem::replace(&mut self.seen, setting);
@@ -134,8 +153,12 @@ impl Tracked {
         if setting != seen || limit_ms == OFF || limit_ms == EXPIRED {
             return;
         }
+        let mut limit = Duration::from_millis(limit_ms);
+        if setting & IDLE != 0 {
+            limit = idle_max.map_or(limit, |idle_max| limit.min(idle_max));
+        }
         self.stood += passed;
-        if self.stood >= Duration::from_millis(limit_ms) {
+        if self.stood >= limit {
             // A setting made meanwhile wins: the exchange fails and the next tick sees it.
             let expired = setting & !LIMIT_MASK | EXPIRED;
             if self.entry.setting.compare_exchange(setting, expired, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
@@ -205,6 +228,27 @@ mod tests {
                 deadline.arm(limit);
                 deadline.disarm();
             }
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_limits_can_be_cut_short() {
+        with_sweep(|sweep| async move {
+            let (idle, busy) = (sweep.deadline(), sweep.deadline());
+            idle.arm_idle(Duration::from_secs(15));
+            busy.arm(Duration::from_secs(15));
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert!(!idle.is_expired() && idle.is_armed());
+            sweep.limit_idle(Some(Duration::from_secs(1)));
+            tokio::time::sleep(2 * TICK).await;
+            assert!(idle.is_expired() && !busy.is_expired());
+            sweep.limit_idle(None);
+            idle.arm_idle(Duration::from_secs(15));
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert!(!idle.is_expired());
+            idle.disarm();
+            assert!(!idle.is_armed());
         })
         .await;
     }

@@ -21,6 +21,8 @@ pub struct Route {
     pub deny: Vec<IpNet>,
     pub request_fields: FieldEdits,
     pub response_fields: FieldEdits,
+    /// Requests in flight; 0 is no limit.
+    pub requests_max: usize,
     pub access_log: bool,
     pub body_max: u64,
     /// None if its responses are passed as they come.

@@ -1,6 +1,7 @@
 //! The path of a request: every stage in the order in which it happens, one call each. All the branching of
 //! a request is here, and for routes that keep responses in `cached`; the stages are leaves.
 
+mod admit;
 mod cached;
 mod message;
 
@@ -9,8 +10,9 @@ use std::sync::Arc;
 
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, TE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
+use self::admit::{admit, admit_body, refuse_expectation};
 use self::cached::Target;
 use self::message::{leave_out_content, receive, redirect, text};
 use crate::body::{Body, Source};
@@ -24,10 +26,10 @@ use crate::error::{self, Reason};
 use crate::guard;
 use crate::header::cookies;
 use crate::header::forwarded::{self, Hop};
-use crate::header::framing;
 use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
 use crate::header::{Scheme, authority, edit, etag, request_id, via};
 use crate::interim::Relay;
+use crate::overload::{Places, Pressure};
 use crate::pace::Terms;
 use crate::path;
 use crate::record::Record;
@@ -151,6 +153,7 @@ impl Exchange<'_> {
         }
         let route = route.ok_or(Reason::NoRoute)?;
         record.route = Some(Arc::clone(&route));
+        record.places = self.enter(&route, client)?;
         admit(&route, client)?;
         admit_body(&route, request.headers())?;
         let recoding = Recoding::of(&route.config, request.method(), request.headers());
@@ -185,6 +188,16 @@ impl Exchange<'_> {
             };
         }
         Ok(Answer::Response(response))
+    }
+
+    /// Takes a place for the request under each limit that there is.
+    fn enter(&self, route: &Route, client: ClientIp) -> Result<Option<Box<Places>>, Reason> {
+        let overload = &self.worker.shared.overload;
+        if overload.pressure() == Pressure::Hard {
+            return Err(Reason::MemoryShort);
+        }
+        let of_route = route.in_flight.as_ref().map(|(count, max)| (count, *max));
+        Ok(overload.enter(self.snapshot.limits, of_route, client.address)?)
     }
 
     /// Sends the request on and makes the answer out of what comes back.
@@ -346,28 +359,6 @@ impl Exchange<'_> {
 
 fn fresh_id() -> HeaderValue {
     request_id::value(fastrand::u128(..))
-}
-
-/// The only expectation there is (RFC 9110 §10.1.1); over HTTP/1.1 the guard has looked already.
-fn refuse_expectation(fields: &HeaderMap) -> Result<(), Reason> {
-    match fields.get(EXPECT) {
-        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Reason::ExpectationFailed),
-        _ => Ok(()),
-    }
-}
-
-fn admit(route: &Route, client: ClientIp) -> Result<(), Reason> {
-    let within = |networks: &[ipnet::IpNet]| networks.iter().any(|network| network.contains(&client.address));
-    let (allow, deny) = (&route.config.allow, &route.config.deny);
-    if within(deny) || !(allow.is_empty() || within(allow)) { Err(Reason::AccessDenied) } else { Ok(()) }
-}
-
-fn admit_body(route: &Route, fields: &HeaderMap) -> Result<(), Reason> {
-    let announced = fields.get(CONTENT_LENGTH).and_then(|value| framing::length(value.as_bytes()));
-    match announced {
-        Some(length) if length > route.config.body_max => Err(Reason::BodyTooLarge),
-        _ => Ok(()),
-    }
 }
 
 /// The target in origin form for the upstream, if it is not the one that came.

@@ -26,6 +26,7 @@ mod head_requests;
 mod interim;
 mod kept;
 mod limits;
+mod overload;
 mod pace;
 mod reload;
 mod replicas;

@@ -69,6 +69,7 @@ impl Lowering<'_> {
                 deny: section.deny.value.iter().map(|network| network.value).collect(),
                 request_fields: edits.0,
                 response_fields: edits.1,
+                requests_max: section.requests_max.value.to_usize(),
                 access_log: section.access_log.value,
                 body_max: section.body_max.as_ref().map_or(body_max, |size| size.value.0),
                 compress: self.route_compress(section.compress.as_ref(), compress),

@@ -299,7 +299,10 @@ impl Input {
     /// Keeps the limit of what is awaited; ready when it has passed.
     fn poll_late(&mut self, cx: &mut Context<'_>, awaited: Awaited, limit: Duration) -> Poll<()> {
         if self.awaited.replace(awaited) != Some(awaited) {
-            self.silence.arm(limit);
+            match awaited {
+                Awaited::Request => self.silence.arm_idle(limit),
+                Awaited::Head | Awaited::Body | Awaited::End => self.silence.arm(limit),
+            }
         }
         ready!(self.silence.poll_expired(cx));
         self.stop_waiting();

@@ -22,7 +22,8 @@ use crate::config::TlsVersion;
 mod cache;
 mod cells;
 mod codings;
-pub mod process;
+mod overload;
+mod process;
 mod requests;
 mod upstreams;
 
