@@ -14,6 +14,7 @@ use http::StatusCode;
 
 use crate::balance::Pool;
 use crate::cache::{Cache, Policy};
+use crate::clock;
 use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
 use crate::interim::Relay;
@@ -22,6 +23,7 @@ use crate::rewrite::Template;
 use crate::route::Router;
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::tls::{Acceptor, Certificates, RootsError, UpstreamTls};
+use crate::upstream::budget::Budget;
 use crate::upstream::{Connections, Limits, Upstream};
 
 /// The snapshot in force.
@@ -66,6 +68,8 @@ pub struct Pass {
     pub rewrite: PathRewrite,
     pub limits: Timeouts,
     pub buffer: Buffer,
+    /// None: what is not kept gets no entity tag.
+    pub etag_body_max: Option<usize>,
     /// None: responses are not kept.
     pub caching: Option<Arc<Policy>>,
 }
@@ -198,7 +202,7 @@ impl Route {
         let origin = || route.origin.clone();
         let action = match &route.action {
             config::Action::Proxy(pass) => {
-                let ProxyPass { upstream, host, path, timeout, buffer, cache } = &**pass;
+                let ProxyPass { upstream, host, path, timeout, buffer, etag_body_max, cache } = &**pass;
                 let found = upstreams
                     .get(upstream)
                     .ok_or_else(|| SnapshotError::UnknownUpstream { origin: origin(), upstream: upstream.clone() })?;
@@ -208,6 +212,7 @@ impl Route {
                     rewrite: path.clone(),
                     limits: *timeout,
                     buffer: *buffer,
+                    etag_body_max: *etag_body_max,
                     caching: cache
                         .as_ref()
                         .filter(|_| keeping.enabled)
@@ -258,6 +263,8 @@ fn build_upstreams(
             pool: Arc::new(Pool::new(upstream, before.map(|before| &*before.pool))),
             tls,
             metrics: metrics.upstream(&upstream.name),
+            budget: before
+                .map_or_else(|| Arc::new(Budget::new(clock::now().into_std())), |before| Arc::clone(&before.budget)),
         };
         upstreams.insert(name, Arc::new(built));
     }

@@ -4,6 +4,7 @@
 mod admit;
 mod cached;
 mod message;
+mod tagging;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use self::admit::{admit, admit_body, refuse_expectation};
 use self::cached::Target;
 use self::message::{leave_out_content, receive, redirect, text};
+use self::tagging::Tagging;
 use crate::body::{Body, Source};
 use crate::cache::Stored;
 use crate::client_ip::{self, ClientIp};
@@ -166,12 +168,16 @@ impl Exchange<'_> {
                 let named = pass.caching.as_ref().map(|policy| (policy, Target::new(self.scheme(), authority, &path)));
                 let target = target(pass, path, request.uri())?;
                 let passing = Passing { route: &route, pass, client, target };
+                let tagging = Tagging::of(pass, &request);
                 let answer = match named {
                     None => self.pass(request, &passing, record).await?,
                     Some(named) => self.pass_by_cache(request, &passing, named, record).await?,
                 };
                 match answer {
-                    Answer::Response(response) => response,
+                    Answer::Response(response) => match tagging {
+                        None => response,
+                        Some(tagging) => tagging.apply(response).await?,
+                    },
                     Answer::Kept(response, stored) => {
                         kept = Some(stored);
                         response

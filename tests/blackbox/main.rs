@@ -34,4 +34,5 @@ mod routes;
 mod shutdown;
 mod sockets;
 mod streams;
+mod tags;
 mod uploads;
