@@ -76,6 +76,7 @@ reasons! {
     AccessDenied, StatusCode::FORBIDDEN, "access-denied", "The route's allow and deny lists keep this client out.";
     BodyTooLarge, StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request body is larger than the route's body_max.";
     BodyReadTimeout, StatusCode::REQUEST_TIMEOUT, "body-read-timeout", "The client stopped sending its body for longer than body_timeout.";
+    BodyTooSlow, StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The client sent its body more slowly than rate_min.";
     BodyAborted, StatusCode::BAD_REQUEST, "body-aborted", "The client ended its request in the middle of the body.";
     ClientGone, CLIENT_CLOSED_REQUEST, "client-gone", "The client left before the answer was ready.";
     ProxyFull, StatusCode::SERVICE_UNAVAILABLE, "proxy-full", "There are as many requests in flight as [server] requests_max allows.";
@@ -110,7 +111,10 @@ reasons! {
 impl Reason {
     /// Whether bytes may follow on an HTTP/1.1 connection that are not to be parsed.
     pub fn ends_connection(self) -> bool {
-        matches!(self, Self::Guard(_) | Self::BodyTooLarge | Self::BodyReadTimeout | Self::BodyAborted)
+        matches!(
+            self,
+            Self::Guard(_) | Self::BodyTooLarge | Self::BodyReadTimeout | Self::BodyTooSlow | Self::BodyAborted
+        )
     }
 }
 
@@ -164,7 +168,7 @@ impl Reason {
     /// Why the body of a response was cut, or could not be read before its head was sent.
     pub fn of_response(error: &BodyError) -> Self {
         match error {
-            BodyError::Silence(_) => Self::ReadTimeout,
+            BodyError::Silence(_) | BodyError::TooSlow => Self::ReadTimeout,
             BodyError::Upload(error) => Self::from(&**error),
             BodyError::Coding(_) => Self::ContentCoding,
             BodyError::FellBehind => Self::CacheFellBehind,
@@ -179,6 +183,7 @@ impl From<&BodyError> for Reason {
         match error {
             BodyError::TooLarge { .. } => Self::BodyTooLarge,
             BodyError::Silence(_) => Self::BodyReadTimeout,
+            BodyError::TooSlow => Self::BodyTooSlow,
             BodyError::Peer(error) => violation(&**error).map_or(Self::BodyAborted, Self::Guard),
             BodyError::Upload(error) => Self::from(&**error),
             // Its response was over before; requests are not coded.

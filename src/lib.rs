@@ -16,7 +16,7 @@
 //! [`connection`] serves one client: the handshake of [`tls`], then HTTP/2, or HTTP/1.1 as the [`guard`] reads it.
 //! Each byte of a client passes the guard. What an origin might read differently becomes no request; it is answered
 //! when the requests before it are, and the connection ends. The body of a request is read when somebody upstream
-//! has asked for more of it.
+//! has asked for more of it. How slowly a client may send and take while it is waited for, [`pace`] says.
 //!
 //! [`proxy`] is the path, with every branch of it in one place. It takes the [`snapshot`], the generation of the
 //! configuration that is in force, and keeps it to the end. It settles which host is asked for
@@ -146,6 +146,7 @@ mod fetch;
 mod upstream;
 mod tunnel;
 mod timed;
+mod tcp;
 mod local_executor;
 mod tls;
 mod balance;
@@ -158,6 +159,7 @@ mod interim;
 pub mod header;
 pub mod client_ip;
 mod timers;
+mod pace;
 mod spare;
 pub mod config;
 mod division;

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{HOST, REFERER, USER_AGENT};
@@ -19,10 +19,9 @@ use crate::body::{Body, End, Guard};
 use crate::cache;
 use crate::clock;
 use crate::compress;
-use crate::connection::{Downstream, OpenRequest};
+use crate::connection::{self, Downstream, OpenRequest};
 use crate::error::Reason;
 use crate::fetch::Attempts;
-use crate::guard;
 use crate::overload::Places;
 use crate::snapshot::HeldRoute;
 use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
@@ -66,6 +65,8 @@ pub struct Record {
     user_agent: Option<HeaderValue>,
     /// None while the request has no body.
     received: Option<Arc<AtomicU64>>,
+    /// Set with the answer; None if nobody asks.
+    is_answered: Option<Arc<AtomicBool>>,
     open: OpenRequest,
     /// What it occupies of limits, if there are any.
     pub places: Option<Box<Places>>,
@@ -97,6 +98,7 @@ impl Record {
             referer: fields.get(REFERER).cloned(),
             user_agent: fields.get(USER_AGENT).cloned(),
             received: None,
+            is_answered: None,
             open,
             places: None,
             written: false,
@@ -127,8 +129,16 @@ impl Record {
         Box::new(Received(Arc::clone(received)))
     }
 
+    /// Tells the body of the request when its answer begins.
+    pub fn answered(&mut self) -> Arc<AtomicBool> {
+        Arc::clone(self.is_answered.insert(Arc::default()))
+    }
+
     /// The response has a head; the record ends with its body.
     pub fn respond(mut self: Box<Self>, response: Response<Body>) -> Response<Body> {
+        if let Some(is_answered) = &self.is_answered {
+            is_answered.store(true, Ordering::Relaxed);
+        }
         self.status = response.status();
         response.map(|body| body.guarded(self))
     }
@@ -212,7 +222,7 @@ impl Guard for Record {
         match end {
             End::Complete => {}
             End::Abandoned => self.reason = self.reason.or(Some(self.open.why_abandoned())),
-            End::Stalled => self.reason = Some(Reason::Guard(guard::Reason::SendTimeout)),
+            End::Stalled(stalled) => self.reason = Some(Reason::Guard(connection::reason_of(stalled))),
             End::Failed(error) => self.reason = Some(Reason::of_response(error)),
         }
         self.write(passed);

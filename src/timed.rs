@@ -1,47 +1,65 @@
 //! A stream whose writes have a time limit: between tokio's traits and hyper's.
 //!
-//! It limits the silence between two writes that the peer accepts, and nothing else; reading is limited
+//! It limits how long and how slowly the peer takes what is written, and nothing else; reading is limited
 //! where it is known what is being waited for.
-
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::pace::{Pace, Terms};
+use crate::tcp::Peer;
 use crate::timers::Deadline;
 
-/// How long a peer may refuse to take data.
+/// How a peer may take data. What the kernel holds for it was not taken: a socket is writable again when a third of
+/// its buffer is free, which is megabytes, and a peer that reads slowly is not silent until then.
 #[derive(Debug)]
 pub struct WriteLimit {
-    silence: Deadline,
-    limit: Duration,
+    waited: Deadline,
+    terms: Terms,
     blocked: bool,
+    pace: Pace,
+    written: i64,
 }
 
 impl WriteLimit {
-    pub fn new(silence: Deadline, limit: Duration) -> Self {
-        Self { silence, limit, blocked: false }
+    pub fn new(waited: Deadline, terms: Terms) -> Self {
+        Self { waited, terms, blocked: false, pace: Pace::default(), written: 0 }
     }
 
-    /// Keeps the limit on a write's outcome: it runs from the first refusal to the next success.
-    pub fn watch<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+    /// Counts what was written.
+    pub fn wrote(&mut self, bytes: usize) {
+        self.written = self.written.wrapping_add_unsigned(bytes as u64);
+    }
+
+    /// Keeps the limit on a write's outcome. The peer is waited for from a refusal to the next success.
+    pub fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+        peer: &impl Peer,
+    ) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             if std::mem::take(&mut self.blocked) {
-                self.silence.disarm();
+                self.waited.disarm();
             }
             return outcome;
         }
         if !std::mem::replace(&mut self.blocked, true) {
-            self.silence.arm(self.limit);
+            self.waited.resume(self.terms.step());
         }
-        match self.silence.poll_expired(cx) {
-            Poll::Ready(()) => Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the peer takes no data"))),
-            Poll::Pending => Poll::Pending,
+        while self.waited.poll_expired(cx).is_ready() {
+            let queued = peer.unacknowledged().unwrap_or_default();
+            let taken = self.written.wrapping_sub_unsigned(queued);
+            if let Err(stalled) = self.pace.look(taken, self.terms.step(), &self.terms) {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, stalled)));
+            }
+            self.waited.arm(self.terms.step());
         }
+        Poll::Pending
     }
 }
 
@@ -52,8 +70,8 @@ pub struct Timed<S> {
 }
 
 impl<S> Timed<S> {
-    pub fn new(stream: S, silence: Deadline, limit: Duration) -> Self {
-        Self { stream: TokioIo::new(stream), writing: WriteLimit::new(silence, limit) }
+    pub fn new(stream: S, waited: Deadline, terms: Terms) -> Self {
+        Self { stream: TokioIo::new(stream), writing: WriteLimit::new(waited, terms) }
     }
 }
 
@@ -63,15 +81,25 @@ impl<S: AsyncRead + Unpin> Read for Timed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> Write for Timed<S> {
+impl<S: Peer> Timed<S> {
+    fn wrote(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = outcome {
+            self.writing.wrote(bytes);
+        }
+        self.writing.watch(cx, outcome, self.stream.inner())
+    }
+}
+
+impl<S: AsyncWrite + Peer + Unpin> Write for Timed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.writing.watch(cx, outcome)
+        self.wrote(cx, outcome)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let outcome = Pin::new(&mut self.stream).poll_flush(cx);
-        self.writing.watch(cx, outcome)
+        let Self { stream, writing } = &mut *self;
+        writing.watch(cx, outcome, stream.inner())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -88,13 +116,14 @@ impl<S: AsyncWrite + Unpin> Write for Timed<S> {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.writing.watch(cx, outcome)
+        self.wrote(cx, outcome)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::time::Duration;
 
     use super::*;
     use crate::timers::Sweep;
@@ -103,7 +132,7 @@ mod tests {
     async fn a_peer_that_takes_nothing_is_given_up() {
         let sweep = Sweep::new();
         let (near, _far) = tokio::io::duplex(16);
-        let mut timed = Timed::new(near, sweep.deadline(), Duration::from_millis(200));
+        let mut timed = Timed::new(near, sweep.deadline(), Terms::of_silence(Duration::from_millis(200)));
         let write_all = async {
             loop {
                 if let Err(error) = poll_fn(|cx| Pin::new(&mut timed).poll_write(cx, b"0123456789")).await {

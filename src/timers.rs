@@ -42,16 +42,24 @@ struct Entry {
 impl Deadline {
     /// Starts the limit anew from now. It has one setter at a time; a limit over 24 days is cut to that.
     pub fn arm(&self, limit: Duration) {
-        self.set(limit, 0);
+        self.set(self.count().wrapping_add(1), 0, limit);
     }
 
     /// The same for a connection on which nothing is under way; the sweep may have to cut it short.
     pub fn arm_idle(&self, limit: Duration) {
-        self.set(limit, IDLE);
+        self.set(self.count().wrapping_add(1), IDLE, limit);
     }
 
-    fn set(&self, limit: Duration, kind: u64) {
-        let count = (self.0.setting.load(Ordering::Relaxed) >> 32).wrapping_add(1);
+    /// Counts on towards the limit from where it was disarmed; it begins anew by `arm` alone.
+    pub fn resume(&self, limit: Duration) {
+        self.set(self.count(), 0, limit);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.setting.load(Ordering::Relaxed) >> 32
+    }
+
+    fn set(&self, count: u64, kind: u64, limit: Duration) {
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).clamp(1, EXPIRED - 1);
         self.0.setting.store(count << 32 | kind | limit_ms, Ordering::Release);
     }
@@ -93,7 +101,8 @@ pub struct Sweep {
 struct Tracked {
     entry: Arc<Entry>,
     seen: u64,
-    since: Instant,
+    /// For how long it has stood, in all since it was armed.
+    stood: Duration,
 }
 
 impl Sweep {
@@ -104,7 +113,7 @@ impl Sweep {
     /// A new limit, off. It leaves the sweep with its last clone.
     pub fn deadline(&self) -> Deadline {
         let entry = Arc::new(Entry { setting: AtomicU64::new(OFF), waker: AtomicWaker::new() });
-        let tracked = Tracked { entry: Arc::clone(&entry), seen: OFF, since: self.last_tick.get() };
+        let tracked = Tracked { entry: Arc::clone(&entry), seen: OFF, stood: Duration::ZERO };
         self.tracked.borrow_mut().push(tracked);
         Deadline(entry)
     }
@@ -121,10 +130,10 @@ impl Sweep {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let now = ticks.tick().await;
-            self.last_tick.set(now);
+            let passed = now.saturating_duration_since(self.last_tick.replace(now));
             let idle_max = self.idle_max.get();
             self.tracked.borrow_mut().retain_mut(|tracked| {
-                tracked.check(now, idle_max);
+                tracked.check(passed, idle_max);
                 Arc::strong_count(&tracked.entry) > 1
             });
         }
@@ -132,17 +141,24 @@ impl Sweep {
 }
 
 impl Tracked {
-    fn check(&mut self, now: Instant, idle_max: Option<Duration>) {
+    fn check(&mut self, passed: Duration, idle_max: Option<Duration>) {
         let setting = self.entry.setting.load(Ordering::Acquire);
         let limit_ms = setting & LIMIT_MASK;
+        let seen = std::mem::replace(&mut self.seen, setting);
+        if setting >> 32 != seen >> 32 {
+            self.stood = Duration::ZERO;
+            return;
+        }
+        // One that was set since the last tick has not stood for all of it.
+        if setting != seen || limit_ms == OFF || limit_ms == EXPIRED {
+            return;
+        }
         let mut limit = Duration::from_millis(limit_ms);
         if setting & IDLE != 0 {
             limit = idle_max.map_or(limit, |idle_max| limit.min(idle_max));
         }
-        if setting != self.seen {
-            self.seen = setting;
-            self.since = now;
-        } else if limit_ms != OFF && limit_ms != EXPIRED && now - self.since >= limit {
+        self.stood += passed;
+        if self.stood >= limit {
             // A setting made meanwhile wins: the exchange fails and the next tick sees it.
             let expired = setting & !LIMIT_MASK | EXPIRED;
             if self.entry.setting.compare_exchange(setting, expired, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
@@ -189,6 +205,29 @@ mod tests {
             deadline.disarm();
             tokio::time::sleep(Duration::from_secs(10)).await;
             assert!(!deadline.is_expired());
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_resumed_counts_on() {
+        with_sweep(|sweep| async move {
+            let (deadline, limit) = (sweep.deadline(), Duration::from_millis(200));
+            for _ in 0..2 {
+                let mut stood = Duration::ZERO;
+                while !deadline.is_expired() {
+                    deadline.resume(limit);
+                    tokio::time::sleep(Duration::from_millis(120)).await;
+                    stood += Duration::from_millis(120);
+                    if !deadline.is_expired() {
+                        deadline.disarm();
+                        tokio::time::sleep(Duration::from_secs(10)).await;
+                    }
+                }
+                assert!(stood >= limit && stood <= 3 * limit, "{stood:?}");
+                deadline.arm(limit);
+                deadline.disarm();
+            }
         })
         .await;
     }

@@ -73,6 +73,7 @@ const PURE: &[&str] = &[
     "src/guard/target.rs",
     "src/header/",
     "src/overload/memory.rs",
+    "src/pace.rs",
     "src/path.rs",
     "src/pattern.rs",
     "src/rewrite.rs",
@@ -118,7 +119,7 @@ const CLOCK_READERS: &[(&str, &str)] = &[("src/clock.rs", "everyone else asks it
 
 /// Where `unsafe` stands. Each place has its proof in a comment of `SAFETY:` right above.
 const UNSAFE: &[&str] =
-    &["src/inherited.rs", "src/machine.rs", "src/supervise/process.rs", "tests/blackbox/harness/edge.rs"];
+    &["src/inherited.rs", "src/machine.rs", "src/supervise/process.rs", "src/tcp.rs", "tests/blackbox/harness/edge.rs"];
 
 #[test]
 fn a_module_imports_only_what_stands_below_it() {

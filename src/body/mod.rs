@@ -25,13 +25,14 @@ use http_body::{Body as _, Frame, SizeHint};
 
 pub use self::gather::{Gathered, gather};
 pub use self::growing::{Demand, Growing, Reader};
-pub use self::paced::Paced;
+pub use self::paced::{Paced, Taking};
 pub use self::payload::Payload;
 use self::read_ahead::Ahead;
 pub use self::read_ahead::ReadAhead;
 pub use self::recoded::Codec;
 use self::recoded::Recoded;
 pub use self::source::{Arrival, Source};
+use crate::pace::Stalled;
 
 /// How a body ended.
 #[derive(Debug)]
@@ -42,8 +43,8 @@ pub enum End<'a> {
     Failed(&'a BodyError),
     /// Its receiver let go of it.
     Abandoned,
-    /// Its receiver took nothing for longer than its pace allows.
-    Stalled,
+    /// Its receiver took nothing, or too little.
+    Stalled(Stalled),
 }
 
 /// Something that ends when its body does; called once.
@@ -57,6 +58,8 @@ pub enum BodyError {
     TooLarge { limit: u64 },
     #[error("the peer sent nothing for {0:?}")]
     Silence(Duration),
+    #[error("the peer sends too slowly")]
+    TooSlow,
     #[error("the body ended early: {0}")]
     Peer(#[source] Arc<dyn std::error::Error + Send + Sync>),
     #[error("no more of the body is wanted")]

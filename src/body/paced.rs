@@ -3,45 +3,75 @@
 //! Over HTTP/1.1 the socket shows that a client takes nothing. A stream whose window stays shut shows it in no
 //! way but that the next frame is not asked for.
 
+use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::{Body, BodyError, End};
+use crate::pace::{Pace, Stalled, Terms};
 use crate::timers::Deadline;
 
 /// A frame is handed on in pieces of this size, so that a slow client makes visible progress.
 const PIECE_BYTES_MAX: usize = 8 * 1024;
 
-/// Lets a deadline pass when the receiver, given a piece, does not ask for the next one in time. Who waits for
-/// the deadline is to drop the body then.
+/// How a client takes a response: noted by the body, and judged by who drives the stream.
+#[derive(Debug)]
+pub struct Taking {
+    waited: Deadline,
+    terms: Terms,
+    moved: Cell<i64>,
+    stalled: Cell<Option<Stalled>>,
+}
+
+impl Taking {
+    pub fn new(waited: Deadline, terms: Terms) -> Rc<Self> {
+        Rc::new(Self { waited, terms, moved: Cell::new(0), stalled: Cell::new(None) })
+    }
+
+    /// Ready when the client has stalled: then the body is to be dropped.
+    pub async fn stalled(&self) {
+        let mut pace = Pace::default();
+        loop {
+            self.waited.expired().await;
+            match pace.look(self.moved.get(), self.terms.step(), &self.terms) {
+                Ok(()) => self.waited.arm(self.terms.step()),
+                Err(stalled) => return self.stalled.set(Some(stalled)),
+            }
+        }
+    }
+}
+
+/// A body whose client is waited for from when it is given a piece until it asks for the next.
 #[derive(Debug)]
 pub struct Paced {
     body: Body,
-    deadline: Deadline,
-    limit: Duration,
+    taking: Rc<Taking>,
     /// Of the last frame, what has not been handed on.
     rest: Bytes,
 }
 
 impl Paced {
-    pub fn new(body: Body, deadline: Deadline, limit: Duration) -> Self {
-        Self { body, deadline, limit, rest: Bytes::new() }
+    pub fn new(body: Body, taking: Rc<Taking>) -> Self {
+        Self { body, taking, rest: Bytes::new() }
     }
 
     fn piece(&mut self) -> Frame<Bytes> {
-        self.deadline.arm(self.limit);
-        Frame::data(self.rest.split_to(self.rest.len().min(PIECE_BYTES_MAX)))
+        let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES_MAX));
+        let Taking { waited, terms, moved, .. } = &*self.taking;
+        moved.set(moved.get().saturating_add_unsigned(piece.len() as u64));
+        waited.resume(terms.step());
+        Frame::data(piece)
     }
 }
 
 impl Drop for Paced {
     fn drop(&mut self) {
-        if self.deadline.is_expired() {
-            self.body.end(End::Stalled);
+        if let Some(stalled) = self.taking.stalled.get() {
+            self.body.end(End::Stalled(stalled));
         }
     }
 }
@@ -58,7 +88,7 @@ impl http_body::Body for Paced {
             return Poll::Ready(Some(Ok(self.piece())));
         }
         // From here on the source is what is waited for.
-        self.deadline.disarm();
+        self.taking.waited.disarm();
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(Ok(match frame.into_data() {

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use hyper::body::Incoming;
 use super::read_ahead::ReadAhead;
 use super::{Body, BodyError, Buffered, End, Guard, Kind};
 use crate::header::trailers;
+use crate::pace::{Pace, Stalled, Terms};
 use crate::timers::Deadline;
 
 /// Of a body that nobody wants any more, over HTTP/2.
@@ -71,6 +73,43 @@ struct Silence {
     deadline: Deadline,
     limit: Duration,
     waiting: bool,
+    /// None: any byte is enough.
+    rate: Option<Rate>,
+}
+
+struct Rate {
+    terms: Terms,
+    pace: Pace,
+    /// Set when the answer begins. The body may be one side of a dialogue from then on, which has its pauses.
+    is_lifted: Arc<AtomicBool>,
+}
+
+impl Silence {
+    /// Ready when a peer that has sent so many bytes is given up.
+    fn poll_expired(&mut self, cx: &mut Context<'_>, received: u64) -> Poll<BodyError> {
+        let Self { deadline, limit, waiting, rate } = self;
+        let has_begun = !std::mem::replace(waiting, true);
+        let Some(Rate { terms, pace, is_lifted }) = rate else {
+            if has_begun {
+                deadline.arm(*limit);
+            }
+            ready!(deadline.poll_expired(cx));
+            return Poll::Ready(BodyError::Silence(*limit));
+        };
+        if has_begun {
+            deadline.resume(terms.step());
+        }
+        loop {
+            ready!(deadline.poll_expired(cx));
+            let rate_min = if is_lifted.load(Ordering::Relaxed) { 0 } else { terms.rate_min };
+            let received = i64::try_from(received).unwrap_or(i64::MAX);
+            match pace.look(received, terms.step(), &Terms { rate_min, ..*terms }) {
+                Ok(()) => deadline.arm(terms.step()),
+                Err(Stalled::Silent) => return Poll::Ready(BodyError::Silence(*limit)),
+                Err(Stalled::TooSlow) => return Poll::Ready(BodyError::TooSlow),
+            }
+        }
+    }
 }
 
 impl Source {
@@ -107,7 +146,14 @@ impl Source {
     /// Gives up when the peer is silent for `limit` while it is being waited for.
     pub fn silent_at_most(mut self, deadline: Deadline, limit: Duration) -> Self {
         deadline.disarm();
-        self.silence = Some(Silence { deadline, limit, waiting: false });
+        self.silence = Some(Silence { deadline, limit, waiting: false, rate: None });
+        self
+    }
+
+    /// Gives up when the peer is silent, or too slow, while it is being waited for. The rate is lifted later on.
+    pub fn paced(mut self, deadline: Deadline, terms: Terms, is_lifted: Arc<AtomicBool>) -> Self {
+        let rate = Some(Rate { terms, pace: Pace::default(), is_lifted });
+        self.silence = Some(Silence { deadline, limit: terms.silence, waiting: false, rate });
         self
     }
 
@@ -235,11 +281,7 @@ impl Source {
 
     fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(silence) = &mut self.silence else { return Poll::Pending };
-        if !std::mem::replace(&mut silence.waiting, true) {
-            silence.deadline.arm(silence.limit);
-        }
-        ready!(silence.deadline.poll_expired(cx));
-        let error = BodyError::Silence(silence.limit);
+        let error = ready!(silence.poll_expired(cx, self.received));
         self.end(End::Failed(&error));
         Poll::Ready(Some(Err(error)))
     }

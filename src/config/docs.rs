@@ -79,6 +79,7 @@ fn kind(shape: &Shape) -> String {
         Shape::Text { what, example } | Shape::Secret { what, example } => format!("{what}: `\"{example}\"`"),
         Shape::Duration => "duration".to_owned(),
         Shape::Size => "size".to_owned(),
+        Shape::Rate => "rate: `\"256B/s\"`".to_owned(),
         Shape::Words(words) => words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", "),
         Shape::List(item) => format!("list of {}", kind(item)),
         Shape::Map(value) => format!("table of {}, by name", kind(value)),

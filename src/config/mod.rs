@@ -179,12 +179,14 @@ pub struct Client {
     pub handshake_timeout: Duration,
     /// From the first byte of a head to its end, absolute.
     pub header_timeout: Duration,
-    /// Silence between two reads of a body.
+    /// Silence in the middle of a body.
     pub body_timeout: Duration,
     /// Keep-alive: silence between two requests.
     pub idle_timeout: Duration,
-    /// Silence between two successful writes.
+    /// Silence in the middle of a response.
     pub send_timeout: Duration,
+    /// The least in bytes a second, of a body or a response, while the client is waited for; 0 is none.
+    pub rate_min: u64,
     pub body_max: u64,
 }
 

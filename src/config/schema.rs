@@ -70,6 +70,9 @@ fn shape(of: &Shape) -> Value {
         Shape::Size => {
             json!({ "type": "string", "pattern": "^[0-9]+ *([KMGT]iB|[KMGT]B|B)$", "examples": ["64KiB"] })
         }
+        Shape::Rate => {
+            json!({ "type": "string", "pattern": "^[0-9]+ *([KMGT]iB|[KMGT]B|B)/s$", "examples": ["256B/s"] })
+        }
         Shape::Words(words) => json!({ "enum": words }),
         Shape::List(item) => json!({ "type": "array", "items": shape(item) }),
         Shape::Map(value) => json!({ "type": "object", "additionalProperties": shape(value) }),

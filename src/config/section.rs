@@ -86,6 +86,7 @@ pub enum Shape {
     },
     Duration,
     Size,
+    Rate,
     Words(Vec<&'static str>),
     List(Box<Shape>),
     /// Keys of the operator's choice.

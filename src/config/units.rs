@@ -84,6 +84,27 @@ pub fn size(text: &str) -> Result<u64, Problem> {
     SIZE.read(text)
 }
 
+/// A size each second: `256B/s`, `10KiB/s`.
+pub fn rate(text: &str) -> Result<u64, Problem> {
+    let Some(bytes) = text.strip_suffix("/s") else {
+        let problem = Problem::new(format!("`{text}` is not a rate such as \"256B/s\""));
+        return Err(match size(text) {
+            Ok(_) => problem.help(format!("did you mean \"{text}/s\"?")),
+            Err(_) => problem,
+        });
+    };
+    size(bytes).map_err(|problem| match SIZE.exactly(bytes) {
+        Some(meant) => Problem::new(format!("`{text}` is not one whole number and a unit"))
+            .help(format!("did you mean \"{}\"?", show_rate(meant))),
+        None => problem,
+    })
+}
+
+/// `256B/s`.
+pub fn show_rate(bytes: u64) -> String {
+    format!("{}/s", show_size(bytes))
+}
+
 /// The shortest exact text: `90s`, `5min`, `1500ms`.
 pub fn show_duration(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -209,6 +230,21 @@ mod tests {
     }
 
     #[test]
+    fn rates_are_sizes_a_second() {
+        let check = |text, expected: u64| assert_eq!(rate(text), Ok(expected), "{text}");
+        check("0B/s", 0);
+        check("256B/s", 256);
+        check("10 KiB/s", 10_240);
+        let help = |text: &str| rate(text).unwrap_err().help.unwrap_or_default();
+        assert_eq!(help("256B"), "did you mean \"256B/s\"?");
+        assert_eq!(help("1.5KiB/s"), "did you mean \"1536B/s\"?");
+        assert!(help("10k/s").contains("\"10KiB\""), "{}", help("10k/s"));
+        for text in ["", "fast", "/s", "256", "256B/min"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_wrong_unit_is_named_with_the_one_that_was_meant() {
         let help = |error: Problem| error.help.unwrap_or(error.message);
         let check = |error, expected: &str| {
@@ -258,6 +294,7 @@ mod tests {
             let shown = Duration::from_millis(ms);
             prop_assert_eq!(duration(&show_duration(shown)), Ok(shown));
             prop_assert_eq!(size(&show_size(bytes)), Ok(bytes));
+            prop_assert_eq!(rate(&show_rate(bytes)), Ok(bytes));
         }
 
         /// Whatever is suggested is right.
@@ -277,7 +314,7 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in "\\PC{0,12}") {
-            let _ = (duration(&text), size(&text));
+            let _ = (duration(&text), size(&text), rate(&text));
         }
     }
 }

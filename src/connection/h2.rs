@@ -12,9 +12,11 @@ use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Downstream, Limits, Link};
-use crate::body::{Paced, Source};
+use crate::body::{Paced, Source, Taking};
 use crate::guard;
+use crate::pace::Terms;
 use crate::proxy;
+use crate::tcp::Peer;
 use crate::timed::Timed;
 use crate::timers::Deadline;
 use crate::worker::Worker;
@@ -32,10 +34,10 @@ const GOAWAY_GRACE: Duration = Duration::from_secs(2);
 
 pub(super) async fn serve_h2<S>(worker: Rc<Worker>, limits: Limits, stream: S, downstream: Downstream)
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Peer + Unpin + 'static,
 {
     let idle = worker.sweep.deadline();
-    let stream = Timed::new(stream, worker.sweep.deadline(), limits.send_timeout);
+    let stream = Timed::new(stream, worker.sweep.deadline(), limits.sending);
     let mut draining = worker.draining();
     let link = Rc::new(Link::new(downstream, None));
     let (of_requests, at_work) = (Rc::clone(&link), Rc::clone(&worker));
@@ -46,12 +48,12 @@ where
             let answering = Answering::begin(&link);
             let response = proxy::serve(&worker, &link, request.map(Source::incoming), refused).await;
             answering.done();
-            let stalled = STALLED.with(Deadline::clone);
-            Ok::<_, Infallible>(response.map(|body| Paced::new(body, stalled, limits.send_timeout)))
+            let taking = TAKING.with(Rc::clone);
+            Ok::<_, Infallible>(response.map(|body| Paced::new(body, taking)))
         }
     });
     let mut connection = pin!(
-        http2::Builder::new(Streams(Rc::clone(&worker)))
+        http2::Builder::new(Streams { worker: Rc::clone(&worker), sending: limits.sending })
             .max_concurrent_streams(H2_STREAMS_MAX)
             .max_header_list_size(guard::HEAD_BYTES_MAX as u32)
             .initial_stream_window_size(H2_STREAM_WINDOW)
@@ -111,22 +113,25 @@ impl Drop for Answering<'_> {
 }
 
 tokio::task_local! {
-    /// Passes when the client takes nothing of the response for too long.
-    static STALLED: Deadline;
+    /// How the client takes the response.
+    static TAKING: Rc<Taking>;
 }
 
 /// Runs each stream as a task of its own, on its worker, and ends it when it has stalled: then hyper resets it.
 #[derive(Clone)]
-struct Streams(Rc<Worker>);
+struct Streams {
+    worker: Rc<Worker>,
+    sending: Terms,
+}
 
 impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, stream: F) {
-        let stalled = self.0.sweep.deadline();
+        let taking = Taking::new(self.worker.sweep.deadline(), self.sending);
         tokio::task::spawn_local(async move {
             tokio::select! {
                 biased;
-                _ = STALLED.scope(stalled.clone(), stream) => {}
-                () = stalled.expired() => {}
+                _ = TAKING.scope(Rc::clone(&taking), stream) => {}
+                () = taking.stalled() => {}
             }
         });
     }

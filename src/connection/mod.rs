@@ -7,8 +7,8 @@ mod h2;
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::HeaderValue;
@@ -22,6 +22,7 @@ use crate::error::Reason;
 use crate::guard;
 use crate::header::forwarded;
 use crate::interim::Interims;
+use crate::pace::{Stalled, Terms as Pace};
 use crate::proxy::Opened;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{Handshake, ListenerProtocol};
@@ -36,17 +37,17 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// first.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_millis(500);
 
-/// The time limits of a client; all but `header_timeout` count silence.
+/// The time limits of a client; all but `header_timeout` count silence, or how little comes.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Until the first byte of a request. Then the connection ends as if the client had closed it.
     pub idle_timeout: Duration,
     /// From the first byte of a head to its end. It is refused with 408 then.
     pub header_timeout: Duration,
-    /// Between two reads of a body.
-    pub body_timeout: Duration,
-    /// Between two successful writes.
-    pub send_timeout: Duration,
+    /// Of a body, while it is waited for.
+    pub body: Pace,
+    /// Of a response, while its client is waited for.
+    pub sending: Pace,
 }
 
 /// What is known of a connection before its first request.
@@ -79,8 +80,8 @@ pub struct Link {
 struct Open {
     /// Requests whose response has not ended.
     requests: AtomicUsize,
-    /// The connection was given up because the client took nothing.
-    send_timed_out: AtomicBool,
+    /// Why the connection was given up: its client took nothing, or too little.
+    given_up: OnceLock<guard::Reason>,
     /// The guard's last word is in the record of a request.
     refusal_counted: AtomicBool,
 }
@@ -124,8 +125,8 @@ impl OpenRequest {
 
     /// Why a response was not taken to its end.
     pub fn why_abandoned(&self) -> Reason {
-        if self.open.send_timed_out.load(Ordering::Relaxed) {
-            Reason::Guard(guard::Reason::SendTimeout)
+        if let Some(reason) = self.open.given_up.get() {
+            Reason::Guard(*reason)
         } else if self.counts.is_stopped.load(Ordering::Relaxed) {
             Reason::DrainTimeout
         } else {
@@ -199,8 +200,8 @@ impl Terms {
             limits: Limits {
                 idle_timeout: client.idle_timeout,
                 header_timeout: client.header_timeout,
-                body_timeout: client.body_timeout,
-                send_timeout: client.send_timeout,
+                body: Pace { silence: client.body_timeout, rate_min: client.rate_min },
+                sending: Pace { silence: client.send_timeout, rate_min: client.rate_min },
             },
             handshake_timeout: client.handshake_timeout,
             protocols: listener.config.protocols,
@@ -255,6 +256,14 @@ async fn speaks_h2(stream: &TcpStream) -> std::io::Result<bool> {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         before = n;
+    }
+}
+
+/// What the log says of a client that was given up.
+pub fn reason_of(stalled: Stalled) -> guard::Reason {
+    match stalled {
+        Stalled::Silent => guard::Reason::SendTimeout,
+        Stalled::TooSlow => guard::Reason::ClientTooSlow,
     }
 }
 

@@ -54,7 +54,9 @@ pub enum Reason {
     // Time.
     HeaderTimeout,
     BodyTimeout,
+    BodyTooSlow,
     SendTimeout,
+    ClientTooSlow,
 }
 
 /// The error of a body that is cut off.
@@ -64,7 +66,7 @@ pub struct Violation(pub Reason);
 
 impl Reason {
     #[cfg(test)]
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 44] = [
         Self::BadRequestLine,
         Self::BadMethod,
         Self::MethodNotAllowed,
@@ -106,7 +108,9 @@ impl Reason {
         Self::TrailersTooLarge,
         Self::HeaderTimeout,
         Self::BodyTimeout,
+        Self::BodyTooSlow,
         Self::SendTimeout,
+        Self::ClientTooSlow,
     ];
 
     /// The stable name in the log, the metric and the debug field. Where HTTP/2 knows the same fault, it has the
@@ -154,11 +158,13 @@ impl Reason {
             Self::TrailersTooLarge => "trailers-too-large",
             Self::HeaderTimeout => "header-timeout",
             Self::BodyTimeout => "body-read-timeout",
+            Self::BodyTooSlow => "body-too-slow",
             Self::SendTimeout => "client-send-timeout",
+            Self::ClientTooSlow => "client-too-slow",
         }
     }
 
-    /// The status that answers it. After `SendTimeout` nobody listens any more.
+    /// The status that answers it. After `SendTimeout` and `ClientTooSlow` nobody listens any more.
     pub fn status(self) -> StatusCode {
         match self {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -170,7 +176,9 @@ impl Reason {
             // RFC 9112 §6.1: a transfer coding that the server does not know.
             Self::UnknownTe => StatusCode::NOT_IMPLEMENTED,
             Self::BadExpect => StatusCode::EXPECTATION_FAILED,
-            Self::HeaderTimeout | Self::BodyTimeout | Self::SendTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::HeaderTimeout | Self::BodyTimeout | Self::BodyTooSlow | Self::SendTimeout | Self::ClientTooSlow => {
+                StatusCode::REQUEST_TIMEOUT
+            }
             _ => StatusCode::BAD_REQUEST,
         }
     }
@@ -202,6 +210,6 @@ mod tests {
         for (position, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, position, "{reason}");
         }
-        assert_eq!(Reason::SendTimeout as usize + 1, Reason::ALL.len());
+        assert_eq!(Reason::ClientTooSlow as usize + 1, Reason::ALL.len());
     }
 }

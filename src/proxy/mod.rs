@@ -32,6 +32,7 @@ use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
 use crate::header::{Scheme, authority, edit, etag, request_id, via};
 use crate::interim::Relay;
 use crate::overload::{Places, Pressure};
+use crate::pace::Terms;
 use crate::path;
 use crate::record::Record;
 use crate::rewrite;
@@ -297,8 +298,9 @@ impl Exchange<'_> {
         let mut source = source.at_most(route.config.body_max).guarded(record.count_received());
         // Over HTTP/1 the connection keeps this limit.
         if !record.is_h1() {
-            let body_timeout = self.snapshot.config.client.body_timeout;
-            source = source.silent_at_most(self.worker.sweep.deadline(), body_timeout).lingering();
+            let client = &self.snapshot.config.client;
+            let terms = Terms { silence: client.body_timeout, rate_min: client.rate_min };
+            source = source.paced(self.worker.sweep.deadline(), terms, record.answered()).lingering();
         }
         let ahead = known_size.is_some() && !upgrade && pass.buffer.request > 0;
         let body = if ahead { source.buffer(pass.buffer.request).await? } else { source.into_body() };

@@ -18,6 +18,8 @@ use super::pool::{Allowed, Connections, SharedH2};
 use super::{HEAD_BYTES_MAX, Upstream, UpstreamError};
 use crate::balance::Endpoint;
 use crate::local_executor::LocalExecutor;
+use crate::pace::Terms;
+use crate::tcp::Peer;
 use crate::timed::{Timed, WriteLimit};
 
 const H2_STREAM_WINDOW: u32 = 256 * 1024;
@@ -50,7 +52,7 @@ impl Dial<'_> {
         };
         self.upstream.metrics.connection_opened();
         let sweep = self.connections.sweep();
-        let writing = WriteLimit::new(sweep.deadline(), self.send_timeout);
+        let writing = WriteLimit::new(sweep.deadline(), Terms::of_silence(self.send_timeout));
         Ok(h1::Connection::new(stream, sweep.deadline(), writing))
     }
 
@@ -80,9 +82,9 @@ impl Dial<'_> {
 
     async fn speak_h2<S>(&self, stream: S) -> Result<SharedH2, UpstreamError>
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static,
     {
-        let stream = Timed::new(stream, self.connections.sweep().deadline(), self.send_timeout);
+        let stream = Timed::new(stream, self.connections.sweep().deadline(), Terms::of_silence(self.send_timeout));
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(H2_STREAM_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW)
@@ -102,7 +104,7 @@ impl Dial<'_> {
 /// Runs a connection and keeps what its peer allows in sight.
 async fn drive_h2<S>(mut connection: http2::Connection<Timed<S>, Uploading, LocalExecutor>, allowed: Arc<Allowed>)
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Peer + Unpin + 'static,
 {
     // Its error reaches the requests that wait.
     let _ended = poll_fn(|cx| {

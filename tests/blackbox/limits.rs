@@ -54,6 +54,23 @@ async fn a_handshake_has_a_limit() {
     // The start of a hello.
     silent.send(b"\x16\x03\x01").await.unwrap();
     within("the end of the handshake", silent.rest()).await;
+
+    // C1: the limit is one for all of it, also if each byte of the hello comes in a segment of its own.
+    let stream = TcpStream::connect(edge.tls_address()).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let mut dripping = Wire::new(stream);
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    let hello = [&b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..], &[7; 400]].concat();
+    let to_the_end = async {
+        for byte in hello {
+            pace.tick().await;
+            if dripping.send([byte]).await.is_err() {
+                return;
+            }
+        }
+        panic!("all of a hello was taken");
+    };
+    within("the edge to lose its patience", to_the_end).await;
 }
 
 #[tokio::test]

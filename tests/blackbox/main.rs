@@ -27,6 +27,7 @@ mod interim;
 mod kept;
 mod limits;
 mod overload;
+mod pace;
 mod reload;
 mod replicas;
 mod retries;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::units::{show_duration, show_size};
+use super::units::{show_duration, show_rate, show_size};
 use super::{
     AccessLog, Admin, Cache, Certificate, CertificateSource, Client, Config, Dependency, Dns, Listen, Log, LogTarget,
     Profile, Protocols, Reload, Server, TlsVersion,
@@ -202,6 +202,7 @@ impl Changes {
             body_timeout,
             idle_timeout,
             send_timeout,
+            rate_min,
             body_max,
         } = old;
         self.about("client: ");
@@ -213,6 +214,7 @@ impl Changes {
         self.value("body timeout", body_timeout, &new.body_timeout);
         self.value("idle timeout", idle_timeout, &new.idle_timeout);
         self.value("send timeout", send_timeout, &new.send_timeout);
+        self.value("lowest rate", &Rate(*rate_min), &Rate(new.rate_min));
         self.value("largest body", &Bytes(*body_max), &Bytes(new.body_max));
     }
 
@@ -292,6 +294,16 @@ struct Bytes(u64);
 impl Shown for Bytes {
     fn shown(&self) -> String {
         show_size(self.0)
+    }
+}
+
+/// Bytes a second.
+#[derive(PartialEq)]
+struct Rate(u64);
+
+impl Shown for Rate {
+    fn shown(&self) -> String {
+        show_rate(self.0)
     }
 }
 

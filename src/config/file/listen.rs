@@ -10,7 +10,7 @@ use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, ByProfile, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
-use crate::config::value::{Count, FilePath, HttpsRedirect, Limit, Percent, Protocol, Size};
+use crate::config::value::{Count, FilePath, HttpsRedirect, Limit, Percent, Protocol, Rate, Size};
 use crate::config::{HostPattern, Reload, TlsVersion};
 
 section! {
@@ -111,12 +111,16 @@ section! {
         handshake_timeout: Setting<Limit> = Value("\"10s\""), nginx "ssl_handshake_timeout";
         /// From the first byte of a request to the end of its head.
         header_timeout: Setting<Limit> = Value("\"12s\""), nginx "client_header_timeout";
-        /// Silence between two reads of a body.
+        /// Silence in the middle of a body: no data of it comes while it is waited for.
         body_timeout: Setting<Limit> = Value("\"12s\""), nginx "client_body_timeout";
         /// Silence between two requests on a connection.
         idle_timeout: Setting<Limit> = Value("\"15s\""), nginx "keepalive_timeout";
-        /// Silence between two writes of a response.
+        /// Silence in the middle of a response: the client takes nothing of it while that is waited for.
         send_timeout: Setting<Limit> = Value("\"10s\""), nginx "send_timeout";
+        /// The least that a client has to send of a body, or take of a response, while it is what is waited for; judged over each
+        /// `body_timeout` or `send_timeout` of such waiting. Of a body, until its answer begins; tunnels have no rate. `"0B/s"` is
+        /// none.
+        rate_min: Setting<Rate> = Value("\"256B/s\"");
         /// Largest body of a request; a larger one is answered with 413.
         body_max: Setting<Size> = Value("\"10MiB\""), nginx "client_max_body_size";
     }

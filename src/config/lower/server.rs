@@ -90,6 +90,7 @@ pub(super) fn client(client: &file::Client) -> Client {
         body_timeout: client.body_timeout.value.0,
         idle_timeout: client.idle_timeout.value.0,
         send_timeout: client.send_timeout.value.0,
+        rate_min: client.rate_min.value.0,
         body_max: client.body_max.value.0,
     }
 }

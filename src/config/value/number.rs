@@ -72,6 +72,26 @@ impl Decode for Size {
     }
 }
 
+/// Bytes a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate(pub u64);
+
+impl Decode for Rate {
+    fn shape() -> Shape {
+        Shape::Rate
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        let expected = "a rate such as \"256B/s\"";
+        if let Kind::Integer(number) = node.kind {
+            let help = with_unit(number, "B/s", |text| units::rate(text).is_ok());
+            decoder.mismatch(node, expected, help.map(|text| format!("rates carry a unit: \"{text}\"")));
+            return None;
+        }
+        decoder.text(node, expected, units::rate).map(Self)
+    }
+}
+
 impl Decode for Duration {
     fn shape() -> Shape {
         Shape::Duration

@@ -4,7 +4,6 @@
 //! that leaves is noticed. All of it is one task, which polls the socket and the response in turn.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -21,7 +20,9 @@ use crate::body::{Body, Source};
 use crate::connection::Limits;
 use crate::guard::{self, Phase, Reason, Then};
 use crate::interim::Interims;
+use crate::pace::Stalled;
 use crate::spare;
+use crate::tcp::Peer;
 use crate::timed::WriteLimit;
 use crate::timers::Deadline;
 use crate::tunnel::Resumed;
@@ -66,16 +67,18 @@ enum Beside {
 pub enum Broken {
     /// The client left.
     Gone,
-    /// The client took nothing for too long.
-    Stalled,
-    /// Its body ended early.
+    /// The client took nothing, or too little.
+    Stalled(Stalled),
+    /// Its body ended early, which the client sees.
     Cut,
+    /// Its body ended early, and the end of the connection would be taken for its own.
+    CutUnseen,
 }
 
 impl<S> Codec<S> {
     pub fn new(stream: S, limits: Limits, reading: Deadline, writing: Deadline) -> Self {
         let input = Input::new(limits, reading);
-        let writing = WriteLimit::new(writing, limits.send_timeout);
+        let writing = WriteLimit::new(writing, limits.sending);
         let output = Output::default();
         let (asked, interims) = (Asked::default(), Interims::default());
         Self { stream, input, output, writing, asked, upload: None, owes_continue: false, interims }
@@ -102,7 +105,7 @@ impl<S> Codec<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
+impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
     /// Waits for a request. A connection that has nothing of one ends when it `is_last`, which is asked when there
     /// is nothing to read.
     pub async fn next(&mut self, is_last: &mut impl FnMut(&mut Context<'_>) -> bool) -> Next {
@@ -139,6 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
             return Some(request.map(|()| Source::none()));
         }
         self.owes_continue = complete.expects_continue;
+        self.input.begin_body();
         let upload = self.upload.insert(Upload::new(complete.body));
         Some(request.map(|()| Source::arriving(upload.arrival())))
     }
@@ -186,6 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
     ) -> Result<bool, Broken> {
         self.owes_continue = false;
         self.interims.end();
+        self.input.lift_rate();
         // An answer to half a request is the last: what is left of that may never come, and the client is told at once.
         let is_early = self.upload.as_ref().is_some_and(|upload| !upload.has_ended());
         let keeps_alive = self.asked.keeps_alive && !is_last && !is_early && self.violation().is_none();
@@ -213,7 +218,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
                 Poll::Ready(Ok(())) if begun.is_queued || body.is_none() => {
                     // Only now has it been sent to its end.
                     *body = None;
-                    return Poll::Ready(if begun.is_cut { Err(Broken::Cut) } else { Ok(()) });
+                    return Poll::Ready(match begun.framing {
+                        _ if !begun.is_cut => Ok(()),
+                        Framing::UntilClose => Err(Broken::CutUnseen),
+                        _ => Err(Broken::Cut),
+                    });
                 }
                 // There was no room for all that the body has.
                 Poll::Ready(Ok(())) if more.is_ready() => continue,
@@ -250,9 +259,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         let written = ready!(self.output.poll_write(cx, &mut self.stream, &mut self.writing));
-        Poll::Ready(written.map_err(|error| match error.kind() {
-            io::ErrorKind::TimedOut => Broken::Stalled,
-            _ => Broken::Gone,
+        Poll::Ready(written.map_err(|error| {
+            let stalled = error.get_ref().and_then(|cause| cause.downcast_ref().copied());
+            stalled.map_or(Broken::Gone, Broken::Stalled)
         }))
     }
 
@@ -268,6 +277,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
         }
         ready!(self.input.poll_vanished(cx, &mut self.stream));
         Poll::Ready(Beside::Gone)
+    }
+
+    /// Breaks the connection off.
+    pub fn reset(self) {
+        self.stream.reset_at_end();
     }
 
     /// Ends the connection in order after its last response: nothing more is sent, and what the client still sends

@@ -1,12 +1,14 @@
 //! What a client sends: read when it is wanted, judged by the guard's machine, and held to time limits.
 //!
-//! A limit is armed when there is nothing to read, so a client that sends promptly never touches one. What an
+//! A limit is armed when there is nothing to read, so a client that sends promptly never touches one. Of a body its
+//! data counts: framing alone wins no time, and less than the lowest rate ends it. What an
 //! idle connection holds is nothing: a head is read into a buffer of its size, a body into one of the worker's.
 
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
@@ -15,7 +17,9 @@ use super::upload;
 use crate::body::BodyError;
 use crate::connection::Limits;
 use crate::guard::{Complete, Lines, Machine, Phase, Reason, Step, Stop, Violation};
+use crate::pace::{Pace, Stalled, Terms};
 use crate::spare;
+use crate::tcp::Peer;
 use crate::timers::Deadline;
 
 /// One read of what is not known to be a body.
@@ -26,6 +30,8 @@ const BODY_READ_BYTES: usize = 64 * 1024;
 const COPIED_BYTES_MAX: usize = 4 * 1024;
 /// How much of a client's next requests is taken in while it waits for a response.
 const PIPELINE_BYTES_MAX: usize = 16 * 1024;
+/// How often the end of the connection is looked for behind more than that.
+const END_INTERVAL: Duration = Duration::from_millis(500);
 
 pub struct Input {
     machine: Machine,
@@ -38,6 +44,11 @@ pub struct Input {
     silence: Deadline,
     /// What the limit is armed for.
     awaited: Option<Awaited>,
+    pace: Pace,
+    /// Data of the body so far.
+    received: i64,
+    /// The answer to the body has begun. It may be a dialogue from then on, which has its pauses.
+    has_no_rate: bool,
     violation: Option<Reason>,
 }
 
@@ -47,6 +58,8 @@ enum Awaited {
     /// The end of a head that has begun: one limit for all of it.
     Head,
     Body,
+    /// That the client leaves.
+    End,
 }
 
 /// What a client sends next.
@@ -60,7 +73,19 @@ pub enum Next {
 impl Input {
     pub fn new(limits: Limits, silence: Deadline) -> Self {
         let (machine, unread) = (Machine::default(), BytesMut::new());
-        Self { machine, unread, is_borrowed: false, is_at_end: false, limits, silence, awaited: None, violation: None }
+        Self {
+            machine,
+            unread,
+            is_borrowed: false,
+            is_at_end: false,
+            limits,
+            silence,
+            awaited: None,
+            pace: Pace::default(),
+            received: 0,
+            has_no_rate: false,
+            violation: None,
+        }
     }
 
     /// Where the parts of the last head stand.
@@ -100,13 +125,26 @@ impl Input {
             }
             self.move_out();
             if self.machine.phase() == Phase::Head {
-                ready!(self.poll_late(cx, Awaited::Head));
+                ready!(self.poll_late(cx, Awaited::Head, self.limits.header_timeout));
                 self.machine.end();
                 return Poll::Ready(Next::Refused(Reason::HeaderTimeout));
             }
-            ready!(self.poll_late(cx, Awaited::Request));
+            ready!(self.poll_late(cx, Awaited::Request, self.limits.idle_timeout));
             return Poll::Ready(Next::End);
         }
+    }
+
+    /// The message that has begun has a body.
+    pub fn begin_body(&mut self) {
+        (self.pace, self.received, self.has_no_rate) = (Pace::default(), 0, false);
+        // The time that was waited for it counts from here.
+        self.silence.arm(self.limits.body.step());
+        self.silence.disarm();
+    }
+
+    /// From here on the body may come at any rate.
+    pub fn lift_rate(&mut self) {
+        self.has_no_rate = true;
     }
 
     /// The message that has begun has no body.
@@ -125,15 +163,15 @@ impl Input {
             if self.is_at_end {
                 upload.cut_short();
             } else if self.poll_data(cx, stream).is_ready() {
-                self.stop_waiting();
                 continue;
             } else {
-                ready!(self.poll_late(cx, Awaited::Body));
+                let reason = ready!(self.poll_stalled(cx));
                 self.machine.end();
-                self.violate(Reason::BodyTimeout, upload);
+                self.violate(reason, upload);
             }
             break;
         }
+        self.stop_waiting();
         self.release();
         upload.wake_reader(cx);
         Poll::Ready(())
@@ -142,10 +180,12 @@ impl Input {
     /// Ready once the client has closed its side or is gone, for the time in which nothing is read from it. Takes
     /// in a bounded part of what else comes. A client that closes its side only and still wants its answer looks
     /// the same.
-    pub fn poll_vanished(&mut self, cx: &mut Context<'_>, stream: &mut (impl AsyncRead + Unpin)) -> Poll<()> {
+    pub fn poll_vanished(&mut self, cx: &mut Context<'_>, stream: &mut (impl AsyncRead + Peer + Unpin)) -> Poll<()> {
         while !self.is_at_end {
             if self.unread.len() >= PIPELINE_BYTES_MAX {
-                return Poll::Pending;
+                ready!(self.poll_late(cx, Awaited::End, END_INTERVAL));
+                self.is_at_end = stream.has_hung_up();
+                continue;
             }
             ready!(self.poll_piece(cx, stream));
         }
@@ -168,6 +208,7 @@ impl Input {
         while !(upload.has_data() && self.machine.is_at_data()) {
             match self.machine.step(&self.unread) {
                 Ok(Step::Data(bytes)) => {
+                    self.received = self.received.saturating_add_unsigned(bytes as u64);
                     let data = self.take_data(bytes);
                     upload.put(data);
                 }
@@ -256,18 +297,38 @@ impl Input {
     }
 
     /// Keeps the limit of what is awaited; ready when it has passed.
-    fn poll_late(&mut self, cx: &mut Context<'_>, awaited: Awaited) -> Poll<()> {
-        if self.awaited != Some(awaited) {
-            self.awaited = Some(awaited);
+    fn poll_late(&mut self, cx: &mut Context<'_>, awaited: Awaited, limit: Duration) -> Poll<()> {
+        if self.awaited.replace(awaited) != Some(awaited) {
             match awaited {
-                Awaited::Request => self.silence.arm_idle(self.limits.idle_timeout),
-                Awaited::Head => self.silence.arm(self.limits.header_timeout),
-                Awaited::Body => self.silence.arm(self.limits.body_timeout),
+                Awaited::Request => self.silence.arm_idle(limit),
+                Awaited::Head | Awaited::Body | Awaited::End => self.silence.arm(limit),
             }
         }
         ready!(self.silence.poll_expired(cx));
         self.stop_waiting();
         Poll::Ready(())
+    }
+
+    /// Ready when the body is given up: nothing of it came for too long, or too little.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>) -> Poll<Reason> {
+        let rate_min = if self.has_no_rate { 0 } else { self.limits.body.rate_min };
+        let terms = Terms { rate_min, ..self.limits.body };
+        if self.awaited.replace(Awaited::Body) != Some(Awaited::Body) {
+            self.silence.resume(terms.step());
+        }
+        loop {
+            ready!(self.silence.poll_expired(cx));
+            match self.pace.look(self.received, terms.step(), &terms) {
+                Ok(()) => self.silence.arm(terms.step()),
+                Err(stalled) => {
+                    self.stop_waiting();
+                    return Poll::Ready(match stalled {
+                        Stalled::Silent => Reason::BodyTimeout,
+                        Stalled::TooSlow => Reason::BodyTooSlow,
+                    });
+                }
+            }
+        }
     }
 
     fn stop_waiting(&mut self) {

@@ -26,10 +26,11 @@ use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::codec::{Broken, Codec, Next};
-use super::{Downstream, FIRST_REQUEST_GRACE, Limits, Link, run_tunnel};
+use super::{Downstream, FIRST_REQUEST_GRACE, Limits, Link, reason_of, run_tunnel};
 use crate::body::{Body, Source};
 use crate::guard::Reason;
 use crate::proxy;
+use crate::tcp::Peer;
 use crate::worker::Worker;
 
 /// A client that still uploads after its last answer has this long to finish, and one that does not has `LINGER`.
@@ -42,13 +43,15 @@ enum End {
     InOrder,
     /// As another protocol.
     Tunnel(proxy::Opened),
+    /// In the middle of a response, whose client has to see that.
+    Cut,
     /// Nobody is there.
     Gone,
 }
 
 pub(super) async fn serve_h1<S>(worker: Rc<Worker>, limits: Limits, stream: S, downstream: Downstream)
 where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Peer + Unpin + 'static,
 {
     let mut codec = Codec::new(stream, limits, worker.sweep.deadline(), worker.sweep.deadline());
     let link = Link::new(downstream, Some(codec.interims()));
@@ -59,13 +62,14 @@ where
     match end {
         End::InOrder => linger(&worker, &mut codec).await,
         End::Tunnel(opened) => run_tunnel(&worker, opened, codec.into_tunnel()).await,
+        End::Cut => codec.reset(),
         End::Gone => {}
     }
 }
 
 async fn serve_requests<S>(worker: &Worker, link: &Link, codec: &mut Codec<S>) -> End
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Peer + Unpin,
 {
     let mut last_request = pin!(last_request(worker, link));
     let (mut asked, mut told) = (false, false);
@@ -103,11 +107,13 @@ where
             (Ok(_), Some(opened)) => return End::Tunnel(opened),
             (Ok(true), None) => {}
             (Ok(false) | Err(Broken::Cut), _) => return End::InOrder,
-            (Err(Broken::Stalled), _) => {
+            (Err(Broken::CutUnseen), _) => return End::Cut,
+            (Err(Broken::Stalled(stalled)), _) => {
+                let reason = reason_of(stalled);
                 // The record, which ends with the body, asks for it.
-                link.open.send_timed_out.store(true, Ordering::Relaxed);
+                let _first = link.open.given_up.set(reason);
                 body.into_iter().for_each(Body::abandon);
-                count_unless_on_record(worker, link, Reason::SendTimeout);
+                count_unless_on_record(worker, link, reason);
                 return End::Gone;
             }
             (Err(Broken::Gone), _) => {
@@ -134,7 +140,7 @@ fn count_unless_on_record(worker: &Worker, link: &Link, reason: Reason) {
 /// while the client has not read that answer (RFC 9112 §9.6).
 async fn linger<S>(worker: &Worker, codec: &mut Codec<S>)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Peer + Unpin,
 {
     let (silence, all) = (worker.sweep.deadline(), worker.sweep.deadline());
     silence.arm(LINGER);

@@ -13,6 +13,7 @@ use tokio::io::AsyncWrite;
 use super::head::{Begun, Framing};
 use crate::header::write_field;
 use crate::spare;
+use crate::tcp::Peer;
 use crate::timed::WriteLimit;
 
 /// From here on nothing more is asked of a body until some is written.
@@ -103,12 +104,13 @@ impl Output {
     pub fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut (impl AsyncWrite + Unpin),
+        stream: &mut (impl AsyncWrite + Peer + Unpin),
         limit: &mut WriteLimit,
     ) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let outcome = self.poll_some(cx, stream);
-            let written = ready!(limit.watch(cx, outcome))?;
+            let written = ready!(limit.watch(cx, outcome, stream))?;
+            limit.wrote(written);
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -116,8 +118,8 @@ impl Output {
             self.advance(written);
         }
         if self.needs_flush {
-            let flushed = Pin::new(stream).poll_flush(cx);
-            ready!(limit.watch(cx, flushed))?;
+            let flushed = Pin::new(&mut *stream).poll_flush(cx);
+            ready!(limit.watch(cx, flushed, stream))?;
             self.needs_flush = false;
             self.text_written = 0;
             spare::keep_text(std::mem::take(&mut self.text));
@@ -179,6 +181,7 @@ mod tests {
     use tokio::io::AsyncReadExt as _;
 
     use super::*;
+    use crate::pace::Terms;
     use crate::timers::Sweep;
 
     fn begun(framing: Framing) -> Begun {
@@ -189,7 +192,7 @@ mod tests {
     async fn written(frames: &[Bytes], trailers: Option<HeaderMap>, framing: Framing, step: usize) -> (Vec<u8>, bool) {
         let sweep = Sweep::new();
         let (mut near, mut far) = tokio::io::duplex(step);
-        let mut limit = WriteLimit::new(sweep.deadline(), Duration::from_secs(5));
+        let mut limit = WriteLimit::new(sweep.deadline(), Terms::of_silence(Duration::from_secs(5)));
         let (mut output, mut begun) = (Output::default(), begun(framing));
         output.text().extend_from_slice(b"head|");
         let write = async {

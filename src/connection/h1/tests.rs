@@ -15,13 +15,14 @@ use tokio::time::{Instant, sleep, timeout};
 use super::*;
 use crate::body::{Arrival, BodyError};
 use crate::guard::{Violation, client_bytes};
+use crate::pace::{Stalled, Terms};
 use crate::timers::{Deadline, Sweep, TICK};
 
 const LIMITS: Limits = Limits {
     idle_timeout: Duration::from_secs(15),
     header_timeout: Duration::from_secs(12),
-    body_timeout: Duration::from_secs(5),
-    send_timeout: Duration::from_secs(10),
+    body: Terms { silence: Duration::from_secs(5), rate_min: 0 },
+    sending: Terms { silence: Duration::from_secs(10), rate_min: 0 },
 };
 
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
@@ -42,16 +43,20 @@ async fn with_sweep<T>(test: impl AsyncFnOnce(Rc<Sweep>) -> T) -> T {
     }
 }
 
-fn codec(stream: DuplexStream, sweep: &Sweep) -> Codec<DuplexStream> {
-    Codec::new(stream, LIMITS, sweep.deadline(), sweep.deadline())
+fn codec(stream: DuplexStream, limits: Limits, sweep: &Sweep) -> Codec<DuplexStream> {
+    Codec::new(stream, limits, sweep.deadline(), sweep.deadline())
 }
 
 /// Serves one end of a stream until both it and the client at the other are done.
 async fn dialogue<T>(client: impl AsyncFnOnce(DuplexStream) -> T) -> (T, Seen) {
+    dialogue_within(LIMITS, client).await
+}
+
+async fn dialogue_within<T>(limits: Limits, client: impl AsyncFnOnce(DuplexStream) -> T) -> (T, Seen) {
     with_sweep(async |sweep| {
         let (near, far) = duplex(1024);
         let server = async {
-            let mut codec = codec(far, &sweep);
+            let mut codec = codec(far, limits, &sweep);
             let seen = serve(&mut codec).await;
             if matches!(seen.end, None | Some(Broken::Cut)) {
                 codec.discard(&sweep.deadline(), Duration::from_secs(2)).await;
@@ -169,6 +174,11 @@ async fn rest(mut stream: DuplexStream) -> String {
 
 fn statuses(output: &str) -> Vec<u16> {
     output.split("HTTP/1.1 ").skip(1).map(|response| response[..3].parse().unwrap()).collect()
+}
+
+/// A silence that begins between two looks is noticed a quarter late at most.
+fn took_a_little_longer(start: Instant, limit: Duration) -> bool {
+    (limit..=limit + limit / 4 + 5 * TICK).contains(&start.elapsed())
 }
 
 fn took(start: Instant, limit: Duration) -> bool {
@@ -300,11 +310,74 @@ async fn a_body_may_be_slow_and_not_silent() {
         }
         let start = Instant::now();
         rest(stream).await;
-        took(start, LIMITS.body_timeout)
+        took_a_little_longer(start, LIMITS.body.silence)
     })
     .await;
     assert!(took);
     assert_eq!(seen.calls, ["/1 cut off: body-read-timeout"]);
+}
+
+/// C2: what frames the data is none.
+#[tokio::test(start_paused = true)]
+async fn framing_alone_does_not_stand_for_a_body() {
+    for dribble in [&b"0"[..], b"1;xxxxxxxxxxxxxxxxxxxxxxxx", b"0\r\na: xxxxxxxxxxxxxxxxxxxx"] {
+        let (took, seen) = dialogue(async |mut stream| {
+            stream.write_all(b"POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+            let start = Instant::now();
+            for byte in dribble.iter().cycle().take(10) {
+                stream.write_all(&[*byte]).await.unwrap();
+                sleep(Duration::from_millis(450)).await;
+            }
+            rest(stream).await;
+            took_a_little_longer(start, LIMITS.body.silence)
+        })
+        .await;
+        assert!(took, "{}", dribble.escape_ascii());
+        assert_eq!(seen.calls, ["/1 cut off: body-read-timeout"], "{}", dribble.escape_ascii());
+    }
+}
+
+const PACED: Limits = Limits {
+    body: Terms { silence: Duration::from_secs(5), rate_min: 100 },
+    sending: Terms { silence: Duration::from_secs(10), rate_min: 100 },
+    ..LIMITS
+};
+
+/// C2: a byte now and then is not silence, and no upload either.
+#[tokio::test(start_paused = true)]
+async fn a_body_keeps_the_lowest_rate() {
+    for (bytes, expected) in [(90, "/1 cut off: body-too-slow"), (110, "/1 ")] {
+        let ((), seen) = dialogue_within(PACED, async |mut stream| {
+            let piece = vec![b'a'; bytes];
+            let head = format!("POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 30 * bytes);
+            stream.write_all(head.as_bytes()).await.unwrap();
+            for _ in 0..30 {
+                sleep(Duration::from_secs(1)).await;
+                if stream.write_all(&piece).await.is_err() {
+                    return;
+                }
+            }
+        })
+        .await;
+        assert!(seen.calls[0].starts_with(expected), "{bytes}: {:?}", seen.calls);
+    }
+}
+
+/// C3: who takes a byte now and then holds the response as if it took none.
+#[tokio::test(start_paused = true)]
+async fn a_response_is_taken_at_the_lowest_rate() {
+    for (bytes, end) in [(90, Some(Broken::Stalled(Stalled::TooSlow))), (20_000, None)] {
+        let ((), seen) = dialogue_within(PACED, async |mut stream| {
+            stream.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+            let mut room = vec![0; bytes];
+            let mut pace = tokio::time::interval(Duration::from_secs(1));
+            while stream.read(&mut room).await.is_ok_and(|bytes| bytes > 0) {
+                pace.tick().await;
+            }
+        })
+        .await;
+        assert_eq!(seen.end, end, "{bytes} bytes a second");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -315,10 +388,10 @@ async fn a_response_may_be_read_slowly_and_not_never() {
             sleep(Duration::from_secs(9)).await;
             stream.read_exact(&mut [0; 1024]).await.unwrap();
         }
-        sleep(LIMITS.send_timeout + 3 * TICK).await;
+        sleep(LIMITS.sending.silence * 5 / 4 + 5 * TICK).await;
     })
     .await;
-    assert_eq!(seen.end, Some(Broken::Stalled));
+    assert_eq!(seen.end, Some(Broken::Stalled(Stalled::Silent)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -376,7 +449,7 @@ async fn what_a_client_sends_while_it_waits_is_bounded() {
 async fn hand_over(input: &[u8], take: impl AsyncFnOnce(Source)) {
     with_sweep(async |sweep| {
         let (mut near, far) = duplex(64);
-        let mut codec = codec(far, &sweep);
+        let mut codec = codec(far, LIMITS, &sweep);
         let write = async {
             near.write_all(input).await.unwrap();
             near
@@ -417,7 +490,7 @@ async fn a_body_may_be_taken_by_another_task() {
 async fn a_body_that_nobody_takes_ends_the_connection_behind_its_response() {
     with_sweep(async |sweep| {
         let (mut near, far) = duplex(1024);
-        let mut codec = codec(far, &sweep);
+        let mut codec = codec(far, LIMITS, &sweep);
         near.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\na part").await.unwrap();
         let Next::Request(request) = codec.next(&mut |_| false).await else { panic!("no request") };
         drop(request);
@@ -433,7 +506,7 @@ async fn a_body_that_nobody_takes_ends_the_connection_behind_its_response() {
 async fn a_tunnel_carries_what_came_early_and_then_the_stream() {
     with_sweep(async |sweep| {
         let (mut near, far) = duplex(1024);
-        let mut codec = codec(far, &sweep);
+        let mut codec = codec(far, LIMITS, &sweep);
         let head = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
         near.write_all(&[head, &b"\0early"[..]].concat()).await.unwrap();
         let Next::Request(_) = codec.next(&mut |_| false).await else { panic!("no request") };
@@ -477,7 +550,7 @@ async fn what_a_client_sends_after_its_refusal_is_thrown_away() {
 async fn a_connection_that_is_to_end_reads_what_has_come() {
     with_sweep(async |sweep| {
         let (mut near, far) = duplex(1024);
-        let mut codec = codec(far, &sweep);
+        let mut codec = codec(far, LIMITS, &sweep);
         near.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HT").await.unwrap();
         assert!(matches!(codec.next(&mut |_| true).await, Next::Request(_)));
         let rest = async {
@@ -502,7 +575,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let (output, seen) = runtime.block_on(with_sweep(async |sweep| {
             let (near, far) = duplex(room);
-            let mut codec = codec(far, &sweep);
+            let mut codec = codec(far, LIMITS, &sweep);
             let (mut reading, mut writing) = tokio::io::split(near);
             let client = async {
                 // It may close before it has read all.

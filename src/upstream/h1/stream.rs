@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use crate::tcp::Peer;
 use crate::tunnel::Resumed;
 
 pub enum Stream {
@@ -19,12 +20,18 @@ pub enum Stream {
 impl Stream {
     /// Lets a peer that reads nothing be as slow as a tunnel may be: only its owner's limit on silence is left.
     pub fn lift_send_limit(&self) {
-        let tcp = match self {
-            Self::Tcp(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
-        };
+        let Some(tcp) = self.tcp() else { return };
         if let Err(error) = SockRef::from(tcp).set_tcp_user_timeout(None) {
             tracing::debug!("the limit on unacknowledged data stays: {error}");
+        }
+    }
+}
+
+impl Peer for Stream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(tcp) => Some(tcp),
+            Self::Tls(tls) => tls.tcp(),
         }
     }
 }

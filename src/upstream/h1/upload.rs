@@ -11,6 +11,7 @@ use tokio::io::AsyncWrite;
 use super::head::Framing;
 use crate::body::{Body, BodyError};
 use crate::header::write_field;
+use crate::tcp::Peer;
 use crate::timed::WriteLimit;
 
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +63,7 @@ impl Upload {
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        stream: &mut (impl AsyncWrite + Unpin),
+        stream: &mut (impl AsyncWrite + Peer + Unpin),
         limit: &mut WriteLimit,
     ) -> Poll<Result<(), UploadError>> {
         loop {
@@ -70,11 +71,12 @@ impl Upload {
             let waits_for_body = self.data.is_empty() && self.back.is_empty() && self.poll_body(cx)?.is_pending();
             if !self.is_written() {
                 let written = self.poll_write(cx, stream);
-                let written = ready!(limit.watch(cx, written))?;
+                let written = ready!(limit.watch(cx, written, stream))?;
+                limit.wrote(written);
                 self.advance(written);
             } else if waits_for_body || self.body.is_none() {
                 let flushed = Pin::new(&mut *stream).poll_flush(cx);
-                ready!(limit.watch(cx, flushed))?;
+                ready!(limit.watch(cx, flushed, stream))?;
                 return if waits_for_body { Poll::Pending } else { Poll::Ready(Ok(())) };
             }
         }
@@ -170,13 +172,14 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+    use crate::pace::Terms;
     use crate::timers::Sweep;
 
     async fn check(body: Option<Body>, framing: Framing, expected: &str) {
         let sweep = Sweep::new();
         // So small that each write takes a part.
         let (mut near, mut far) = tokio::io::duplex(3);
-        let mut limit = WriteLimit::new(sweep.deadline(), Duration::from_secs(5));
+        let mut limit = WriteLimit::new(sweep.deadline(), Terms::of_silence(Duration::from_secs(5)));
         let mut upload = Upload::new(b"head\r\n".to_vec(), body, framing);
         let write = async {
             poll_fn(|cx| upload.poll(cx, &mut near, &mut limit)).await.unwrap();

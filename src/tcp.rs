@@ -1,0 +1,138 @@
+//! What the kernel knows of a connection beside the bytes that are read and written.
+//!
+//! The buffers of a socket hold megabytes. That a write was taken says little of the peer, and its end stands
+//! behind what was not read. Each question is one system call, so it is asked when somebody has been waited for.
+
+use std::ffi::c_int;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::ioctl::{Getter, Opcode, ioctl};
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio_rustls::{client, server};
+
+/// As asm-generic/ioctls.h has it. Where it is another number the call fails, and nothing is known.
+const SIOCOUTQ: Opcode = 0x5411;
+
+/// A stream over a socket.
+pub trait Peer {
+    /// None in tests, which have no socket.
+    fn tcp(&self) -> Option<&TcpStream>;
+
+    /// Bytes that were written and that the peer has not acknowledged.
+    fn unacknowledged(&self) -> Option<u64> {
+        self.tcp().and_then(unacknowledged)
+    }
+
+    /// Whether the peer has closed, or broken off, behind what was not read.
+    fn has_hung_up(&self) -> bool {
+        self.tcp().is_some_and(has_hung_up)
+    }
+
+    /// Lets the connection end with a reset, so that the peer sees that something is missing.
+    fn reset_at_end(&self) {
+        if let Some(tcp) = self.tcp()
+            && let Err(error) = SockRef::from(tcp).set_linger(Some(Duration::ZERO))
+        {
+            tracing::debug!("the connection ends in order: {error}");
+        }
+    }
+}
+
+impl Peer for TcpStream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
+
+impl Peer for server::TlsStream<TcpStream> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self.get_ref().0)
+    }
+}
+
+impl Peer for client::TlsStream<TcpStream> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self.get_ref().0)
+    }
+}
+
+impl<P: Peer> Peer for Box<P> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        (**self).tcp()
+    }
+}
+
+#[cfg(test)]
+impl Peer for tokio::io::DuplexStream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+#[expect(unsafe_code, reason = "no crate has a call for it")]
+fn unacknowledged(tcp: &TcpStream) -> Option<u64> {
+    // SAFETY: SIOCOUTQ writes one `int` for every socket of TCP (tcp(7)), which is what the getter has room for.
+    let queued = unsafe { ioctl(tcp, Getter::<SIOCOUTQ, c_int>::new()) };
+    queued.ok().and_then(|queued| u64::try_from(queued).ok())
+}
+
+fn has_hung_up(tcp: &TcpStream) -> bool {
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut asked = [PollFd::new(tcp, PollFlags::RDHUP)];
+    let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    poll(&mut asked, Some(&at_once)).is_ok() && asked.iter().any(|socket| socket.revents().intersects(ends))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    async fn until(holds: impl Fn() -> bool) {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_kernel_knows_what_was_not_taken() {
+        let (near, mut far) = pair().await;
+        assert_eq!(near.unacknowledged(), Some(0));
+        let mut written = 0;
+        while let Ok(bytes) = near.try_write(&[0; 65536]) {
+            written += bytes as u64;
+        }
+        let waiting = near.unacknowledged().unwrap();
+        assert!(waiting > 0 && waiting < written, "{waiting} of {written}");
+        tokio::io::copy(&mut (&mut far).take(written), &mut tokio::io::sink()).await.unwrap();
+        until(|| near.unacknowledged() == Some(0)).await;
+    }
+
+    #[tokio::test]
+    async fn an_end_is_seen_behind_what_was_not_read() {
+        let (near, mut far) = pair().await;
+        far.write_all(b"unread").await.unwrap();
+        assert!(!near.has_hung_up());
+        drop(far);
+        until(|| near.has_hung_up()).await;
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_no_end_in_order() {
+        let (near, mut far) = pair().await;
+        near.reset_at_end();
+        drop(near);
+        assert_eq!(far.read(&mut [0]).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    }
+}
