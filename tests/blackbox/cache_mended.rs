@@ -327,3 +327,34 @@ async fn an_origin_is_not_asked_by_a_tag_that_it_does_not_know() {
         assert!(!origin.take().fields.has("if-none-match"));
     }
 }
+
+/// Nobody reads what is validated behind a client's back, so what turns out too large to be kept is let go.
+#[tokio::test]
+async fn what_comes_behind_a_clients_back_and_is_too_large_is_let_go() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let origin = Origin::serves(move |mut connection| {
+        let count = Arc::clone(&count);
+        async move {
+            while connection.request().await.is_some() {
+                if count.fetch_add(1, Ordering::Relaxed) == 0 {
+                    let old =
+                        ok("old").field("cache-control", "max-age=60, stale-while-revalidate=600").field("age", "60");
+                    connection.reply(&old, false).await;
+                    continue;
+                }
+                let head = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ntransfer-encoding: chunked\r\n\r\n";
+                let mut sent = connection.wire.send(head).await;
+                while sent.is_ok() {
+                    sent = connection.wire.send(format!("{:x}\r\n{}\r\n", 1 << 16, "x".repeat(1 << 16))).await;
+                }
+            }
+        }
+    })
+    .await;
+    let edge = caching(&origin, "object_max = \"1KiB\"").await;
+    for _ in 0..2 {
+        assert_eq!(edge.get("/").await.text(), "old");
+    }
+    origin.has(2).await;
+    edge.in_flight(origin.address(), 0).await;
+}
