@@ -14,13 +14,16 @@ use http::StatusCode;
 
 use crate::balance::Pool;
 use crate::cache::{Cache, Policy};
+use crate::clock;
 use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
+use crate::interim::Relay;
 use crate::overload::{self, Overload};
 use crate::rewrite::Template;
 use crate::route::Router;
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::tls::{Acceptor, Certificates, RootsError, UpstreamTls};
+use crate::upstream::budget::Budget;
 use crate::upstream::{Connections, Limits, Upstream};
 
 /// The snapshot in force.
@@ -73,12 +76,13 @@ pub struct Pass {
 
 impl Pass {
     /// The origin side of a request, over the connections of a worker.
-    pub fn fetch<'a>(&'a self, connections: &'a Connections) -> Fetch<'a> {
+    pub fn fetch<'a>(&'a self, connections: &'a Connections, relay: Option<Relay<'a>>) -> Fetch<'a> {
         Fetch {
             upstream: &self.upstream,
             connections,
             limits: Limits { timeouts: &self.limits, buffered_max: self.buffer.response },
             host_of_endpoint: self.host == HostPolicy::Upstream,
+            relay,
         }
     }
 }
@@ -259,6 +263,8 @@ fn build_upstreams(
             pool: Arc::new(Pool::new(upstream, before.map(|before| &*before.pool))),
             tls,
             metrics: metrics.upstream(&upstream.name),
+            budget: before
+                .map_or_else(|| Arc::new(Budget::new(clock::now().into_std())), |before| Arc::clone(&before.budget)),
         };
         upstreams.insert(name, Arc::new(built));
     }

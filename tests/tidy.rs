@@ -84,6 +84,7 @@ const PURE: &[&str] = &[
     "src/telemetry/access_log/redact.rs",
     "src/upstream/h1/decoder.rs",
     "src/upstream/h1/head.rs",
+    "src/upstream/retry.rs",
     "src/warm/list.rs",
 ];
 

@@ -313,7 +313,7 @@ mod tests {
 
     use super::*;
     use crate::balance::health::Verdict;
-    use crate::config::{EndpointAddress, Keepalive, Source, Timeouts, UpstreamProtocol};
+    use crate::config::{EndpointAddress, Keepalive, Retry, Source, Timeouts, UpstreamProtocol};
 
     pub(crate) fn named(host: &str) -> Target {
         Target::Name { host: host.to_owned(), port: 3000 }
@@ -349,7 +349,7 @@ mod tests {
                 attempt: None,
             },
             health: None,
-            attempts: 2,
+            retry: Retry { attempts: 2, statuses: vec![], backoff: second, budget_percent: 20 },
         }
     }
 

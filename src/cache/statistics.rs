@@ -81,7 +81,7 @@ impl RouteStatistics {
     pub fn look<T>(&self, now: fn() -> Instant, look: impl FnOnce() -> T) -> T {
         let lookups = self.0.lookups.local();
         let before = lookups.hits.load(Ordering::Relaxed) + lookups.misses.load(Ordering::Relaxed);
-        if before % TIMED_OF != 0 {
+        if !before.is_multiple_of(TIMED_OF) {
             return look();
         }
         let begun = now();
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(statistics.read().lookup_time(), None);
         for number in 0..2 * TIMED_OF + 1 {
             assert_eq!(statistics.look(clock, || number), number);
-            if number % 2 == 0 { statistics.hit() } else { statistics.miss() }
+            if number.is_multiple_of(2) { statistics.hit() } else { statistics.miss() }
         }
         assert_eq!(READ.get(), 6, "the clock is read for the first of each 64");
         let read = statistics.read();

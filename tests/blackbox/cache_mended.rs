@@ -302,15 +302,15 @@ async fn a_part_of_what_has_to_be_decoded_is_the_whole() {
     let date = "Sat, 01 Jan 2000 00:00:00 GMT";
     let origin = Origin::replies(reply.field("last-modified", date).field("cache-control", "max-age=60")).await;
     let edge = caching(&origin, "").await;
-    for _ in 0..2 {
+    for condition in [("if-range", date), ("x", "")] {
         let identity = ("accept-encoding", "identity");
-        let whole = ask(&edge, &[("range", "bytes=10-19"), ("if-range", date), identity]).await;
+        let whole = ask(&edge, &[("range", "bytes=10-19"), condition, identity]).await;
         assert_eq!((whole.status, whole.field("content-encoding")), (200, ""));
         assert!(whole.text() == page);
     }
     // Without a word on codings it takes any (RFC 9110 §12.5.3).
     for taken in [("accept-encoding", "gzip"), ("x", "")] {
-        let part = ask(&edge, &[("range", "bytes=10-19"), ("if-range", date), taken]).await;
+        let part = ask(&edge, &[("range", "bytes=10-19"), taken]).await;
         assert_eq!((part.status, part.field("content-encoding"), part.body.len()), (206, "gzip", 10));
     }
     assert_eq!(origin.count(), 1);

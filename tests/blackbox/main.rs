@@ -23,6 +23,7 @@ mod h1_upstream;
 mod h2_downstream;
 mod h2_upstream;
 mod head_requests;
+mod interim;
 mod kept;
 mod limits;
 mod overload;

@@ -149,7 +149,8 @@ impl Exchange<'_> {
             Err(Turn::Alone) => None,
         };
         let ranged = lead.as_ref().and_then(|_| ranged(&request));
-        let asking = self.asking(request, passing, (caching, &miss, lead.as_ref()), record).await?;
+        let mut asking = self.asking(request, passing, (caching, &miss, lead.as_ref()), record).await?;
+        asking.client.clone_from(&self.link.interims);
         let fields = Arc::clone(&asking.asked.fields);
         let brought = match lead {
             Some(lead) => {
@@ -284,6 +285,7 @@ impl Exchange<'_> {
             policy: Arc::clone(policy),
             request,
             asked,
+            client: None,
         })
     }
 }
