@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(statistics.read().lookup_time(), None);
         for number in 0..2 * TIMED_OF + 1 {
             assert_eq!(statistics.look(clock, || number), number);
-            if number % 2 == 0 { statistics.hit() } else { statistics.miss() }
+            if number.is_multiple_of(2) { statistics.hit() } else { statistics.miss() }
         }
         assert_eq!(READ.get(), 6, "the clock is read for the first of each 64");
         let read = statistics.read();

@@ -302,15 +302,15 @@ async fn a_part_of_what_has_to_be_decoded_is_the_whole() {
     let date = "Sat, 01 Jan 2000 00:00:00 GMT";
     let origin = Origin::replies(reply.field("last-modified", date).field("cache-control", "max-age=60")).await;
     let edge = caching(&origin, "").await;
-    for _ in 0..2 {
+    for condition in [("if-range", date), ("x", "")] {
         let identity = ("accept-encoding", "identity");
-        let whole = ask(&edge, &[("range", "bytes=10-19"), ("if-range", date), identity]).await;
+        let whole = ask(&edge, &[("range", "bytes=10-19"), condition, identity]).await;
         assert_eq!((whole.status, whole.field("content-encoding")), (200, ""));
         assert!(whole.text() == page);
     }
     // Without a word on codings it takes any (RFC 9110 §12.5.3).
     for taken in [("accept-encoding", "gzip"), ("x", "")] {
-        let part = ask(&edge, &[("range", "bytes=10-19"), ("if-range", date), taken]).await;
+        let part = ask(&edge, &[("range", "bytes=10-19"), taken]).await;
         assert_eq!((part.status, part.field("content-encoding"), part.body.len()), (206, "gzip", 10));
     }
     assert_eq!(origin.count(), 1);
@@ -326,4 +326,35 @@ async fn an_origin_is_not_asked_by_a_tag_that_it_does_not_know() {
         assert_eq!(answer.text(), "page");
         assert!(!origin.take().fields.has("if-none-match"));
     }
+}
+
+/// Nobody reads what is validated behind a client's back, so what turns out too large to be kept is let go.
+#[tokio::test]
+async fn what_comes_behind_a_clients_back_and_is_too_large_is_let_go() {
+    let count = Arc::new(AtomicUsize::new(0));
+    let origin = Origin::serves(move |mut connection| {
+        let count = Arc::clone(&count);
+        async move {
+            while connection.request().await.is_some() {
+                if count.fetch_add(1, Ordering::Relaxed) == 0 {
+                    let old =
+                        ok("old").field("cache-control", "max-age=60, stale-while-revalidate=600").field("age", "60");
+                    connection.reply(&old, false).await;
+                    continue;
+                }
+                let head = "HTTP/1.1 200 OK\r\ncache-control: max-age=60\r\ntransfer-encoding: chunked\r\n\r\n";
+                let mut sent = connection.wire.send(head).await;
+                while sent.is_ok() {
+                    sent = connection.wire.send(format!("{:x}\r\n{}\r\n", 1 << 16, "x".repeat(1 << 16))).await;
+                }
+            }
+        }
+    })
+    .await;
+    let edge = caching(&origin, "object_max = \"1KiB\"").await;
+    for _ in 0..2 {
+        assert_eq!(edge.get("/").await.text(), "old");
+    }
+    origin.has(2).await;
+    edge.in_flight(origin.address(), 0).await;
 }

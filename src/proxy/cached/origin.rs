@@ -135,7 +135,11 @@ pub async fn lead_fetch(asking: Asking, lead: Lead, mut begun_by: Begun) {
         }
     };
     let detached = match begun_by {
-        Begun::Behind(place) => Some(place),
+        Begun::Behind(place) => {
+            // Nobody is told, and what stands for a reader to come holds up what is not kept.
+            drop(brought);
+            Some(place)
+        }
         Begun::By(client) => {
             // It may have left.
             let _unheard = client.send(brought);
