@@ -36,6 +36,8 @@
 //! by the rules of [`upstream::retry`] and within [`upstream::budget`] whether the next endpoint may be tried. Connections
 //! belong to the worker, so nobody else is in the way.
 //!
+//! What an endpoint says before its answer, as 103, goes to the client by [`interim`], past all of this.
+//!
 //! On its way back a response passes [`compress`], which decides by both heads whether it is coded, changes what the
 //! head says of its bytes, and codes them, whole or as they come.
 //!
@@ -115,6 +117,7 @@ mod reload;
 mod control;
 mod watch;
 mod background;
+mod warm;
 mod supervise;
 mod sockets;
 mod inherited;
@@ -151,6 +154,7 @@ mod balance;
 mod telemetry;
 mod compress;
 mod body;
+mod interim;
 pub mod header;
 pub mod client_ip;
 mod timers;

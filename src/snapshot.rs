@@ -17,6 +17,7 @@ use crate::cache::{Cache, Policy};
 use crate::clock;
 use crate::config::{self, Buffer, Config, Fallback, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
+use crate::interim::Relay;
 use crate::overload::{self, Overload};
 use crate::rewrite::Template;
 use crate::route::Router;
@@ -67,6 +68,8 @@ pub struct Pass {
     pub rewrite: PathRewrite,
     pub limits: Timeouts,
     pub buffer: Buffer,
+    /// None: what is not kept gets no entity tag.
+    pub etag_body_max: Option<usize>,
     /// None: responses are not kept.
     pub caching: Option<Arc<Policy>>,
     /// None: a plain page that names the reason.
@@ -75,12 +78,13 @@ pub struct Pass {
 
 impl Pass {
     /// The origin side of a request, over the connections of a worker.
-    pub fn fetch<'a>(&'a self, connections: &'a Connections) -> Fetch<'a> {
+    pub fn fetch<'a>(&'a self, connections: &'a Connections, relay: Option<Relay<'a>>) -> Fetch<'a> {
         Fetch {
             upstream: &self.upstream,
             connections,
             limits: Limits { timeouts: &self.limits, buffered_max: self.buffer.response },
             host_of_endpoint: self.host == HostPolicy::Upstream,
+            relay,
         }
     }
 }
@@ -200,7 +204,7 @@ impl Route {
         let origin = || route.origin.clone();
         let action = match &route.action {
             config::Action::Proxy(pass) => {
-                let ProxyPass { upstream, host, path, timeout, buffer, cache, fallback } = &**pass;
+                let ProxyPass { upstream, host, path, timeout, buffer, etag_body_max, cache, fallback } = &**pass;
                 let found = upstreams
                     .get(upstream)
                     .ok_or_else(|| SnapshotError::UnknownUpstream { origin: origin(), upstream: upstream.clone() })?;
@@ -211,6 +215,7 @@ impl Route {
                     limits: *timeout,
                     buffer: *buffer,
                     fallback: fallback.clone().map(Box::new),
+                    etag_body_max: *etag_body_max,
                     caching: cache
                         .as_ref()
                         .filter(|_| keeping.enabled)

@@ -41,7 +41,7 @@ use http::{HeaderValue, StatusCode};
 use ipnet::IpNet;
 
 pub use self::caching::{
-    Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl,
+    Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl, Warm,
 };
 pub use self::compress::{Coding, Compress, Levels, TypePattern};
 pub use self::diagnostics::Diagnostics;
@@ -88,7 +88,7 @@ pub struct Server {
     /// Downstream connections over all workers; 0 is what the descriptor limit leaves.
     pub connections_max: usize,
     /// From this share of them on, in hundredths, idle ones are closed early.
-    pub idle_close_at: u8,
+    pub idle_close_at: u32,
     /// Requests in flight over all; 0 is no limit.
     pub requests_max: usize,
     /// None if nothing says how much there is.

@@ -68,6 +68,9 @@ section! {
         cache: Option<Setting<Switch<RouteCache>>> = Absent("responses are not kept"), nginx "proxy_cache";
         /// The page that is sent when the upstream brings no response, and nothing stale may stand in for it.
         fallback: Option<Setting<FallbackPage>> = Absent("a line of the proxy's own"), nginx "error_page";
+        /// Entity tags for answers that have no validator and are not kept, so that who asks again is told that nothing
+        /// has changed (304): `true`, or a table with details. Answers of 200 to GET are read whole for it and hashed.
+        etag: Option<Setting<Switch<RouteEtag>>> = Absent("only responses that are kept get one"), nginx "etag";
         /// How far to read ahead of the slower side.
         buffer: Option<Setting<BufferTable>> = Absent("64KiB each way"), nginx "proxy_buffering";
     }
@@ -102,6 +105,14 @@ section! {
         file: Option<Setting<FilePath>> = Absent("");
         /// What it is.
         content_type: Option<Setting<FieldValue>> = Absent("plain text, or HTML from a file");
+    }
+}
+
+section! {
+    /// Entity tags for answers that are not kept.
+    RouteEtag "`etag`" {
+        /// Of the largest answer that gets one. What is larger, or is not all here within 50 ms, is sent as it comes.
+        body_max: Setting<Size> = Value("\"64KiB\"");
     }
 }
 
