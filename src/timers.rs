@@ -97,6 +97,11 @@ impl Sweep {
         Deadline(entry)
     }
 
+    /// The time, to a tick, without a look at a clock.
+    pub fn last_tick(&self) -> Instant {
+        self.last_tick.get()
+    }
+
     /// Looks at the limits once a tick, for as long as it is polled.
     pub async fn run(&self) {
         let mut ticks = tokio::time::interval(TICK);

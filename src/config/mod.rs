@@ -175,6 +175,14 @@ pub struct Client {
     /// Silence between two successful writes.
     pub send_timeout: Duration,
     pub body_max: u64,
+    pub h2: H2,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct H2 {
+    pub streams_max: u32,
+    /// None means a share of the memory.
+    pub heads_max: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,10 @@
 //! One downstream connection from its first byte to its last: hand-shake, choice of protocol, HTTP/1.1 by a codec
 //! of our own or HTTP/2, tunnel, and an end that lets the client read what was said.
 
+mod framed;
 mod h1;
 mod h2;
+mod heads;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -17,6 +19,7 @@ use tokio::net::TcpStream;
 
 use self::h1::serve_h1;
 use self::h2::serve_h2;
+pub use self::heads::{HeadBudget, Share};
 use crate::config::{Protocols, TlsVersion};
 use crate::error::Reason;
 use crate::guard;
@@ -46,6 +49,8 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Between two successful writes.
     pub send_timeout: Duration,
+    /// Open at a time on a connection of HTTP/2.
+    pub h2_streams_max: u32,
 }
 
 /// What is known of a connection before its first request.
@@ -65,10 +70,8 @@ pub struct Link {
     /// Taken by a request that became a tunnel; the connection runs it once the 101 is written.
     pub tunnel: RefCell<Option<Opened>>,
     open: Arc<Open>,
-    /// Requests that were to be answered.
+    /// Requests over HTTP/1.1 so far.
     calls: Cell<u64>,
-    /// Those that were taken back before their answer.
-    given_up: Cell<u64>,
 }
 
 /// What the requests of a connection and the connection itself tell each other.
@@ -90,13 +93,7 @@ pub struct OpenRequest {
 
 impl Link {
     fn new(downstream: Downstream) -> Self {
-        Self {
-            downstream,
-            tunnel: RefCell::default(),
-            open: Arc::default(),
-            calls: Cell::new(0),
-            given_up: Cell::new(0),
-        }
+        Self { downstream, tunnel: RefCell::default(), open: Arc::default(), calls: Cell::new(0) }
     }
 
     pub fn open_request(&self, worker: &Worker) -> OpenRequest {
@@ -195,6 +192,7 @@ impl Terms {
                 header_timeout: client.header_timeout,
                 body_timeout: client.body_timeout,
                 send_timeout: client.send_timeout,
+                h2_streams_max: client.h2.streams_max,
             },
             handshake_timeout: client.handshake_timeout,
             protocols: listener.config.protocols,

@@ -16,8 +16,8 @@ use ipnet::IpNet;
 
 use super::units::{show_duration, show_size};
 use super::{
-    AccessLog, Admin, Cache, Certificate, CertificateSource, Client, Config, Dependency, Dns, Listen, Log, LogTarget,
-    Profile, Protocols, Reload, Server, TlsVersion,
+    AccessLog, Admin, Cache, Certificate, CertificateSource, Client, Config, Dependency, Dns, H2, Listen, Log,
+    LogTarget, Profile, Protocols, Reload, Server, TlsVersion,
 };
 
 /// One sentence a change from `old` to `new`, in the order of the file, and one for each value of `new` that
@@ -175,8 +175,16 @@ impl Changes {
     }
 
     fn client(&mut self, old: &Client, new: &Client) {
-        let Client { trusted, handshake_timeout, header_timeout, body_timeout, idle_timeout, send_timeout, body_max } =
-            old;
+        let Client {
+            trusted,
+            handshake_timeout,
+            header_timeout,
+            body_timeout,
+            idle_timeout,
+            send_timeout,
+            body_max,
+            h2: H2 { streams_max, heads_max },
+        } = old;
         self.about("client: ");
         self.members("trusted network", trusted, &new.trusted);
         self.value("handshake timeout", handshake_timeout, &new.handshake_timeout);
@@ -185,6 +193,8 @@ impl Changes {
         self.value("idle timeout", idle_timeout, &new.idle_timeout);
         self.value("send timeout", send_timeout, &new.send_timeout);
         self.value("largest body", &Bytes(*body_max), &Bytes(new.body_max));
+        self.value("streams at a time", streams_max, &new.h2.streams_max);
+        self.value("memory for heads", &heads_max.map(Bytes), &new.h2.heads_max.map(Bytes));
     }
 
     fn dns(&mut self, old: &Dns, new: &Dns) {

@@ -1,7 +1,7 @@
 //! `[server]`, `[client]` and `[dns]`, and the arithmetic of open files.
 
 use crate::config::diagnostics::Diagnostic;
-use crate::config::{Client, Dns, Listen, Server, file};
+use crate::config::{Client, Dns, H2, Listen, Server, file};
 
 use super::Lowering;
 
@@ -66,7 +66,12 @@ pub(super) fn client(client: &file::Client) -> Client {
         idle_timeout: client.idle_timeout.value.0,
         send_timeout: client.send_timeout.value.0,
         body_max: client.body_max.value.0,
+        h2: h2(&client.h2.value),
     }
+}
+
+fn h2(h2: &file::H2) -> H2 {
+    H2 { streams_max: h2.streams_max.value.0, heads_max: h2.heads_max.as_ref().map(|max| max.value.0) }
 }
 
 pub(super) fn dns(dns: &file::Dns) -> Dns {

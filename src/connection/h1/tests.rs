@@ -22,6 +22,7 @@ const LIMITS: Limits = Limits {
     header_timeout: Duration::from_secs(12),
     body_timeout: Duration::from_secs(5),
     send_timeout: Duration::from_secs(10),
+    h2_streams_max: 1,
 };
 
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
