@@ -39,7 +39,7 @@ where
     let turn = framed.turn();
     let stream = Timed::new(framed, worker.sweep.deadline(), limits.send_timeout);
     let mut draining = worker.draining();
-    let link = Rc::new(Link::new(downstream));
+    let link = Rc::new(Link::new(downstream, None));
     let streams = Streams(Rc::clone(&worker));
     let serving = Serving { worker: Rc::clone(&worker), link: Rc::clone(&link), heads, limits };
     let mut connection = pin!(
@@ -187,6 +187,6 @@ fn watch_idle(link: &Link, idle: &Deadline, limit: Duration) {
     if !link.is_idle() {
         idle.disarm();
     } else if !idle.is_armed() && !idle.is_expired() {
-        idle.arm(limit);
+        idle.arm_idle(limit);
     }
 }
