@@ -3,6 +3,11 @@
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::config::{self, Config, Environment};
+use crate::machine;
+
+/// Of the memory, heads of open streams may have one part in so many, if the config does not say.
+const HEADS_SHARE: u64 = 32;
+const HEADS_BYTES_MIN: u64 = 16 * 1024 * 1024;
 
 /// What the config says, or what the limit of open files leaves.
 pub fn connections_max(config: &Config) -> usize {
@@ -29,4 +34,10 @@ pub fn worker_count(config: &Config) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         count => count,
     }
+}
+
+/// What heads of open streams may take in all: what the config says, or a share of the memory.
+pub fn heads_max(config: &Config) -> u64 {
+    let share = || machine::memory_limit().map_or(0, |memory| memory / HEADS_SHARE).max(HEADS_BYTES_MIN);
+    config.client.h2.heads_max.unwrap_or_else(share)
 }

@@ -125,6 +125,7 @@ async fn apply(control: &Control, loaded: &Loaded, built: Built) -> Outcome {
     snapshot.activate();
     control.tend(&snapshot);
     control.shared.cap.set_max(capacity::connections_max(&loaded.config));
+    control.shared.heads.set_max(capacity::heads_max(&loaded.config));
     control.access.install(access);
     control.diagnostics.set_level(loaded.config.log.level);
     changes.extend(resize_cache(control, previous.config.cache.limits(), loaded.config.cache.limits()).await);

@@ -20,6 +20,7 @@ use crate::balance::Member;
 use crate::balance::health::Verdict;
 use crate::cache::{Cache, Report, Statistics};
 use crate::config::{self, Config, Environment, Loaded, Unusable};
+use crate::connection::HeadBudget;
 use crate::control::{Control, Ended, Inbox, Options, Order, Stop, Trigger, warn_of};
 use crate::division::LimitsError;
 use crate::listener::{BindError, Cap, Socket};
@@ -203,6 +204,7 @@ fn start(
         cache,
         live: Arc::new(Live::from_pointee(snapshot)),
         cap: Cap::new(capacity::connections_max(config)),
+        heads: HeadBudget::new(capacity::heads_max(config)),
         overload,
         metrics,
         counts: (0..workers).map(|_| Arc::default()).collect(),

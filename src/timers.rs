@@ -118,6 +118,11 @@ impl Sweep {
         Deadline(entry)
     }
 
+    /// The time, to a tick, without a look at a clock.
+    pub fn last_tick(&self) -> Instant {
+        self.last_tick.get()
+    }
+
     /// Idle connections have no longer than this from now on, those that are idle already too. None: as long as they
     /// were given.
     pub fn limit_idle(&self, limit: Option<Duration>) {

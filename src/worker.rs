@@ -19,7 +19,7 @@ use tokio::task::LocalSet;
 use crate::cache::Cache;
 use crate::client_ip;
 use crate::clock::HttpDate;
-use crate::connection::{self, Terms};
+use crate::connection::{self, HeadBudget, Share, Terms};
 use crate::listener::{self, Cap, Place, Socket};
 use crate::overload::{OfAddress, Overload};
 use crate::record;
@@ -55,6 +55,8 @@ pub struct Shared {
     pub overload: Arc<Overload>,
     pub metrics: Arc<Metrics>,
     pub cache: Arc<Cache>,
+    /// For heads of open streams of HTTP/2.
+    pub heads: Arc<HeadBudget>,
     /// The counts of every worker, in the order of their numbers.
     pub counts: Arc<[Arc<Counts>]>,
 }
@@ -95,6 +97,7 @@ pub struct Worker {
     pub counts: Arc<Counts>,
     pub sweep: Rc<Sweep>,
     pub connections: Rc<Connections>,
+    pub heads: Rc<Share>,
     /// For the head of each response.
     pub date: HttpDate,
     draining: watch::Sender<bool>,
@@ -142,6 +145,7 @@ impl Worker {
         let view = RefCell::new(View::new(live.load()));
         let (live, (draining, _)) = (RefCell::new(live), watch::channel(false));
         Rc::new(Self {
+            heads: Share::of(Arc::clone(&shared.heads)),
             shared,
             counts,
             sweep,

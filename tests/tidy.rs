@@ -67,6 +67,8 @@ const PURE: &[&str] = &[
     "src/error.rs",
     "src/guard/chunked.rs",
     "src/guard/class.rs",
+    "src/guard/frames.rs",
+    "src/guard/h2.rs",
     "src/guard/head.rs",
     "src/guard/machine.rs",
     "src/guard/reject.rs",

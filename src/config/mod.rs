@@ -188,6 +188,14 @@ pub struct Client {
     /// The least in bytes a second, of a body or a response, while the client is waited for; 0 is none.
     pub rate_min: u64,
     pub body_max: u64,
+    pub h2: H2,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct H2 {
+    pub streams_max: u32,
+    /// None means a share of the memory.
+    pub heads_max: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

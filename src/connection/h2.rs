@@ -1,19 +1,22 @@
 //! HTTP/2 downstream.
 
-use std::convert::Infallible;
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use http::HeaderMap;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::framed::Framed;
+use super::heads::{Heads, NoRoom, Room};
 use super::{Downstream, Limits, Link};
 use crate::body::{Paced, Source, Taking};
-use crate::guard;
+use crate::guard::{self, Cut};
 use crate::pace::Terms;
 use crate::proxy;
 use crate::tcp::Peer;
@@ -21,14 +24,10 @@ use crate::timed::Timed;
 use crate::timers::Deadline;
 use crate::worker::Worker;
 
-const H2_STREAMS_MAX: u32 = 128;
 const H2_STREAM_WINDOW: u32 = 256 * 1024;
 /// Half of this is also what the codec lets small frames cost that nobody has read yet.
 const H2_CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// So many requests, or half of all, may be taken back on a connection before it is told to end: each may have
-/// cost an origin some work (CVE-2023-44487).
-const GIVEN_UP_MAX: u64 = 1000;
 /// An idle client has this long to close after it was told to.
 const GOAWAY_GRACE: Duration = Duration::from_secs(2);
 
@@ -37,29 +36,22 @@ where
     S: AsyncRead + AsyncWrite + Peer + Unpin + 'static,
 {
     let idle = worker.sweep.deadline();
-    let stream = Timed::new(stream, worker.sweep.deadline(), limits.sending);
+    let heads = Heads::new(Rc::clone(&worker.heads));
+    let framed = Framed::new(stream, Rc::clone(&worker.sweep), limits.header_timeout, Room::none(&heads));
+    let turn = framed.turn();
+    let stream = Timed::new(framed, worker.sweep.deadline(), limits.sending);
     let mut draining = worker.draining();
     let link = Rc::new(Link::new(downstream, None));
-    let (of_requests, at_work) = (Rc::clone(&link), Rc::clone(&worker));
-    let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
-        let (worker, link) = (Rc::clone(&at_work), Rc::clone(&of_requests));
-        async move {
-            let refused = guard::check_h2(&request).err();
-            let answering = Answering::begin(&link);
-            let response = proxy::serve(&worker, &link, request.map(Source::incoming), refused).await;
-            answering.done();
-            let taking = TAKING.with(Rc::clone);
-            Ok::<_, Infallible>(response.map(|body| Paced::new(body, taking)))
-        }
-    });
+    let streams = Streams { worker: Rc::clone(&worker), sending: limits.sending };
+    let serving = Serving { worker: Rc::clone(&worker), link: Rc::clone(&link), heads };
     let mut connection = pin!(
-        http2::Builder::new(Streams { worker: Rc::clone(&worker), sending: limits.sending })
-            .max_concurrent_streams(H2_STREAMS_MAX)
-            .max_header_list_size(guard::HEAD_BYTES_MAX as u32)
+        http2::Builder::new(streams)
+            .max_concurrent_streams(limits.h2_streams_max)
+            .max_header_list_size(guard::H2_HEAD_BYTES_MAX)
             .initial_stream_window_size(H2_STREAM_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW)
             .max_send_buf_size(H2_SEND_BUFFER_BYTES)
-            .serve_connection(stream, service)
+            .serve_connection(stream, service_fn(move |request| serving.answer(request)))
     );
     let mut drain = pin!(async move { draining.wait_for(|draining| *draining).await.is_ok() });
     let mut told = false;
@@ -76,45 +68,101 @@ where
             // The client does not react; perhaps it never sent its preface.
             return Poll::Ready(Ok(()));
         }
+        turn.begin();
         let outcome = connection.as_mut().poll(cx);
-        if !told && link.given_up.get() > GIVEN_UP_MAX.max(link.calls.get() / 2) {
-            told = true;
-            connection.as_mut().graceful_shutdown();
-        }
         // Told to end, a client has little time left after its last stream.
         watch_idle(&link, &idle, if told { GOAWAY_GRACE } else { limits.idle_timeout });
         outcome
     });
     if let Err(error) = ended.await {
-        tracing::debug!(peer = %link.downstream.peer, "connection ended: {error}");
+        note_end(&worker, &link, turn.cut(), &error);
     }
 }
 
-/// Counts a request that its client takes back before it is answered.
-struct Answering<'a>(Option<&'a Link>);
-
-impl<'a> Answering<'a> {
-    fn begin(link: &'a Link) -> Self {
-        link.calls.set(link.calls.get() + 1);
-        Self(Some(link))
-    }
-
-    fn done(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Answering<'_> {
-    fn drop(&mut self) {
-        if let Some(link) = self.0 {
-            link.given_up.set(link.given_up.get() + 1);
+/// A connection that was too much is told of; others end in errors every day.
+fn note_end(worker: &Worker, link: &Link, cut: Option<Cut>, error: &hyper::Error) {
+    let peer = link.downstream.peer;
+    match cut.or_else(|| is_calmed(error).then_some(Cut::Codec)) {
+        Some(cut) => {
+            worker.shared.metrics.h2_connection_cut(cut.code());
+            tracing::info!(%peer, reason = cut.code(), "HTTP/2 connection cut off");
         }
+        None => tracing::debug!(%peer, "connection ended: {error}"),
+    }
+}
+
+/// The codec has limits of its own, for what shows when a head is unpacked.
+fn is_calmed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+}
+
+/// What a stream is served with.
+#[derive(Clone)]
+struct Serving {
+    worker: Rc<Worker>,
+    link: Rc<Link>,
+    heads: Rc<Heads>,
+}
+
+type Request = http::Request<hyper::body::Incoming>;
+
+/// A request whose head has been judged, and the room that it takes; no room for one that is refused.
+struct Admitted {
+    request: Request,
+    room: Result<Room, guard::Reason>,
+}
+
+impl Serving {
+    /// An error resets the stream.
+    fn answer(&self, request: Request) -> impl Future<Output = Result<http::Response<Paced>, h2::Error>> + use<> {
+        // Before the first turn of its task, since until then the codec hands out one head after the other.
+        let admitted = self.admit(request);
+        let serving = self.clone();
+        async move {
+            let Admitted { request, room } = admitted?;
+            let refused = match room {
+                Ok(room) => STREAM.with(|stream| stream.head.replace(Some(room)).and(None)),
+                Err(reason) => Some(reason),
+            };
+            // Boxed, so that it goes with the head of the response; in the task it would stay for the body's time.
+            let request = request.map(Source::incoming);
+            let response = Box::pin(proxy::serve(&serving.worker, &serving.link, request, refused)).await;
+            let taking = STREAM.with(|stream| Rc::clone(&stream.taking));
+            Ok(response.map(|body| Paced::new(body, taking)))
+        }
+    }
+
+    fn admit(&self, mut request: Request) -> Result<Admitted, h2::Error> {
+        let room = match guard::check_h2(&request) {
+            Ok(()) => match self.heads.room(guard::head_cost(&request)) {
+                Ok(room) => Ok(room),
+                Err(NoRoom::InProcess) => Err(guard::Reason::HeadMemory),
+                // It has done nothing yet, so the client may try again (RFC 9113 §8.7).
+                Err(NoRoom::OnConnection) => {
+                    self.worker.shared.metrics.h2_stream_refused();
+                    return Err(h2::Reason::REFUSED_STREAM.into());
+                }
+            },
+            Err(reason) => Err(reason),
+        };
+        if room.is_err() {
+            *request.headers_mut() = HeaderMap::new();
+        }
+        Ok(Admitted { request, room })
     }
 }
 
 tokio::task_local! {
+    static STREAM: Stream;
+}
+
+/// What lasts as long as a stream.
+struct Stream {
     /// How the client takes the response.
-    static TAKING: Rc<Taking>;
+    taking: Rc<Taking>,
+    /// What its head takes.
+    head: RefCell<Option<Room>>,
 }
 
 /// Runs each stream as a task of its own, on its worker, and ends it when it has stalled: then hyper resets it.
@@ -125,12 +173,13 @@ struct Streams {
 }
 
 impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
-    fn execute(&self, stream: F) {
+    fn execute(&self, task: F) {
         let taking = Taking::new(self.worker.sweep.deadline(), self.sending);
         tokio::task::spawn_local(async move {
+            let stream = Stream { taking: Rc::clone(&taking), head: RefCell::default() };
             tokio::select! {
                 biased;
-                _ = TAKING.scope(Rc::clone(&taking), stream) => {}
+                _ = STREAM.scope(stream, task) => {}
                 () = taking.stalled() => {}
             }
         });

@@ -1,8 +1,10 @@
 //! One downstream connection from its first byte to its last: hand-shake, choice of protocol, HTTP/1.1 by a codec
 //! of our own or HTTP/2, tunnel, and an end that lets the client read what was said.
 
+mod framed;
 mod h1;
 mod h2;
+mod heads;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -17,6 +19,7 @@ use tokio::net::TcpStream;
 
 use self::h1::serve_h1;
 use self::h2::serve_h2;
+pub use self::heads::{HeadBudget, Share};
 use crate::config::{Protocols, TlsVersion};
 use crate::error::Reason;
 use crate::guard;
@@ -48,6 +51,8 @@ pub struct Limits {
     pub body: Pace,
     /// Of a response, while its client is waited for.
     pub sending: Pace,
+    /// Open at a time on a connection of HTTP/2.
+    pub h2_streams_max: u32,
 }
 
 /// What is known of a connection before its first request.
@@ -69,10 +74,8 @@ pub struct Link {
     /// What the client is told before its answer; None over HTTP/2, whose codec sends no such thing.
     pub interims: Option<Interims>,
     open: Arc<Open>,
-    /// Requests that were to be answered.
+    /// Requests over HTTP/1.1 so far.
     calls: Cell<u64>,
-    /// Those that were taken back before their answer.
-    given_up: Cell<u64>,
 }
 
 /// What the requests of a connection and the connection itself tell each other.
@@ -94,14 +97,7 @@ pub struct OpenRequest {
 
 impl Link {
     fn new(downstream: Downstream, interims: Option<Interims>) -> Self {
-        Self {
-            downstream,
-            tunnel: RefCell::default(),
-            interims,
-            open: Arc::default(),
-            calls: Cell::new(0),
-            given_up: Cell::new(0),
-        }
+        Self { downstream, tunnel: RefCell::default(), interims, open: Arc::default(), calls: Cell::new(0) }
     }
 
     pub fn open_request(&self, worker: &Worker) -> OpenRequest {
@@ -202,6 +198,7 @@ impl Terms {
                 header_timeout: client.header_timeout,
                 body: Pace { silence: client.body_timeout, rate_min: client.rate_min },
                 sending: Pace { silence: client.send_timeout, rate_min: client.rate_min },
+                h2_streams_max: client.h2.streams_max,
             },
             handshake_timeout: client.handshake_timeout,
             protocols: listener.config.protocols,

@@ -11,6 +11,34 @@ use super::head::{BODY_BYTES_MAX, FIELDS_MAX, TARGET_BYTES_MAX};
 use super::reject::Reason;
 use crate::header::framing;
 
+/// Of one head, unpacked, with 32 bytes for each field (RFC 9113 §6.5.2).
+pub const H2_HEAD_BYTES_MAX: u32 = 16 * 1024;
+
+/// A head up to this size, with as many fields, is an ordinary one.
+const ORDINARY_BYTES: usize = 4 * 1024;
+const ORDINARY_FIELDS: usize = 32;
+const FIELD_BYTES: usize = 32;
+/// Fields that the edge adds.
+const FIELDS_ADDED: usize = 8;
+/// What a place for a field takes in the map, of which a quarter stays free and which doubles as it grows.
+const PLACE_BYTES: usize = 82;
+
+/// What a head counts in the budgets of heads: its size by RFC 9113, or, for one that is not ordinary, the memory that
+/// it takes, with the copy for the endpoint. So a connection has room for many heads as they are, and for few bombs.
+pub fn head_cost<B>(request: &Request<B>) -> usize {
+    let (uri, fields) = (request.uri(), request.headers());
+    let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    let of_fields: usize = fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+    let bytes = target + authority + of_fields;
+    let size = bytes + (fields.len() + 4) * FIELD_BYTES;
+    if size <= ORDINARY_BYTES && fields.len() <= ORDINARY_FIELDS {
+        return size;
+    }
+    let places = ((fields.len() + FIELDS_ADDED) * 4 / 3).next_power_of_two();
+    size.max(bytes + bytes / 2 + places * PLACE_BYTES)
+}
+
 /// Judges the head of a request.
 pub fn check_h2<B>(request: &Request<B>) -> Result<(), Reason> {
     if matches!(*request.method(), Method::CONNECT | Method::TRACE) {

@@ -28,6 +28,7 @@ pub enum Reason {
     BadFieldValue,
     TooManyFields,
     HeadTooLarge,
+    HeadMemory,
     // Host.
     NoHost,
     RepeatedHost,
@@ -66,7 +67,7 @@ pub struct Violation(pub Reason);
 
 impl Reason {
     #[cfg(test)]
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::BadRequestLine,
         Self::BadMethod,
         Self::MethodNotAllowed,
@@ -86,6 +87,7 @@ impl Reason {
         Self::BadFieldValue,
         Self::TooManyFields,
         Self::HeadTooLarge,
+        Self::HeadMemory,
         Self::NoHost,
         Self::RepeatedHost,
         Self::BadHost,
@@ -136,6 +138,7 @@ impl Reason {
             Self::BadFieldValue => "bad-field-value",
             Self::TooManyFields => "too-many-fields",
             Self::HeadTooLarge => "head-too-large",
+            Self::HeadMemory => "head-memory",
             Self::NoHost => "host-missing",
             Self::RepeatedHost => "host-repeated",
             Self::BadHost => "host-invalid",
@@ -173,6 +176,7 @@ impl Reason {
             Self::TooManyFields | Self::HeadTooLarge | Self::TrailersTooLarge => {
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
             }
+            Self::HeadMemory => StatusCode::SERVICE_UNAVAILABLE,
             // RFC 9112 §6.1: a transfer coding that the server does not know.
             Self::UnknownTe => StatusCode::NOT_IMPLEMENTED,
             Self::BadExpect => StatusCode::EXPECTATION_FAILED,

@@ -1,12 +1,14 @@
 //! Floods over HTTP/2 (B5 to B11): each ends the connection, or is answered in little memory, and no other client
 //! notices.
 
+use std::sync::Arc;
+
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use crate::harness::frames::*;
 use crate::harness::*;
 
-const ENHANCE_YOUR_CALM: u32 = 11;
 /// More than what as many streams as there may be hold of bodies.
 const GROWTH_KIB_MAX: u64 = 64 * 1024;
 
@@ -207,6 +209,72 @@ async fn b11_refusals_that_nobody_reads_are_bounded() {
     let (taken, _) = flood(&mut client, streams().take(400_000).map(refused)).await;
     assert!(taken < 400_000, "all taken");
     is_well(&edge, &origin, before_kib).await;
+}
+
+/// B10: the client takes every answer, and all that it asks for is worth nothing. It is told why the connection ends,
+/// which another one does not notice.
+#[tokio::test]
+async fn b10_frames_that_say_nothing_end_the_connection() {
+    let window = |bytes: u32| frame(WINDOW_UPDATE, 0, 0, &bytes.to_be_bytes());
+    let rows = [
+        ("PING", frame(PING, 0, 0, &[0; 8]), "control-frames"),
+        ("SETTINGS", settings(&[(INITIAL_WINDOW_SIZE, 65_535)]), "control-frames"),
+        ("WINDOW_UPDATE", window(1), "control-frames"),
+        ("PRIORITY", frame(PRIORITY, 0, 3, &[0; 5]), "control-frames"),
+        ("a frame that nobody knows", frame(0xee, 0, 0, b"x"), "control-frames"),
+        ("RST_STREAM of nothing", rst_stream(1, CANCEL), "resets"),
+    ];
+    let origin = origin().await;
+    let edge = edge_before(&origin).await;
+    let mut other = Frames::connect(&edge, &[]).await;
+    for (n, (name, piece, reason)) in rows.into_iter().enumerate() {
+        let mut client = Frames::connect(&edge, &[]).await;
+        client.send(get(1, "/")).await.unwrap();
+        client.grant(0, 1 << 20).await.unwrap();
+        while !within("an answer", client.of(1)).await.unwrap().ends_stream() {
+            client.grant(1, 1 << 20).await.unwrap();
+        }
+        let _closed_meanwhile = client.send(piece.repeat(1100)).await;
+        let end = loop {
+            let frame = within(name, client.any()).await.expect("a reason");
+            if frame.kind == GOAWAY {
+                break frame;
+            }
+        };
+        assert_eq!((end.code(), &end.payload[8..]), (ENHANCE_YOUR_CALM, reason.as_bytes()), "{name}");
+        other
+            .send(frame(HEADERS, END_HEADERS | END_STREAM, 2 * n as u32 + 1, &block(pseudo("HEAD", "/"))))
+            .await
+            .unwrap();
+        assert_eq!(within("an answer to another", other.next()).await.unwrap().status(), 200, "{name}");
+    }
+    assert_eq!(edge.metric("tollgate_h2_connections_cut_total{reason=\"control-frames\"}").await, 5.0);
+    assert_eq!(edge.metric("tollgate_h2_connections_cut_total{reason=\"resets\"}").await, 1.0);
+    assert!(edge.stderr().contains("reason=\"control-frames\""), "{}", edge.stderr());
+}
+
+/// B5: what a client takes back is not worked on any further.
+#[tokio::test]
+async fn b5_a_reset_ends_the_work_of_the_origin() {
+    let (asked, closed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let told = (Arc::clone(&asked), Arc::clone(&closed));
+    let origin = Origin::serves(move |mut connection| {
+        let (asked, closed) = told.clone();
+        async move {
+            assert!(connection.request().await.is_some());
+            asked.notify_one();
+            assert!(connection.request().await.is_none());
+            closed.notify_one();
+        }
+    })
+    .await;
+    let edge = edge_before(&origin).await;
+    let mut client = Frames::connect(&edge, &[]).await;
+    client.send(get(1, "/hang")).await.unwrap();
+    within("the request at the origin", asked.notified()).await;
+    client.send(rst_stream(1, CANCEL)).await.unwrap();
+    within("the end of its connection", closed.notified()).await;
+    edge.in_flight(origin.address(), 0).await;
 }
 
 /// B10: answers are owed, and the client does not read them.

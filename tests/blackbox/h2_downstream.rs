@@ -87,7 +87,7 @@ fn row(name: &str, value: impl AsRef<[u8]>) -> Fields {
 #[tokio::test]
 async fn what_is_refused_over_http1_is_refused() {
     let many: Vec<_> = (0..101).map(|_| ("x", "1")).collect();
-    let crumbs: Vec<_> = (0..5000).map(|_| ("cookie", "a=b")).collect();
+    let crumbs: Vec<_> = (0..1000).map(|_| ("cookie", "a=b")).collect();
     let connect = vec![(":method".to_owned(), b"CONNECT".to_vec()), (":authority".to_owned(), b"a:443".to_vec())];
     let rows = [
         (fields(&many), 431),
@@ -161,6 +161,44 @@ async fn a_fragment_goes_no_further() {
         assert_eq!(answer(&mut client, 1, &fields(&[(":path", path)])).await, Refused::By(200), "{path}");
         assert_eq!(origin.take().target, target);
     }
+}
+
+/// B3 (RFC 9113 §8.1.1): a body that is shorter or longer than was announced ends its stream. What the origin has of it
+/// is no whole request, and its connection carries no other.
+#[tokio::test]
+async fn b3_a_body_of_another_length_than_announced_ends_its_stream() {
+    let announced = |flags| frame(HEADERS, END_HEADERS | flags, 1, &block(fields_of_length("5")));
+    let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, &block([("x-sum", "1")]));
+    let rows = [
+        ("none, by its head", vec![announced(END_STREAM)]),
+        ("none", vec![announced(0), frame(DATA, END_STREAM, 1, b"")]),
+        ("short", vec![announced(0), frame(DATA, END_STREAM, 1, b"abc")]),
+        ("short, in two", vec![announced(0), frame(DATA, 0, 1, b"ab"), frame(DATA, END_STREAM, 1, b"c")]),
+        ("short, with trailers", vec![announced(0), frame(DATA, 0, 1, b"abc"), trailers]),
+        ("long", vec![announced(0), frame(DATA, END_STREAM, 1, b"abcdef")]),
+        ("long, in two", vec![announced(0), frame(DATA, 0, 1, b"abc"), frame(DATA, END_STREAM, 1, b"def")]),
+    ];
+    for route in [ROUTE, STREAMED] {
+        let origin = Origin::replies(ok("")).await;
+        let edge = Edge::start(upstream(&[origin.address()], "") + route).await;
+        for (name, sent) in &rows {
+            let mut client = Frames::connect(&edge, &[]).await;
+            client.send(sent.concat()).await.unwrap();
+            let end = within(name, client.of(1)).await.unwrap();
+            assert_eq!((end.kind, end.code()), (RST_STREAM, PROTOCOL_ERROR), "{name}");
+            edge.in_flight(origin.address(), 0).await;
+            assert_eq!(answer(&mut client, 3, &fields::<&str>(&[])).await, Refused::By(200), "after {name}");
+            assert_eq!(origin.take().body, b"abc", "{name}");
+        }
+        assert_eq!(origin.count(), 0);
+    }
+}
+
+/// Nothing of a request is read ahead.
+const STREAMED: &str = "[[route]]\npath = \"/\"\nupstream = \"app\"\nbuffer = { request = \"0B\" }\n";
+
+fn fields_of_length(length: &str) -> Fields {
+    fields(&[("content-length", length)])
 }
 
 fn sum() -> HeaderMap {

@@ -22,6 +22,7 @@ mod framing;
 mod h1_upstream;
 mod h2_downstream;
 mod h2_upstream;
+mod head_bombs;
 mod head_requests;
 mod interim;
 mod kept;

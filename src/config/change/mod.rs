@@ -16,8 +16,8 @@ use ipnet::IpNet;
 
 use super::units::{show_duration, show_rate, show_size};
 use super::{
-    AccessLog, Admin, Cache, Certificate, CertificateSource, Client, Config, Dependency, Dns, Listen, Log, LogTarget,
-    Profile, Protocols, Reload, Server, TlsVersion,
+    AccessLog, Admin, Cache, Certificate, CertificateSource, Client, Config, Dependency, Dns, H2, Listen, Log,
+    LogTarget, Profile, Protocols, Reload, Server, TlsVersion,
 };
 use crate::overload::memory;
 
@@ -204,6 +204,7 @@ impl Changes {
             send_timeout,
             rate_min,
             body_max,
+            h2: H2 { streams_max, heads_max },
         } = old;
         self.about("client: ");
         self.members("trusted network", trusted, &new.trusted);
@@ -216,6 +217,8 @@ impl Changes {
         self.value("send timeout", send_timeout, &new.send_timeout);
         self.value("lowest rate", &Rate(*rate_min), &Rate(new.rate_min));
         self.value("largest body", &Bytes(*body_max), &Bytes(new.body_max));
+        self.value("streams at a time", streams_max, &new.h2.streams_max);
+        self.value("memory for heads", &heads_max.map(Bytes), &new.h2.heads_max.map(Bytes));
     }
 
     fn dns(&mut self, old: &Dns, new: &Dns) {

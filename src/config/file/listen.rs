@@ -123,6 +123,18 @@ section! {
         rate_min: Setting<Rate> = Value("\"256B/s\"");
         /// Largest body of a request; a larger one is answered with 413.
         body_max: Setting<Size> = Value("\"10MiB\""), nginx "client_max_body_size";
+        /// Limits of HTTP/2.
+        h2: Setting<H2> = Value("{}");
+    }
+}
+
+section! {
+    /// What clients may do over HTTP/2. Of one connection, heads of open streams take 256 KiB at most.
+    H2 "`h2`" {
+        /// Streams open at a time on a connection.
+        streams_max: Setting<Count<1, 10_000>> = Value("128"), nginx "http2_max_concurrent_streams";
+        /// Memory for the heads of open streams of all connections; what does not fit is answered with 503.
+        heads_max: Option<Setting<Size>> = Absent("1/32 of the memory, and at least 16MiB");
     }
 }
 

@@ -19,7 +19,7 @@ use crate::config::tree::{Node, Table};
 pub use self::admin::{Admin, Control, Log};
 pub use self::cache::{Cache, CacheKey, CacheRule, RouteCache, Ttl, Warm};
 pub use self::compress::{Compress, Levels, RouteCompress};
-pub use self::listen::{Certificate, Client, Dns, Hsts, Listen, Memory, Server};
+pub use self::listen::{Certificate, Client, Dns, H2, Hsts, Listen, Memory, Server};
 pub use self::route::{BufferTable, FallbackPage, Fields, Route, RouteEtag, RouteTimeout};
 pub use self::upstream::{Endpoint, Health, Keepalive, Retry, Run, Timeout, Upstream};
 

@@ -143,7 +143,7 @@ section! {
         backoff: Setting<Duration> = Value("\"25ms\"");
         /// The share of the requests of the last ten seconds that may be sent again, beside ten a second and a hundred at
         /// once. What never reached an endpoint does not count.
-        budget: Setting<Percent> = Value("\"20%\"");
+        budget: Setting<Percent<0>> = Value("\"20%\"");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::config::diagnostics::Diagnostic;
 use crate::config::section::Setting;
-use crate::config::{Client, Dns, Listen, Server, file, units};
+use crate::config::{Client, Dns, H2, Listen, Server, file, units};
 use crate::overload::memory;
 
 use super::Lowering;
@@ -92,7 +92,12 @@ pub(super) fn client(client: &file::Client) -> Client {
         send_timeout: client.send_timeout.value.0,
         rate_min: client.rate_min.value.0,
         body_max: client.body_max.value.0,
+        h2: h2(&client.h2.value),
     }
+}
+
+fn h2(h2: &file::H2) -> H2 {
+    H2 { streams_max: h2.streams_max.value.0, heads_max: h2.heads_max.as_ref().map(|max| max.value.0) }
 }
 
 pub(super) fn dns(dns: &file::Dns) -> Dns {

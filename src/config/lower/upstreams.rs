@@ -120,7 +120,7 @@ impl Lowering<'_> {
             attempts: retry.attempts.value.0,
             statuses: retry.statuses.value.iter().map(|status| status.value).collect(),
             backoff: retry.backoff.value,
-            budget_percent: retry.budget.value.0,
+            budget_percent: retry.budget.value.0.into(),
         }
     }
 

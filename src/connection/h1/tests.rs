@@ -23,6 +23,7 @@ const LIMITS: Limits = Limits {
     header_timeout: Duration::from_secs(12),
     body: Terms { silence: Duration::from_secs(5), rate_min: 0 },
     sending: Terms { silence: Duration::from_secs(10), rate_min: 0 },
+    h2_streams_max: 1,
 };
 
 const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";

@@ -51,6 +51,8 @@ pub struct Metrics {
     codings: Codings,
     request_failures: Counter<u64>,
     guard_refusals: Counter<u64>,
+    h2_connections_cut: Counter<u64>,
+    h2_streams_refused: BoundCounter<u64>,
     connections: [ConnectionCounters; 2],
     tls_handshakes: Counter<u64>,
     reloads_ok: BoundCounter<u64>,
@@ -129,6 +131,15 @@ impl Metrics {
             codings,
             request_failures: counter("tollgate_request_failures_total", "Requests that failed, by reason."),
             guard_refusals: counter("tollgate_guard_refusals_total", "Requests refused for their framing, by reason."),
+            h2_connections_cut: counter(
+                "tollgate_h2_connections_cut_total",
+                "HTTP/2 connections that the edge cut off because they were too much, by reason.",
+            ),
+            h2_streams_refused: counter(
+                "tollgate_h2_streams_refused_total",
+                "Streams refused because the heads of the open ones fill their connection's share.",
+            )
+            .bind(&[]),
             connections: ConnectionCounters::both(&meter),
             tls_handshakes: counter("tollgate_tls_handshakes_total", "TLS handshakes with clients."),
             reloads_ok: reloads.bind(&[KeyValue::new("result", "success")]),
@@ -184,6 +195,15 @@ impl Metrics {
     /// The guard refused a request; `reason` is its reason code.
     pub fn guard_refused(&self, reason: &'static str) {
         self.guard_refusals.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    /// The edge cut a connection of HTTP/2 off; `reason` is one of the guard's.
+    pub fn h2_connection_cut(&self, reason: &'static str) {
+        self.h2_connections_cut.add(1, &[KeyValue::new("reason", reason)]);
+    }
+
+    pub fn h2_stream_refused(&self) {
+        self.h2_streams_refused.add(1);
     }
 
     /// A request ended in a failure; `reason` is its reason code.

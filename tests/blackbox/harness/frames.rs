@@ -10,6 +10,7 @@ use super::{Edge, Wire};
 
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
@@ -22,9 +23,11 @@ pub const ACK: u8 = 1;
 pub const END_HEADERS: u8 = 4;
 
 pub const NO_ERROR: u32 = 0;
+pub const PROTOCOL_ERROR: u32 = 1;
 pub const INTERNAL_ERROR: u32 = 2;
 pub const REFUSED_STREAM: u32 = 7;
 pub const CANCEL: u32 = 8;
+pub const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// Settings by their numbers.
 pub const HEADER_TABLE_SIZE: u16 = 1;
@@ -119,6 +122,14 @@ pub fn block<N: AsRef<str>, V: AsRef<[u8]>>(fields: impl IntoIterator<Item = (N,
     }
     block
 }
+
+/// A field that the table keeps (RFC 7541 §6.2.1); it is the first of those that were kept, [`KEPT`].
+pub fn kept(name: &str, value: &str) -> Vec<u8> {
+    [&[0x40][..], &block([(name, value)])[1..]].concat()
+}
+
+/// The index of the field that was kept last, in the one byte that it takes.
+pub const KEPT: u8 = 0xbe;
 
 /// A length with a prefix of seven bits, and the bytes (RFC 7541 §5).
 fn string(bytes: &[u8], block: &mut Vec<u8>) {

@@ -1,0 +1,582 @@
+//! What a client does with the frames of HTTP/2, seen by the heads of the frames alone (RFC 9113 §4.1).
+//!
+//! Decides where a head ends, so that the codec gets one head at a time and none in parts, and when a client costs more
+//! than it asks for: resets of either side, frames that say nothing, heads without end. It never looks into a payload,
+//! but for the code of a reset that the edge sends, and never judges what the codec does: order, sizes, contents.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+const PREFACE_BYTES: usize = 24;
+const HEAD_BYTES: usize = 9;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+const NO_ERROR: u32 = 0;
+const INTERNAL_ERROR: u32 = 2;
+const CANCEL: u32 = 8;
+const ENHANCE_YOUR_CALM: u32 = 11;
+const GOAWAY: u8 = 7;
+
+/// On the wire, over all its frames. What is larger cannot be but too large when it is unpacked; up to here it is
+/// unpacked, so that the client hears 431.
+const BLOCK_BYTES_MAX: usize = 64 * 1024;
+/// As the codec allows.
+const CONTINUATIONS_MAX: u32 = 5;
+/// As the codec allows, which counts them over the life of a connection.
+const EMPTY_DATA_MAX: u32 = 100;
+/// Resets may exceed answers by so many: twice as many as there may be streams by default.
+const RESETS_MAX: u32 = 256;
+/// A client that takes a request back is impatient; one whose request must be taken from it breaks the rules.
+const RESET_BY_CLIENT: u32 = 1;
+const RESET_BY_EDGE: u32 = 2;
+/// Frames that neither ask nor bring anything may come in a burst of so many, ...
+const CONTROL_MAX: u32 = 1000;
+/// ... so many more each second, ...
+const CONTROL_PER_S: u32 = 100;
+/// ... so many with each request, such as priorities, ...
+const CONTROL_PER_STREAM: u32 = 8;
+/// ... and so many with each frame of data that the client gets, whose window it has to open again.
+const CONTROL_PER_DATA: u32 = 4;
+/// Each SETTINGS is applied to every open stream.
+const CONTROL_OF_SETTINGS: u32 = 10;
+
+/// Why a connection of HTTP/2 is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cut {
+    /// Streams were reset, by either side, and few were answered.
+    Resets,
+    /// PING, SETTINGS, WINDOW_UPDATE, PRIORITY and unknown frames in masses.
+    ControlFrames,
+    /// DATA without data.
+    EmptyData,
+    /// A head in more frames than any needs.
+    Continuations,
+    /// A head of more bytes than any has.
+    HeadBytes,
+    /// A head that does not end.
+    HeaderTimeout,
+    /// There is no memory left for a head that is not whole yet.
+    HeadMemory,
+    /// The codec found it too much (ENHANCE_YOUR_CALM).
+    Codec,
+}
+
+/// What the bytes at the front are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// So many that the codec may have.
+    Plain(usize),
+    /// So many of a head whose end is not in sight.
+    InHead(usize),
+    /// So many, with which a head is whole.
+    HeadEnd(usize),
+}
+
+/// Both directions of one connection, as its server sees them.
+#[derive(Debug)]
+pub struct Frames {
+    preface_left: usize,
+    read: Walk,
+    written: Walk,
+    /// A head that goes on in another frame.
+    block: Option<Block>,
+    last_stream: u32,
+    empty_data: u32,
+    resets: u32,
+    control: u32,
+    control_since: Instant,
+    cut: Option<Cut>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Block {
+    bytes: usize,
+    continuations: u32,
+    ends: bool,
+}
+
+impl Frames {
+    pub fn new(now: Instant) -> Self {
+        Self {
+            preface_left: PREFACE_BYTES,
+            read: Walk::default(),
+            written: Walk::default(),
+            block: None,
+            last_stream: 0,
+            empty_data: 0,
+            resets: 0,
+            control: 0,
+            control_since: now,
+            cut: None,
+        }
+    }
+
+    /// Tells what bytes from the client begin with; they are not empty, and each is told once. Nothing is to be passed
+    /// on after an error.
+    pub fn read(&mut self, bytes: &[u8], now: Instant) -> Result<Run, Cut> {
+        if let Some(cut) = self.cut {
+            return Err(cut);
+        }
+        if self.preface_left > 0 {
+            let length = self.preface_left.min(bytes.len());
+            self.preface_left -= length;
+            return Ok(Run::Plain(length));
+        }
+        let step = self.read.step(bytes);
+        if let Some(head) = step.begun
+            && let Err(cut) = self.judge(head, now)
+        {
+            self.cut = Some(cut);
+            return Err(cut);
+        }
+        let ends_frame = step.ended.is_some();
+        Ok(match (self.block, step.ended) {
+            (Some(block), _) if block.ends && ends_frame => {
+                self.block = None;
+                Run::HeadEnd(step.bytes)
+            }
+            (None, Some(frame)) if frame.kind == HEADERS => Run::HeadEnd(step.bytes),
+            (Some(_), _) => Run::InHead(step.bytes),
+            (None, _) => Run::Plain(step.bytes),
+        })
+    }
+
+    /// Takes note of bytes that were written to the client.
+    pub fn wrote(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let step = self.written.step(bytes);
+            if let Some(head) = step.begun {
+                self.note(head);
+            }
+            bytes = bytes.get(step.bytes..).unwrap_or_default();
+        }
+    }
+
+    /// The verdict, which may be due to what the edge had to write.
+    pub fn cut(&self) -> Option<Cut> {
+        self.cut
+    }
+
+    /// A head has begun and is not whole.
+    pub fn is_in_head(&self) -> bool {
+        self.block.is_some() || self.read.frame.is_some_and(|frame| frame.kind == HEADERS)
+    }
+
+    /// The frame that says goodbye, if one may be written now; between two frames, that is.
+    pub fn goodbye(&self, cut: Cut) -> Option<Vec<u8>> {
+        self.written.is_between().then(|| {
+            let debug = cut.code().as_bytes();
+            let mut frame = Vec::with_capacity(HEAD_BYTES + 8 + debug.len());
+            frame.extend([0, 0, 8 + debug.len() as u8, GOAWAY, 0, 0, 0, 0, 0]);
+            frame.extend(self.last_stream.to_be_bytes());
+            frame.extend(ENHANCE_YOUR_CALM.to_be_bytes());
+            frame.extend(debug);
+            frame
+        })
+    }
+
+    fn judge(&mut self, head: FrameHead, now: Instant) -> Result<(), Cut> {
+        match head.kind {
+            HEADERS => {
+                if head.stream > self.last_stream {
+                    self.last_stream = head.stream;
+                    self.control = self.control.saturating_sub(CONTROL_PER_STREAM);
+                }
+                self.block = (head.flags & END_HEADERS == 0).then(Block::default);
+                self.grow(head)
+            }
+            CONTINUATION => self.grow(head),
+            // Whatever comes between the frames of a head is an error that the codec finds.
+            kind => {
+                self.block = None;
+                match kind {
+                    DATA if head.length == 0 && head.flags & END_STREAM == 0 => {
+                        self.empty_data += 1;
+                        if self.empty_data > EMPTY_DATA_MAX { Err(Cut::EmptyData) } else { Ok(()) }
+                    }
+                    DATA => Ok(()),
+                    RST_STREAM => self.reset(RESET_BY_CLIENT),
+                    SETTINGS => self.spend(CONTROL_OF_SETTINGS, now),
+                    _ => self.spend(1, now),
+                }
+            }
+        }
+    }
+
+    /// A head has one frame more.
+    fn grow(&mut self, head: FrameHead) -> Result<(), Cut> {
+        let Some(block) = &mut self.block else { return Ok(()) };
+        block.bytes = block.bytes.saturating_add(head.length);
+        block.ends = head.flags & END_HEADERS != 0;
+        block.continuations += u32::from(head.kind == CONTINUATION && !block.ends);
+        if block.continuations > CONTINUATIONS_MAX {
+            Err(Cut::Continuations)
+        } else if block.bytes > BLOCK_BYTES_MAX {
+            Err(Cut::HeadBytes)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn note(&mut self, head: FrameHead) {
+        match head.kind {
+            DATA if head.length > 0 => self.control = self.control.saturating_sub(CONTROL_PER_DATA),
+            // What the edge ends for its own reasons is not held against the client, and what stalls has its limit.
+            RST_STREAM if !matches!(head.code, NO_ERROR | INTERNAL_ERROR | CANCEL) => {
+                let over = self.reset(RESET_BY_EDGE).err();
+                self.cut = self.cut.or(over);
+            }
+            _ => {}
+        }
+        if matches!(head.kind, DATA | HEADERS) && head.flags & END_STREAM != 0 {
+            self.resets = self.resets.saturating_sub(1);
+        }
+    }
+
+    fn reset(&mut self, cost: u32) -> Result<(), Cut> {
+        self.resets += cost;
+        if self.resets > RESETS_MAX { Err(Cut::Resets) } else { Ok(()) }
+    }
+
+    fn spend(&mut self, cost: u32, now: Instant) -> Result<(), Cut> {
+        let passed = now.saturating_duration_since(self.control_since).min(Duration::from_secs(60));
+        let given_back = passed.as_millis() as u32 * CONTROL_PER_S / 1000;
+        if given_back > 0 {
+            self.control = self.control.saturating_sub(given_back);
+            self.control_since = now;
+        }
+        self.control += cost;
+        if self.control > CONTROL_MAX { Err(Cut::ControlFrames) } else { Ok(()) }
+    }
+}
+
+impl Cut {
+    pub const ALL: [Self; 8] = [
+        Self::Resets,
+        Self::ControlFrames,
+        Self::EmptyData,
+        Self::Continuations,
+        Self::HeadBytes,
+        Self::HeaderTimeout,
+        Self::HeadMemory,
+        Self::Codec,
+    ];
+
+    /// The stable name in the log, the metric and the frame that says goodbye.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Resets => "resets",
+            Self::ControlFrames => "control-frames",
+            Self::EmptyData => "empty-data",
+            Self::Continuations => "continuations",
+            Self::HeadBytes => "head-bytes",
+            Self::HeaderTimeout => "header-timeout",
+            Self::HeadMemory => "head-memory",
+            Self::Codec => "codec",
+        }
+    }
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+impl std::error::Error for Cut {}
+
+/// The head of a frame.
+#[derive(Debug, Clone, Copy)]
+struct FrameHead {
+    length: usize,
+    kind: u8,
+    flags: u8,
+    stream: u32,
+    /// Of a reset.
+    code: u32,
+}
+
+/// A place in a sequence of frames.
+#[derive(Debug, Default)]
+struct Walk {
+    head: [u8; HEAD_BYTES + 4],
+    have: usize,
+    /// Of the payload of `frame`.
+    left: usize,
+    /// The one that has begun and not ended.
+    frame: Option<FrameHead>,
+}
+
+/// A step to the end of a head, of a payload or of the bytes.
+struct Step {
+    bytes: usize,
+    begun: Option<FrameHead>,
+    ended: Option<FrameHead>,
+}
+
+impl Walk {
+    fn is_between(&self) -> bool {
+        self.have == 0 && self.frame.is_none()
+    }
+
+    fn step(&mut self, bytes: &[u8]) -> Step {
+        if let Some(frame) = self.frame {
+            let length = self.left.min(bytes.len());
+            self.left -= length;
+            let ended = (self.left == 0).then_some(frame);
+            self.frame = self.frame.filter(|_| self.left > 0);
+            return Step { bytes: length, begun: None, ended };
+        }
+        let mut length = 0;
+        while let Some(&byte) = bytes.get(length) {
+            if let Some(place) = self.head.get_mut(self.have) {
+                *place = byte;
+            }
+            (self.have, length) = (self.have + 1, length + 1);
+            if self.have >= self.wanted() {
+                let begun = self.head();
+                self.left = begun.length.saturating_sub(self.have - HEAD_BYTES);
+                self.have = 0;
+                let ended = (self.left == 0).then_some(begun);
+                self.frame = Some(begun).filter(|_| self.left > 0);
+                return Step { bytes: length, begun: Some(begun), ended };
+            }
+        }
+        Step { bytes: length, begun: None, ended: None }
+    }
+
+    /// A reset is known once its code is.
+    fn wanted(&self) -> usize {
+        let [_, _, length, kind, ..] = self.head;
+        if self.have >= HEAD_BYTES && kind == RST_STREAM { HEAD_BYTES + usize::from(length.min(4)) } else { HEAD_BYTES }
+    }
+
+    fn head(&self) -> FrameHead {
+        let [l0, l1, l2, kind, flags, s0, s1, s2, s3, c0, c1, c2, c3] = self.head;
+        FrameHead {
+            length: u32::from_be_bytes([0, l0, l1, l2]) as usize,
+            kind,
+            flags,
+            stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]),
+            code: u32::from_be_bytes([c0, c1, c2, c3]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PING: u8 = 6;
+    const WINDOW_UPDATE: u8 = 8;
+    const WHOLE: usize = 1 << 30;
+    const PROTOCOL_ERROR: u32 = 1;
+
+    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    fn reset(stream: u32, code: u32) -> Vec<u8> {
+        frame(RST_STREAM, 0, stream, &code.to_be_bytes())
+    }
+
+    /// A connection whose preface has been read.
+    fn begun() -> (Frames, Instant) {
+        let now = Instant::now();
+        let mut frames = Frames::new(now);
+        assert_eq!(frames.read(&[b'P'; PREFACE_BYTES], now), Ok(Run::Plain(PREFACE_BYTES)));
+        (frames, now)
+    }
+
+    /// Where heads end, and what ends it all, for bytes that come in pieces of this size.
+    fn heads(frames: &mut Frames, bytes: &[u8], piece: usize, now: Instant) -> (Vec<usize>, Option<Cut>) {
+        let (mut ends, mut at) = (Vec::new(), 0);
+        while at < bytes.len() {
+            match frames.read(&bytes[at..bytes.len().min(at + piece)], now) {
+                Ok(Run::Plain(length) | Run::InHead(length)) => at += length,
+                Ok(Run::HeadEnd(length)) => {
+                    at += length;
+                    ends.push(at);
+                }
+                Err(cut) => return (ends, Some(cut)),
+            }
+        }
+        (ends, None)
+    }
+
+    #[test]
+    fn a_head_ends_with_its_last_frame() {
+        let check = |sent: &[Vec<u8>], expected: &[usize]| {
+            let (mut frames, now) = begun();
+            assert_eq!(heads(&mut frames, &sent.concat(), WHOLE, now), (expected.to_vec(), None));
+        };
+        check(&[frame(HEADERS, END_HEADERS, 1, b"abc")], &[12]);
+        check(&[frame(HEADERS, END_HEADERS, 1, b"")], &[9]);
+        check(&[frame(HEADERS, 0, 1, b"abc"), frame(CONTINUATION, END_HEADERS, 1, b"d")], &[22]);
+        check(&[frame(HEADERS, 0, 1, b"a"), frame(CONTINUATION, 0, 1, b""), frame(CONTINUATION, 4, 1, b"")], &[28]);
+        check(&[frame(DATA, 0, 1, b"abc"), frame(HEADERS, END_HEADERS | END_STREAM, 1, b"a")], &[22]);
+        // An error of order, which is the codec's to find.
+        check(&[frame(HEADERS, 0, 1, b"a"), frame(PING, 0, 0, &[0; 8]), frame(CONTINUATION, 4, 1, b"")], &[]);
+    }
+
+    #[test]
+    fn what_is_in_a_head_is_told_apart() {
+        let (mut frames, now) = begun();
+        let (first, last) = (frame(HEADERS, 0, 1, b"abc"), frame(CONTINUATION, END_HEADERS, 1, b"d"));
+        assert_eq!(frames.read(&first, now), Ok(Run::InHead(9)));
+        assert_eq!(frames.read(&first[9..], now), Ok(Run::InHead(3)));
+        assert!(frames.is_in_head());
+        assert_eq!(frames.read(&last, now), Ok(Run::InHead(9)));
+        assert_eq!(frames.read(&last[9..], now), Ok(Run::HeadEnd(1)));
+        assert!(!frames.is_in_head());
+        // One frame that comes in pieces waits in the codec, which does not unpack it before it is whole.
+        let whole = frame(HEADERS, END_HEADERS, 3, b"abc");
+        assert_eq!(frames.read(&whole[..9], now), Ok(Run::Plain(9)));
+        assert!(frames.is_in_head());
+        assert_eq!(frames.read(&whole[9..], now), Ok(Run::HeadEnd(3)));
+    }
+
+    #[test]
+    fn b7_heads_without_end() {
+        let check = |piece: &[u8], count: usize, expected: Option<Cut>| {
+            let (mut frames, now) = begun();
+            let sent = [frame(HEADERS, 0, 1, b"a"), frame(CONTINUATION, 0, 1, piece).repeat(count)].concat();
+            assert_eq!(heads(&mut frames, &sent, WHOLE, now).1, expected, "{count}");
+        };
+        check(b"", 5, None);
+        check(b"", 6, Some(Cut::Continuations));
+        check(&[0; 16_384], 3, None);
+        check(&[0; 16_384], 4, Some(Cut::HeadBytes));
+    }
+
+    #[test]
+    fn b5_b6_resets_of_either_side_are_one_budget() {
+        let get = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"a");
+        let answer = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"\x88");
+        /// What the client sends and what the edge writes, in turns.
+        type Turn = (Vec<u8>, Vec<u8>);
+        let check = |turn: Turn, survives: usize| {
+            let (mut frames, now) = begun();
+            let turns = (0..2000).take_while(|_| {
+                let read = heads(&mut frames, &turn.0, WHOLE, now).1;
+                frames.wrote(&turn.1);
+                read.is_none() && frames.cut().is_none()
+            });
+            assert_eq!(turns.count(), survives, "{turn:?}");
+        };
+        check(([get.clone(), reset(1, CANCEL)].concat(), vec![]), 256);
+        check((get.clone(), reset(1, PROTOCOL_ERROR)), 128);
+        check(([get.clone(), reset(1, CANCEL)].concat(), reset(1, PROTOCOL_ERROR)), 85);
+        check(([get.clone(), get.clone(), reset(1, CANCEL)].concat(), answer), 2000);
+        // What the origin did, and an answer that came before the end of the request.
+        check((get.clone(), reset(1, INTERNAL_ERROR)), 2000);
+        check((get.clone(), reset(1, NO_ERROR)), 2000);
+        // A stream that stalled.
+        check((get, reset(1, CANCEL)), 2000);
+    }
+
+    #[test]
+    fn b10_frames_that_say_nothing() {
+        let check = |sent: Vec<u8>, expected: Cut, survives: usize| {
+            let (mut frames, now) = begun();
+            let times = (0..5000).take_while(|_| heads(&mut frames, &sent, WHOLE, now).1.is_none());
+            assert_eq!(times.count(), survives, "{expected}");
+            assert_eq!(frames.cut(), Some(expected));
+        };
+        check(frame(PING, 0, 0, &[0; 8]), Cut::ControlFrames, 1000);
+        check(frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]), Cut::ControlFrames, 1000);
+        check(frame(0xee, 0, 0, b"grease"), Cut::ControlFrames, 1000);
+        check(frame(SETTINGS, 0, 0, &[]), Cut::ControlFrames, 100);
+        check(frame(DATA, 0, 1, &[]), Cut::EmptyData, 100);
+    }
+
+    #[test]
+    fn what_goes_with_work_or_comes_slowly_is_no_flood() {
+        let windows = frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]).repeat(4);
+        let (mut frames, now) = begun();
+        for _ in 0..10_000 {
+            assert_eq!(heads(&mut frames, &windows, WHOLE, now).1, None);
+            frames.wrote(&frame(DATA, 0, 1, b"data"));
+        }
+        let (mut frames, now) = begun();
+        for second in 0..10_000 {
+            let pings = frame(PING, 0, 0, &[0; 8]).repeat(100);
+            assert_eq!(heads(&mut frames, &pings, WHOLE, now + Duration::from_secs(second)).1, None);
+        }
+        let (mut frames, now) = begun();
+        for n in 0..10_000 {
+            let request = frame(HEADERS, END_HEADERS, 2 * n + 1, b"a");
+            let sent = [request, frame(PING, 0, 0, &[0; 8]).repeat(8)].concat();
+            assert_eq!(heads(&mut frames, &sent, WHOLE, now).1, None);
+        }
+    }
+
+    #[test]
+    fn the_goodbye_is_a_frame_between_frames() {
+        let (mut frames, now) = begun();
+        heads(&mut frames, &frame(HEADERS, END_HEADERS, 7, b"a"), WHOLE, now);
+        let goodbye = frames.goodbye(Cut::Resets).unwrap();
+        let payload = [&7_u32.to_be_bytes()[..], &ENHANCE_YOUR_CALM.to_be_bytes(), b"resets"].concat();
+        assert_eq!(goodbye, frame(GOAWAY, 0, 0, &payload));
+        frames.wrote(&frame(DATA, 0, 7, b"data")[..11]);
+        assert_eq!(frames.goodbye(Cut::Resets), None);
+    }
+
+    #[test]
+    fn codes_are_kebab_case_and_used_once() {
+        let codes: std::collections::HashSet<_> = Cut::ALL.iter().map(|cut| cut.code()).collect();
+        assert_eq!(codes.len(), Cut::ALL.len());
+        assert!(codes.iter().all(|code| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')));
+    }
+
+    fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+        let kind = prop_oneof![4 => 0..10_u8, 1 => any::<u8>()];
+        (kind, any::<u8>(), 0..9_u32, prop::collection::vec(any::<u8>(), 0..40))
+            .prop_map(|(kind, flags, stream, payload)| frame(kind, flags, stream, &payload))
+    }
+
+    proptest! {
+        #[test]
+        fn verdicts_do_not_depend_on_how_bytes_are_cut_up(
+            sent in prop::collection::vec(any_frame(), 0..300), piece in 1..50_usize,
+        ) {
+            let ((mut whole, now), (mut cut_up, _)) = (begun(), begun());
+            let sent = sent.concat();
+            prop_assert_eq!(heads(&mut whole, &sent, WHOLE, now), heads(&mut cut_up, &sent, piece, now));
+            prop_assert_eq!(whole.is_in_head(), cut_up.is_in_head());
+            whole.wrote(&sent);
+            sent.chunks(piece).for_each(|bytes| cut_up.wrote(bytes));
+            prop_assert_eq!((whole.cut(), whole.resets), (cut_up.cut(), cut_up.resets));
+            prop_assert_eq!(whole.goodbye(Cut::Codec), cut_up.goodbye(Cut::Codec));
+        }
+
+        #[test]
+        fn every_byte_is_told_and_garbage_is_no_danger(sent in prop::collection::vec(any::<u8>(), 0..2000)) {
+            let (mut frames, now) = begun();
+            let mut at = 0;
+            while at < sent.len() {
+                match frames.read(&sent[at..], now) {
+                    Ok(Run::Plain(length) | Run::InHead(length) | Run::HeadEnd(length)) => {
+                        prop_assert!(length > 0);
+                        at += length;
+                    }
+                    Err(cut) => {
+                        prop_assert_eq!(frames.cut(), Some(cut));
+                        break;
+                    }
+                }
+            }
+            prop_assert!(at <= sent.len());
+        }
+    }
+}
