@@ -16,6 +16,7 @@ use crate::balance::Pool;
 use crate::cache::{Cache, Policy};
 use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
+use crate::rate_limit::{self, RateLimits, RouteLimits};
 use crate::rewrite::Template;
 use crate::route::Router;
 use crate::telemetry::{Metrics, RouteMetrics};
@@ -30,6 +31,7 @@ pub struct Snapshot {
     pub config: Config,
     pub router: Router<Arc<Route>>,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
+    pub rate_limits: RateLimits,
     listeners: Vec<Listener>,
 }
 
@@ -44,6 +46,8 @@ pub struct Route {
     index: usize,
     pub config: config::Route,
     pub action: Action,
+    /// None if it has none.
+    pub limits: Option<RouteLimits>,
     pub metrics: RouteMetrics,
 }
 
@@ -99,9 +103,10 @@ impl Snapshot {
     /// Builds the next generation; state of endpoints that stay is carried over from `previous`.
     pub fn build(config: Config, previous: Option<&Self>, lasting: &Lasting<'_>) -> Result<Self, SnapshotError> {
         let upstreams = build_upstreams(&config, previous, lasting.metrics)?;
+        let rate_limits = rate_limit::build(&config.rate_limits, previous.map(|previous| &previous.rate_limits));
         let mut routes = Vec::with_capacity(config.routes.len());
         for (index, route) in config.routes.iter().enumerate() {
-            let built = Arc::new(Route::build((index, route), &config.cache, &upstreams, lasting)?);
+            let built = Arc::new(Route::build((index, route), (&config.cache, &rate_limits), &upstreams, lasting)?);
             routes.push((route.hosts.clone(), route.path.clone(), built));
         }
         let mut listeners = Vec::with_capacity(config.listeners.len());
@@ -116,12 +121,13 @@ impl Snapshot {
             listeners.push(Listener { config: listen.clone(), tls: acceptor });
         }
         let generation = previous.map_or(1, |previous| previous.generation + 1);
-        Ok(Self { generation, router: Router::new(routes), upstreams, listeners, config })
+        Ok(Self { generation, router: Router::new(routes), upstreams, rate_limits, listeners, config })
     }
 
     /// Called once, when this generation begins to serve.
     pub fn activate(&self) {
         self.upstreams.values().for_each(|upstream| upstream.pool.activate());
+        self.rate_limits.values().for_each(|limit| limit.activate());
     }
 
     /// The listener of an address as the config names it.
@@ -182,7 +188,7 @@ impl Deref for HeldRoute {
 impl Route {
     fn build(
         (index, route): (usize, &config::Route),
-        keeping: &config::Cache,
+        (keeping, rate_limits): (&config::Cache, &RateLimits),
         upstreams: &BTreeMap<String, Arc<Upstream>>,
         lasting: &Lasting<'_>,
     ) -> Result<Self, SnapshotError> {
@@ -214,7 +220,8 @@ impl Route {
             }
             config::Action::StubStatus => Action::StubStatus,
         };
-        Ok(Self { index, config: route.clone(), action, metrics: lasting.metrics.route(&route.name) })
+        let limits = RouteLimits::of(&route.rate_limit, rate_limits);
+        Ok(Self { index, config: route.clone(), action, limits, metrics: lasting.metrics.route(&route.name) })
     }
 
     pub fn upstream(&self) -> Option<&Upstream> {

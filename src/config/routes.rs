@@ -22,6 +22,8 @@ pub struct Route {
     pub request_fields: FieldEdits,
     pub response_fields: FieldEdits,
     pub access_log: bool,
+    /// Names of limits.
+    pub rate_limit: Vec<String>,
     pub body_max: u64,
     /// None if its responses are passed as they come.
     pub compress: Option<Compress>,

@@ -7,13 +7,11 @@ use super::section::{Key, SectionShape};
 use super::tree::Entry;
 
 /// Keys that the design holds and a later version will take: the table and the key.
-const LATER: [(&str, &str); 7] = [
-    ("the file", "rate_limit"),
+const LATER: [(&str, &str); 5] = [
     ("the file", "telemetry"),
     ("[client]", "rate_min"),
     ("[upstream.NAME]", "breaker"),
     ("[upstream.NAME]", "slow_start"),
-    ("[[route]]", "rate_limit"),
     ("[[route]]", "requests_max"),
 ];
 

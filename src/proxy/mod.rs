@@ -1,6 +1,7 @@
 //! The path of a request: every stage in the order in which it happens, one call each. All the branching of
 //! a request is here, and for routes that keep responses in `cached`; the stages are leaves.
 
+mod admission;
 mod cached;
 mod message;
 
@@ -24,14 +25,13 @@ use crate::error::{self, Reason};
 use crate::guard;
 use crate::header::cookies;
 use crate::header::forwarded::{self, Hop};
-use crate::header::framing;
 use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
 use crate::header::{Scheme, authority, edit, etag, request_id, via};
 use crate::path;
 use crate::record::Record;
 use crate::rewrite;
 use crate::route::answers_challenge;
-use crate::snapshot::{Action, HeldRoute, Pass, Route, View};
+use crate::snapshot::{Action, HeldRoute, Pass, View};
 use crate::stub_status;
 use crate::upstream::{Reply, Tunnel};
 use crate::worker::Worker;
@@ -66,8 +66,9 @@ pub async fn serve(
     };
     let mut response = match answered {
         Ok(Answer::Response(response) | Answer::Kept(response, _)) => response,
-        Ok(Answer::Tunnel(response, tunnel)) => {
+        Ok(Answer::Tunnel(mut response, tunnel)) => {
             record.status = response.status();
+            admission::tell(&record, response.headers_mut());
             link.tunnel.replace(Some(Opened { tunnel, record }));
             return response.map(|()| Body::empty());
         }
@@ -78,6 +79,7 @@ pub async fn serve(
         }
     };
     exchange.finish(&mut response);
+    admission::tell(&record, response.headers_mut());
     if let Some(body) = unread {
         end_early(body, &mut response, &record);
     }
@@ -145,8 +147,7 @@ impl Exchange<'_> {
         }
         let route = route.ok_or(Reason::NoRoute)?;
         record.route = Some(Arc::clone(&route));
-        admit(&route, client)?;
-        admit_body(&route, request.headers())?;
+        admission::admit(&route, client, request.headers(), record)?;
         let recoding = Recoding::of(&route.config, request.method(), request.headers());
         let mut kept = None;
         let mut response = match &route.action {
@@ -346,20 +347,6 @@ fn fresh_id() -> HeaderValue {
 fn refuse_expectation(fields: &HeaderMap) -> Result<(), Reason> {
     match fields.get(EXPECT) {
         Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Reason::ExpectationFailed),
-        _ => Ok(()),
-    }
-}
-
-fn admit(route: &Route, client: ClientIp) -> Result<(), Reason> {
-    let within = |networks: &[ipnet::IpNet]| networks.iter().any(|network| network.contains(&client.address));
-    let (allow, deny) = (&route.config.allow, &route.config.deny);
-    if within(deny) || !(allow.is_empty() || within(allow)) { Err(Reason::AccessDenied) } else { Ok(()) }
-}
-
-fn admit_body(route: &Route, fields: &HeaderMap) -> Result<(), Reason> {
-    let announced = fields.get(CONTENT_LENGTH).and_then(|value| framing::length(value.as_bytes()));
-    match announced {
-        Some(length) if length > route.config.body_max => Err(Reason::BodyTooLarge),
         _ => Ok(()),
     }
 }

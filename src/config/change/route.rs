@@ -51,6 +51,7 @@ impl Changes {
             request_fields,
             response_fields,
             access_log,
+            rate_limit,
             body_max,
             compress,
             reflects_input,
@@ -61,6 +62,7 @@ impl Changes {
         self.members("denied network", deny, &new.deny);
         self.fields("request", request_fields, &new.request_fields);
         self.fields("response", response_fields, &new.response_fields);
+        self.members("rate limit", rate_limit, &new.rate_limit);
         self.value("access log", &on(*access_log), &on(new.access_log));
         // What comes from [client] or [compress] has been told there.
         let inherited = *body_max == configs.0.body_max && new.body_max == configs.1.body_max;

@@ -98,6 +98,8 @@ section! {
         send_timeout: Setting<Limit> = Value("\"10s\""), nginx "send_timeout";
         /// Largest body of a request; a larger one is answered with 413.
         body_max: Setting<Size> = Value("\"10MiB\""), nginx "client_max_body_size";
+        /// Rate limits of routes that do not name their own.
+        rate_limit: Setting<List<String>> = Value("[]"), nginx "limit_req";
     }
 }
 

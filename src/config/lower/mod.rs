@@ -7,6 +7,7 @@ mod admin;
 mod cache;
 mod compress;
 mod listeners;
+mod rate_limits;
 mod routes;
 mod server;
 mod upstreams;
@@ -46,6 +47,7 @@ pub fn lower(
     let compress = lowering.compress(&file.value);
     let routes = lowering.routes(file, &upstreams, &compress);
     let file = &file.value;
+    lowering.unused_limits(file);
     let certificates = lowering.certificates(&file.certificate.value);
     lowering.unused_upstreams(&file.upstream.value, &file.route.value);
     let config = Config {
@@ -55,6 +57,7 @@ pub fn lower(
         certificates,
         client: server::client(&file.client.value),
         dns: server::dns(&file.dns.value),
+        rate_limits: lowering.rate_limits(&file.rate_limit.value),
         cache: lowering.cache(&file.cache.value),
         upstreams,
         compress: compress.in_effect(),
