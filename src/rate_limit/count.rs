@@ -19,9 +19,9 @@ impl Standing {
         self.remaining >= self.capacity
     }
 
-    /// So much is used that to forget it would be a gift.
+    /// More than half is used, and to forget it would be a gift.
     pub fn is_worth_keeping(&self) -> bool {
-        self.remaining <= self.capacity / 2
+        u64::from(self.remaining) * 2 < u64::from(self.capacity)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::config::value::{AlgorithmWord, Count, Limit};
 use crate::config::{LimitHeaders, LimitKey};
 
 section! {
-    /// How many requests are let through, for routes that name this limit. What is refused is answered with 429 and is not counted. Counts are the same for all workers, and a reload keeps them unless `key`, `ipv6_prefix`, `requests`, `window`, `algorithm` or `burst` changes. A key takes about 110 bytes (`window`, and 4 bytes for each thousandth of the window in which it had requests) or 60 bytes (`gcra`).
+    /// How many requests are let through, for routes that name this limit. What is refused is answered with 429 and is not counted. Counts are the same for all workers, and a reload keeps them unless `key`, `ipv6_prefix`, `requests`, `window`, `algorithm` or `burst` changes. A key takes about 110 bytes and, by `window`, 4 bytes for each thousandth of the window in which it had requests.
     RateLimit "[rate_limit.NAME]" {
         /// Who is counted for himself: each client address, each value of a field (`header:X-API-Key`; requests without it by their client's address), each route, or `all` together. Anybody can make up values of a field, so let a limit by address stand beside it.
         key: Setting<LimitKey> = Value("\"client-ip\""), nginx "limit_req_zone";
@@ -31,7 +31,7 @@ section! {
         dry_run: Setting<bool> = Value("false"), nginx "limit_req_dry_run";
         /// Which fields tell clients how they stand: `RateLimit` and `RateLimit-Policy` (`draft`), `X-RateLimit-Limit`, `-Remaining` and `-Reset` (`x`), `both` or `off`. `Retry-After` is always sent with 429.
         headers: Setting<LimitHeaders> = Value("\"draft\"");
-        /// The most keys that are counted at a time. When there are more, the one that asked longest ago is forgotten, those that have used half of their quota last.
+        /// The most keys that are counted at a time. When there are more, the one that asked longest ago is forgotten, those that have used more than half of their quota last.
         keys_max: Setting<Count<1, 10_000_000>> = Value("100000");
     }
 }
