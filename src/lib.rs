@@ -24,6 +24,8 @@
 //! route. Networks, limits of [`rate_limit`] and the announced size of the body say whether it may pass. One that answers by itself is done: a redirect, a text, the [`stub_status`]. For the others [`rewrite`]
 //! makes the path, and [`header`] the fields, that go upstream.
 //!
+//! What comes beyond a limit of requests in flight, or while memory is short, is refused here ([`overload`]).
+//!
 //! On a route that keeps responses, [`cache`] is asked first. It belongs to the process, and a hit takes one short lock,
 //! or two where responses have variants, and copies no content. What it does not have is fetched once for all who ask meanwhile, over all workers, by
 //! a task that goes on when its first client has left; they read the content as it grows. A cache that fails
@@ -59,6 +61,7 @@
 //! | certificates and ticket keys | [`tls::Certificates`] | replaced while connections go on |
 //! | listen sockets | each worker, by address; [`sockets::Sockets`] knows of all | a socket whose address stays is not touched |
 //! | replicas | [`supervise::Supervisor`] | replaced one by one if their command changed |
+//! | requests in flight, connections of an address | [`overload::Overload`] | kept; the limits are the generation's |
 //! | counts and series | [`telemetry::Metrics`] | kept |
 //!
 //! Nothing of this is on disk. Global are the subscriber of `tracing`, the roots of the system once they are read, and,
@@ -152,6 +155,8 @@ mod timers;
 mod spare;
 pub mod config;
 mod division;
+mod overload;
+mod machine;
 mod pattern;
 pub mod path;
 mod clock;

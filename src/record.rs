@@ -22,6 +22,7 @@ use crate::connection::{Downstream, OpenRequest};
 use crate::error::Reason;
 use crate::fetch::Attempts;
 use crate::guard;
+use crate::overload::Places;
 use crate::rate_limit::{RouteLimits, Verdict};
 use crate::snapshot::HeldRoute;
 use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
@@ -66,6 +67,8 @@ pub struct Record {
     /// None while the request has no body.
     received: Option<Arc<AtomicU64>>,
     open: OpenRequest,
+    /// What it occupies of limits, if there are any.
+    pub places: Option<Box<Places>>,
     written: bool,
     /// The head was refused before it could be read: what the request says is not what came.
     pub is_unread: bool,
@@ -73,7 +76,7 @@ pub struct Record {
     pub request_id: Option<HeaderValue>,
     pub route: Option<Arc<HeldRoute>>,
     /// What the limits of the route said; None if it has none.
-    pub limits: Option<Verdict>,
+    pub rate_limits: Option<Verdict>,
     pub attempts: Attempts,
     pub head_after: Option<Duration>,
     pub status: StatusCode,
@@ -97,12 +100,13 @@ impl Record {
             user_agent: fields.get(USER_AGENT).cloned(),
             received: None,
             open,
+            places: None,
             written: false,
             is_unread: false,
             client: downstream.peer.ip(),
             request_id: None,
             route: None,
-            limits: None,
+            rate_limits: None,
             attempts: Attempts::default(),
             head_after: None,
             status: StatusCode::OK,
@@ -175,8 +179,8 @@ impl Record {
 
     /// The name of the limit that refused the request, or that would have if it were not a dry run.
     fn limit(&self) -> Option<&str> {
-        let limits: &RouteLimits = self.route.as_ref()?.limits.as_ref()?;
-        limits.to_be_logged(self.limits.as_ref()?)
+        let limits: &RouteLimits = self.route.as_ref()?.rate_limits.as_ref()?;
+        limits.to_be_logged(self.rate_limits.as_ref()?)
     }
 
     fn entry(&self, bytes_sent: u64, duration: Duration) -> Entry<'_> {

@@ -23,6 +23,7 @@ use crate::config::{self, Config, Environment, Loaded, RateLimit, Unusable};
 use crate::control::{Control, Ended, Inbox, Options, Order, Stop, Trigger, warn_of};
 use crate::division::LimitsError;
 use crate::listener::{BindError, Cap, Socket};
+use crate::overload::Overload;
 use crate::rate_limit::{Limit, Tally};
 use crate::signals::{self, Signal};
 use crate::snapshot::{Lasting, Live, Snapshot, SnapshotError};
@@ -107,6 +108,7 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     let control = Rc::new(start(options, &loaded, diagnostics, Inbox { orders, stops })?);
     tokio::task::spawn_local(pass_on(signalled, control.clone()));
     tokio::task::spawn_local(background::sweep(Arc::clone(&control.shared.cache)));
+    tokio::task::spawn_local(background::keep_memory(control.shared.clone()));
     control.supervisor.adopt_orphans();
     // First of all: an address that is taken must not start anything.
     let sockets = open_all(&control, &loaded.config).await?;
@@ -178,7 +180,8 @@ fn start(
     certificates.install(prepared);
     let workers = capacity::worker_count(config);
     let cache = Cache::new(config.cache.limits(), workers)?;
-    let lasting = Lasting { certificates: &certificates, metrics: &metrics, cache: &cache };
+    let overload = Arc::<Overload>::default();
+    let lasting = Lasting { certificates: &certificates, metrics: &metrics, cache: &cache, overload: &overload };
     let snapshot = Snapshot::build(config.clone(), None, &lasting)?;
     let access = AccessLog::start(&config.log.access)?;
     let executable = std::env::current_exe()
@@ -188,6 +191,7 @@ fn start(
         cache,
         live: Arc::new(Live::from_pointee(snapshot)),
         cap: Cap::new(capacity::connections_max(config)),
+        overload,
         metrics,
         counts: (0..workers).map(|_| Arc::default()).collect(),
     };
@@ -228,6 +232,7 @@ fn observe(control: &Control) {
         let expiries = certificates.info().into_iter();
         expiries.flat_map(|info| info.hosts.into_iter().map(move |host| (host.to_string(), info.not_after))).collect()
     });
+    metrics.observe_overload(Arc::clone(&control.shared.overload));
     let cache = Arc::clone(&control.shared.cache);
     metrics.observe_cache(move || cache_sample(&cache));
     let live = Arc::clone(&control.shared.live);

@@ -16,6 +16,7 @@ use crate::balance::Pool;
 use crate::cache::{Cache, Policy};
 use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
+use crate::overload::{self, Overload};
 use crate::rate_limit::{self, RateLimits, RouteLimits};
 use crate::rewrite::Template;
 use crate::route::Router;
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub router: Router<Arc<Route>>,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
     pub rate_limits: RateLimits,
+    /// Of requests in flight.
+    pub limits: overload::Limits,
     listeners: Vec<Listener>,
 }
 
@@ -47,8 +50,10 @@ pub struct Route {
     pub config: config::Route,
     pub action: Action,
     /// None if it has none.
-    pub limits: Option<RouteLimits>,
+    pub rate_limits: Option<RouteLimits>,
     pub metrics: RouteMetrics,
+    /// Its requests in flight and how many there may be.
+    pub in_flight: Option<(Arc<overload::Count>, usize)>,
 }
 
 pub enum Action {
@@ -97,6 +102,7 @@ pub struct Lasting<'a> {
     pub certificates: &'a Arc<Certificates>,
     pub metrics: &'a Metrics,
     pub cache: &'a Cache,
+    pub overload: &'a Overload,
 }
 
 impl Snapshot {
@@ -121,7 +127,8 @@ impl Snapshot {
             listeners.push(Listener { config: listen.clone(), tls: acceptor });
         }
         let generation = previous.map_or(1, |previous| previous.generation + 1);
-        Ok(Self { generation, router: Router::new(routes), upstreams, rate_limits, listeners, config })
+        let limits = overload::Limits { proxy: config.server.requests_max, client: config.client.requests_max };
+        Ok(Self { generation, router: Router::new(routes), upstreams, rate_limits, limits, listeners, config })
     }
 
     /// Called once, when this generation begins to serve.
@@ -220,8 +227,13 @@ impl Route {
             }
             config::Action::StubStatus => Action::StubStatus,
         };
-        let limits = RouteLimits::of(&route.rate_limit, rate_limits);
-        Ok(Self { index, config: route.clone(), action, limits, metrics: lasting.metrics.route(&route.name) })
+        let in_flight = match route.requests_max {
+            0 => None,
+            max => Some((lasting.overload.route(&route.name), max)),
+        };
+        let (rate_limits, metrics) =
+            (RouteLimits::of(&route.rate_limit, rate_limits), lasting.metrics.route(&route.name));
+        Ok(Self { index, config: route.clone(), action, rate_limits, metrics, in_flight })
     }
 
     pub fn upstream(&self) -> Option<&Upstream> {

@@ -9,7 +9,6 @@ mod access;
 mod answer;
 mod judge;
 mod limits;
-mod machine;
 mod purge;
 mod routes;
 mod serve;

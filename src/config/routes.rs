@@ -21,6 +21,8 @@ pub struct Route {
     pub deny: Vec<IpNet>,
     pub request_fields: FieldEdits,
     pub response_fields: FieldEdits,
+    /// Requests in flight; 0 is no limit.
+    pub requests_max: usize,
     pub access_log: bool,
     /// Names of limits.
     pub rate_limit: Vec<String>,

@@ -7,12 +7,11 @@ use super::section::{Key, SectionShape};
 use super::tree::Entry;
 
 /// Keys that the design holds and a later version will take: the table and the key.
-const LATER: [(&str, &str); 5] = [
+const LATER: [(&str, &str); 4] = [
     ("the file", "telemetry"),
     ("[client]", "rate_min"),
     ("[upstream.NAME]", "breaker"),
     ("[upstream.NAME]", "slow_start"),
-    ("[[route]]", "requests_max"),
 ];
 
 /// The error for an entry of `section` that it has no key for.

@@ -137,6 +137,6 @@ fn watch_idle(link: &Link, idle: &Deadline, limit: Duration) {
     if !link.is_idle() {
         idle.disarm();
     } else if !idle.is_armed() && !idle.is_expired() {
-        idle.arm(limit);
+        idle.arm_idle(limit);
     }
 }

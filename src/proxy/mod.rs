@@ -1,7 +1,7 @@
 //! The path of a request: every stage in the order in which it happens, one call each. All the branching of
 //! a request is here, and for routes that keep responses in `cached`; the stages are leaves.
 
-mod admission;
+mod admit;
 mod cached;
 mod message;
 
@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, TE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
+use self::admit::{admit, admit_body, admit_rate, refuse_expectation, tell_rate};
 use self::cached::Target;
 use self::message::{leave_out_content, receive, redirect, text};
 use crate::body::{Body, Source};
@@ -27,11 +28,12 @@ use crate::header::cookies;
 use crate::header::forwarded::{self, Hop};
 use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
 use crate::header::{Scheme, authority, edit, etag, request_id, via};
+use crate::overload::{Places, Pressure};
 use crate::path;
 use crate::record::Record;
 use crate::rewrite;
 use crate::route::answers_challenge;
-use crate::snapshot::{Action, HeldRoute, Pass, View};
+use crate::snapshot::{Action, HeldRoute, Pass, Route, View};
 use crate::stub_status;
 use crate::upstream::{Reply, Tunnel};
 use crate::worker::Worker;
@@ -68,7 +70,7 @@ pub async fn serve(
         Ok(Answer::Response(response) | Answer::Kept(response, _)) => response,
         Ok(Answer::Tunnel(mut response, tunnel)) => {
             record.status = response.status();
-            admission::tell(&record, response.headers_mut());
+            tell_rate(&record, response.headers_mut());
             link.tunnel.replace(Some(Opened { tunnel, record }));
             return response.map(|()| Body::empty());
         }
@@ -79,7 +81,7 @@ pub async fn serve(
         }
     };
     exchange.finish(&mut response);
-    admission::tell(&record, response.headers_mut());
+    tell_rate(&record, response.headers_mut());
     if let Some(body) = unread {
         end_early(body, &mut response, &record);
     }
@@ -147,7 +149,10 @@ impl Exchange<'_> {
         }
         let route = route.ok_or(Reason::NoRoute)?;
         record.route = Some(Arc::clone(&route));
-        admission::admit(&route, client, request.headers(), record)?;
+        record.places = self.enter(&route, client)?;
+        admit(&route, client)?;
+        admit_rate(&route, client, request.headers(), record)?;
+        admit_body(&route, request.headers())?;
         let recoding = Recoding::of(&route.config, request.method(), request.headers());
         let mut kept = None;
         let mut response = match &route.action {
@@ -180,6 +185,16 @@ impl Exchange<'_> {
             };
         }
         Ok(Answer::Response(response))
+    }
+
+    /// Takes a place for the request under each limit that there is.
+    fn enter(&self, route: &Route, client: ClientIp) -> Result<Option<Box<Places>>, Reason> {
+        let overload = &self.worker.shared.overload;
+        if overload.pressure() == Pressure::Hard {
+            return Err(Reason::MemoryShort);
+        }
+        let of_route = route.in_flight.as_ref().map(|(count, max)| (count, *max));
+        Ok(overload.enter(self.snapshot.limits, of_route, client.address)?)
     }
 
     /// Sends the request on and makes the answer out of what comes back.
@@ -341,14 +356,6 @@ impl Exchange<'_> {
 
 fn fresh_id() -> HeaderValue {
     request_id::value(fastrand::u128(..))
-}
-
-/// The only expectation there is (RFC 9110 §10.1.1); over HTTP/1.1 the guard has looked already.
-fn refuse_expectation(fields: &HeaderMap) -> Result<(), Reason> {
-    match fields.get(EXPECT) {
-        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Reason::ExpectationFailed),
-        _ => Ok(()),
-    }
 }
 
 /// The target in origin form for the upstream, if it is not the one that came.

@@ -25,6 +25,7 @@ mod h2_upstream;
 mod head_requests;
 mod kept;
 mod limits;
+mod overload;
 mod rate_limits;
 mod reload;
 mod replicas;

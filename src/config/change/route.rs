@@ -7,7 +7,7 @@ use crate::config::{
 };
 
 use super::upstream::by_name;
-use super::{Bytes, Changes, Shown, on};
+use super::{Bytes, Changes, Most, Shown, on};
 
 /// What routes take over from the rest of their configuration.
 struct Around<'a> {
@@ -50,6 +50,7 @@ impl Changes {
             deny,
             request_fields,
             response_fields,
+            requests_max,
             access_log,
             rate_limit,
             body_max,
@@ -63,6 +64,7 @@ impl Changes {
         self.fields("request", request_fields, &new.request_fields);
         self.fields("response", response_fields, &new.response_fields);
         self.members("rate limit", rate_limit, &new.rate_limit);
+        self.value("most requests in flight", &Most(*requests_max), &Most(new.requests_max));
         self.value("access log", &on(*access_log), &on(new.access_log));
         // What comes from [client] or [compress] has been told there.
         let inherited = *body_max == configs.0.body_max && new.body_max == configs.1.body_max;

@@ -20,7 +20,7 @@ use crate::config::tree::{Node, Table};
 pub use self::admin::{Admin, Control, Log};
 pub use self::cache::{Cache, CacheKey, CacheRule, RouteCache, Ttl};
 pub use self::compress::{Compress, Levels, RouteCompress};
-pub use self::listen::{Certificate, Client, Dns, Hsts, Listen, Server};
+pub use self::listen::{Certificate, Client, Dns, Hsts, Listen, Memory, Server};
 pub use self::rate_limit::RateLimit;
 pub use self::route::{BufferTable, Fields, Route, RouteTimeout};
 pub use self::upstream::{Endpoint, Health, Keepalive, Run, Timeout, Upstream};

@@ -8,7 +8,7 @@ use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
-use crate::config::value::{FieldValue, HostPolicyText, Limit, Pattern, Size, StatusPage, UrlPath};
+use crate::config::value::{Count, FieldValue, HostPolicyText, Limit, Pattern, Size, StatusPage, UrlPath};
 use crate::config::{HostPattern, Replacement};
 
 use super::{RouteCache, RouteCompress};
@@ -51,6 +51,8 @@ section! {
         allow: Setting<List<IpNet>> = Value("[]"), nginx "allow";
         /// Networks that are kept out, even where `allow` lets them in.
         deny: Setting<List<IpNet>> = Value("[]"), nginx "deny";
+        /// Requests in flight at a time; those beyond are answered with 503. 0 is no limit.
+        requests_max: Setting<Count<0, 10_000_000>> = Value("0"), nginx "limit_conn";
         /// Write these requests to the access log.
         access_log: Setting<bool> = Value("true"), nginx "access_log";
         /// Rate limits that its requests have to pass, all of them, by name. None is `[]`.

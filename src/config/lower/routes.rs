@@ -72,6 +72,7 @@ impl Lowering<'_> {
                 deny: section.deny.value.iter().map(|network| network.value).collect(),
                 request_fields: edits.0,
                 response_fields: edits.1,
+                requests_max: section.requests_max.value.to_usize(),
                 access_log: section.access_log.value,
                 rate_limit: limits.unwrap_or_else(|| default_limits.clone()),
                 body_max: section.body_max.as_ref().map_or(body_max, |size| size.value.0),

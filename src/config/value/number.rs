@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::decode::{Decode, Decoder};
-use crate::config::diagnostics::Diagnostic;
+use crate::config::diagnostics::{Diagnostic, Problem};
 use crate::config::section::Shape;
 use crate::config::tree::{Kind, Node};
 use crate::config::units;
@@ -91,6 +91,33 @@ impl Decode for Duration {
 /// A bare number as it should have been written, if that would be right.
 fn with_unit(number: Option<i64>, unit: &str, is_right: impl Fn(&str) -> bool) -> Option<String> {
     number.map(|number| format!("{number}{unit}")).filter(|text| is_right(text))
+}
+
+/// A whole number of hundredths, from `MIN` to 100.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Percent<const MIN: u8>(pub u8);
+
+impl<const MIN: u8> Decode for Percent<MIN> {
+    fn shape() -> Shape {
+        Shape::Text { what: "a whole number of percent", example: "90%" }
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        let expected = format!("a share from \"{MIN}%\" to \"100%\"");
+        if let Kind::Integer(number) = node.kind {
+            let fitting = number.filter(|number| (i64::from(MIN)..=100).contains(number));
+            decoder.mismatch(node, &expected, fitting.map(|number| format!("write it as \"{number}%\"")));
+            return None;
+        }
+        decoder
+            .text(node, &expected, |text| {
+                let number = text.strip_suffix('%').and_then(|number| number.parse().ok());
+                let fitting = number.filter(|number| (MIN..=100).contains(number));
+                fitting
+                    .ok_or_else(|| Problem::new(format!("`{text}` is no whole number of percent from {MIN}% to 100%")))
+            })
+            .map(Self)
+    }
 }
 
 /// A duration that would make no sense as zero.
