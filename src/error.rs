@@ -83,6 +83,7 @@ reasons! {
     RouteFull, StatusCode::SERVICE_UNAVAILABLE, "route-full", "There are as many requests in flight as the route's requests_max allows.";
     ClientFull, StatusCode::SERVICE_UNAVAILABLE, "client-full", "The client has as many requests in flight as [client] requests_max allows.";
     MemoryShort, StatusCode::SERVICE_UNAVAILABLE, "memory-short", "The process uses more memory than its hard limit.";
+    DrainTimeout, StatusCode::SERVICE_UNAVAILABLE, "drain-timeout", "The proxy ended before the answer did: drain_timeout had passed, or it was told twice.";
     NoEndpoint, StatusCode::SERVICE_UNAVAILABLE, "no-endpoint", "The upstream has no endpoint that may be used.";
     ConnectRefused, StatusCode::BAD_GATEWAY, "connect-refused", "The endpoint refused the connection.";
     ConnectFailed, StatusCode::BAD_GATEWAY, "connect-failed", "The endpoint could not be reached.";

@@ -1,7 +1,8 @@
 //! The record of one request from its head to the end of its response: what the access log and the metrics
 //! are told, once.
 //!
-//! It rides in the response's body. If it is dropped before there is a response, the client has left.
+//! It rides in the response's body. If it is dropped before there is a response, the client has left, or the worker
+//! ends.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -232,8 +233,12 @@ impl Guard for Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.written {
-            self.status = Reason::ClientGone.status();
-            self.reason = Some(Reason::ClientGone);
+            let reason = self.open.why_abandoned();
+            // A tunnel had its answer.
+            if self.status != StatusCode::SWITCHING_PROTOCOLS {
+                self.status = reason.status();
+            }
+            self.reason = Some(reason);
             self.write(0);
         }
     }

@@ -36,6 +36,7 @@ use crate::telemetry::metrics::{
 };
 use crate::tls::{CertificateError, Certificates};
 use crate::upstream::Upstream;
+use crate::warm::{self, Doors};
 use crate::watch::Watch;
 use crate::worker::{self, Shared};
 use crate::{admin, capacity, clock, inherited, ready, reload, shutdown};
@@ -116,7 +117,7 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     let serving = async {
         let watch = begin(&control, &loaded, sockets).await;
         announce(&control, &loaded, ready, admin.address());
-        obey(&control, &watch, &mut ordered).await;
+        tokio::join!(obey(&control, &watch, &mut ordered), warm_cache(&control, &loaded.config));
     };
     // Whatever is under way, a start or a reload, is left where it stands.
     tokio::select! {
@@ -143,6 +144,20 @@ async fn begin(control: &Control, loaded: &Loaded, sockets: Vec<(SocketAddr, Vec
         control.sockets.hand_out(address, sockets, &control.workers);
     }
     watch
+}
+
+/// Has the cache asked for what the configuration names, if it does.
+async fn warm_cache(control: &Control, config: &Config) {
+    let Some(plan) = config.cache.warm.as_ref().filter(|_| config.cache.enabled) else { return };
+    let bound = control.sockets.bound();
+    let listeners = config.listeners.iter();
+    let listeners = listeners.filter_map(|listen| Some((*bound.get(&listen.address)?, listen.tls.is_some())));
+    let names: Vec<_> = control.certificates.info().iter().flat_map(|info| info.hosts.clone()).collect();
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    let doors = Doors::new(listeners, names.iter().map(String::as_str), plan.host.clone());
+    let upstreams = control.shared.live.load_full();
+    let pools = upstreams.upstreams.values().map(|upstream| Arc::clone(&upstream.pool)).collect();
+    warm::start::at_start(plan, doors, pools).await;
 }
 
 /// Carries out orders, one after the other, for as long as it is polled.

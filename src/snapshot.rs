@@ -14,14 +14,17 @@ use http::StatusCode;
 
 use crate::balance::Pool;
 use crate::cache::{Cache, Policy};
+use crate::clock;
 use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
+use crate::interim::Relay;
 use crate::overload::{self, Overload};
 use crate::rate_limit::{self, RateLimits, RouteLimits};
 use crate::rewrite::Template;
 use crate::route::Router;
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::tls::{Acceptor, Certificates, RootsError, UpstreamTls};
+use crate::upstream::budget::Budget;
 use crate::upstream::{Connections, Limits, Upstream};
 
 /// The snapshot in force.
@@ -69,18 +72,21 @@ pub struct Pass {
     pub rewrite: PathRewrite,
     pub limits: Timeouts,
     pub buffer: Buffer,
+    /// None: what is not kept gets no entity tag.
+    pub etag_body_max: Option<usize>,
     /// None: responses are not kept.
     pub caching: Option<Arc<Policy>>,
 }
 
 impl Pass {
     /// The origin side of a request, over the connections of a worker.
-    pub fn fetch<'a>(&'a self, connections: &'a Connections) -> Fetch<'a> {
+    pub fn fetch<'a>(&'a self, connections: &'a Connections, relay: Option<Relay<'a>>) -> Fetch<'a> {
         Fetch {
             upstream: &self.upstream,
             connections,
             limits: Limits { timeouts: &self.limits, buffered_max: self.buffer.response },
             host_of_endpoint: self.host == HostPolicy::Upstream,
+            relay,
         }
     }
 }
@@ -202,7 +208,7 @@ impl Route {
         let origin = || route.origin.clone();
         let action = match &route.action {
             config::Action::Proxy(pass) => {
-                let ProxyPass { upstream, host, path, timeout, buffer, cache } = &**pass;
+                let ProxyPass { upstream, host, path, timeout, buffer, etag_body_max, cache } = &**pass;
                 let found = upstreams
                     .get(upstream)
                     .ok_or_else(|| SnapshotError::UnknownUpstream { origin: origin(), upstream: upstream.clone() })?;
@@ -212,6 +218,7 @@ impl Route {
                     rewrite: path.clone(),
                     limits: *timeout,
                     buffer: *buffer,
+                    etag_body_max: *etag_body_max,
                     caching: cache
                         .as_ref()
                         .filter(|_| keeping.enabled)
@@ -264,6 +271,8 @@ fn build_upstreams(
             pool: Arc::new(Pool::new(upstream, before.map(|before| &*before.pool))),
             tls,
             metrics: metrics.upstream(&upstream.name),
+            budget: before
+                .map_or_else(|| Arc::new(Budget::new(clock::now().into_std())), |before| Arc::clone(&before.budget)),
         };
         upstreams.insert(name, Arc::new(built));
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -86,6 +86,8 @@ pub struct Counts {
     pub connections: AtomicUsize,
     /// Connections that have a request in progress.
     pub busy: AtomicUsize,
+    /// The worker ends, and cuts what is still open.
+    pub is_stopped: AtomicBool,
 }
 
 pub struct Worker {
@@ -194,7 +196,7 @@ impl Worker {
                         self.is_draining.set(true);
                         self.draining.send_replace(true);
                     }
-                    Command::Stop => return,
+                    Command::Stop => return self.counts.is_stopped.store(true, Ordering::Relaxed),
                 }
             }
         };

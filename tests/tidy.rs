@@ -59,7 +59,6 @@ const PURE: &[&str] = &[
     "src/cache/target.rs",
     "src/cache/variants.rs",
     "src/cache/vary.rs",
-    "src/cli/warm/list.rs",
     "src/client_ip.rs",
     "src/compress/head.rs",
     "src/compress/negotiate.rs",
@@ -92,6 +91,8 @@ const PURE: &[&str] = &[
     "src/telemetry/access_log/redact.rs",
     "src/upstream/h1/decoder.rs",
     "src/upstream/h1/head.rs",
+    "src/upstream/retry.rs",
+    "src/warm/list.rs",
 ];
 
 /// The files in a pure folder that touch the world for the others.

@@ -38,11 +38,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use ipnet::IpNet;
 
 pub use self::caching::{
-    Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl,
+    Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl, Warm,
 };
 pub use self::compress::{Coding, Compress, Levels, TypePattern};
 pub use self::diagnostics::Diagnostics;
@@ -91,7 +91,7 @@ pub struct Server {
     /// Downstream connections over all workers; 0 is what the descriptor limit leaves.
     pub connections_max: usize,
     /// From this share of them on, in hundredths, idle ones are closed early.
-    pub idle_close_at: u8,
+    pub idle_close_at: u32,
     /// Requests in flight over all; 0 is no limit.
     pub requests_max: usize,
     /// None if nothing says how much there is.
@@ -212,8 +212,20 @@ pub struct Upstream {
     pub keepalive: Keepalive,
     pub timeout: Timeouts,
     pub health: Option<HealthCheck>,
+    pub retry: Retry,
+}
+
+/// When a request is sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
     /// Attempts in all for a request that may be sent again: 2 is one retry.
     pub attempts: u32,
+    /// Responses that are taken for failures.
+    pub statuses: Vec<StatusCode>,
+    /// The first pause; each is twice the one before.
+    pub backoff: Duration,
+    /// The share of the latest requests that may be retries.
+    pub budget_percent: u32,
 }
 
 /// Where an upstream's endpoints come from.

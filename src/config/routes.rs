@@ -64,6 +64,8 @@ pub struct ProxyPass {
     pub path: PathRewrite,
     pub timeout: Timeouts,
     pub buffer: Buffer,
+    /// The largest answer that is hashed for an entity tag, where it is not kept and its origin gave none.
+    pub etag_body_max: Option<usize>,
     /// None: responses are not kept.
     pub cache: Option<RouteCache>,
 }

@@ -4,6 +4,7 @@
 mod admit;
 mod cached;
 mod message;
+mod tagging;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use self::admit::{admit, admit_body, admit_rate, refuse_expectation, tell_rate};
 use self::cached::Target;
 use self::message::{leave_out_content, receive, redirect, text};
+use self::tagging::Tagging;
 use crate::body::{Body, Source};
 use crate::cache::Stored;
 use crate::client_ip::{self, ClientIp};
@@ -28,6 +30,7 @@ use crate::header::cookies;
 use crate::header::forwarded::{self, Hop};
 use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
 use crate::header::{Scheme, authority, edit, etag, request_id, via};
+use crate::interim::Relay;
 use crate::overload::{Places, Pressure};
 use crate::path;
 use crate::record::Record;
@@ -82,6 +85,10 @@ pub async fn serve(
     };
     exchange.finish(&mut response);
     tell_rate(&record, response.headers_mut());
+    if response.status() == StatusCode::UPGRADE_REQUIRED && !record.is_h1() {
+        // There is no upgrade over HTTP/2 (RFC 9113 §8.6).
+        hop_by_hop::remove(response.headers_mut(), Trailers::Forward);
+    }
     if let Some(body) = unread {
         end_early(body, &mut response, &record);
     }
@@ -163,12 +170,16 @@ impl Exchange<'_> {
                 let named = pass.caching.as_ref().map(|policy| (policy, Target::new(self.scheme(), authority, &path)));
                 let target = target(pass, path, request.uri())?;
                 let passing = Passing { route: &route, pass, client, target };
+                let tagging = Tagging::of(pass, &request);
                 let answer = match named {
                     None => self.pass(request, &passing, record).await?,
                     Some(named) => self.pass_by_cache(request, &passing, named, record).await?,
                 };
                 match answer {
-                    Answer::Response(response) => response,
+                    Answer::Response(response) => match tagging {
+                        None => response,
+                        Some(tagging) => tagging.apply(response).await?,
+                    },
                     Answer::Kept(response, stored) => {
                         kept = Some(stored);
                         response
@@ -200,15 +211,14 @@ impl Exchange<'_> {
     /// Sends the request on and makes the answer out of what comes back.
     async fn pass(&self, request: Unread<'_>, passing: &Passing<'_>, record: &mut Record) -> Result<Answer, Reason> {
         let Outgoing { request, upgrade } = self.outgoing(request, passing, record).await?;
-        let reply = passing.pass.fetch(&self.worker.connections).send(request, &mut record.attempts).await;
+        let edits = &passing.route.config.response_fields;
+        let relay = self.link.interims.as_ref().map(|client| Relay { client, edits });
+        let fetch = passing.pass.fetch(&self.worker.connections, relay);
+        let reply = fetch.send(request, &mut record.attempts).await;
         record.head_after = Some(clock::now().saturating_duration_since(record.started()));
         match reply? {
-            Reply::Response { mut response, cuts_request } => {
+            Reply::Response(mut response) => {
                 receive(&mut response);
-                let fields = response.headers_mut();
-                if cuts_request && record.is_h1() {
-                    fields.insert(CONNECTION, HeaderValue::from_static("close"));
-                }
                 Ok(Answer::Response(response))
             }
             Reply::Tunnel(mut response, tunnel) => {

@@ -147,7 +147,7 @@ impl Changes {
     }
 
     fn cache(&mut self, old: &Cache, new: &Cache) {
-        let Cache { enabled, memory, object_max, entries_max, targets, rules, dependencies } = old;
+        let Cache { enabled, memory, object_max, entries_max, targets, rules, dependencies, warm } = old;
         self.about("cache: ");
         match (*enabled, new.enabled) {
             (false, true) => self.say("switched on"),
@@ -159,6 +159,7 @@ impl Changes {
         self.value("most responses", entries_max, &new.entries_max);
         self.silent("targets", targets, &new.targets);
         self.silent("rules", rules, &new.rules);
+        self.silent("what is warmed at a start", warm, &new.warm);
         let names = |rows: &[Dependency]| rows.iter().map(|row| row.name.as_str().to_owned()).collect::<Vec<_>>();
         self.members("dependencies of", &names(dependencies), &names(&new.dependencies));
         for Dependency { name, dependents } in dependencies {
@@ -308,7 +309,7 @@ impl Shown for Most {
 }
 
 #[derive(PartialEq)]
-struct Percent(u8);
+struct Percent(u32);
 
 impl Shown for Percent {
     fn shown(&self) -> String {
@@ -536,6 +537,9 @@ mod tests {
             ],
         );
         check(&[("10MiB", "20MiB")], &["client: largest body 10MiB → 20MiB"]);
+        let tagged = |etag: &'static str| [("upstream = \"app\"", format!("upstream = \"app\"\netag = {etag}"))];
+        let edits = tagged("true");
+        check(&edits.each_ref().map(|(old, new)| (*old, new.as_str())), &["route /api: answers get entity tags"]);
         check(
             &[("text = \"b\"", "text = \"c\"\ncode = 404")],
             &["route ~ ^/b: text changed", "route ~ ^/b: code 200 OK → 404 Not Found"],

@@ -95,7 +95,7 @@ impl Changes {
     }
 
     fn proxy(&mut self, old: &ProxyPass, new: &ProxyPass, configs: (&Around<'_>, &Around<'_>)) {
-        let ProxyPass { upstream, host, path, timeout, buffer, cache } = old;
+        let ProxyPass { upstream, host, path, timeout, buffer, etag_body_max, cache } = old;
         self.value("upstream", upstream, &new.upstream);
         self.value("host", host, &new.host);
         self.value("path to the endpoint", path, &new.path);
@@ -109,6 +109,11 @@ impl Changes {
         let bytes = |size: usize| Bytes(size as u64);
         self.value("request buffer", &bytes(buffer.request), &bytes(new.buffer.request));
         self.value("response buffer", &bytes(buffer.response), &bytes(new.buffer.response));
+        match (etag_body_max, new.etag_body_max) {
+            (None, Some(_)) => self.say("answers get entity tags"),
+            (Some(_), None) => self.say("answers get no entity tags any more"),
+            (old, new) => self.silent("largest answer with an entity tag", old, &new),
+        }
         match (cache, &new.cache) {
             (None, Some(_)) => self.say("responses are kept"),
             (Some(_), None) => self.say("responses are not kept any more"),

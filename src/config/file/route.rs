@@ -68,6 +68,9 @@ section! {
         timeout: Option<Setting<RouteTimeout>> = Absent("those of the upstream");
         /// Keep and reuse responses: `true`, or a table with details.
         cache: Option<Setting<Switch<RouteCache>>> = Absent("responses are not kept"), nginx "proxy_cache";
+        /// Entity tags for answers that have no validator and are not kept, so that who asks again is told that nothing
+        /// has changed (304): `true`, or a table with details. Answers of 200 to GET are read whole for it and hashed.
+        etag: Option<Setting<Switch<RouteEtag>>> = Absent("only responses that are kept get one"), nginx "etag";
         /// How far to read ahead of the slower side.
         buffer: Option<Setting<BufferTable>> = Absent("64KiB each way"), nginx "proxy_buffering";
     }
@@ -88,6 +91,14 @@ section! {
         total: Option<Setting<Limit>> = Absent("the upstream's");
         /// The same for one attempt.
         attempt: Option<Setting<Limit>> = Absent("the upstream's");
+    }
+}
+
+section! {
+    /// Entity tags for answers that are not kept.
+    RouteEtag "`etag`" {
+        /// Of the largest answer that gets one. What is larger, or is not all here within 50 ms, is sent as it comes.
+        body_max: Setting<Size> = Value("\"64KiB\"");
     }
 }
 

@@ -93,31 +93,30 @@ fn with_unit(number: Option<i64>, unit: &str, is_right: impl Fn(&str) -> bool) -
     number.map(|number| format!("{number}{unit}")).filter(|text| is_right(text))
 }
 
-/// A whole number of hundredths, from `MIN` to 100.
+/// A share, from `0%` to `100%`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Percent<const MIN: u8>(pub u8);
+pub struct Percent(pub u32);
 
-impl<const MIN: u8> Decode for Percent<MIN> {
+impl Decode for Percent {
     fn shape() -> Shape {
-        Shape::Text { what: "a whole number of percent", example: "90%" }
+        Shape::Text { what: "a share from 0% to 100%", example: "20%" }
     }
 
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        let expected = format!("a share from \"{MIN}%\" to \"100%\"");
+        let expected = "a share such as \"20%\"";
         if let Kind::Integer(number) = node.kind {
-            let fitting = number.filter(|number| (i64::from(MIN)..=100).contains(number));
-            decoder.mismatch(node, &expected, fitting.map(|number| format!("write it as \"{number}%\"")));
+            let help = with_unit(number, "%", |text| percent(text).is_ok());
+            decoder.mismatch(node, expected, help.map(|text| format!("write \"{text}\"")));
             return None;
         }
-        decoder
-            .text(node, &expected, |text| {
-                let number = text.strip_suffix('%').and_then(|number| number.parse().ok());
-                let fitting = number.filter(|number| (MIN..=100).contains(number));
-                fitting
-                    .ok_or_else(|| Problem::new(format!("`{text}` is no whole number of percent from {MIN}% to 100%")))
-            })
-            .map(Self)
+        decoder.text(node, expected, percent).map(Self)
     }
+}
+
+fn percent(text: &str) -> Result<u32, Problem> {
+    let number = text.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = number.and_then(|digits| digits.parse().ok()).filter(|number| *number <= 100);
+    number.ok_or_else(|| Problem::new(format!("`{text}` is no share from 0% to 100%")))
 }
 
 /// A duration that would make no sense as zero.
