@@ -74,6 +74,7 @@ reasons! {
     ExpectationFailed, StatusCode::EXPECTATION_FAILED, "expectation-failed", "The request expects something other than 100-continue.";
     NoRoute, StatusCode::NOT_FOUND, "no-route", "No route matches the host and the path.";
     AccessDenied, StatusCode::FORBIDDEN, "access-denied", "The route's allow and deny lists keep this client out.";
+    RateLimited, StatusCode::TOO_MANY_REQUESTS, "rate-limited", "A rate limit of the route does not let this request through yet.";
     BodyTooLarge, StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request body is larger than the route's body_max.";
     BodyReadTimeout, StatusCode::REQUEST_TIMEOUT, "body-read-timeout", "The client stopped sending its body for longer than body_timeout.";
     BodyTooSlow, StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The client sent its body more slowly than rate_min.";

@@ -21,7 +21,7 @@
 //! [`proxy`] is the path, with every branch of it in one place. It takes the [`snapshot`], the generation of the
 //! configuration that is in force, and keeps it to the end. It settles which host is asked for
 //! ([`header::authority`]), under which canonical [`path`], and on whose behalf ([`client_ip`]). [`route`] finds the
-//! route. One that answers by itself is done: a redirect, a text, the [`stub_status`]. For the others [`rewrite`]
+//! route. Networks, limits of [`rate_limit`] and the announced size of the body say whether it may pass. One that answers by itself is done: a redirect, a text, the [`stub_status`]. For the others [`rewrite`]
 //! makes the path, and [`header`] the fields, that go upstream.
 //!
 //! What comes beyond a limit of requests in flight, or while memory is short, is refused here ([`overload`]).
@@ -60,6 +60,7 @@
 //! | health, in-flight counts, drain by hand | [`balance::Endpoint`], by address | carried over to the next pool |
 //! | retry budgets | each [`upstream::Upstream`], by name | kept |
 //! | stored responses, and fetches that many wait for | [`cache::Cache`] | kept; what does not fit new limits goes |
+//! | what rate limits have counted | [`rate_limit::Limit`], by name | kept unless the quota or what it counts by changed |
 //! | idle upstream connections | each worker's [`upstream::Connections`] | kept for endpoints that stay |
 //! | certificates and ticket keys | [`tls::Certificates`] | replaced while connections go on |
 //! | listen sockets | each worker, by address; [`sockets::Sockets`] knows of all | a socket whose address stays is not touched |
@@ -139,6 +140,7 @@ mod snapshot;
 mod route;
 mod rewrite;
 mod stub_status;
+mod rate_limit;
 mod cache;
 
 // The origin's side.

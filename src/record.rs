@@ -23,6 +23,7 @@ use crate::connection::{self, Downstream, OpenRequest};
 use crate::error::Reason;
 use crate::fetch::Attempts;
 use crate::overload::Places;
+use crate::rate_limit::{RouteLimits, Verdict};
 use crate::snapshot::HeldRoute;
 use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
 use crate::tunnel::{Passed, TunnelEnd};
@@ -76,6 +77,8 @@ pub struct Record {
     pub client: IpAddr,
     pub request_id: Option<HeaderValue>,
     pub route: Option<Arc<HeldRoute>>,
+    /// What the limits of the route said; None if it has none.
+    pub rate_limits: Option<Verdict>,
     pub attempts: Attempts,
     pub head_after: Option<Duration>,
     pub status: StatusCode,
@@ -106,6 +109,7 @@ impl Record {
             client: downstream.peer.ip(),
             request_id: None,
             route: None,
+            rate_limits: None,
             attempts: Attempts::default(),
             head_after: None,
             status: StatusCode::OK,
@@ -184,6 +188,12 @@ impl Record {
         });
     }
 
+    /// The name of the limit that refused the request, or that would have if it were not a dry run.
+    fn limit(&self) -> Option<&str> {
+        let limits: &RouteLimits = self.route.as_ref()?.rate_limits.as_ref()?;
+        limits.to_be_logged(self.rate_limits.as_ref()?)
+    }
+
     fn entry(&self, bytes_sent: u64, duration: Duration) -> Entry<'_> {
         let (peer, tls) = self.downstream;
         let host = self.uri.host().or_else(|| self.host.as_ref()?.to_str().ok()).filter(|_| !self.is_unread);
@@ -197,6 +207,7 @@ impl Record {
             version: self.version,
             status: self.status.as_u16(),
             reason: self.reason.map(Reason::code),
+            rate_limit: self.limit(),
             cache: self.cache.map(cache::Role::word),
             coding: self.coding,
             duration,

@@ -19,19 +19,22 @@ use crate::background::{self, Background};
 use crate::balance::Member;
 use crate::balance::health::Verdict;
 use crate::cache::{Cache, Report, Statistics};
-use crate::config::{self, Config, Environment, Loaded, Unusable};
+use crate::config::{self, Config, Environment, Loaded, RateLimit, Unusable};
 use crate::connection::HeadBudget;
 use crate::control::{Control, Ended, Inbox, Options, Order, Stop, Trigger, warn_of};
 use crate::division::LimitsError;
 use crate::listener::{BindError, Cap, Socket};
 use crate::overload::Overload;
+use crate::rate_limit::{Limit, Tally};
 use crate::signals::{self, Signal};
 use crate::snapshot::{Lasting, Live, Snapshot, SnapshotError};
 use crate::sockets::{self, Sockets};
 use crate::supervise::Supervisor;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::log;
-use crate::telemetry::metrics::{CacheSample, CachedRouteSample, EndpointSample, Metrics, MetricsError};
+use crate::telemetry::metrics::{
+    CacheSample, CachedRouteSample, EndpointSample, Metrics, MetricsError, RateLimitSample,
+};
 use crate::tls::{CertificateError, Certificates};
 use crate::upstream::Upstream;
 use crate::warm::{self, Doors};
@@ -250,6 +253,8 @@ fn observe(control: &Control) {
     let cache = Arc::clone(&control.shared.cache);
     metrics.observe_cache(move || cache_sample(&cache));
     let live = Arc::clone(&control.shared.live);
+    metrics.observe_rate_limits(move || live.load().rate_limits.values().map(|limit| limit_sample(limit)).collect());
+    let live = Arc::clone(&control.shared.live);
     metrics.observe_endpoints(move || live.load().upstreams.values().flat_map(|upstream| samples(upstream)).collect());
 }
 
@@ -295,6 +300,13 @@ fn cache_sample(cache: &Cache) -> CacheSample {
         fetching_bytes_max: usage.fetching_bytes_max,
         routes: routes.into_iter().map(sample).collect(),
     }
+}
+
+fn limit_sample(limit: &Limit) -> RateLimitSample {
+    let (keys, Tally { allowed, limited, dry_run, evicted }) = limit.totals();
+    let RateLimit { name, keys_max, .. } = limit.config();
+    let (limit, keys, keys_max) = (name.clone(), keys as u64, *keys_max as u64);
+    RateLimitSample { limit, allowed, limited, dry_run, evicted, keys, keys_max }
 }
 
 fn samples(upstream: &Upstream) -> Vec<EndpointSample> {

@@ -19,6 +19,7 @@ use crate::config::{self, Buffer, Config, Fallback, HostPolicy, PathRewrite, Pro
 use crate::fetch::Fetch;
 use crate::interim::Relay;
 use crate::overload::{self, Overload};
+use crate::rate_limit::{self, RateLimits, RouteLimits};
 use crate::rewrite::Template;
 use crate::route::Router;
 use crate::telemetry::{Metrics, RouteMetrics};
@@ -34,6 +35,7 @@ pub struct Snapshot {
     pub config: Config,
     pub router: Router<Arc<Route>>,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
+    pub rate_limits: RateLimits,
     /// Of requests in flight.
     pub limits: overload::Limits,
     listeners: Vec<Listener>,
@@ -50,6 +52,8 @@ pub struct Route {
     index: usize,
     pub config: config::Route,
     pub action: Action,
+    /// None if it has none.
+    pub rate_limits: Option<RouteLimits>,
     pub metrics: RouteMetrics,
     /// Its requests in flight and how many there may be.
     pub in_flight: Option<(Arc<overload::Count>, usize)>,
@@ -113,9 +117,10 @@ impl Snapshot {
     /// Builds the next generation; state of endpoints that stay is carried over from `previous`.
     pub fn build(config: Config, previous: Option<&Self>, lasting: &Lasting<'_>) -> Result<Self, SnapshotError> {
         let upstreams = build_upstreams(&config, previous, lasting.metrics)?;
+        let rate_limits = rate_limit::build(&config.rate_limits, previous.map(|previous| &previous.rate_limits));
         let mut routes = Vec::with_capacity(config.routes.len());
         for (index, route) in config.routes.iter().enumerate() {
-            let built = Arc::new(Route::build((index, route), &config.cache, &upstreams, lasting)?);
+            let built = Arc::new(Route::build((index, route), (&config.cache, &rate_limits), &upstreams, lasting)?);
             routes.push((route.hosts.clone(), route.path.clone(), built));
         }
         let mut listeners = Vec::with_capacity(config.listeners.len());
@@ -131,12 +136,13 @@ impl Snapshot {
         }
         let generation = previous.map_or(1, |previous| previous.generation + 1);
         let limits = overload::Limits { proxy: config.server.requests_max, client: config.client.requests_max };
-        Ok(Self { generation, router: Router::new(routes), upstreams, limits, listeners, config })
+        Ok(Self { generation, router: Router::new(routes), upstreams, rate_limits, limits, listeners, config })
     }
 
     /// Called once, when this generation begins to serve.
     pub fn activate(&self) {
         self.upstreams.values().for_each(|upstream| upstream.pool.activate());
+        self.rate_limits.values().for_each(|limit| limit.activate());
     }
 
     /// The listener of an address as the config names it.
@@ -197,7 +203,7 @@ impl Deref for HeldRoute {
 impl Route {
     fn build(
         (index, route): (usize, &config::Route),
-        keeping: &config::Cache,
+        (keeping, rate_limits): (&config::Cache, &RateLimits),
         upstreams: &BTreeMap<String, Arc<Upstream>>,
         lasting: &Lasting<'_>,
     ) -> Result<Self, SnapshotError> {
@@ -235,7 +241,9 @@ impl Route {
             0 => None,
             max => Some((lasting.overload.route(&route.name), max)),
         };
-        Ok(Self { index, config: route.clone(), action, metrics: lasting.metrics.route(&route.name), in_flight })
+        let (rate_limits, metrics) =
+            (RouteLimits::of(&route.rate_limit, rate_limits), lasting.metrics.route(&route.name));
+        Ok(Self { index, config: route.clone(), action, rate_limits, metrics, in_flight })
     }
 
     /// The page in place of a response that the upstream does not bring.

@@ -8,6 +8,7 @@
 mod access;
 mod answer;
 mod judge;
+mod limits;
 mod purge;
 mod routes;
 mod serve;
@@ -31,6 +32,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
+use self::limits::Named;
 use self::serve::Desk;
 use self::socket::{SocketError, SocketFile};
 use self::status::UpstreamStatus;
@@ -75,6 +77,8 @@ trait Process: 'static {
     fn cache(&self) -> Arc<Cache>;
     /// Of the configuration in force.
     fn cache_config(&self) -> config::Cache;
+    /// In the order of their names.
+    fn rate_limits(&self) -> Vec<Named>;
     fn pools(&self) -> BTreeMap<String, Arc<Pool>>;
     /// None if the process ends before.
     fn reload(&self) -> impl Future<Output = Option<Outcome>>;

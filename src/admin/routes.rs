@@ -12,12 +12,13 @@ use http::{Method, Request, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::access::{self, Via};
 use super::answer::{self, Answer};
 use super::purge::{self, Order, Purged};
 use super::status::CacheStatus;
-use super::{Process, upstreams};
+use super::{Process, limits, upstreams};
 use crate::balance::Pool;
 use crate::cache::Dependencies;
 use crate::clock;
@@ -26,24 +27,27 @@ use crate::control::Outcome;
 
 const BODY_BYTES_MAX: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-const PATHS: &str = "/livez, /readyz, /status, /metrics, /upstreams, /cache, /reload, /stop, /cache/purge, \
-                     /upstreams/{name}/drain or /upstreams/{name}/undrain";
+const PATHS: &str = "/livez, /readyz, /status, /metrics, /upstreams, /cache, /limits, /limits/{address}, \
+                     /reload, /stop, /cache/purge, /limits/reset, /upstreams/{name}/drain or \
+                     /upstreams/{name}/undrain";
 
 /// What a path stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target<'a> {
-    Page(Page),
+    Page(Page<'a>),
     Action(Action<'a>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Page {
+enum Page<'a> {
     Live,
     Ready,
     Status,
     Metrics,
     Upstreams,
     Cache,
+    Limits,
+    LimitsOf { address: &'a str },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,7 @@ enum Action<'a> {
     Reload,
     Stop,
     Purge,
+    ResetLimits,
     Drain { upstream: &'a str },
     Undrain { upstream: &'a str },
 }
@@ -64,10 +69,15 @@ impl<'a> Target<'a> {
             "/metrics" => Self::Page(Page::Metrics),
             "/upstreams" => Self::Page(Page::Upstreams),
             "/cache" => Self::Page(Page::Cache),
+            "/limits" => Self::Page(Page::Limits),
+            "/limits/reset" => Self::Action(Action::ResetLimits),
             "/cache/purge" => Self::Action(Action::Purge),
             "/reload" => Self::Action(Action::Reload),
             "/stop" => Self::Action(Action::Stop),
             _ => {
+                if let Some(address) = path.strip_prefix("/limits/") {
+                    return Some(Self::Page(Page::LimitsOf { address }));
+                }
                 let (upstream, action) = path.strip_prefix("/upstreams/")?.split_once('/')?;
                 match action {
                     "drain" => Self::Action(Action::Drain { upstream }),
@@ -106,7 +116,7 @@ where
         return answer::method_not_allowed(&head.method, allowed);
     }
     match target {
-        Target::Page(page) => show(process, page),
+        Target::Page(page) => show(process, page).await,
         Target::Action(action) => match access::may_control(via, &head, rules) {
             Ok(()) => act(process, action, &head, body).await,
             Err(refusal) => answer::refused(&refusal),
@@ -114,7 +124,7 @@ where
     }
 }
 
-fn show<P: Process>(process: &P, page: Page) -> Answer {
+async fn show<P: Process>(process: &P, page: Page<'_>) -> Answer {
     match page {
         Page::Live => answer::text(StatusCode::OK, "ok\n"),
         Page::Ready if process.is_draining() => answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
@@ -125,6 +135,8 @@ fn show<P: Process>(process: &P, page: Page) -> Answer {
             let status = CacheStatus::new(process.cache_config().enabled, process.cache().report());
             answer::json(StatusCode::OK, &status)
         }
+        Page::Limits => limits::overview(process).await,
+        Page::LimitsOf { address } => limits::of_address(process, address),
         Page::Metrics => match process.metrics() {
             Ok(text) => answer::metrics(text),
             Err(error) => {
@@ -148,10 +160,16 @@ where
             return answer::json(StatusCode::ACCEPTED, &serde_json::json!({ "result": "stopping" }));
         }
         Action::Purge => return purge(process, body).await,
+        Action::ResetLimits => {
+            return match which(body, r#"{"address": "192.0.2.1"}"#).await {
+                Ok(address) => limits::reset(process, address),
+                Err(problem) => problem,
+            };
+        }
         Action::Drain { upstream } => (upstream, Pool::drain),
         Action::Undrain { upstream } => (upstream, Pool::undrain),
     };
-    match which(body).await {
+    match which::<SocketAddr, _>(body, r#"{"address": "10.0.0.1:3000"}"#).await {
         Ok(address) => change_endpoint(&process.pools(), upstream, address, change),
         Err(problem) => problem,
     }
@@ -224,20 +242,19 @@ fn one_of(known: impl IntoIterator<Item = impl ToString>) -> String {
     if known.is_empty() { "none: there are none".to_owned() } else { format!("one of {}", known.join(", ")) }
 }
 
-/// Reads `{"address": "10.0.0.1:3000"}`.
-async fn which<B>(body: B) -> Result<SocketAddr, Answer>
+/// Reads which one is meant, as in `expected`.
+async fn which<A, B>(body: B, expected: &str) -> Result<A, Answer>
 where
+    A: DeserializeOwned,
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
 {
-    /// The endpoint that is meant.
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
-    struct Which {
-        address: SocketAddr,
+    struct Which<A> {
+        address: A,
     }
-    let expected = r#"{"address": "10.0.0.1:3000"}"#;
     let body = read(body, expected).await?;
-    let which: Which = serde_json::from_slice(&body)
+    let which: Which<A> = serde_json::from_slice(&body)
         .map_err(|error| answer::problem(StatusCode::BAD_REQUEST, &error.to_string(), expected))?;
     Ok(which.address)
 }

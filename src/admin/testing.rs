@@ -8,16 +8,19 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Process;
+use super::limits::Named;
 use crate::balance::Pool;
 use crate::cache::Cache;
 use crate::config;
 use crate::control::Outcome;
 use crate::pattern::Pattern;
+use crate::rate_limit::RateLimits;
 
 #[derive(Default)]
 pub struct FakeProcess {
     pub draining: Cell<bool>,
     pub pools: BTreeMap<String, Arc<Pool>>,
+    pub rate_limits: RateLimits,
     /// What the next reload comes to.
     pub outcome: RefCell<Option<Outcome>>,
     pub stopped: Cell<bool>,
@@ -54,6 +57,11 @@ impl Process for FakeProcess {
 
     fn pools(&self) -> BTreeMap<String, Arc<Pool>> {
         self.pools.clone()
+    }
+
+    fn rate_limits(&self) -> Vec<Named> {
+        let named = |limit: &Arc<_>| Named { limit: Arc::clone(limit), routes: vec!["/".to_owned()] };
+        self.rate_limits.values().map(named).collect()
     }
 
     fn cache(&self) -> Arc<Cache> {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::Process;
 use super::judge::{self, Endpoints, Expiry, Finding, Usage};
+use super::limits::Named;
 use super::status::{
     CacheStatus, CertificateStatus, Check, ConfigStatus, Connections, ListenerStatus, Status, UpstreamStatus,
     WorkerStatus, overall, rfc3339,
@@ -46,6 +47,15 @@ impl Process for Control {
 
     fn cache_config(&self) -> config::Cache {
         self.shared.live.load().config.cache.clone()
+    }
+
+    fn rate_limits(&self) -> Vec<Named> {
+        let snapshot = self.shared.live.load();
+        let named = |(name, limit): (&String, &Arc<_>)| {
+            let having = snapshot.config.routes.iter().filter(|route| route.rate_limit.contains(name));
+            Named { limit: Arc::clone(limit), routes: having.map(|route| route.name.clone()).collect() }
+        };
+        snapshot.rate_limits.iter().map(named).collect()
     }
 
     fn pools(&self) -> BTreeMap<String, Arc<Pool>> {

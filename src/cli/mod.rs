@@ -13,6 +13,7 @@ mod config_file;
 mod failure;
 mod files;
 mod healthcheck;
+mod limits;
 mod names;
 mod output;
 mod reload;
@@ -44,6 +45,7 @@ Examples:
   tollgate reload                       take over the file as it is now, and say what changed
   tollgate upstreams drain app 10.0.0.1:3000
   tollgate cache purge --tag user:7
+  tollgate limits show 192.0.2.1
   tollgate status --json
 
 Exit status: 0 it worked, 1 it failed, 2 wrong arguments, 78 the configuration cannot be used.";
@@ -69,6 +71,7 @@ enum Command {
     Upstreams(upstreams::Upstreams),
     Status(status::Status),
     Cache(cache::Cache),
+    Limits(limits::Limits),
     Healthcheck(healthcheck::Healthcheck),
     /// Run the backend app, which stands behind the proxy in examples and tests
     #[cfg(feature = "backend")]
@@ -95,6 +98,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Upstreams(upstreams)) => upstreams.run(&config),
         Some(Command::Status(status)) => status.run(&config),
         Some(Command::Cache(cache)) => cache.run(&config),
+        Some(Command::Limits(limits)) => limits.run(&config),
         Some(Command::Healthcheck(healthcheck)) => healthcheck.run(&config),
         #[cfg(feature = "backend")]
         Some(Command::Backend(arguments)) => backend::run(arguments),
@@ -138,6 +142,9 @@ mod tests {
         check("tollgate upstreams undrain app [::1]:3000", "Some(Upstreams(");
         check("tollgate cache status --json", "Some(Cache(");
         check("tollgate cache purge --tag user:7 --soft -c a.toml", "Some(Cache(");
+        check("tollgate limits", "Some(Limits(");
+        check("tollgate limits show 2001:db8::1 --json", "Some(Limits(");
+        check("tollgate limits reset 192.0.2.1 -c a.toml", "Some(Limits(");
         check("tollgate healthcheck --ready", "Some(Healthcheck(");
         check("tollgate completion bash", "Some(Completion(");
         check("tollgate version --json", "Some(Version(");
@@ -153,6 +160,8 @@ mod tests {
         check("tollgate run --ready-fd 2", ErrorKind::ValueValidation);
         check("tollgate upstreams drain app", ErrorKind::MissingRequiredArgument);
         check("tollgate upstreams drain app app:3000", ErrorKind::ValueValidation);
+        check("tollgate limits show", ErrorKind::MissingRequiredArgument);
+        check("tollgate limits show 192.0.2.0/24", ErrorKind::ValueValidation);
         check("tollgate cache purge", ErrorKind::MissingRequiredArgument);
         check("tollgate cache purge --all --tag a", ErrorKind::ArgumentConflict);
         check("tollgate completion", ErrorKind::MissingRequiredArgument);

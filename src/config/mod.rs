@@ -19,6 +19,7 @@ mod files;
 #[cfg(test)]
 mod generated;
 mod keys;
+mod limiting;
 mod load;
 mod lower;
 mod nearest;
@@ -47,6 +48,7 @@ pub use self::compress::{Coding, Compress, Levels, TypePattern};
 pub use self::diagnostics::Diagnostics;
 pub use self::environment::Environment;
 pub use self::files::Files;
+pub use self::limiting::{Algorithm, LimitHeaders, LimitKey, Quota, ROUTE_LIMITS_MAX, RateLimit};
 pub use self::load::{Loaded, Unusable, load};
 pub use self::lower::connections_left;
 pub use self::parse::parse;
@@ -64,6 +66,7 @@ pub struct Config {
     pub certificates: Vec<Certificate>,
     pub client: Client,
     pub dns: Dns,
+    pub rate_limits: Vec<RateLimit>,
     pub cache: Cache,
     pub upstreams: Vec<Upstream>,
     /// None if it is off where a route does not say otherwise.

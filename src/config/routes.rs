@@ -25,6 +25,8 @@ pub struct Route {
     /// Requests in flight; 0 is no limit.
     pub requests_max: usize,
     pub access_log: bool,
+    /// Names of limits.
+    pub rate_limit: Vec<String>,
     pub body_max: u64,
     /// None if its responses are passed as they come.
     pub compress: Option<Compress>,

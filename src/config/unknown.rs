@@ -7,13 +7,8 @@ use super::section::{Key, SectionShape};
 use super::tree::Entry;
 
 /// Keys that the design holds and a later version will take: the table and the key.
-const LATER: [(&str, &str); 5] = [
-    ("the file", "rate_limit"),
-    ("the file", "telemetry"),
-    ("[upstream.NAME]", "breaker"),
-    ("[upstream.NAME]", "slow_start"),
-    ("[[route]]", "rate_limit"),
-];
+const LATER: [(&str, &str); 3] =
+    [("the file", "telemetry"), ("[upstream.NAME]", "breaker"), ("[upstream.NAME]", "slow_start")];
 
 /// The error for an entry of `section` that it has no key for.
 pub fn key(entry: &Entry, section: &SectionShape) -> Diagnostic {

@@ -13,7 +13,7 @@ use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, RETRY_AFTER,
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
-use self::admit::{admit, admit_body, refuse_expectation};
+use self::admit::{admit, admit_body, admit_rate, refuse_expectation, tell_rate};
 use self::cached::Target;
 use self::message::{fallback, leave_out_content, receive, redirect, text};
 use self::tagging::Tagging;
@@ -72,8 +72,9 @@ pub async fn serve(
     };
     let mut response = match answered {
         Ok(Answer::Response(response) | Answer::Kept(response, _)) => response,
-        Ok(Answer::Tunnel(response, tunnel)) => {
+        Ok(Answer::Tunnel(mut response, tunnel)) => {
             record.status = response.status();
+            tell_rate(&record, response.headers_mut());
             link.tunnel.replace(Some(Opened { tunnel, record }));
             return response.map(|()| Body::empty());
         }
@@ -84,6 +85,7 @@ pub async fn serve(
         }
     };
     exchange.finish(&mut response);
+    tell_rate(&record, response.headers_mut());
     if response.status() == StatusCode::UPGRADE_REQUIRED && !record.is_h1() {
         // There is no upgrade over HTTP/2 (RFC 9113 §8.6).
         hop_by_hop::remove(response.headers_mut(), Trailers::Forward);
@@ -157,6 +159,7 @@ impl Exchange<'_> {
         record.route = Some(Arc::clone(&route));
         record.places = self.enter(&route, client)?;
         admit(&route, client)?;
+        admit_rate(&route, client, request.headers(), record)?;
         admit_body(&route, request.headers())?;
         let recoding = Recoding::of(&route.config, request.method(), request.headers());
         let mut kept = None;

@@ -29,6 +29,7 @@ mod kept;
 mod limits;
 mod overload;
 mod pace;
+mod rate_limits;
 mod reload;
 mod replicas;
 mod retries;

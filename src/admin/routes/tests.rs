@@ -5,6 +5,7 @@ use http_body_util::Full;
 use super::*;
 use crate::admin::testing::{FakeProcess, rules};
 use crate::config::{Balance, EndpointAddress, Keepalive, Source, Target as Address, Timeouts, Upstream};
+use crate::rate_limit;
 
 const LOCAL: Via = Via::Tcp { peer: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), local: LOOPBACK };
 const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
@@ -171,4 +172,46 @@ async fn a_purge_says_what_it_met_or_what_is_wrong() {
     check(r#"{"tag": 7}"#, 400, r#""error":"\"tag\" is 7","expected":"a tag such as"#).await;
     check(r#"{"tag": "many"}"#, 422, "at most 1024 names").await;
     check(&" ".repeat(BODY_BYTES_MAX + 1), 413, "64 KiB").await;
+}
+
+#[tokio::test]
+async fn limits_are_shown_and_an_address_is_reset() {
+    let window = Duration::from_secs(60);
+    let quota = config::Quota {
+        key: config::LimitKey::ClientIp,
+        ipv6_prefix: 64,
+        requests: 2,
+        window,
+        algorithm: config::Algorithm::Window,
+    };
+    let limit = config::RateLimit {
+        name: "per-ip".to_owned(),
+        quota,
+        exempt: vec!["10.0.0.0/8".parse().unwrap()],
+        dry_run: false,
+        headers: config::LimitHeaders::Draft,
+        keys_max: 10,
+    };
+    let limits = rate_limit::build(&[limit], None);
+    let route = rate_limit::RouteLimits::of(&["per-ip".to_owned()], &limits).unwrap();
+    for _ in 0..3 {
+        let client = "192.0.2.1".parse().unwrap();
+        let fields = http::HeaderMap::new();
+        route.check(&rate_limit::Asked { client, fields: &fields, route: "/" }, clock::now());
+    }
+    let process = FakeProcess { rate_limits: limits, ..process() };
+    let check = async |line: &str, fields: &[(&str, &str)], body: &str, status: u16, part: &str| {
+        let (found, answer) = ask(&process, LOCAL, line, fields, body).await;
+        assert_eq!(found, status, "{line}: {answer}");
+        assert!(answer.contains(part), "{line}: {answer}");
+    };
+    check("GET /limits", &[], "", 200, r#""limited_now":1,"allowed":2,"limited":1,"dry_run_limited":0"#).await;
+    check("GET /limits", &[], "", 200, r#""who":"192.0.2.1","used":2,"remaining":0"#).await;
+    check("GET /limits/192.0.2.1", &[], "", 200, r#""state":"counted","who":"192.0.2.1","used":2"#).await;
+    check("GET /limits/10.0.0.1", &[], "", 200, r#""state":"exempt""#).await;
+    check("GET /limits/2001:db8::1", &[], "", 200, r#""who":"2001:db8::/64","used":0"#).await;
+    check("GET /limits/nobody", &[], "", 400, "an address such as").await;
+    check("POST /limits/reset", &[], r#"{"address": "192.0.2.1"}"#, 403, "token").await;
+    check("POST /limits/reset", &[TOKEN], r#"{"address": "192.0.2"}"#, 400, "192.0.2.1").await;
+    check("POST /limits/reset", &[TOKEN], r#"{"address": "192.0.2.1"}"#, 200, r#""used":0,"remaining":2"#).await;
 }

@@ -3,6 +3,7 @@
 //! Every struct is taken apart without `..`, so that a new key cannot be forgotten here.
 
 mod compress;
+mod rate_limit;
 mod route;
 mod upstream;
 
@@ -47,6 +48,7 @@ impl Changes {
             certificates,
             client,
             dns,
+            rate_limits,
             cache,
             upstreams,
             compress,
@@ -61,6 +63,7 @@ impl Changes {
         changes.certificates(certificates, &new.certificates);
         changes.client(client, &new.client);
         changes.dns(dns, &new.dns);
+        changes.rate_limits(rate_limits, &new.rate_limits);
         changes.cache(cache, &new.cache);
         changes.upstreams(upstreams, &new.upstreams);
         changes.about("");

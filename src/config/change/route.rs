@@ -52,6 +52,7 @@ impl Changes {
             response_fields,
             requests_max,
             access_log,
+            rate_limit,
             body_max,
             compress,
             reflects_input,
@@ -62,6 +63,7 @@ impl Changes {
         self.members("denied network", deny, &new.deny);
         self.fields("request", request_fields, &new.request_fields);
         self.fields("response", response_fields, &new.response_fields);
+        self.members("rate limit", rate_limit, &new.rate_limit);
         self.value("most requests in flight", &Most(*requests_max), &Most(new.requests_max));
         self.value("access log", &on(*access_log), &on(new.access_log));
         // What comes from [client] or [compress] has been told there.

@@ -123,6 +123,8 @@ section! {
         rate_min: Setting<Rate> = Value("\"256B/s\"");
         /// Largest body of a request; a larger one is answered with 413.
         body_max: Setting<Size> = Value("\"10MiB\""), nginx "client_max_body_size";
+        /// Rate limits of routes that do not name their own.
+        rate_limit: Setting<List<String>> = Value("[]"), nginx "limit_req";
         /// Limits of HTTP/2.
         h2: Setting<H2> = Value("{}");
     }

@@ -6,6 +6,7 @@ mod admin;
 mod cache;
 mod compress;
 mod listen;
+mod rate_limit;
 mod route;
 mod upstream;
 
@@ -20,6 +21,7 @@ pub use self::admin::{Admin, Control, Log};
 pub use self::cache::{Cache, CacheKey, CacheRule, RouteCache, Ttl, Warm};
 pub use self::compress::{Compress, Levels, RouteCompress};
 pub use self::listen::{Certificate, Client, Dns, H2, Hsts, Listen, Memory, Server};
+pub use self::rate_limit::RateLimit;
 pub use self::route::{BufferTable, FallbackPage, Fields, Route, RouteEtag, RouteTimeout};
 pub use self::upstream::{Endpoint, Health, Keepalive, Retry, Run, Timeout, Upstream};
 
@@ -48,6 +50,8 @@ section! {
         dns: Setting<Dns> = Value("{}");
         /// Groups of endpoints, by name.
         upstream: Setting<Map<Upstream>> = Value("{}"), nginx "upstream";
+        /// Rate limits, by name; routes say which of them they have.
+        rate_limit: Setting<Map<RateLimit>> = Value("{}"), nginx "limit_req_zone";
         /// The store of responses.
         cache: Setting<Cache> = Value("{}"), nginx "proxy_cache_path";
         /// Compression of responses: `false`, `true` or a table.

@@ -55,6 +55,8 @@ section! {
         requests_max: Setting<Count<0, 10_000_000>> = Value("0"), nginx "limit_conn";
         /// Write these requests to the access log.
         access_log: Setting<bool> = Value("true"), nginx "access_log";
+        /// Rate limits that its requests have to pass, all of them, by name. None is `[]`.
+        rate_limit: Option<Setting<List<String>>> = Absent("those of [client]"), nginx "limit_req";
         /// Largest body of a request.
         body_max: Option<Setting<Size>> = Absent("that of [client]"), nginx "client_max_body_size";
         /// Compression of its responses: `false`, `true`, or a table of what is done otherwise than `[compress]` says.

@@ -8,6 +8,7 @@ mod cache;
 mod compress;
 mod fallback;
 mod listeners;
+mod rate_limits;
 mod routes;
 mod server;
 mod upstreams;
@@ -47,6 +48,7 @@ pub fn lower(
     let compress = lowering.compress(&file.value);
     let routes = lowering.routes(file, &upstreams, &compress);
     let file = &file.value;
+    lowering.unused_limits(file);
     let certificates = lowering.certificates(&file.certificate.value);
     lowering.unused_upstreams(&file.upstream.value, &file.route.value);
     let config = Config {
@@ -56,6 +58,7 @@ pub fn lower(
         certificates,
         client: server::client(&file.client.value),
         dns: server::dns(&file.dns.value),
+        rate_limits: lowering.rate_limits(&file.rate_limit.value),
         cache: lowering.cache(&file.cache.value),
         upstreams,
         compress: compress.in_effect(),

@@ -36,6 +36,8 @@ struct Known<'a> {
 
 impl Lowering<'_> {
     pub(super) fn routes(&mut self, file: &Setting<File>, upstreams: &[Upstream], compress: &Base) -> Vec<Route> {
+        let default_limits = self.named_limits(&file.value.client.value.rate_limit.value, file);
+        let whole = file;
         let Setting { value: file, origin, tainted } = file;
         let sections = &file.route.value;
         if sections.is_empty() && !tainted {
@@ -60,6 +62,7 @@ impl Lowering<'_> {
             let path = self.path(setting);
             let action = self.action(setting, &known);
             let edits = (self.field_edits(&section.request.value), self.field_edits(&section.response.value));
+            let limits = section.rate_limit.as_ref().map(|names| self.named_limits(&names.value, whole));
             let (Some((path, path_origin)), Some(action)) = (path, action) else { continue };
             let route = Route {
                 name: section.name.as_ref().map_or_else(|| path_text(&path).to_owned(), |name| name.value.clone()),
@@ -73,6 +76,7 @@ impl Lowering<'_> {
                 response_fields: edits.1,
                 requests_max: section.requests_max.value.to_usize(),
                 access_log: section.access_log.value,
+                rate_limit: limits.unwrap_or_else(|| default_limits.clone()),
                 body_max: section.body_max.as_ref().map_or(body_max, |size| size.value.0),
                 compress: self.route_compress(section.compress.as_ref(), compress),
                 reflects_input: section.reflects_input.value,

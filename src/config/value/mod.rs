@@ -2,6 +2,7 @@
 
 mod cache;
 mod http;
+mod limit;
 mod media;
 mod net;
 mod number;
@@ -14,4 +15,4 @@ pub use self::http::{FieldValue, HostPolicyText, Pattern, StatusRanges, UrlPath,
 pub use self::net::target;
 pub use self::number::{Count, Limit, Percent, Rate, Size};
 pub use self::plain::{FilePath, HttpsRedirect, SecretText};
-pub use self::word::{Protocol, StatusPage};
+pub use self::word::{AlgorithmWord, Protocol, StatusPage};

@@ -6,7 +6,8 @@ use crate::config::nearest::nearest;
 use crate::config::section::Shape;
 use crate::config::tree::Node;
 use crate::config::{
-    AccessFormat, Balance, CachedCookies, Coding, LogLevel, Profile, Reload, TlsVersion, UpstreamProtocol, WhenAllFail,
+    AccessFormat, Balance, CachedCookies, Coding, LimitHeaders, LogLevel, Profile, Reload, TlsVersion,
+    UpstreamProtocol, WhenAllFail,
 };
 
 macro_rules! words {
@@ -52,6 +53,8 @@ words! {
     Coding { "zstd" => Zstd, "br" => Br, "gzip" => Gzip }
     Protocol { "h1" => H1, "h2" => H2; later "h3" }
     StatusPage { "stub" => Stub }
+    AlgorithmWord { "window" => Window, "gcra" => Gcra }
+    LimitHeaders { "draft" => Draft, "x" => X, "both" => Both, "off" => Off }
 }
 
 /// What a listener can speak.
@@ -65,6 +68,13 @@ pub enum Protocol {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusPage {
     Stub,
+}
+
+/// How a rate limit counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AlgorithmWord {
+    Window,
+    Gcra,
 }
 
 fn wrong_word(text: &str, words: &[&'static str]) -> Problem {
@@ -81,6 +91,10 @@ fn wrong_word(text: &str, words: &[&'static str]) -> Problem {
         "brotli" => "br",
         "zstandard" => "zstd",
         "gz" | "x-gzip" | "deflate" => "gzip",
+        "sliding-window" | "sliding_window" | "log" => "window",
+        "leaky-bucket" | "token-bucket" | "leaky_bucket" | "token_bucket" => "gcra",
+        "x-ratelimit" => "x",
+        "ietf" => "draft",
         "tlsv1.2" => "1.2",
         "tlsv1.3" => "1.3",
         _ => "",

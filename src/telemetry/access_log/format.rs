@@ -32,6 +32,8 @@ pub struct Entry<'a> {
     pub status: u16,
     /// The reason code of a request that failed or was refused.
     pub reason: Option<&'static str>,
+    /// The rate limit that refused the request, or in a dry run would have.
+    pub rate_limit: Option<&'a str>,
     /// What the request was to the cache, on routes that keep responses.
     pub cache: Option<&'static str>,
     /// What became of the coding of the response, on routes that compress.
@@ -161,6 +163,10 @@ impl Formatter {
         number(entry.status.into(), out);
         if let Some(reason) = entry.reason {
             member(b",\"reason\":\"", reason, out);
+            out.push(b'"');
+        }
+        if let Some(limit) = entry.rate_limit {
+            member(b",\"rate_limit\":\"", limit, out);
             out.push(b'"');
         }
         out.extend_from_slice(b",\"duration_ms\":");

@@ -26,6 +26,7 @@ fn entry() -> Entry<'static> {
         version: Version::HTTP_11,
         status: 200,
         reason: None,
+        rate_limit: None,
         cache: None,
         coding: None,
         duration: Duration::from_micros(1234),
@@ -125,6 +126,7 @@ fn lines_in_the_format_json() {
             query: Some("q=\"&token=s"),
             status: 502,
             reason: Some("connect_refused"),
+            rate_limit: Some("per-ip"),
             route: Some("api"),
             upstream: Some(UpstreamEntry {
                 name: "app",
@@ -141,7 +143,8 @@ fn lines_in_the_format_json() {
         concat!(
             r#"{"time":"2026-11-21T03:51:31.042+00:00","level":"error","client":"203.0.113.7","peer":"[2001:db8::1]:9","#,
             r#""method":"GET","host":"example.com","path":"/x","query":"q=\"&token=***","protocol":"HTTP/1.1","#,
-            r#""status":502,"reason":"connect_refused","duration_ms":1.234,"bytes_sent":512,"bytes_received":0,"#,
+            r#""status":502,"reason":"connect_refused","rate_limit":"per-ip","duration_ms":1.234,"bytes_sent":512,"#,
+            r#""bytes_received":0,"#,
             r#""route":"api","upstream":"app","endpoint":"10.0.0.9:3000","attempts":2,"upstream_ms":0.010,"#,
             r#""request_id":"r1","referer":"https://a/?token=***","user_agent":"\\xFF","tls":"TLSv1.3"}"#
         ),

@@ -24,12 +24,14 @@ mod cells;
 mod codings;
 mod overload;
 mod process;
+mod rate_limits;
 mod requests;
 mod upstreams;
 
 pub use cache::{CacheSample, CachedRouteSample};
 pub use cells::PerThread;
 use codings::Codings;
+pub use rate_limits::RateLimitSample;
 pub use requests::RouteMetrics;
 use requests::{RouteCollector, Routes};
 use upstreams::Upstreams;

@@ -1,0 +1,78 @@
+//! What clients are told of limits: `RateLimit` and `RateLimit-Policy` as draft-ietf-httpapi-ratelimit-headers-10 has
+//! them, the older `X-RateLimit-…` that many clients read, and `Retry-After`.
+//!
+//! In the draft, `r` is what is left, and `t` the seconds until there is more of it (its section 4.1), so `t` is that
+//! of the next place and not of all of them. `X-RateLimit-Reset` says the same, in seconds from now.
+
+use std::fmt::Write as _;
+
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::{Limit, RouteLimits, Said, Verdict};
+use crate::config::LimitHeaders;
+
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// A policy or a standing takes about so much.
+const MEMBER_BYTES: usize = 40;
+
+impl RouteLimits {
+    /// Adds to a response what its client is told. Of a dry run nobody is told.
+    pub fn tell(&self, verdict: &Verdict, fields: &mut HeaderMap) {
+        let told = || self.each(verdict).filter(|(limit, _)| !limit.config.dry_run);
+        self.tell_draft(told().filter(|(limit, _)| limit.config.headers.draft()), fields);
+        // There is place for one: that of which the least is left.
+        let scarcest = told().filter(|(limit, _)| limit.config.headers.x()).min_by_key(|(_, said)| said.remaining);
+        if let Some((limit, said)) = scarcest {
+            fields.insert(X_RATELIMIT_LIMIT, limit.config.quota.requests.into());
+            fields.insert(X_RATELIMIT_REMAINING, said.remaining.into());
+            fields.insert(X_RATELIMIT_RESET, said.more_after_s.into());
+        }
+        if let Some((_, wait_s)) = self.longest(verdict, |limit| !limit.config.dry_run) {
+            fields.insert(RETRY_AFTER, wait_s.max(1).into());
+        }
+    }
+
+    /// Behind what the origin says of limits of its own: both are lists (RFC 9651 §3.1).
+    fn tell_draft<'a>(&self, told: impl Iterator<Item = (&'a Limit, Said)>, fields: &mut HeaderMap) {
+        let (mut policies, mut standings) = (String::new(), String::new());
+        for (limit, said) in told {
+            if policies.is_empty() {
+                policies.reserve(MEMBER_BYTES * self.0.len());
+                standings.reserve(MEMBER_BYTES * self.0.len());
+            } else {
+                policies.push_str(", ");
+                standings.push_str(", ");
+            }
+            let (name, quota) = (limit.name(), &limit.config.quota);
+            // Names are made of letters, digits and three signs, so they need no escape. Writing to a string cannot fail.
+            let _ = write!(policies, "\"{name}\";q={};w={}", quota.requests, quota.window.as_secs());
+            let _ = write!(standings, "\"{name}\";r={}", said.remaining);
+            if said.more_after_s > 0 {
+                let _ = write!(standings, ";t={}", said.more_after_s);
+            }
+        }
+        for (name, text) in [(RATELIMIT_POLICY, policies), (RATELIMIT, standings)] {
+            if !text.is_empty()
+                && let Ok(value) = HeaderValue::try_from(text)
+            {
+                fields.append(name, value);
+            }
+        }
+    }
+}
+
+impl LimitHeaders {
+    fn draft(self) -> bool {
+        matches!(self, Self::Draft | Self::Both)
+    }
+
+    fn x(self) -> bool {
+        matches!(self, Self::X | Self::Both)
+    }
+}

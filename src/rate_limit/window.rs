@@ -1,0 +1,224 @@
+//! Never more than so many requests in any window of time, wherever it begins.
+//!
+//! A key has a log of its requests: each holds a place until it is as old as the window. The log is as fine as a
+//! thousandth of the window, a tick, and requests of one tick are one entry of 4 bytes. So it is bounded by the number
+//! of ticks, however many requests there are, and by the number of requests, however fine the ticks. A place comes
+//! back at the end of a tick: up to one tick late and never early, so that the rule holds strictly.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::count::{Count, Standing};
+
+/// Parts of a window that are told apart.
+const TICKS: u64 = 1_000;
+
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    requests: u32,
+    tick_ns: u64,
+}
+
+impl Rule {
+    pub fn new(requests: u32, window: Duration) -> Self {
+        Self { requests, tick_ns: nanoseconds(window).div_ceil(TICKS).max(1) }
+    }
+
+    /// Which tick it is.
+    fn tick(&self, now: Duration) -> u64 {
+        nanoseconds(now) / self.tick_ns
+    }
+
+    fn begin(&self, tick: u64) -> Duration {
+        Duration::from_nanos(tick.saturating_mul(self.tick_ns))
+    }
+}
+
+/// The requests of one key that hold a place.
+#[derive(Debug, Default, Clone)]
+pub struct Log {
+    /// In the order of time.
+    runs: VecDeque<Run>,
+    requests: u32,
+    /// The tick of the last run.
+    newest: u64,
+}
+
+/// Requests of one tick.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    /// The low bits of its number: those in a log are never further apart than two windows.
+    tick: u16,
+    requests: u16,
+}
+
+impl Log {
+    /// Lets go of requests that are old enough, and says which tick it is for this log.
+    fn release(&mut self, rule: &Rule, now: Duration) -> u64 {
+        let tick = rule.tick(now).max(self.newest);
+        if tick - self.newest > TICKS {
+            self.runs.clear();
+            self.requests = 0;
+            return tick;
+        }
+        while let Some(oldest) = self.runs.front()
+            && u64::from((tick as u16).wrapping_sub(oldest.tick)) > TICKS
+        {
+            self.requests -= u32::from(oldest.requests);
+            self.runs.pop_front();
+        }
+        tick
+    }
+
+    /// Until the oldest request gives its place back.
+    fn first_release(&self, rule: &Rule, tick: u64, now: Duration) -> Duration {
+        let Some(oldest) = self.runs.front() else { return Duration::ZERO };
+        let age = u64::from((tick as u16).wrapping_sub(oldest.tick));
+        rule.begin((tick + TICKS + 1).saturating_sub(age)).saturating_sub(now)
+    }
+}
+
+impl Count for Log {
+    type Rule = Rule;
+
+    fn wait(&mut self, rule: &Rule, now: Duration) -> Option<Duration> {
+        let tick = self.release(rule, now);
+        (self.requests >= rule.requests).then(|| self.first_release(rule, tick, now))
+    }
+
+    fn take(&mut self, rule: &Rule, now: Duration) {
+        let tick = self.release(rule, now);
+        let this_tick = self.runs.back_mut().filter(|last| last.tick == tick as u16 && last.requests < u16::MAX);
+        match this_tick {
+            Some(run) => run.requests += 1,
+            None => self.runs.push_back(Run { tick: tick as u16, requests: 1 }),
+        }
+        self.requests += 1;
+        self.newest = tick;
+    }
+
+    fn standing(&mut self, rule: &Rule, now: Duration) -> Standing {
+        let tick = self.release(rule, now);
+        Standing {
+            capacity: rule.requests,
+            remaining: rule.requests.saturating_sub(self.requests),
+            more_after: self.first_release(rule, tick, now),
+        }
+    }
+}
+
+/// What does not fit is 584 years.
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// `+` passes, `-` has to wait; before it stands the time in milliseconds.
+    #[track_caller]
+    fn check(requests: u32, window: Duration, rows: &[(u64, char)]) {
+        let (rule, mut log) = (Rule::new(requests, window), Log::default());
+        for (at, expected) in rows {
+            let now = Duration::from_millis(*at);
+            let found = if log.wait(&rule, now).is_none() { '+' } else { '-' };
+            assert_eq!(found, *expected, "at {at} ms");
+            if found == '+' {
+                log.take(&rule, now);
+            }
+        }
+    }
+
+    #[test]
+    fn places_come_back_one_by_one() {
+        check(2, MINUTE, &[(0, '+'), (30_000, '+'), (59_999, '-'), (60_060, '+'), (60_061, '-'), (90_060, '+')]);
+        check(1, MINUTE, &[(0, '+'), (1, '-'), (60_000, '-'), (60_060, '+')]);
+        check(1, Duration::from_secs(1), &[(0, '+'), (1_000, '-'), (1_001, '+'), (2_001, '-'), (2_002, '+')]);
+    }
+
+    /// The known gap of counters that begin anew each minute: twice as many around the turn.
+    #[test]
+    fn there_is_no_turn_of_a_window_to_wait_for() {
+        check(3, MINUTE, &[(59_000, '+'), (59_500, '+'), (59_900, '+'), (60_100, '-'), (118_000, '-'), (119_060, '+')]);
+    }
+
+    #[test]
+    fn a_long_silence_is_the_end_of_all_that_was() {
+        let ticks_that_look_alike = 65_536 * 60;
+        check(1, MINUTE, &[(0, '+'), (ticks_that_look_alike, '+'), (ticks_that_look_alike + 1, '-')]);
+    }
+
+    /// Workers read their clocks before they come to the lock.
+    #[test]
+    fn a_moment_before_the_last_counts_as_the_last() {
+        check(2, MINUTE, &[(30_000, '+'), (0, '+'), (60_060, '-'), (90_060, '+')]);
+    }
+
+    #[test]
+    fn how_it_stands() {
+        let (rule, mut log) = (Rule::new(2, MINUTE), Log::default());
+        let mut at = |ms, takes: bool| {
+            let now = Duration::from_millis(ms);
+            if takes {
+                log.take(&rule, now);
+            }
+            let Standing { capacity, remaining, more_after } = log.standing(&rule, now);
+            (capacity, remaining, more_after.as_millis())
+        };
+        assert_eq!(at(0, false), (2, 2, 0));
+        assert_eq!(at(0, true), (2, 1, 60_060));
+        assert_eq!(at(30_000, true), (2, 0, 30_060));
+        assert_eq!(at(60_060, false), (2, 1, 30_000));
+        assert_eq!(at(90_060, false), (2, 2, 0));
+    }
+
+    #[test]
+    fn the_log_is_bounded_by_ticks_and_by_requests() {
+        let (rule, mut log) = (Rule::new(1_000_000, MINUTE), Log::default());
+        for ms in 0..120_000 {
+            log.take(&rule, Duration::from_millis(ms));
+            log.take(&rule, Duration::from_millis(ms));
+        }
+        assert!(log.runs.len() as u64 <= TICKS + 1, "{}", log.runs.len());
+        let (rule, mut log) = (Rule::new(200_000, MINUTE), Log::default());
+        (0..200_000).for_each(|_| log.take(&rule, MINUTE));
+        assert_eq!((log.runs.len(), log.wait(&rule, MINUTE).is_some()), (4, true));
+        assert_eq!(size_of::<Run>(), 4);
+    }
+
+    proptest! {
+        /// Against a list of all moments: in no window too many, and nobody waits whom two ticks more would let pass.
+        #[test]
+        fn never_more_and_hardly_fewer(
+            requests in 1_u32..6,
+            window_s in 1_u64..100,
+            steps in prop::collection::vec((0_u64..400, 0_u64..1_000_000), 1..200),
+        ) {
+            let window = Duration::from_secs(window_s);
+            let (rule, mut log) = (Rule::new(requests, window), Log::default());
+            let mut passed: Vec<Duration> = Vec::new();
+            let mut now = Duration::ZERO;
+            for (thousandths, rest) in steps {
+                now += window * thousandths as u32 / 1_000 + Duration::from_nanos(rest);
+                let within = |span: Duration| passed.iter().filter(|at| now - **at <= span).count() as u32;
+                match log.wait(&rule, now) {
+                    None => {
+                        prop_assert!(within(window) < requests);
+                        log.take(&rule, now);
+                        passed.push(now);
+                    }
+                    Some(wait) => {
+                        prop_assert!(within(window + window / 1_000 + Duration::from_micros(1)) >= requests);
+                        prop_assert!(!wait.is_zero());
+                        prop_assert!(log.clone().wait(&rule, now + wait).is_none(), "the wait was too short");
+                    }
+                }
+            }
+        }
+    }
+}
