@@ -27,6 +27,11 @@ impl WriteLimit {
         Self { silence, limit, blocked: false }
     }
 
+    /// Whether the peer has refused data since it last took some.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// Keeps the limit on a write's outcome: it runs from the first refusal to the next success.
     pub fn watch<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if outcome.is_ready() {

@@ -32,6 +32,7 @@ use crate::record::Record;
 use crate::rewrite;
 use crate::route::answers_challenge;
 use crate::snapshot::{Action, HeldRoute, Pass, Route, View};
+use crate::splice;
 use crate::stub_status;
 use crate::upstream::{Reply, Tunnel};
 use crate::worker::Worker;
@@ -184,7 +185,11 @@ impl Exchange<'_> {
     /// Sends the request on and makes the answer out of what comes back.
     async fn pass(&self, request: Unread<'_>, passing: &Passing<'_>, record: &mut Record) -> Result<Answer, Reason> {
         let Outgoing { request, upgrade } = self.outgoing(request, passing, record).await?;
-        let reply = passing.pass.fetch(&self.worker.connections).send(request, &mut record.attempts).await;
+        let mut fetch = passing.pass.fetch(&self.worker.connections);
+        if self.link.downstream.tls.is_none() && record.is_h1() && passing.route.config.compress.is_none() {
+            fetch.limits.early_max = splice::EARLY_BYTES_MAX;
+        }
+        let reply = fetch.send(request, &mut record.attempts).await;
         record.head_after = Some(clock::now().saturating_duration_since(record.started()));
         match reply? {
             Reply::Response { mut response, cuts_request } => {

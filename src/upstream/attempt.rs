@@ -47,7 +47,7 @@ impl Attempt<'_> {
                 None => self.dial_h1().await.map_err(Failed::unsent)?,
             };
             exclusive.serve();
-            match exclusive.connection.send(head, payload, self.limits.timeouts.read).await {
+            match exclusive.connection.send(head, payload, self.limits).await {
                 Ok(response) if wants_upgrade || response.status() != StatusCode::SWITCHING_PROTOCOLS => {
                     return Ok(self.reply_h1(response, exclusive, in_flight));
                 }

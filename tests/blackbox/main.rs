@@ -30,5 +30,6 @@ mod replicas;
 mod routes;
 mod shutdown;
 mod sockets;
+mod spliced;
 mod streams;
 mod uploads;

@@ -21,6 +21,7 @@ use crate::body::{Body, Source};
 use crate::connection::Limits;
 use crate::guard::{self, Phase, Reason, Then};
 use crate::spare;
+use crate::splice::{self, Pipe};
 use crate::timed::WriteLimit;
 use crate::timers::Deadline;
 use crate::tunnel::Resumed;
@@ -93,7 +94,7 @@ impl<S> Codec<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + 'static> Codec<S> {
     /// Waits for a request. A connection that has nothing of one ends when it `is_last`, which is asked when there
     /// is nothing to read.
     pub async fn next(&mut self, is_last: &mut impl FnMut(&mut Context<'_>) -> bool) -> Next {
@@ -207,6 +208,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
             && !begun.is_queued
             && !self.output.is_full()
         {
+            if ready!(self.poll_splice(cx, source, begun)) {
+                if !begun.is_queued && source.is_end_stream() {
+                    self.output.finish(None, begun);
+                    begun.is_queued = true;
+                }
+                continue;
+            }
             match ready!(Pin::new(&mut *source).poll_frame(cx)).map(|frame| frame.map(http_body::Frame::into_data)) {
                 Some(Ok(Ok(data))) => {
                     self.output.put(data, begun);
@@ -222,6 +230,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
             begun.is_queued = true;
         }
         Poll::Ready(())
+    }
+
+    /// Moves long content from the endpoint to the client; false if what comes next is to be read.
+    fn poll_splice(&mut self, cx: &mut Context<'_>, body: &mut Body, begun: &mut Begun) -> Poll<bool> {
+        let Framing::Length(left) = begun.framing else { return Poll::Ready(false) };
+        // A client that is behind is served in the usual way until it has caught up.
+        if !splice::is_worth(left) || !body.may_splice() || self.writing.is_blocked() {
+            return Poll::Ready(false);
+        }
+        let Some(client) = splice::bare(&self.stream) else { return Poll::Ready(false) };
+        let Some(mut pipe) = Pipe::take(left) else { return Poll::Ready(false) };
+        if !ready!(body.poll_splice(cx, &mut pipe)) {
+            return Poll::Ready(false);
+        }
+        begun.is_cut |= self.output.put_piped(pipe, client, begun).is_err();
+        begun.is_queued |= begun.is_cut;
+        Poll::Ready(true)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {

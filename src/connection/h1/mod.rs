@@ -65,7 +65,7 @@ where
 
 async fn serve_requests<S>(worker: &Worker, link: &Link, codec: &mut Codec<S>) -> End
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let mut last_request = pin!(last_request(worker, link));
     let (mut asked, mut told) = (false, false);
@@ -134,7 +134,7 @@ fn count_unless_on_record(worker: &Worker, link: &Link, reason: Reason) {
 /// while the client has not read that answer (RFC 9112 §9.6).
 async fn linger<S>(worker: &Worker, codec: &mut Codec<S>)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let (silence, all) = (worker.sweep.deadline(), worker.sweep.deadline());
     silence.arm(LINGER);
