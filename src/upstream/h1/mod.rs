@@ -31,9 +31,10 @@ use self::decoder::{Decoder, Piece};
 use self::head::Framing;
 pub use self::stream::{Stream, Upgraded};
 use self::upload::{Upload, UploadError};
-use super::{Fate, HEAD_BYTES_MAX, INTERIM_MAX, Limits, UpstreamError};
+use super::{Fate, HEAD_BYTES_MAX, Limits, UpstreamError};
 use crate::body::{Body, BodyError, Payload};
 use crate::header::framing;
+use crate::interim::{INTERIM_MAX, Relay};
 use crate::spare;
 use crate::splice::{self, Pipe};
 use crate::timed::WriteLimit;
@@ -87,6 +88,7 @@ struct Sending<'a> {
     rest: &'a mut Payload,
     read_timeout: Duration,
     interim: u32,
+    relay: Option<Relay<'a>>,
 }
 
 impl Connection {
@@ -107,12 +109,13 @@ impl Connection {
         }
     }
 
-    /// Sends a request and waits for the head of its response. A 101 comes back like any other.
+    /// Sends a request and waits for the head of its response; interim ones go to `relay`. A 101 comes back like any
+    /// other.
     pub async fn send(
         &mut self,
         head: &Parts,
         payload: &mut Payload,
-        limits: Limits<'_>,
+        (limits, relay): (Limits<'_>, Option<Relay<'_>>),
     ) -> Result<Response<()>, SendFailed> {
         let framing = match payload.size() {
             Some(0) => Framing::of_none(&head.method),
@@ -126,7 +129,7 @@ impl Connection {
         self.silence.disarm();
         self.early_max = limits.early_max;
         let read_timeout = limits.timeouts.read;
-        let mut sending = Sending { method: &head.method, rest: payload, read_timeout, interim: 0 };
+        let mut sending = Sending { method: &head.method, rest: payload, read_timeout, interim: 0, relay };
         poll_fn(|cx| self.poll_response(cx, &mut sending)).await
     }
 
@@ -208,7 +211,16 @@ impl Connection {
         let status = response.status();
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             sending.interim += 1;
-            return if sending.interim > INTERIM_MAX { Err(UpstreamError::InterimLimit) } else { Ok(None) };
+            if sending.interim > INTERIM_MAX {
+                return Err(UpstreamError::InterimLimit);
+            }
+            // The edge itself tells a client to go on.
+            if status != StatusCode::CONTINUE
+                && let Some(relay) = sending.relay
+            {
+                relay.pass_on(response);
+            }
+            return Ok(None);
         }
         // The first bytes of the tunnel would be taken for the rest of the request.
         if status == StatusCode::SWITCHING_PROTOCOLS && self.is_uploading() {
