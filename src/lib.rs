@@ -46,7 +46,8 @@
 //! [`record`] began, rides around it. When the last byte has been written, when a time limit fires, or
 //! when the client leaves and everything is dropped, the endpoint is free again and the record goes once to
 //! the access log and the metrics in [`telemetry`]. A client that is slower than its endpoint does not hold it:
-//! [`body::ReadAhead`] takes the response over, up to a bound. A response of 101 has no body; the connection
+//! [`body::ReadAhead`] takes the response over, up to a bound. Long content that nobody has to look at is not even read:
+//! between sockets without TLS [`splice`] has the kernel move it. A response of 101 has no body; the connection
 //! becomes a [`tunnel`] once it is written.
 //!
 //! Whatever ends a request otherwise is a row of [`error`]: a status, and a code that the log, the metrics and
@@ -70,7 +71,7 @@
 //!
 //! Nothing of this is on disk. Global are the subscriber of `tracing`, the roots of the system once they are read, and,
 //! for each worker, the desk that records are handed in at, which a body cannot hold because it is `Send`, the
-//! compressor that it used last, and the buffers that are kept at hand for the next message and the next key.
+//! compressor that it used last, the pipe that content is moved through, and the buffers that are kept at hand for the next message and the next key.
 //!
 //! # Taken otherwise than first designed
 //!
@@ -163,6 +164,7 @@ pub mod client_ip;
 mod timers;
 mod pace;
 mod spare;
+mod splice;
 pub mod config;
 mod division;
 mod overload;

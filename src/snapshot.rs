@@ -86,7 +86,7 @@ impl Pass {
         Fetch {
             upstream: &self.upstream,
             connections,
-            limits: Limits { timeouts: &self.limits, buffered_max: self.buffer.response },
+            limits: Limits { timeouts: &self.limits, buffered_max: self.buffer.response, early_max: usize::MAX },
             host_of_endpoint: self.host == HostPolicy::Upstream,
             relay,
         }

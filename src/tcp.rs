@@ -20,6 +20,11 @@ pub trait Peer {
     /// None in tests, which have no socket.
     fn tcp(&self) -> Option<&TcpStream>;
 
+    /// The socket, if nothing lies between: what is written there is what the peer reads.
+    fn bare(&self) -> Option<&TcpStream> {
+        None
+    }
+
     /// Bytes that were written and that the peer has not acknowledged.
     fn unacknowledged(&self) -> Option<u64> {
         self.tcp().and_then(unacknowledged)
@@ -42,6 +47,10 @@ pub trait Peer {
 
 impl Peer for TcpStream {
     fn tcp(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+
+    fn bare(&self) -> Option<&TcpStream> {
         Some(self)
     }
 }

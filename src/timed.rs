@@ -35,6 +35,11 @@ impl WriteLimit {
         self.written = self.written.wrapping_add_unsigned(bytes as u64);
     }
 
+    /// Whether the peer has refused data since it last took some.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
     /// Keeps the limit on a write's outcome. The peer is waited for from a refusal to the next success.
     pub fn watch<T>(
         &mut self,

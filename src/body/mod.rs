@@ -33,6 +33,7 @@ pub use self::recoded::Codec;
 use self::recoded::Recoded;
 pub use self::source::{Arrival, Source};
 use crate::pace::Stalled;
+use crate::splice::Pipe;
 
 /// How a body ended.
 #[derive(Debug)]
@@ -204,6 +205,19 @@ impl Body {
     /// Whether trailers are known to come after the last byte.
     pub fn has_trailers(&self) -> bool {
         matches!(&self.kind, Kind::Buffered(buffered) if buffered.trailers.is_some())
+    }
+
+    /// Whether its content may come straight from an endpoint.
+    pub fn may_splice(&self) -> bool {
+        matches!(self.kind, Kind::Ahead(_))
+    }
+
+    /// Moves content that nobody has seen into `pipe`, which is empty; false if what comes next is to be had as a frame.
+    pub fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<bool> {
+        let Kind::Ahead(ahead) = &self.kind else { return Poll::Ready(false) };
+        let moved = ready!(ahead.poll_splice(cx, pipe));
+        self.passed += pipe.held() as u64;
+        Poll::Ready(moved)
     }
 
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {

@@ -9,12 +9,13 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::{BodyError, Source};
+use crate::splice::Pipe;
 use crate::timers::TICK;
 
 /// The bodies of one worker that may fall behind.
@@ -88,6 +89,11 @@ impl Ahead {
         self.0.lock().poll_client(cx)
     }
 
+    /// Moves data into `pipe`; false if what comes next is to be had as a frame.
+    pub fn poll_splice(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<bool> {
+        self.0.lock().poll_splice(cx, pipe)
+    }
+
     pub fn is_end_stream(&self) -> bool {
         let state = self.0.lock();
         let source_ended = state.source.as_ref().is_none_or(Source::is_end_stream);
@@ -150,6 +156,23 @@ impl State {
             self.source = None;
         }
         polled
+    }
+
+    /// What has been read ahead goes first. An error is kept for who asks for a frame then.
+    fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<bool> {
+        if !self.frames.is_empty() {
+            return Poll::Ready(false);
+        }
+        self.asked = true;
+        self.wake_reader();
+        let Some(source) = &mut self.source else { return Poll::Ready(false) };
+        let polled = source.poll_splice(cx, pipe);
+        self.waiting = polled.is_pending();
+        Poll::Ready(ready!(polled).unwrap_or_else(|error| {
+            self.error = Some(error);
+            self.source = None;
+            false
+        }))
     }
 
     /// Ready when there is nothing left to do for the task: the body has ended, the client reads again or is

@@ -18,6 +18,7 @@ use super::read_ahead::ReadAhead;
 use super::{Body, BodyError, Buffered, End, Guard, Kind};
 use crate::header::trailers;
 use crate::pace::{Pace, Stalled, Terms};
+use crate::splice::Pipe;
 use crate::timers::Deadline;
 
 /// Of a body that nobody wants any more, over HTTP/2.
@@ -42,6 +43,10 @@ fn linger(mut unread: Incoming) {
 /// A body as a codec of our own receives it.
 pub trait Arrival: Send {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+    /// Moves data into `pipe`, which is empty, and says so; false if what comes next can only be had as a frame.
+    fn poll_splice(&mut self, _cx: &mut Context<'_>, _pipe: &mut Pipe) -> Poll<Result<bool, BodyError>> {
+        Poll::Ready(Ok(false))
+    }
     fn has_ended(&self) -> bool;
     /// Whether the request is still being sent beside it.
     fn is_uploading(&self) -> bool;
@@ -255,13 +260,9 @@ impl Source {
     pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = self.poll_wire(cx);
         if polled.is_pending() {
-            return self.poll_silence(cx);
+            return self.poll_silence(cx).map(|silence| Some(Err(silence)));
         }
-        if let Some(silence) = &mut self.silence
-            && std::mem::take(&mut silence.waiting)
-        {
-            silence.deadline.disarm();
-        }
+        self.end_silence();
         let frame = match ready!(polled) {
             None => {
                 self.end(End::Complete);
@@ -279,11 +280,38 @@ impl Source {
         Poll::Ready(Some(frame))
     }
 
-    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// Moves data into `pipe`, which is empty; false if what comes next is to be had as a frame.
+    pub fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<bool, BodyError>> {
+        let Wire::Own(arrival) = &mut self.wire else { return Poll::Ready(Ok(false)) };
+        let Poll::Ready(moved) = arrival.poll_splice(cx, pipe) else {
+            return self.poll_silence(cx).map(Err);
+        };
+        match &moved {
+            // The wait goes on, for a frame.
+            Ok(false) => {}
+            Ok(true) => {
+                self.end_silence();
+                self.received += pipe.held() as u64;
+                self.release_at_end();
+            }
+            Err(error) => self.end(End::Failed(error)),
+        }
+        Poll::Ready(moved)
+    }
+
+    fn end_silence(&mut self) {
+        if let Some(silence) = &mut self.silence
+            && std::mem::take(&mut silence.waiting)
+        {
+            silence.deadline.disarm();
+        }
+    }
+
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         let Some(silence) = &mut self.silence else { return Poll::Pending };
         let error = ready!(silence.poll_expired(cx, self.received));
         self.end(End::Failed(&error));
-        Poll::Ready(Some(Err(error)))
+        Poll::Ready(error)
     }
 
     fn accept(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, BodyError> {

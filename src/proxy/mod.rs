@@ -38,6 +38,7 @@ use crate::record::Record;
 use crate::rewrite;
 use crate::route::answers_challenge;
 use crate::snapshot::{Action, HeldRoute, Pass, Route, View};
+use crate::splice;
 use crate::stub_status;
 use crate::upstream::{Reply, Tunnel};
 use crate::worker::Worker;
@@ -214,7 +215,10 @@ impl Exchange<'_> {
         let Outgoing { request, upgrade } = self.outgoing(request, passing, record).await?;
         let edits = &passing.route.config.response_fields;
         let relay = self.link.interims.as_ref().map(|client| Relay { client, edits });
-        let fetch = passing.pass.fetch(&self.worker.connections, relay);
+        let mut fetch = passing.pass.fetch(&self.worker.connections, relay);
+        if self.link.downstream.tls.is_none() && record.is_h1() && passing.route.config.compress.is_none() {
+            fetch.limits.early_max = splice::EARLY_BYTES_MAX;
+        }
         let reply = fetch.send(request, &mut record.attempts).await;
         record.head_after = Some(clock::now().saturating_duration_since(record.started()));
         match reply? {

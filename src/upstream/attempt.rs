@@ -48,7 +48,7 @@ impl Attempt<'_> {
             };
             exclusive.serve();
             has_begun.set(true);
-            match exclusive.connection.send(head, payload, (self.limits.timeouts.read, relay)).await {
+            match exclusive.connection.send(head, payload, (self.limits, relay)).await {
                 Ok(response) if wants_upgrade || response.status() != StatusCode::SWITCHING_PROTOCOLS => {
                     return Ok(self.reply_h1(response, exclusive, in_flight));
                 }

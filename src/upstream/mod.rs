@@ -124,6 +124,8 @@ pub struct Limits<'a> {
     pub timeouts: &'a Timeouts,
     /// Bytes of the response that are read ahead of a slow client.
     pub buffered_max: usize,
+    /// Bytes of a response that may be read together with its head, over HTTP/1.1.
+    pub early_max: usize,
 }
 
 /// A request on its way to the endpoint that `in_flight` counts on.

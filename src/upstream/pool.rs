@@ -22,6 +22,7 @@ use super::h2_body::Uploading;
 use crate::body::{Arrival, BodyError, ReadAhead};
 use crate::config::Keepalive;
 use crate::spare;
+use crate::splice::Pipe;
 use crate::timers::Sweep;
 
 /// How often connections that idled too long are looked for.
@@ -225,6 +226,10 @@ impl Exclusive {
 impl Arrival for Exclusive {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.connection.poll_frame(cx)
+    }
+
+    fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<bool, BodyError>> {
+        self.connection.poll_splice(cx, pipe)
     }
 
     fn has_ended(&self) -> bool {

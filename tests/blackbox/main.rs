@@ -36,6 +36,7 @@ mod retries;
 mod routes;
 mod shutdown;
 mod sockets;
+mod spliced;
 mod streams;
 mod tags;
 mod uploads;

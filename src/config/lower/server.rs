@@ -9,8 +9,8 @@ use super::Lowering;
 
 /// Files, logs, name servers, probes, the admin listener and its connections.
 const OPEN_FILES_OWN: u64 = 128;
-/// Of each worker beside its listeners: its poll set, wake-up and spare descriptor.
-const OPEN_FILES_WORKER: u64 = 8;
+/// Of each worker beside its listeners: its poll set, wake-up, spare descriptor and pipe.
+const OPEN_FILES_WORKER: u64 = 10;
 /// The client's and the endpoint's.
 const OPEN_FILES_CONNECTION: u64 = 2;
 

@@ -22,6 +22,7 @@ use crate::guard::{self, Phase, Reason, Then};
 use crate::interim::Interims;
 use crate::pace::Stalled;
 use crate::spare;
+use crate::splice::{self, Pipe};
 use crate::tcp::Peer;
 use crate::timed::WriteLimit;
 use crate::timers::Deadline;
@@ -240,6 +241,13 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
             && !begun.is_queued
             && !self.output.is_full()
         {
+            if ready!(self.poll_splice(cx, source, begun)) {
+                if !begun.is_queued && source.is_end_stream() {
+                    self.output.finish(None, begun);
+                    begun.is_queued = true;
+                }
+                continue;
+            }
             match ready!(Pin::new(&mut *source).poll_frame(cx)).map(|frame| frame.map(http_body::Frame::into_data)) {
                 Some(Ok(Ok(data))) => {
                     self.output.put(data, begun);
@@ -255,6 +263,23 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
             begun.is_queued = true;
         }
         Poll::Ready(())
+    }
+
+    /// Moves long content from the endpoint to the client; false if what comes next is to be read.
+    fn poll_splice(&mut self, cx: &mut Context<'_>, body: &mut Body, begun: &mut Begun) -> Poll<bool> {
+        let Framing::Length(left) = begun.framing else { return Poll::Ready(false) };
+        // A client that is behind is served in the usual way until it has caught up.
+        if !splice::is_worth(left) || !body.may_splice() || self.writing.is_blocked() {
+            return Poll::Ready(false);
+        }
+        let Some(client) = self.stream.bare() else { return Poll::Ready(false) };
+        let Some(mut pipe) = Pipe::take(left) else { return Poll::Ready(false) };
+        if !ready!(body.poll_splice(cx, &mut pipe)) {
+            return Poll::Ready(false);
+        }
+        begun.is_cut |= self.output.put_piped((pipe, client), &mut self.writing, begun).is_err();
+        begun.is_queued |= begun.is_cut;
+        Poll::Ready(true)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {

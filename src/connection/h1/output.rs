@@ -9,10 +9,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use http::HeaderMap;
 use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
 
 use super::head::{Begun, Framing};
 use crate::header::write_field;
 use crate::spare;
+use crate::splice::{self, Pipe};
 use crate::tcp::Peer;
 use crate::timed::WriteLimit;
 
@@ -85,6 +87,37 @@ impl Output {
         }
     }
 
+    /// Writes what waits and then what is in `pipe`, as far as the client takes it at once; the rest is queued.
+    pub fn put_piped(
+        &mut self,
+        (mut pipe, client): (Pipe, &TcpStream),
+        limit: &mut WriteLimit,
+        begun: &mut Begun,
+    ) -> io::Result<()> {
+        if let Framing::Length(left) = &mut begun.framing {
+            *left -= pipe.held() as u64;
+        }
+        self.needs_flush = true;
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        if !self.is_empty()
+            && let Ok(written) = splice::send_beginning(client, self.slices(&mut slices))
+        {
+            self.advance(written);
+            limit.wrote(written);
+        }
+        if self.is_empty() {
+            let held = pipe.held();
+            pipe.empty_into(client);
+            limit.wrote(held - pipe.held());
+        }
+        if pipe.held() > 0 {
+            let data = pipe.read_out()?;
+            self.parts_bytes += data.len();
+            self.parts.push_back(Part { data, text_before: self.text.len() });
+        }
+        Ok(())
+    }
+
     /// Queues what ends the body; of the trailers, those that were announced.
     pub fn finish(&mut self, trailers: Option<&HeaderMap>, begun: &mut Begun) {
         match begun.framing {
@@ -132,7 +165,11 @@ impl Output {
         if self.parts.is_empty() {
             return stream.poll_write(cx, self.text.get(self.text_written..).unwrap_or_default());
         }
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        stream.poll_write_vectored(cx, self.slices(&mut [IoSlice::new(&[]); SLICES_MAX]))
+    }
+
+    /// What waits, in order.
+    fn slices<'a, 'b>(&'a self, slices: &'b mut [IoSlice<'a>; SLICES_MAX]) -> &'b [IoSlice<'a>] {
         let mut text_from = self.text_written;
         for (pair, part) in slices.chunks_exact_mut(2).zip(&self.parts) {
             if let [before, data] = pair {
@@ -145,7 +182,7 @@ impl Output {
         if let Some(last) = slices.get_mut(used) {
             *last = IoSlice::new(self.text.get(text_from..).unwrap_or_default());
         }
-        stream.poll_write_vectored(cx, slices.get(..=used).unwrap_or_default())
+        slices.get(..=used).unwrap_or_default()
     }
 
     fn advance(&mut self, mut written: usize) {

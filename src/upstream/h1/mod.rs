@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use http_body::{Frame, SizeHint};
@@ -31,11 +31,12 @@ use self::decoder::{Decoder, Piece};
 use self::head::Framing;
 pub use self::stream::{Stream, Upgraded};
 use self::upload::{Upload, UploadError};
-use super::{Fate, HEAD_BYTES_MAX, UpstreamError};
+use super::{Fate, HEAD_BYTES_MAX, Limits, UpstreamError};
 use crate::body::{Body, BodyError, Payload};
 use crate::header::framing;
 use crate::interim::{INTERIM_MAX, Relay};
 use crate::spare;
+use crate::splice::{self, Pipe};
 use crate::timed::WriteLimit;
 use crate::timers::Deadline;
 
@@ -53,6 +54,8 @@ pub struct Connection {
     /// What has been read and belongs to nobody yet.
     read: BytesMut,
     read_next: usize,
+    /// What the first read of a response may bring.
+    early_max: usize,
     /// How far the end of the next head has been looked for.
     searched: usize,
     /// What heads are written into.
@@ -94,6 +97,7 @@ impl Connection {
             stream,
             read: BytesMut::new(),
             read_next: READ_BYTES_MIN,
+            early_max: READ_BYTES_MAX,
             searched: 0,
             heads: Vec::new(),
             upload: None,
@@ -111,7 +115,7 @@ impl Connection {
         &mut self,
         head: &Parts,
         payload: &mut Payload,
-        (read_timeout, relay): (Duration, Option<Relay<'_>>),
+        (limits, relay): (Limits<'_>, Option<Relay<'_>>),
     ) -> Result<Response<()>, SendFailed> {
         let framing = match payload.size() {
             Some(0) => Framing::of_none(&head.method),
@@ -123,6 +127,8 @@ impl Connection {
         let body = if payload.is_at_hand() { payload.take() } else { None };
         self.upload = Some(Upload::new(bytes, body.filter(|_| framing != Framing::None), framing));
         self.silence.disarm();
+        self.early_max = limits.early_max;
+        let read_timeout = limits.timeouts.read;
         let mut sending = Sending { method: &head.method, rest: payload, read_timeout, interim: 0, relay };
         poll_fn(|cx| self.poll_response(cx, &mut sending)).await
     }
@@ -280,6 +286,7 @@ impl Connection {
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let wanted = match self.decoder {
+            Decoder::Ended => self.read_next.min(self.early_max),
             // A body of known size that has begun.
             Decoder::Length(left) => usize::try_from(left).map_or(READ_BYTES_MAX, |left| left.min(READ_BYTES_MAX)),
             _ => self.read_next,
@@ -291,8 +298,10 @@ impl Connection {
         if room < wanted / 2 {
             self.read.reserve(wanted);
         }
-        let room = self.read.capacity() - self.read.len();
-        let bytes = ready!(pin!(self.stream.read_buf(&mut self.read)).poll(cx))?;
+        // Of content that may be moved, as little as possible is to come with its head.
+        let most = if self.decoder == Decoder::Ended { wanted } else { usize::MAX };
+        let room = (self.read.capacity() - self.read.len()).min(most);
+        let bytes = ready!(pin!(self.stream.read_buf(&mut (&mut self.read).limit(room))).poll(cx))?;
         if bytes == room {
             self.read_next = (self.read_next * 2).min(READ_BYTES_MAX);
         }
@@ -351,6 +360,24 @@ impl Connection {
             };
             return Poll::Ready(Some(Err(BodyError::Peer(Arc::new(error)))));
         }
+    }
+
+    /// Moves data into `pipe`; false if what comes next is to be read.
+    pub fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<bool, BodyError>> {
+        let (Stream::Tcp(socket), Decoder::Length(left)) = (&self.stream, self.decoder) else {
+            return Poll::Ready(Ok(false));
+        };
+        if !self.read.is_empty() || self.upload.is_some() || !splice::is_worth(left) {
+            return Poll::Ready(Ok(false));
+        }
+        let bytes = match ready!(pipe.poll_fill(cx, socket, left)) {
+            Ok(bytes @ 1..) => bytes as u64,
+            Ok(0) => return Poll::Ready(Err(BodyError::Peer(Arc::new(io::Error::from(io::ErrorKind::UnexpectedEof))))),
+            Err(error) => return Poll::Ready(Err(BodyError::Peer(Arc::new(error)))),
+        };
+        self.decoder = if bytes < left { Decoder::Length(left - bytes) } else { Decoder::Ended };
+        self.read_next = READ_BYTES_MIN;
+        Poll::Ready(Ok(true))
     }
 
     pub fn has_ended(&self) -> bool {
