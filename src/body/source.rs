@@ -74,11 +74,6 @@ struct Silence {
 }
 
 impl Source {
-    /// No body.
-    pub fn none() -> Self {
-        Self::of(Wire::Ended)
-    }
-
     /// Over HTTP/2.
     pub fn incoming(incoming: Incoming) -> Self {
         Self::of(Wire::Hyper(incoming))

@@ -44,7 +44,8 @@ where
         async move {
             let refused = guard::check_h2(&request).err();
             let answering = Answering::begin(&link);
-            let response = proxy::serve(&worker, &link, request.map(Source::incoming), refused).await;
+            let mut request = request.map(|body| Some(Source::incoming(body)).filter(|body| !body.is_end_stream()));
+            let response = proxy::serve(&worker, &link, &mut request, refused).await;
             answering.done();
             let stalled = STALLED.with(Deadline::clone);
             Ok::<_, Infallible>(response.map(|body| Paced::new(body, stalled, limits.send_timeout)))

@@ -11,10 +11,10 @@ use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, RETRY_AFTER,
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
-use self::cached::Target;
+use self::cached::Caching;
 use self::message::{leave_out_content, receive, redirect, text};
 use crate::body::{Body, Source};
-use crate::cache::Stored;
+use crate::cache::{Stored, TargetUri};
 use crate::client_ip::{self, ClientIp};
 use crate::clock;
 use crate::compress::Recoding;
@@ -32,6 +32,7 @@ use crate::record::Record;
 use crate::rewrite;
 use crate::route::answers_challenge;
 use crate::snapshot::{Action, HeldRoute, Pass, Route, View};
+use crate::spare;
 use crate::stub_status;
 use crate::upstream::{Reply, Tunnel};
 use crate::worker::Worker;
@@ -50,20 +51,19 @@ pub struct Opened {
 pub async fn serve(
     worker: &Worker,
     link: &Link,
-    request: Request<Source>,
+    request: Unread<'_>,
     refused: Option<guard::Reason>,
 ) -> Response<Body> {
     let snapshot = worker.view();
-    let mut record = Record::begin(&request, &link.downstream, link.open_request(worker));
+    let mut record = Record::begin(request, &link.downstream, link.open_request(worker));
     record.is_unread = refused.is_some() && record.is_h1();
     let exchange = Exchange { worker, link, snapshot: &snapshot };
     let is_head = *request.method() == Method::HEAD;
-    let (head, body) = request.into_parts();
-    let mut unread = Some(body).filter(|body| !body.is_end_stream());
     let answered = match refused {
         Some(reason) => Err(Reason::Guard(reason)),
-        None => exchange.answer(Request::from_parts(head, &mut unread), &mut record).await,
+        None => exchange.answer(request, &mut record).await,
     };
+    spare::keep_fields(std::mem::take(request.headers_mut()));
     let mut response = match answered {
         Ok(Answer::Response(response) | Answer::Kept(response, _)) => response,
         Ok(Answer::Tunnel(response, tunnel)) => {
@@ -78,13 +78,14 @@ pub async fn serve(
         }
     };
     exchange.finish(&mut response);
-    if let Some(body) = unread {
+    if let Some(body) = request.body_mut().take() {
         end_early(body, &mut response, &record);
     }
     if is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         leave_out_content(&mut response);
     }
-    record.respond(response)
+    record.respond(&mut response);
+    response
 }
 
 /// The answer is final, and the client is still sending.
@@ -97,8 +98,8 @@ fn end_early(unread: Source, response: &mut Response<Body>, record: &Record) {
     }
 }
 
-/// A head, and the body while nobody has begun to read it.
-type Unread<'a> = Request<&'a mut Option<Source>>;
+/// A request, with its body while nobody has begun to read it. Who sends it on takes it.
+type Unread<'a> = &'a mut Request<Option<Source>>;
 
 enum Answer {
     Response(Response<Body>),
@@ -114,19 +115,14 @@ struct Exchange<'a> {
     snapshot: &'a View,
 }
 
-/// A request as it goes upstream, and which upgrade it asks for.
-struct Outgoing {
-    request: Request<Body>,
-    upgrade: Option<Upgrade>,
-}
-
 /// A request on its way through a route that proxies.
 struct Passing<'a> {
     route: &'a Arc<HeldRoute>,
     pass: &'a Pass,
     client: ClientIp,
-    /// None if it is the one that came.
-    target: Option<Uri>,
+    /// The canonical one, if that is not the one that came.
+    path: Option<String>,
+    upgrade: Option<Upgrade>,
 }
 
 impl Exchange<'_> {
@@ -134,7 +130,7 @@ impl Exchange<'_> {
         let authority = authority::effective(request.uri(), request.headers(), self.scheme())?;
         let path = path::canonical(request.uri().path())?;
         let query = request.uri().query();
-        let client = self.client(&request);
+        let client = self.client(request);
         record.client = client.address;
         refuse_expectation(request.headers())?;
         let route = self.snapshot.route(&authority.host, &path);
@@ -154,12 +150,14 @@ impl Exchange<'_> {
             Action::Text { body, status } => text(body.clone(), *status),
             Action::StubStatus => text(stub_status::page(&self.worker.shared.totals()).into(), StatusCode::OK),
             Action::Proxy(pass) => {
-                let named = pass.caching.as_ref().map(|policy| (policy, Target::new(self.scheme(), authority, &path)));
-                let target = target(pass, path, request.uri())?;
-                let passing = Passing { route: &route, pass, client, target };
-                let answer = match named {
+                let target = TargetUri { scheme: self.scheme(), authority: &authority, path: &path, query };
+                let caching = Caching::of(&self.worker.shared.cache, pass, &target);
+                let path = if let Cow::Owned(path) = path { Some(path) } else { None };
+                let upgrade = receive_request(request, &route, pass);
+                let passing = Passing { route: &route, pass, client, path, upgrade };
+                let answer = match caching {
                     None => self.pass(request, &passing, record).await?,
-                    Some(named) => self.pass_by_cache(request, &passing, named, record).await?,
+                    Some(caching) => self.pass_by_cache(request, &passing, caching, record).await?,
                 };
                 match answer {
                     Answer::Response(response) => response,
@@ -183,7 +181,7 @@ impl Exchange<'_> {
 
     /// Sends the request on and makes the answer out of what comes back.
     async fn pass(&self, request: Unread<'_>, passing: &Passing<'_>, record: &mut Record) -> Result<Answer, Reason> {
-        let Outgoing { request, upgrade } = self.outgoing(request, passing, record).await?;
+        let request = self.outgoing(request, passing, record).await?;
         let reply = passing.pass.fetch(&self.worker.connections).send(request, &mut record.attempts).await;
         record.head_after = Some(clock::now().saturating_duration_since(record.started()));
         match reply? {
@@ -197,7 +195,8 @@ impl Exchange<'_> {
             }
             Reply::Tunnel(mut response, tunnel) => {
                 let fields = response.headers_mut();
-                let agreed = hop_by_hop::remove(fields, Trailers::Drop).or(upgrade);
+                let agreed = hop_by_hop::remove(fields, Trailers::Drop);
+                let agreed = agreed.or_else(|| passing.upgrade.clone());
                 announce_upgrade(fields, agreed.as_ref());
                 edit(fields, &passing.route.config.response_fields);
                 Ok(Answer::Tunnel(response, tunnel))
@@ -208,38 +207,27 @@ impl Exchange<'_> {
     /// The request as it goes upstream.
     async fn outgoing(
         &self,
-        mut request: Unread<'_>,
+        request: Unread<'_>,
         passing: &Passing<'_>,
         record: &mut Record,
-    ) -> Result<Outgoing, Reason> {
-        let host = client_host(&request)?;
-        if let Some(target) = &passing.target {
-            *request.uri_mut() = target.clone();
+    ) -> Result<Request<Body>, Reason> {
+        let host = client_host(request)?;
+        if let Some(target) = target(passing, request.uri())? {
+            *request.uri_mut() = target;
         }
-        let upgrade = self.prepare(&mut request, passing, host, record);
-        if passing.route.config.compress.is_some() {
-            etag::take_off_marks(request.headers_mut());
-        }
+        self.prepare(request, passing, host, record);
         edit(request.headers_mut(), &passing.route.config.request_fields);
-        let request = self.take_body(request, passing, upgrade.is_some(), record).await?;
-        Ok(Outgoing { request, upgrade })
+        self.take_body(request, passing, record).await
     }
 
-    /// Makes the head that goes upstream out of the one that came; says which upgrade is asked for.
-    fn prepare(
-        &self,
-        request: &mut Unread<'_>,
-        &Passing { pass, client, .. }: &Passing<'_>,
-        host: HeaderValue,
-        record: &mut Record,
-    ) -> Option<Upgrade> {
+    /// Makes the head that goes upstream out of what was received.
+    fn prepare(&self, request: Unread<'_>, passing: &Passing<'_>, host: HeaderValue, record: &mut Record) {
+        let &Passing { pass, client, ref upgrade, .. } = passing;
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let fields = request.headers_mut();
         // One growth of the map, and not one for each doubling.
         fields.reserve(FIELDS_ADDED);
-        cookies::join(fields);
         let to_h1 = pass.upstream.config().protocol == UpstreamProtocol::H1;
-        let upgrade = hop_by_hop::remove(fields, Trailers::Forward).filter(|_| received == Version::HTTP_11 && to_h1);
         // Over HTTP/1.1 it concerns this connection alone (RFC 9110 §10.1.4).
         if upgrade.is_some() {
             fields.remove(TE);
@@ -257,19 +245,17 @@ impl Exchange<'_> {
         // The edge answers the expectation itself, by reading the body.
         fields.remove(EXPECT);
         announce_upgrade(fields, upgrade.as_ref());
-        upgrade
     }
 
     /// Reads ahead what a slow client would hold an endpoint with; streams pass as they come.
     async fn take_body(
         &self,
         request: Unread<'_>,
-        &Passing { route, pass, .. }: &Passing<'_>,
-        upgrade: bool,
+        &Passing { route, pass, ref upgrade, .. }: &Passing<'_>,
         record: &mut Record,
     ) -> Result<Request<Body>, Reason> {
-        let (mut parts, unread) = request.into_parts();
-        let Some(source) = unread.take() else { return Ok(Request::from_parts(parts, Body::empty())) };
+        let (mut parts, unread) = std::mem::take(request).into_parts();
+        let Some(source) = unread else { return Ok(Request::from_parts(parts, Body::empty())) };
         let known_size = source.size_hint().exact();
         let mut source = source.at_most(route.config.body_max).guarded(record.count_received());
         // Over HTTP/1 the connection keeps this limit.
@@ -277,7 +263,7 @@ impl Exchange<'_> {
             let body_timeout = self.snapshot.config.client.body_timeout;
             source = source.silent_at_most(self.worker.sweep.deadline(), body_timeout).lingering();
         }
-        let ahead = known_size.is_some() && !upgrade && pass.buffer.request > 0;
+        let ahead = known_size.is_some() && upgrade.is_none() && pass.buffer.request > 0;
         let body = if ahead { source.buffer(pass.buffer.request).await? } else { source.into_body() };
         if body.has_trailers() && pass.upstream.config().protocol == UpstreamProtocol::H1 {
             parts.headers.remove(CONTENT_LENGTH);
@@ -364,11 +350,23 @@ fn admit_body(route: &Route, fields: &HeaderMap) -> Result<(), Reason> {
     }
 }
 
+/// Takes off a request what ends here; says which upgrade it asks for.
+fn receive_request(request: Unread<'_>, route: &Route, pass: &Pass) -> Option<Upgrade> {
+    let may_upgrade = request.version() == Version::HTTP_11 && pass.upstream.config().protocol == UpstreamProtocol::H1;
+    let fields = request.headers_mut();
+    cookies::join(fields);
+    if route.config.compress.is_some() {
+        etag::take_off_marks(fields);
+    }
+    hop_by_hop::remove(fields, Trailers::Forward).filter(|_| may_upgrade)
+}
+
 /// The target in origin form for the upstream, if it is not the one that came.
-fn target(pass: &Pass, path: Cow<'_, str>, uri: &Uri) -> Result<Option<Uri>, Reason> {
+fn target(&Passing { pass, ref path, .. }: &Passing<'_>, uri: &Uri) -> Result<Option<Uri>, Reason> {
+    let path = path.as_deref().unwrap_or(uri.path());
     // What does not count for the key must not change the response either.
     let query = pass.caching.as_ref().map_or(uri.query().map(Cow::Borrowed), |policy| policy.key.query(uri.query()));
-    let target = rewrite::rewrite(&pass.rewrite, &path, query.as_deref())?;
+    let target = rewrite::rewrite(&pass.rewrite, path, query.as_deref())?;
     match (target.is_of(uri), uri.authority()) {
         (true, None) => Ok(None),
         (true, Some(_)) if has_path(uri) => Ok(uri.path_and_query().cloned().map(Uri::from)),

@@ -190,3 +190,14 @@ async fn coded_forms_leave_room_for_what_is_fetched() {
     }
     assert_eq!(cache_status(&client.get("/another").await), "fwd=uri-miss; stored");
 }
+
+/// Java's client offers it with each request. It is ignored (RFC 9113 §3.1), and so it is no upgrade.
+#[tokio::test]
+async fn an_offer_of_h2c_does_not_pass_the_cache_by() {
+    let origin = Origin::replies(ok("page").field("cache-control", "max-age=60")).await;
+    let edge = caching(&origin, "").await;
+    let offer =
+        [("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABkAAQAoAAAAAIAAAAA")];
+    assert_eq!(cache_status(&ask(&edge, &offer).await), "fwd=uri-miss; stored");
+    assert_eq!(cache_status(&ask(&edge, &offer).await), "hit");
+}

@@ -10,17 +10,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{CONTENT_LOCATION, IF_RANGE, RANGE};
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
 use tokio::sync::oneshot;
 
 use self::client::Client;
-pub(super) use self::look::Target;
-use self::look::{Caching, Hit, Miss, NoHit, look};
+pub(super) use self::look::Caching;
+use self::look::{Hit, Miss, NoHit, answer, look};
 use self::origin::{Asking, Brought, lead_fetch};
 pub(super) use self::recode::recode;
-use super::{Answer, Exchange, Outgoing, Passing, Unread};
+use super::{Answer, Exchange, Passing, Unread};
+use crate::body::Source;
 use crate::cache::{
-    self, Asked, Failure, Forward, Forwarded, Join, Lead, Lookup, Outcome, Policy, Role, Said, Taken, Times,
+    self, Asked, Failure, Forward, Forwarded, Join, Lead, Lookup, Outcome, Role, Said, Taken, Times, Wanted,
 };
 use crate::clock;
 use crate::error::Reason;
@@ -31,27 +32,30 @@ impl Exchange<'_> {
     /// Answers a request from the cache, or from the origin.
     pub(super) async fn pass_by_cache(
         &self,
-        mut request: Unread<'_>,
+        request: Unread<'_>,
         passing: &Passing<'_>,
-        (policy, target): (&Arc<Policy>, Target),
+        mut caching: Caching<'_>,
         record: &mut Record,
     ) -> Result<Answer, Reason> {
-        let kept_by = (&self.worker.shared.cache, policy);
-        let caching = &Caching::new(kept_by, &mut request, &target, passing.client.via_trusted);
-        match look(&mut request, passing, caching) {
-            Ok(Hit { answer, revalidate: None }) => {
-                record.cache = Some(Role::Hit);
-                Ok(answer)
-            }
-            Ok(Hit { answer, revalidate: Some(miss) }) => {
-                record.cache = Some(Role::Stale);
-                if let Err(reason) = self.revalidate(request, passing, (caching, miss), record).await {
-                    tracing::debug!("a stale response is not validated: {}", reason.code());
+        let now = record.started().into_std();
+        let looked = look(request, passing, &mut caching, now);
+        // All but a hit is boxed, so that a hit carries no room for it.
+        match looked {
+            Ok(Hit { found, revalidate }) => {
+                record.cache = Some(if revalidate.is_some() { Role::Stale } else { Role::Hit });
+                let said = Said::Hit { ttl_s: found.terms().ttl(now), detail: None };
+                let wanted = Wanted { method: request.method(), fields: request.headers() };
+                let answer = answer(found, wanted, passing, (said, now));
+                if let Some(miss) = revalidate {
+                    let revalidating = Box::pin(self.revalidate(request, passing, (&caching, miss), record));
+                    if let Err(reason) = revalidating.await {
+                        tracing::debug!("a stale response is not validated: {}", reason.code());
+                    }
                 }
                 Ok(answer)
             }
-            Err(NoHit::Beside(why)) => Box::pin(self.pass_beside(request, passing, (caching, why), record)).await,
-            Err(NoHit::Missed(miss)) => Box::pin(self.fetch_shared(request, passing, (caching, miss), record)).await,
+            Err(NoHit::Beside(why)) => Box::pin(self.pass_beside(request, passing, (&caching, why), record)).await,
+            Err(NoHit::Missed(miss)) => Box::pin(self.fetch_shared(request, passing, (&caching, miss), record)).await,
         }
     }
 
@@ -103,7 +107,7 @@ impl Exchange<'_> {
     /// Validates behind the client's back what it has been sent.
     async fn revalidate(
         &self,
-        mut request: Unread<'_>,
+        request: Unread<'_>,
         passing: &Passing<'_>,
         (caching, miss): (&Caching<'_>, Box<Miss>),
         record: &mut Record,
@@ -128,7 +132,7 @@ impl Exchange<'_> {
             return Err(Reason::CacheOnly);
         }
         let client = Client { method: request.method().clone(), passing, miss: &miss };
-        let lead = match self.line_up(&request, &client, caching).await {
+        let lead = match self.line_up(request, &client, caching).await {
             Ok(answer) => {
                 record.cache = Some(Role::Collapsed);
                 return Ok(answer);
@@ -172,7 +176,12 @@ impl Exchange<'_> {
     }
 
     /// Waits for others who ask for the same, if there are any.
-    async fn line_up(&self, request: &Unread<'_>, client: &Client<'_>, caching: &Caching<'_>) -> Result<Answer, Turn> {
+    async fn line_up(
+        &self,
+        request: &Request<Option<Source>>,
+        client: &Client<'_>,
+        caching: &Caching<'_>,
+    ) -> Result<Answer, Turn> {
         let Caching { cache, key, .. } = caching;
         if client.miss.is_alone {
             return Err(Turn::Alone);
@@ -185,11 +194,15 @@ impl Exchange<'_> {
                     // The last one may have come to its end since this request looked.
                     let found = cache.lookup(key, request.headers(), (clock::now().into_std(), clock::system_time));
                     return match found {
-                        Lookup::Found(stored) if client.takes(&stored, request.headers()) => {
+                        Lookup::Found(found) => {
+                            let stored = found.into_stored();
+                            if !client.takes(&stored, request.headers()) {
+                                return Err(Turn::Lead(lead));
+                            }
                             lead.settle(Outcome::Shared(Arc::clone(&stored)));
                             Ok(client.hit(&stored, request.headers()))
                         }
-                        _ => Err(Turn::Lead(lead)),
+                        Lookup::UriMiss | Lookup::VaryMiss => Err(Turn::Lead(lead)),
                     };
                 }
                 Join::Follow(pending) => pending,
@@ -228,7 +241,7 @@ impl Exchange<'_> {
     /// The request to the origin, and what it is for.
     async fn asking(
         &self,
-        mut request: Unread<'_>,
+        request: Unread<'_>,
         passing: &Passing<'_>,
         (caching, miss, is_shared): (&Caching<'_>, &Miss, bool),
         record: &mut Record,
@@ -247,7 +260,7 @@ impl Exchange<'_> {
         let method = request.method().clone();
         let asked =
             Asked { key: key.as_slice().into(), epoch: cache.epoch(), method, fields, stale: miss.stale.clone() };
-        let Outgoing { request, .. } = self.outgoing(request, passing, record).await?;
+        let request = self.outgoing(request, passing, record).await?;
         Ok(Asking {
             connections: Rc::clone(&self.worker.connections),
             route: Arc::clone(passing.route),
