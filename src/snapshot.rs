@@ -14,12 +14,16 @@ use http::StatusCode;
 
 use crate::balance::Pool;
 use crate::cache::{Cache, Policy};
+use crate::clock;
 use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
+use crate::interim::Relay;
+use crate::overload::{self, Overload};
 use crate::rewrite::Template;
 use crate::route::Router;
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::tls::{Acceptor, Certificates, RootsError, UpstreamTls};
+use crate::upstream::budget::Budget;
 use crate::upstream::{Connections, Limits, Upstream};
 
 /// The snapshot in force.
@@ -30,6 +34,8 @@ pub struct Snapshot {
     pub config: Config,
     pub router: Router<Arc<Route>>,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
+    /// Of requests in flight.
+    pub limits: overload::Limits,
     listeners: Vec<Listener>,
 }
 
@@ -45,6 +51,8 @@ pub struct Route {
     pub config: config::Route,
     pub action: Action,
     pub metrics: RouteMetrics,
+    /// Its requests in flight and how many there may be.
+    pub in_flight: Option<(Arc<overload::Count>, usize)>,
 }
 
 pub enum Action {
@@ -60,18 +68,21 @@ pub struct Pass {
     pub rewrite: PathRewrite,
     pub limits: Timeouts,
     pub buffer: Buffer,
+    /// None: what is not kept gets no entity tag.
+    pub etag_body_max: Option<usize>,
     /// None: responses are not kept.
     pub caching: Option<Arc<Policy>>,
 }
 
 impl Pass {
     /// The origin side of a request, over the connections of a worker.
-    pub fn fetch<'a>(&'a self, connections: &'a Connections) -> Fetch<'a> {
+    pub fn fetch<'a>(&'a self, connections: &'a Connections, relay: Option<Relay<'a>>) -> Fetch<'a> {
         Fetch {
             upstream: &self.upstream,
             connections,
             limits: Limits { timeouts: &self.limits, buffered_max: self.buffer.response },
             host_of_endpoint: self.host == HostPolicy::Upstream,
+            relay,
         }
     }
 }
@@ -93,6 +104,7 @@ pub struct Lasting<'a> {
     pub certificates: &'a Arc<Certificates>,
     pub metrics: &'a Metrics,
     pub cache: &'a Cache,
+    pub overload: &'a Overload,
 }
 
 impl Snapshot {
@@ -116,7 +128,8 @@ impl Snapshot {
             listeners.push(Listener { config: listen.clone(), tls: acceptor });
         }
         let generation = previous.map_or(1, |previous| previous.generation + 1);
-        Ok(Self { generation, router: Router::new(routes), upstreams, listeners, config })
+        let limits = overload::Limits { proxy: config.server.requests_max, client: config.client.requests_max };
+        Ok(Self { generation, router: Router::new(routes), upstreams, limits, listeners, config })
     }
 
     /// Called once, when this generation begins to serve.
@@ -189,7 +202,7 @@ impl Route {
         let origin = || route.origin.clone();
         let action = match &route.action {
             config::Action::Proxy(pass) => {
-                let ProxyPass { upstream, host, path, timeout, buffer, cache } = &**pass;
+                let ProxyPass { upstream, host, path, timeout, buffer, etag_body_max, cache } = &**pass;
                 let found = upstreams
                     .get(upstream)
                     .ok_or_else(|| SnapshotError::UnknownUpstream { origin: origin(), upstream: upstream.clone() })?;
@@ -199,6 +212,7 @@ impl Route {
                     rewrite: path.clone(),
                     limits: *timeout,
                     buffer: *buffer,
+                    etag_body_max: *etag_body_max,
                     caching: cache
                         .as_ref()
                         .filter(|_| keeping.enabled)
@@ -214,7 +228,11 @@ impl Route {
             }
             config::Action::StubStatus => Action::StubStatus,
         };
-        Ok(Self { index, config: route.clone(), action, metrics: lasting.metrics.route(&route.name) })
+        let in_flight = match route.requests_max {
+            0 => None,
+            max => Some((lasting.overload.route(&route.name), max)),
+        };
+        Ok(Self { index, config: route.clone(), action, metrics: lasting.metrics.route(&route.name), in_flight })
     }
 
     pub fn upstream(&self) -> Option<&Upstream> {
@@ -245,6 +263,8 @@ fn build_upstreams(
             pool: Arc::new(Pool::new(upstream, before.map(|before| &*before.pool))),
             tls,
             metrics: metrics.upstream(&upstream.name),
+            budget: before
+                .map_or_else(|| Arc::new(Budget::new(clock::now().into_std())), |before| Arc::clone(&before.budget)),
         };
         upstreams.insert(name, Arc::new(built));
     }

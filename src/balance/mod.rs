@@ -167,6 +167,15 @@ impl Pool {
         Some(InFlight::begin(endpoint))
     }
 
+    /// Whether there is a member that may be asked, and that has passed its probes if it has any.
+    pub fn has_proven_member(&self) -> bool {
+        let is_probed = self.upstream().health.is_some();
+        let is_proven = |endpoint: &Endpoint| {
+            endpoint.verdict() == health::Verdict::Usable && !(is_probed && endpoint.is_unknown_to_probes())
+        };
+        self.members().iter().any(|member| is_proven(&member.endpoint))
+    }
+
     /// Whether a sound endpoint is left for a request that `tried` have had.
     pub fn has_choice(&self, tried: &[u64], now: Instant) -> bool {
         self.members.load().iter().any(|member| !tried.contains(&member.endpoint.id) && member.endpoint.is_usable(now))
@@ -304,7 +313,7 @@ mod tests {
 
     use super::*;
     use crate::balance::health::Verdict;
-    use crate::config::{EndpointAddress, Keepalive, Source, Timeouts, UpstreamProtocol};
+    use crate::config::{EndpointAddress, Keepalive, Retry, Source, Timeouts, UpstreamProtocol};
 
     pub(crate) fn named(host: &str) -> Target {
         Target::Name { host: host.to_owned(), port: 3000 }
@@ -340,7 +349,7 @@ mod tests {
                 attempt: None,
             },
             health: None,
-            attempts: 2,
+            retry: Retry { attempts: 2, statuses: vec![], backoff: second, budget_percent: 20 },
         }
     }
 
@@ -375,7 +384,9 @@ mod tests {
             let members = self.members.load();
             let healthy: HashSet<SocketAddr> = members
                 .iter()
-                .filter(|m| m.endpoint.verdict() == Verdict::Usable && (!checked || !m.endpoint.is_unknown_to_probes()))
+                .filter(|m| {
+                    m.endpoint.verdict() == health::Verdict::Usable && (!checked || !m.endpoint.is_unknown_to_probes())
+                })
                 .map(|m| m.endpoint.address)
                 .collect();
             addresses.iter().all(|address| healthy.contains(address))

@@ -37,11 +37,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, StatusCode};
 use ipnet::IpNet;
 
 pub use self::caching::{
-    Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl,
+    Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl, Warm,
 };
 pub use self::compress::{Coding, Compress, Levels, TypePattern};
 pub use self::diagnostics::Diagnostics;
@@ -53,6 +53,7 @@ pub use self::parse::parse;
 pub use self::routes::{
     Action, Buffer, FieldEdits, HostPolicy, NewQuery, PathMatch, PathRewrite, ProxyPass, Replacement, Route,
 };
+use crate::overload::memory;
 
 /// One whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -86,6 +87,12 @@ pub struct Server {
     pub workers: usize,
     /// Downstream connections over all workers; 0 is what the descriptor limit leaves.
     pub connections_max: usize,
+    /// From this share of them on, in hundredths, idle ones are closed early.
+    pub idle_close_at: u32,
+    /// Requests in flight over all; 0 is no limit.
+    pub requests_max: usize,
+    /// None if nothing says how much there is.
+    pub memory: Option<memory::Limits>,
     /// How long accepting goes on after `/readyz` says 503.
     pub drain_delay: Duration,
     /// How long open requests may take once accepting has ended.
@@ -165,6 +172,10 @@ impl fmt::Display for HostPattern {
 pub struct Client {
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted: Vec<IpNet>,
+    /// Connections of one address; 0 is a quarter of all.
+    pub connections_max: usize,
+    /// Requests of one client in flight; 0 is no limit.
+    pub requests_max: usize,
     pub handshake_timeout: Duration,
     /// From the first byte of a head to its end, absolute.
     pub header_timeout: Duration,
@@ -198,8 +209,20 @@ pub struct Upstream {
     pub keepalive: Keepalive,
     pub timeout: Timeouts,
     pub health: Option<HealthCheck>,
+    pub retry: Retry,
+}
+
+/// When a request is sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
     /// Attempts in all for a request that may be sent again: 2 is one retry.
     pub attempts: u32,
+    /// Responses that are taken for failures.
+    pub statuses: Vec<StatusCode>,
+    /// The first pause; each is twice the one before.
+    pub backoff: Duration,
+    /// The share of the latest requests that may be retries.
+    pub budget_percent: u32,
 }
 
 /// Where an upstream's endpoints come from.

@@ -1,15 +1,19 @@
 //! One upstream and one attempt at it: a request is sent on a pooled connection and its response's head
 //! awaited. What rides in the response's body gives the connection and the in-flight count back.
 //!
-//! An attempt never chooses an endpoint and never decides whether to try again.
+//! An attempt never chooses an endpoint and never decides whether to try again; by which rules others do that is in
+//! [`retry`], and how often in [`budget`].
 
 mod attempt;
+pub mod budget;
 mod connect;
 mod h1;
 mod h2_body;
 mod pool;
 mod probing;
+pub mod retry;
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +22,7 @@ use http::Response;
 use http::request::Parts;
 
 use self::attempt::Attempt;
+use self::budget::Budget;
 use self::h1::Upgraded;
 pub use self::pool::Connections;
 pub use self::probing::Probing;
@@ -25,20 +30,20 @@ use crate::balance::{Endpoint, InFlight, Pool};
 use crate::body::{Body, BodyError, Payload};
 use crate::config::{self, Timeouts, UpstreamProtocol};
 use crate::header::framing::FramingError;
+use crate::interim::{INTERIM_MAX, Relay};
 use crate::telemetry::UpstreamMetrics;
 use crate::tls::{ConnectError, UpstreamTls};
 
 /// More than a page of head is no answer to a proxied request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Interim (1xx) responses are taken and dropped, up to so many a request.
-const INTERIM_MAX: u32 = 16;
-
 /// An upstream as a snapshot serves it.
 pub struct Upstream {
     pub pool: Arc<Pool>,
     pub tls: Option<UpstreamTls>,
     pub metrics: UpstreamMetrics,
+    /// Of its retries. It outlives reloads.
+    pub budget: Arc<Budget>,
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -100,8 +105,7 @@ impl Failed {
 }
 
 pub enum Reply {
-    /// `cuts_request`: it was final before the request was sent to its end, and no more is.
-    Response { response: Response<Body>, cuts_request: bool },
+    Response(Response<Body>),
     /// 101: both sides now speak another protocol.
     Tunnel(Response<()>, Tunnel),
 }
@@ -129,6 +133,10 @@ pub struct Dispatch<'a> {
     pub head: &'a Parts,
     pub payload: &'a mut Payload,
     pub over: Over,
+    /// Where interim responses go; None if nobody wants them.
+    pub relay: Option<Relay<'a>>,
+    /// Set before the first byte of the request may be sent.
+    pub has_begun: &'a Cell<bool>,
 }
 
 /// Which connection an attempt may take.

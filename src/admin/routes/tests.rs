@@ -32,7 +32,7 @@ fn pool() -> Arc<Pool> {
             attempt: None,
         },
         health: None,
-        attempts: 1,
+        retry: config::Retry { attempts: 1, statuses: vec![], backoff: second, budget_percent: 20 },
     };
     Arc::new(Pool::new(&upstream, None))
 }

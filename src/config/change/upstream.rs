@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::config::{EndpointAddress, HealthCheck, Keepalive, Run, Source, Target, Timeouts, Upstream};
+use crate::config::{EndpointAddress, HealthCheck, Keepalive, Retry, Run, Source, Target, Timeouts, Upstream};
 
 use super::{Changes, Shown};
 
@@ -35,7 +35,7 @@ impl Changes {
             keepalive,
             timeout,
             health,
-            attempts,
+            retry,
         } = old;
         self.about(format!("upstream {name}: "));
         self.source(source, &new.source);
@@ -50,7 +50,11 @@ impl Changes {
         self.value("idle timeout", idle, &new.keepalive.idle);
         self.timeouts(timeout, &new.timeout);
         self.health(health.as_ref(), new.health.as_ref());
-        self.value("attempts", attempts, &new.attempts);
+        let Retry { attempts, statuses, backoff, budget_percent } = retry;
+        self.value("attempts", attempts, &new.retry.attempts);
+        self.members("status that is tried again:", statuses, &new.retry.statuses);
+        self.value("pause before a retry", backoff, &new.retry.backoff);
+        self.value("percent of requests that may be retries", budget_percent, &new.retry.budget_percent);
     }
 
     fn source(&mut self, old: &Source, new: &Source) {

@@ -8,7 +8,7 @@ use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
-use crate::config::value::{FieldValue, HostPolicyText, Limit, Pattern, Size, StatusPage, UrlPath};
+use crate::config::value::{Count, FieldValue, HostPolicyText, Limit, Pattern, Size, StatusPage, UrlPath};
 use crate::config::{HostPattern, Replacement};
 
 use super::{RouteCache, RouteCompress};
@@ -51,6 +51,8 @@ section! {
         allow: Setting<List<IpNet>> = Value("[]"), nginx "allow";
         /// Networks that are kept out, even where `allow` lets them in.
         deny: Setting<List<IpNet>> = Value("[]"), nginx "deny";
+        /// Requests in flight at a time; those beyond are answered with 503. 0 is no limit.
+        requests_max: Setting<Count<0, 10_000_000>> = Value("0"), nginx "limit_conn";
         /// Write these requests to the access log.
         access_log: Setting<bool> = Value("true"), nginx "access_log";
         /// Largest body of a request.
@@ -64,6 +66,9 @@ section! {
         timeout: Option<Setting<RouteTimeout>> = Absent("those of the upstream");
         /// Keep and reuse responses: `true`, or a table with details.
         cache: Option<Setting<Switch<RouteCache>>> = Absent("responses are not kept"), nginx "proxy_cache";
+        /// Entity tags for answers that have no validator and are not kept, so that who asks again is told that nothing
+        /// has changed (304): `true`, or a table with details. Answers of 200 to GET are read whole for it and hashed.
+        etag: Option<Setting<Switch<RouteEtag>>> = Absent("only responses that are kept get one"), nginx "etag";
         /// How far to read ahead of the slower side.
         buffer: Option<Setting<BufferTable>> = Absent("64KiB each way"), nginx "proxy_buffering";
     }
@@ -84,6 +89,14 @@ section! {
         total: Option<Setting<Limit>> = Absent("the upstream's");
         /// The same for one attempt.
         attempt: Option<Setting<Limit>> = Absent("the upstream's");
+    }
+}
+
+section! {
+    /// Entity tags for answers that are not kept.
+    RouteEtag "`etag`" {
+        /// Of the largest answer that gets one. What is larger, or is not all here within 50 ms, is sent as it comes.
+        body_max: Setting<Size> = Value("\"64KiB\"");
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::decode::{Decode, Decoder};
-use crate::config::diagnostics::Diagnostic;
+use crate::config::diagnostics::{Diagnostic, Problem};
 use crate::config::section::Shape;
 use crate::config::tree::{Kind, Node};
 use crate::config::units;
@@ -91,6 +91,32 @@ impl Decode for Duration {
 /// A bare number as it should have been written, if that would be right.
 fn with_unit(number: Option<i64>, unit: &str, is_right: impl Fn(&str) -> bool) -> Option<String> {
     number.map(|number| format!("{number}{unit}")).filter(|text| is_right(text))
+}
+
+/// A share, from `0%` to `100%`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Percent(pub u32);
+
+impl Decode for Percent {
+    fn shape() -> Shape {
+        Shape::Text { what: "a share from 0% to 100%", example: "20%" }
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        let expected = "a share such as \"20%\"";
+        if let Kind::Integer(number) = node.kind {
+            let help = with_unit(number, "%", |text| percent(text).is_ok());
+            decoder.mismatch(node, expected, help.map(|text| format!("write \"{text}\"")));
+            return None;
+        }
+        decoder.text(node, expected, percent).map(Self)
+    }
+}
+
+fn percent(text: &str) -> Result<u32, Problem> {
+    let number = text.strip_suffix('%').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = number.and_then(|digits| digits.parse().ok()).filter(|number| *number <= 100);
+    number.ok_or_else(|| Problem::new(format!("`{text}` is no share from 0% to 100%")))
 }
 
 /// A duration that would make no sense as zero.
