@@ -90,16 +90,25 @@ pub struct Record {
 
 impl Record {
     pub fn begin<B>(request: &Request<B>, downstream: &Downstream, open: OpenRequest) -> Box<Self> {
-        let fields = request.headers();
+        let (mut host, mut referer, mut user_agent) = (None, None, None);
+        for (name, value) in request.headers() {
+            let place = match *name {
+                HOST => &mut host,
+                REFERER => &mut referer,
+                USER_AGENT => &mut user_agent,
+                _ => continue,
+            };
+            place.get_or_insert_with(|| value.clone());
+        }
         Box::new(Self {
             started: clock::now(),
             downstream: (downstream.peer, downstream.tls),
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            host: fields.get(HOST).cloned(),
-            referer: fields.get(REFERER).cloned(),
-            user_agent: fields.get(USER_AGENT).cloned(),
+            host,
+            referer,
+            user_agent,
             received: None,
             is_answered: None,
             open,
@@ -139,12 +148,12 @@ impl Record {
     }
 
     /// The response has a head; the record ends with its body.
-    pub fn respond(mut self: Box<Self>, response: Response<Body>) -> Response<Body> {
+    pub fn respond(mut self: Box<Self>, response: &mut Response<Body>) {
         if let Some(is_answered) = &self.is_answered {
             is_answered.store(true, Ordering::Relaxed);
         }
         self.status = response.status();
-        response.map(|body| body.guarded(self))
+        response.body_mut().end_with(self);
     }
 
     pub fn tunnel_ended(mut self: Box<Self>, passed: Passed) {

@@ -130,7 +130,7 @@ fuzz_target!(|bytes: &[u8]| {
 });
 
 fn check(store: &Store, reference: &Reference, path: &str, variant: u8) {
-    let found = store.get(key(path).borrow(), |selecting| selecting == [variant]);
+    let found = store.get(key(path).borrow(), |selecting| *selecting == of_variant(variant));
     let expected = reference.get(path, variant);
     assert_eq!(found.as_deref().map(serial_of), expected.map(|response| response.serial), "{path} {variant}");
     if let (Some(found), Some(expected)) = (found, expected) {
@@ -151,6 +151,13 @@ fn purged(which: u8) -> What {
         8 => What::named("y:*").unwrap(),
         _ => What::named("y:2").unwrap(),
     }
+}
+
+/// What `Vary: x` says of a request with this letter in it.
+fn of_variant(variant: u8) -> Selecting {
+    let vary = HeaderMap::from_iter([(http::header::VARY, HeaderValue::from_static("x"))]);
+    let request = HeaderMap::from_iter([(HeaderName::from_static("x"), HeaderValue::from(u16::from(variant)))]);
+    Selecting::of(&vary, &request).unwrap()
 }
 
 fn key(path: &str) -> Key {
@@ -174,7 +181,7 @@ fn at(second: u64) -> SystemTime {
 fn entry(path: &str, response: &Response) -> NewEntry {
     NewEntry {
         key: key(path),
-        selecting: response.variant.map(|variant| [variant].as_slice().into()),
+        selecting: response.variant.map(|variant| Arc::new(of_variant(variant))),
         target: response.target.clone(),
         tags: response.tags.clone(),
         route: RouteStatistics::default(),
@@ -194,7 +201,7 @@ fn with_body(body: &[u8]) -> Stored {
         let exchanged = Exchanged { method: &Method::GET, target: &target, request: &request, status, response };
         terms(&exchanged, &Rules::default(), Times { asked: now, answered: now, clock: UNIX_EPOCH }).unwrap()
     });
-    let selecting = Selecting::of(&fields, &request).unwrap();
+    let selecting = Arc::new(Selecting::of(&fields, &request).unwrap());
     stored(fields, *terms, selecting, Whole::new(vec![Bytes::copy_from_slice(body)]))
 }
 

@@ -140,10 +140,9 @@ impl Body {
     }
 
     /// Lets `guard` end with the delivery of this body; a body has one such guard.
-    pub fn guarded(mut self, guard: Box<dyn Guard>) -> Self {
+    pub fn end_with(&mut self, guard: Box<dyn Guard>) {
         debug_assert!(self.guard.is_none(), "a body is delivered once");
         self.guard = Some(guard);
-        self
     }
 
     /// Lets go of it, even if all of it was taken: it did not arrive.

@@ -118,11 +118,6 @@ impl Silence {
 }
 
 impl Source {
-    /// No body.
-    pub fn none() -> Self {
-        Self::of(Wire::Ended)
-    }
-
     /// Over HTTP/2.
     pub fn incoming(incoming: Incoming) -> Self {
         Self::of(Wire::Hyper(incoming))

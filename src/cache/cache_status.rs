@@ -1,9 +1,11 @@
 //! What the cache did with a request, as `Cache-Status` (RFC 9211) and `X-Cache` say it.
 
 use std::fmt;
+use std::io::Write as _;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+
+use crate::spare;
 
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -75,9 +77,12 @@ impl Forward {
 impl Said {
     /// The value of `Cache-Status`, one item of its list.
     fn value(&self) -> HeaderValue {
-        // Nothing but printable ASCII is written, so it is a value.
-        HeaderValue::from_maybe_shared(Bytes::from(format!("tollgate; {self}")))
-            .unwrap_or(HeaderValue::from_static("tollgate"))
+        let mut text = spare::text();
+        // Writing to a vector does not fail, and nothing but printable ASCII is written, so it is a value.
+        drop(write!(text, "tollgate; {self}"));
+        let value = HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("tollgate"));
+        spare::keep_text(text);
+        value
     }
 
     /// The value of `X-Cache`: whether the origin was spared.

@@ -2,15 +2,20 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
+use super::Found;
 use super::cache_control::Directives;
 use super::cache_status::{self, Said};
 use super::conditional::{self, Validators, Verdict};
 use super::range::{self, Multipart, Piece, Selection, Slice};
 use super::stored::Stored;
 use crate::body::Body;
+use crate::spare;
+
+/// Room for what an answer says beside what is stored.
+const FIELDS_ADDED: usize = 4;
 
 /// What a request says of the answer that it wants.
 #[derive(Debug, Clone, Copy)]
@@ -21,14 +26,14 @@ pub struct Wanted<'a> {
 }
 
 /// Makes the answer. `boundary` makes a random number, for an answer in parts.
-pub fn deliver(stored: &Stored, wanted: Wanted<'_>, now: Instant, boundary: fn() -> u128) -> Response<Body> {
-    let mut fields = stored.fields.clone();
-    fields.insert(AGE, whole_seconds(stored.terms.age(now)).into());
+pub fn deliver(found: &Found, wanted: Wanted<'_>, now: Instant, boundary: fn() -> u128) -> Response<Body> {
+    let stored = &*found.stored;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = stored.status;
-    *response.headers_mut() = fields;
+    *response.headers_mut() = copy(&stored.fields);
+    response.headers_mut().insert(AGE, whole_seconds(found.terms().age(now)).into());
     // Preconditions and ranges are about a 200 (RFC 9110 §13.2.1, §14.2).
-    if stored.status != StatusCode::OK {
+    if stored.status != StatusCode::OK || wants_whole(wanted.fields) {
         *response.body_mut() = stored.content.body();
         return response;
     }
@@ -44,6 +49,22 @@ pub fn deliver(stored: &Stored, wanted: Wanted<'_>, now: Instant, boundary: fn()
         Verdict::Send => select(stored, wanted, &mut response, boundary),
     }
     response
+}
+
+/// Whether a request has neither preconditions nor a range: so it is with nearly all, and one look at each field is less
+/// than a search for each that may be there.
+fn wants_whole(request: &HeaderMap) -> bool {
+    !request.keys().any(|name| matches!(*name, IF_NONE_MATCH | IF_MODIFIED_SINCE | RANGE))
+}
+
+/// A copy in a map that has its room already.
+fn copy(stored: &HeaderMap) -> HeaderMap {
+    let mut fields = spare::fields();
+    fields.reserve(stored.len() + FIELDS_ADDED);
+    for (name, value) in stored {
+        fields.append(name, value.clone());
+    }
+    fields
 }
 
 fn select(stored: &Stored, wanted: Wanted<'_>, response: &mut Response<Body>, boundary: fn() -> u128) {

@@ -13,14 +13,15 @@ use super::statistics::RouteStatistics;
 use super::stored::Stored;
 use super::tags::Tags;
 use super::target::Target;
+use super::vary::Selecting;
 use crate::division::ENTRY_OVERHEAD_BYTES;
 
 /// What `Store::insert` is given.
 #[derive(Debug)]
 pub struct NewEntry {
     pub key: Key,
-    /// What `Vary` says of the request, as `vary` writes it. None: the response is for every request of the key.
-    pub selecting: Option<Arc<[u8]>>,
+    /// What `Vary` says of the request. None: the response is for every request of the key.
+    pub selecting: Option<Arc<Selecting>>,
     pub target: Target,
     pub tags: Tags,
     pub route: RouteStatistics,
@@ -58,11 +59,12 @@ const NEVER: u64 = u64::MAX;
 impl NewEntry {
     pub(super) fn weight(&self) -> u64 {
         let key: &[u8] = self.key.borrow();
-        let selecting = self.selecting.as_ref().map_or(0, |selecting| selecting.len());
+        let selecting = self.selecting.as_ref().map_or(0, |selecting| selecting.weight());
         self.stored.weight()
             + self.target.weight()
             + self.tags.weight()
-            + (key.len() + selecting) as u64
+            + key.len() as u64
+            + selecting
             + ENTRY_OVERHEAD_BYTES
     }
 }

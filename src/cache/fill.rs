@@ -49,7 +49,7 @@ pub struct Asked {
 impl Asked {
     fn store(&self, cache: &Cache, policy: &Policy, stored: Arc<Stored>) {
         let Some(target) = target(self.key.borrow()) else { return };
-        let selecting = (!stored.selecting.is_empty()).then(|| Arc::from(stored.selecting.as_bytes()));
+        let selecting = (!stored.selecting.is_empty()).then(|| Arc::clone(&stored.selecting));
         let (key, tags) = (self.key.clone(), stored.tags.clone());
         let new = NewEntry { key, selecting, target, tags, route: policy.statistics.clone(), stored };
         match cache.store.insert(&self.epoch, new) {
@@ -95,7 +95,7 @@ struct Frame {
     status: StatusCode,
     terms: Terms,
     received: SystemTime,
-    selecting: Selecting,
+    selecting: Arc<Selecting>,
     tags: Tags,
     has_own_tag: bool,
 }
@@ -171,7 +171,7 @@ fn judge(asked: &Asked, policy: &Policy, response: &Response<Body>, times: Times
     if has_fields_for_one(fields, policy) {
         return Err(NotKept::FieldsForOne);
     }
-    let selecting = Selecting::of(fields, &asked.fields)?;
+    let selecting = Arc::new(Selecting::of(fields, &asked.fields)?);
     if rules::depends_on_client(selecting.names()) {
         return Err(NotKept::VaryClient);
     }
@@ -246,7 +246,7 @@ fn freshened(
         (Ok(terms), Ok(_), Ok(tags)) => Ok((terms, tags)),
         (Err(why), ..) | (_, Err(why), _) | (_, _, Err(why)) => Err(why),
     };
-    let (received, selecting) = (times.clock, stale.selecting.clone());
+    let (received, selecting) = (times.clock, Arc::clone(&stale.selecting));
     let (status, content, forms) = (stale.status, stale.content.clone(), Arc::clone(&stale.forms));
     let has_own_tag = stale.has_own_tag;
     match judged {

@@ -1,5 +1,6 @@
 //! The parts of the cache that the fuzz targets try by themselves.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode};
@@ -11,7 +12,7 @@ pub use super::bans::Epoch;
 pub use super::cache_control::{DELTA_MAX, Directives};
 pub use super::conditional::{Validators, Verdict, evaluate, not_modified, range_applies, validate};
 pub use super::entry::{Entry, NewEntry};
-pub use super::key::{Key, KeyRules, Parts, QueryRule, write as write_key};
+pub use super::key::{Key, KeyRules, Parts, QueryRule, begin as begin_key, end as end_key};
 pub use super::policy::{Exchanged, Rules, TargetUri, Terms, Times, terms};
 pub use super::purge::{Mode, Purge, What};
 pub use super::range::{Multipart, Piece, Selection, select};
@@ -21,12 +22,12 @@ pub use super::store::{Insert, Store};
 pub use super::stored::{Content, Stored, Whole};
 pub use super::tags::Tags;
 pub use super::target::Target;
-pub use super::vary::{Selecting, matches, meets, write as write_selecting};
+pub use super::vary::{Selecting, matches, write as write_selecting};
 pub use crate::config::NamePattern;
 pub use crate::division::StoreLimits;
 
 /// A response of 200 as the store takes it.
-pub fn stored(fields: HeaderMap, terms: Terms, selecting: Selecting, content: Whole) -> Stored {
+pub fn stored(fields: HeaderMap, terms: Terms, selecting: Arc<Selecting>, content: Whole) -> Stored {
     let (content, received) = (Content::Whole(content), SystemTime::UNIX_EPOCH);
     let (status, tags, forms) = (StatusCode::OK, Tags::default(), Forms::new(Memory::new(0), 0));
     Stored { status, fields, content, terms, received, selecting, tags, has_own_tag: false, forms }

@@ -19,7 +19,7 @@ use super::vary;
 use crate::config::NamePattern;
 use crate::header::Scheme;
 
-/// What of a request goes into its key.
+/// What of a request goes into its key, beside chosen fields.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {
     pub scheme: Scheme,
@@ -31,7 +31,6 @@ pub struct Parts<'a> {
     pub path: &'a str,
     /// As it came, without `?`.
     pub query: Option<&'a str>,
-    pub fields: &'a HeaderMap,
 }
 
 /// Which parts of a request tell responses apart, beside scheme, host and path.
@@ -112,8 +111,8 @@ fn name(parameter: &str) -> &str {
     parameter.split_once('=').map_or(parameter, |(name, _)| name)
 }
 
-/// Writes the key of a request into `out`, which is emptied first.
-pub fn write(out: &mut Vec<u8>, parts: &Parts<'_>, rules: &KeyRules) {
+/// Begins the key of a request in `out`, which is emptied first.
+pub fn begin(out: &mut Vec<u8>, parts: &Parts<'_>, rules: &KeyRules) {
     out.clear();
     out.push(match parts.scheme {
         Scheme::Http => HTTP,
@@ -123,10 +122,14 @@ pub fn write(out: &mut Vec<u8>, parts: &Parts<'_>, rules: &KeyRules) {
     out.extend_from_slice(&parts.port.unwrap_or(NO_PORT).to_be_bytes());
     write_part(out, parts.path.as_bytes());
     write_query(out, parts.query, rules);
+}
+
+/// Ends the key by the chosen fields of the request.
+pub fn end(out: &mut Vec<u8>, fields: &HeaderMap, rules: &KeyRules) {
     for name in &rules.fields {
         // The name too: after a reload a route may choose another field, and its values are not those of this one.
         write_part(out, name.as_str().as_bytes());
-        write_field(out, name, parts.fields);
+        write_field(out, name, fields);
     }
 }
 
@@ -182,7 +185,7 @@ fn write_length(out: &mut Vec<u8>, mut length: usize) {
 }
 
 impl Key {
-    /// What [`write()`] made it of. None only for bytes that are not from there.
+    /// What [`begin`] and [`end`] made it of. None only for bytes that are not from there.
     pub fn parts(&self) -> Option<KeyParts<'_>> {
         let (scheme, rest) = self.0.split_first()?;
         let scheme = match *scheme {
@@ -293,16 +296,17 @@ mod tests {
         KeyRules { query, ..KeyRules::default() }
     }
 
-    fn key(parts: &Parts<'_>, rules: &KeyRules) -> Key {
+    fn key(parts: &Parts<'_>, fields: &HeaderMap, rules: &KeyRules) -> Key {
         let mut out = vec![b'x'];
-        write(&mut out, parts, rules);
+        begin(&mut out, parts, rules);
+        end(&mut out, fields, rules);
         Key::from(&out[..])
     }
 
     /// A key of a URL of `https`, without chosen fields.
     fn of(path: &str, query: Option<&str>) -> Key {
-        let parts = Parts { scheme: Scheme::Https, host: "a.test", port: None, path, query, fields: &HeaderMap::new() };
-        key(&parts, &KeyRules::default())
+        let parts = Parts { scheme: Scheme::Https, host: "a.test", port: None, path, query };
+        key(&parts, &HeaderMap::new(), &KeyRules::default())
     }
 
     #[track_caller]
@@ -312,8 +316,8 @@ mod tests {
         assert_eq!(matches!(query, Some(Cow::Owned(_))), raw != expected && expected.is_some(), "{raw:?} is copied");
         // What goes upstream is what is in the key.
         let fields = HeaderMap::new();
-        let parts = Parts { scheme: Scheme::Http, host: "h", port: None, path: "/", query: raw, fields: &fields };
-        assert_eq!(key(&parts, rules).parts().unwrap().query, expected, "{raw:?} in the key");
+        let parts = Parts { scheme: Scheme::Http, host: "h", port: None, path: "/", query: raw };
+        assert_eq!(key(&parts, &fields, rules).parts().unwrap().query, expected, "{raw:?} in the key");
     }
 
     #[test]
@@ -404,7 +408,7 @@ mod tests {
         };
         let of = |text: &str, rules: &KeyRules| {
             let fields = fields(text);
-            key(&Parts { scheme: Scheme::Http, host: "h", port: None, path: "/", query: None, fields: &fields }, rules)
+            key(&Parts { scheme: Scheme::Http, host: "h", port: None, path: "/", query: None }, &fields, rules)
         };
         let device = rules(&["x-device"]);
         assert_eq!(of("x-device: a, b", &device), of("x-device: a\nx-device: b\nx: 1", &device));
@@ -429,15 +433,8 @@ mod tests {
         let url = |key: Key| key.parts().unwrap().to_string();
         assert_eq!(url(of("/a%20b", Some("c=d"))), "https://a.test/a%20b?c=d");
         assert_eq!(url(of("/", Some(""))), "https://a.test/?");
-        let parts = Parts {
-            scheme: Scheme::Http,
-            host: "[::1]",
-            port: Some(8080),
-            path: "/x",
-            query: None,
-            fields: &HeaderMap::new(),
-        };
-        assert_eq!(url(key(&parts, &KeyRules::default())), "http://[::1]:8080/x");
+        let parts = Parts { scheme: Scheme::Http, host: "[::1]", port: Some(8080), path: "/x", query: None };
+        assert_eq!(url(key(&parts, &HeaderMap::new(), &KeyRules::default())), "http://[::1]:8080/x");
     }
 
     /// A request and the rules of its route. Few letters, so that parts are often alike.
@@ -478,7 +475,7 @@ mod tests {
             }
             let scheme = if self.https { Scheme::Https } else { Scheme::Http };
             let (host, path, query) = (&*self.host, &*self.path, self.query.as_deref());
-            key(&Parts { scheme, host, port: self.port, path, query, fields: &fields }, rules)
+            key(&Parts { scheme, host, port: self.port, path, query }, &fields, rules)
         }
     }
 

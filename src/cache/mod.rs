@@ -44,6 +44,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::bans::Epoch;
 pub use self::cache_control::Directives;
+use self::cache_control::Scope;
 pub use self::cache_status::{Forward, Forwarded, Said};
 pub use self::coded::Coded;
 pub use self::conditional::remove as remove_preconditions;
@@ -54,6 +55,7 @@ pub use self::key::Key;
 pub use self::not_kept::NotKept;
 pub use self::operators::Report;
 pub use self::pending::{Join, Settled};
+use self::policy::Terms;
 pub use self::policy::{Permit, TargetUri, Times, Usable, Why};
 pub use self::purge::{Dependencies, Mode, Purge, TooMuch, What};
 pub use self::rules::Policy;
@@ -117,6 +119,40 @@ pub struct Cache {
     routes: Mutex<BTreeMap<String, RouteStatistics>>,
 }
 
+/// A stored response as it may be used now.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub stored: Arc<Stored>,
+    /// In place of its own, where a soft purge has made it stale.
+    purged: Option<Box<Terms>>,
+}
+
+impl Found {
+    pub fn terms(&self) -> &Terms {
+        self.purged.as_deref().unwrap_or(&self.stored.terms)
+    }
+
+    /// Whether clients may be told another lifetime: a failure, or what is to be validated each time, has its own.
+    pub fn may_be_told_fresh(&self, now: Instant) -> bool {
+        let directives = Directives::of_response(&self.stored.fields, &[]);
+        self.stored.status.is_success() && directives.no_cache != Scope::All && self.terms().ttl(now) > 0
+    }
+
+    /// The response with these terms for its own.
+    pub fn into_stored(self) -> Arc<Stored> {
+        match self.purged {
+            None => self.stored,
+            Some(terms) => Arc::new(Stored { terms: *terms, ..(*self.stored).clone() }),
+        }
+    }
+}
+
+impl From<Arc<Stored>> for Found {
+    fn from(stored: Arc<Stored>) -> Self {
+        Self { stored, purged: None }
+    }
+}
+
 /// Fetches that go on for nobody but the cache, at most. Beyond, a fetch ends with its client: who asks and leaves cannot
 /// keep an origin busy.
 const DETACHED_MAX: usize = 256;
@@ -126,7 +162,7 @@ pub type Detached = OwnedSemaphorePermit;
 
 /// What is stored for a request.
 pub enum Lookup {
-    Found(Arc<Stored>),
+    Found(Found),
     UriMiss,
     /// There are responses to other requests for the same.
     VaryMiss,
@@ -153,15 +189,16 @@ impl Cache {
         let mut has_variants = false;
         let found = self.store.get(key, |selecting| {
             has_variants = true;
-            vary::meets(selecting, fields)
+            vary::matches(selecting, fields)
         });
         match found {
             None if has_variants => Lookup::VaryMiss,
             None => Lookup::UriMiss,
-            Some(entry) => Lookup::Found(match entry.stale_since() {
-                None => Arc::clone(&entry.stored),
-                Some(since) => Arc::new(entry.stored.stale_for(clock().duration_since(since).unwrap_or_default(), now)),
-            }),
+            Some(entry) => {
+                let stale_for = |since| clock().duration_since(since).unwrap_or_default();
+                let terms = |since| Box::new(entry.stored.terms.stale_for(stale_for(since), now));
+                Lookup::Found(Found { stored: Arc::clone(&entry.stored), purged: entry.stale_since().map(terms) })
+            }
         }
     }
 
@@ -239,11 +276,16 @@ impl Cache {
     }
 }
 
-/// Writes the key of a request.
-pub fn write_key(out: &mut Vec<u8>, target: &TargetUri<'_>, fields: &HeaderMap, policy: &Policy) {
+/// Begins the key of a request in `out`.
+pub fn begin_key(out: &mut Vec<u8>, target: &TargetUri<'_>, policy: &Policy) {
     let TargetUri { scheme, authority, path, query } = *target;
-    let parts = key::Parts { scheme, host: &authority.host, port: authority.port(), path, query, fields };
-    key::write(out, &parts, &policy.key);
+    let parts = key::Parts { scheme, host: &authority.host, port: authority.port(), path, query };
+    key::begin(out, &parts, &policy.key);
+}
+
+/// Ends it, once the fields are as they go upstream.
+pub fn end_key(out: &mut Vec<u8>, fields: &HeaderMap, policy: &Policy) {
+    key::end(out, fields, &policy.key);
 }
 
 /// Makes a request ask whether a stored response still holds.

@@ -18,6 +18,7 @@ use super::memory::{Memory, Reservation};
 use super::slot::{Charges, Departed, Departures, Slot};
 use super::statistics::Leave;
 use super::variants::{Variant, Variants};
+use super::vary::Selecting;
 use crate::division::{Division, LimitsError, StoreLimits, admitted};
 use crate::overload::memory::Stored;
 
@@ -112,7 +113,7 @@ impl Store {
     /// The entry of a key. If the key has variants, the newest whose selecting fields the request `meets`.
     ///
     /// It may be stale. It is none that a hard purge took out, if that returned before this began.
-    pub fn get(&self, key: &[u8], mut meets: impl FnMut(&[u8]) -> bool) -> Option<Arc<Entry>> {
+    pub fn get(&self, key: &[u8], mut meets: impl FnMut(&Selecting) -> bool) -> Option<Arc<Entry>> {
         match self.cache.get(&PlaceOf { key, variant: Place::PRIMARY })? {
             Slot::Entry(entry) => self.live(entry),
             Slot::Variants(variants) => {
@@ -243,7 +244,7 @@ impl Store {
         }
     }
 
-    fn enlist(&self, entry: &Entry, selecting: Arc<[u8]>) {
+    fn enlist(&self, entry: &Entry, selecting: Arc<Selecting>) {
         let _changing = self.list(entry);
         let variants = self.variants(entry).unwrap_or_default().with(Variant { selecting, id: entry.id });
         self.set_variants(entry, variants);

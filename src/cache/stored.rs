@@ -1,12 +1,11 @@
 //! A response as the cache has it, whether all of it is here or the rest is still on its way.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 
-use super::cache_control::{Directives, Scope};
 use super::coded::Forms;
 use super::policy::Terms;
 use super::tags::Tags;
@@ -24,7 +23,7 @@ pub struct Stored {
     /// When it came, or was last validated.
     pub received: SystemTime,
     /// For which other requests it is right.
-    pub selecting: Selecting,
+    pub selecting: Arc<Selecting>,
     pub tags: Tags,
     /// Its entity tag was made here: the origin does not know it.
     pub has_own_tag: bool,
@@ -42,23 +41,12 @@ impl Stored {
         fields as u64 + pieces
     }
 
-    /// Whether clients may be told another lifetime: a failure, or what is to be validated each time, has its own.
-    pub fn may_be_told_fresh(&self, now: Instant) -> bool {
-        let directives = Directives::of_response(&self.fields, &[]);
-        self.status.is_success() && directives.no_cache != Scope::All && self.terms.ttl(now) > 0
-    }
-
     /// As it came.
     pub fn response(&self) -> Response<Body> {
         let mut response = Response::new(self.content.body());
         *response.status_mut() = self.status;
         response.headers_mut().clone_from(&self.fields);
         response
-    }
-
-    /// The same, stale for so long already.
-    pub fn stale_for(&self, ago: Duration, now: Instant) -> Self {
-        Self { terms: self.terms.stale_for(ago, now), ..self.clone() }
     }
 
     /// Whether it is right for a request.
@@ -172,7 +160,7 @@ impl Stored {
         let exchanged = Exchanged { method: &Method::GET, target: &target, request, status, response: &fields };
         let times = Times { asked: now, answered: now, clock: received };
         let terms = terms(&exchanged, &Rules::default(), times).expect("it may be stored");
-        let selecting = Selecting::of(&fields, request).expect("it has no `Vary`");
+        let selecting = Arc::new(Selecting::of(&fields, request).expect("it has no `Vary`"));
         let content = Content::Whole(Whole::new(vec![Bytes::copy_from_slice(body)]));
         Arc::new(Self {
             status,

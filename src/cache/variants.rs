@@ -3,6 +3,8 @@
 use std::iter;
 use std::sync::Arc;
 
+use super::vary::Selecting;
+
 /// Responses under one key that are told apart by `Vary`.
 pub const VARIANTS_MAX: usize = 32;
 
@@ -12,8 +14,7 @@ pub struct Variants(Box<[Variant]>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variant {
-    /// Names of the fields that `Vary` listed with the normalised values that the request had, as `vary` writes them.
-    pub selecting: Arc<[u8]>,
+    pub selecting: Arc<Selecting>,
     /// Of the entry.
     pub id: u64,
 }
@@ -56,7 +57,7 @@ mod tests {
     use super::*;
 
     fn variant(selecting: &str, id: u64) -> Variant {
-        Variant { selecting: selecting.as_bytes().into(), id }
+        Variant { selecting: Arc::new(Selecting::of_text(selecting)), id }
     }
 
     fn ids(variants: &Variants) -> Vec<u64> {

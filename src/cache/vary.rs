@@ -9,7 +9,6 @@
 //! Both requests have to be looked at in the same state, best as they would go upstream: what the edge rewrites,
 //! the origin never saw in another form.
 
-use bytes::Bytes;
 use http::header::{
     ACCEPT, ACCEPT_CHARSET, ACCEPT_ENCODING, ACCEPT_LANGUAGE, AUTHORIZATION, COOKIE, FROM, HOST, ORIGIN, REFERER,
     USER_AGENT, VARY,
@@ -61,6 +60,15 @@ impl Selecting {
         Ok(Self { names: names.into(), bytes: bytes.into() })
     }
 
+    /// One of a field that says this.
+    #[cfg(test)]
+    pub fn of_text(text: &str) -> Self {
+        let vary = HeaderMap::from_iter([(VARY, HeaderValue::from_static("x"))]);
+        let name = HeaderName::from_static("x");
+        let request = HeaderMap::from_iter([(name, HeaderValue::from_str(text).expect("it is a value"))]);
+        Self::of(&vary, &request).expect("it names one field")
+    }
+
     /// Whether there was no `Vary`, so that any request may have the response.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
@@ -68,6 +76,11 @@ impl Selecting {
 
     pub fn names(&self) -> &[HeaderName] {
         &self.names
+    }
+
+    /// In bytes.
+    pub fn weight(&self) -> u64 {
+        (self.bytes.len() + size_of_val(&*self.names)) as u64
     }
 
     /// Names and values. Equal bytes are the same variant.
@@ -82,18 +95,6 @@ pub fn matches(selecting: &Selecting, request: &HeaderMap) -> bool {
     let mut is_same = true;
     spell(&selecting.names, request, |byte| is_same &= expected.next() == Some(&byte));
     is_same && expected.as_slice().is_empty()
-}
-
-/// The same, by the bytes of what was selected.
-pub fn meets(selecting: &[u8], request: &HeaderMap) -> bool {
-    selecting.split_inclusive(|byte| *byte == b'\n').all(|line| {
-        let name = line.split(|byte| matches!(byte, b':' | b'\n')).next().unwrap_or_default();
-        let Ok(name) = HeaderName::from_bytes(name) else { return false };
-        let mut expected = line.iter();
-        let mut is_same = true;
-        spell(&[name], request, |byte| is_same &= expected.next() == Some(&byte));
-        is_same && expected.as_slice().is_empty()
-    })
 }
 
 /// Appends what a request says in the same fields, in the spelling of `Selecting::as_bytes`.
@@ -249,8 +250,8 @@ impl KnownCodings {
             let accepted = all.clone().enumerate().filter(|(bit, _)| set & 1 << bit != 0);
             let accepted: Vec<_> = accepted.map(|(_, name)| name).collect();
             let text = if accepted.is_empty() { "identity".to_owned() } else { accepted.join(", ") };
-            // Names of codings are tokens, so this is a value.
-            HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("identity"))
+            // Made once, and never given back: a shared value would be counted by all workers with each request.
+            HeaderValue::from_static(Box::leak(text.into_boxed_str()))
         };
         let values = (0..2 << names.len()).map(value).collect();
         Self { names, values }
@@ -332,9 +333,7 @@ fn weight(parameter: &[u8]) -> Option<Weight> {
 /// Leaves one of few spellings in `Accept-Encoding`, for the origin and for the comparison. What the edge codes
 /// itself has to be negotiated before, for the weights are gone afterwards.
 pub fn normalise_accept_encoding(fields: &mut HeaderMap, known: &KnownCodings) {
-    let Some(value) = known.accepted(fields) else { return };
-    let mut lines = fields.get_all(ACCEPT_ENCODING).iter();
-    if (lines.next(), lines.next()) != (Some(value), None) {
+    if let Some(value) = known.accepted(fields) {
         fields.insert(ACCEPT_ENCODING, value.clone());
     }
 }

@@ -126,8 +126,8 @@ impl Serving {
                 Err(reason) => Some(reason),
             };
             // Boxed, so that it goes with the head of the response; in the task it would stay for the body's time.
-            let request = request.map(Source::incoming);
-            let response = Box::pin(proxy::serve(&serving.worker, &serving.link, request, refused)).await;
+            let mut request = request.map(|body| Some(Source::incoming(body)).filter(|body| !body.is_end_stream()));
+            let response = Box::pin(proxy::serve(&serving.worker, &serving.link, &mut request, refused)).await;
             let taking = STREAM.with(|stream| Rc::clone(&stream.taking));
             Ok(response.map(|body| Paced::new(body, taking)))
         }

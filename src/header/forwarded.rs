@@ -70,9 +70,12 @@ pub fn drop_claims(fields: &mut HeaderMap, via_trusted: bool) {
         fields.remove(name);
     }
     if via_trusted {
-        for name in NAMED_BY_PEERS {
-            let is_known = match only_line(fields, &name) {
-                Some(text) if name == X_FORWARDED_PROTO => is_scheme(text),
+        for name in &NAMED_BY_PEERS {
+            if !fields.keys().any(|known| known == name) {
+                continue;
+            }
+            let is_known = match only_line(fields, name) {
+                Some(text) if *name == X_FORWARDED_PROTO => is_scheme(text),
                 Some(text) => is_host(text, Scheme::Http),
                 None => false,
             };

@@ -14,11 +14,11 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
 use self::admit::{admit, admit_body, admit_rate, refuse_expectation, tell_rate};
-use self::cached::Target;
+use self::cached::Caching;
 use self::message::{fallback, leave_out_content, receive, redirect, text};
 use self::tagging::Tagging;
 use crate::body::{Body, Source};
-use crate::cache::Stored;
+use crate::cache::{Stored, TargetUri};
 use crate::client_ip::{self, ClientIp};
 use crate::clock;
 use crate::compress::Recoding;
@@ -38,6 +38,7 @@ use crate::record::Record;
 use crate::rewrite;
 use crate::route::answers_challenge;
 use crate::snapshot::{Action, HeldRoute, Pass, Route, View};
+use crate::spare;
 use crate::splice;
 use crate::stub_status;
 use crate::upstream::{Reply, Tunnel};
@@ -57,20 +58,19 @@ pub struct Opened {
 pub async fn serve(
     worker: &Worker,
     link: &Link,
-    request: Request<Source>,
+    request: Unread<'_>,
     refused: Option<guard::Reason>,
 ) -> Response<Body> {
     let snapshot = worker.view();
-    let mut record = Record::begin(&request, &link.downstream, link.open_request(worker));
+    let mut record = Record::begin(request, &link.downstream, link.open_request(worker));
     record.is_unread = refused.is_some() && record.is_h1();
     let exchange = Exchange { worker, link, snapshot: &snapshot };
     let is_head = *request.method() == Method::HEAD;
-    let (head, body) = request.into_parts();
-    let mut unread = Some(body).filter(|body| !body.is_end_stream());
     let answered = match refused {
         Some(reason) => Err(Reason::Guard(reason)),
-        None => exchange.answer(Request::from_parts(head, &mut unread), &mut record).await,
+        None => exchange.answer(request, &mut record).await,
     };
+    spare::keep_fields(std::mem::take(request.headers_mut()));
     let mut response = match answered {
         Ok(Answer::Response(response) | Answer::Kept(response, _)) => response,
         Ok(Answer::Tunnel(mut response, tunnel)) => {
@@ -91,13 +91,14 @@ pub async fn serve(
         // There is no upgrade over HTTP/2 (RFC 9113 §8.6).
         hop_by_hop::remove(response.headers_mut(), Trailers::Forward);
     }
-    if let Some(body) = unread {
+    if let Some(body) = request.body_mut().take() {
         end_early(body, &mut response, &record);
     }
     if is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
         leave_out_content(&mut response);
     }
-    record.respond(response)
+    record.respond(&mut response);
+    response
 }
 
 /// The answer is final, and the client is still sending.
@@ -110,8 +111,8 @@ fn end_early(unread: Source, response: &mut Response<Body>, record: &Record) {
     }
 }
 
-/// A head, and the body while nobody has begun to read it.
-type Unread<'a> = Request<&'a mut Option<Source>>;
+/// A request, with its body while nobody has begun to read it. Who sends it on takes it.
+type Unread<'a> = &'a mut Request<Option<Source>>;
 
 enum Answer {
     Response(Response<Body>),
@@ -127,19 +128,14 @@ struct Exchange<'a> {
     snapshot: &'a View,
 }
 
-/// A request as it goes upstream, and which upgrade it asks for.
-struct Outgoing {
-    request: Request<Body>,
-    upgrade: Option<Upgrade>,
-}
-
 /// A request on its way through a route that proxies.
 struct Passing<'a> {
     route: &'a Arc<HeldRoute>,
     pass: &'a Pass,
     client: ClientIp,
-    /// None if it is the one that came.
-    target: Option<Uri>,
+    /// The canonical one, if that is not the one that came.
+    path: Option<String>,
+    upgrade: Option<Upgrade>,
 }
 
 impl Exchange<'_> {
@@ -147,7 +143,7 @@ impl Exchange<'_> {
         let authority = authority::effective(request.uri(), request.headers(), self.scheme())?;
         let path = path::canonical(request.uri().path())?;
         let query = request.uri().query();
-        let client = self.client(&request);
+        let client = self.client(request);
         record.client = client.address;
         refuse_expectation(request.headers())?;
         let route = self.snapshot.route(&authority.host, &path);
@@ -169,13 +165,15 @@ impl Exchange<'_> {
             Action::Text { body, status } => text(body.clone(), *status),
             Action::StubStatus => text(stub_status::page(&self.worker.shared.totals()).into(), StatusCode::OK),
             Action::Proxy(pass) => {
-                let named = pass.caching.as_ref().map(|policy| (policy, Target::new(self.scheme(), authority, &path)));
-                let target = target(pass, path, request.uri())?;
-                let passing = Passing { route: &route, pass, client, target };
-                let tagging = Tagging::of(pass, &request);
-                let answer = match named {
+                let target = TargetUri { scheme: self.scheme(), authority: &authority, path: &path, query };
+                let caching = Caching::of(&self.worker.shared.cache, pass, &target);
+                let path = if let Cow::Owned(path) = path { Some(path) } else { None };
+                let tagging = Tagging::of(pass, request);
+                let upgrade = receive_request(request, &route, pass);
+                let passing = Passing { route: &route, pass, client, path, upgrade };
+                let answer = match caching {
                     None => self.pass(request, &passing, record).await?,
-                    Some(named) => self.pass_by_cache(request, &passing, named, record).await?,
+                    Some(caching) => self.pass_by_cache(request, &passing, caching, record).await?,
                 };
                 match answer {
                     Answer::Response(response) => match tagging {
@@ -212,7 +210,7 @@ impl Exchange<'_> {
 
     /// Sends the request on and makes the answer out of what comes back.
     async fn pass(&self, request: Unread<'_>, passing: &Passing<'_>, record: &mut Record) -> Result<Answer, Reason> {
-        let Outgoing { request, upgrade } = self.outgoing(request, passing, record).await?;
+        let request = self.outgoing(request, passing, record).await?;
         let edits = &passing.route.config.response_fields;
         let relay = self.link.interims.as_ref().map(|client| Relay { client, edits });
         let mut fetch = passing.pass.fetch(&self.worker.connections, relay);
@@ -228,7 +226,8 @@ impl Exchange<'_> {
             }
             Reply::Tunnel(mut response, tunnel) => {
                 let fields = response.headers_mut();
-                let agreed = hop_by_hop::remove(fields, Trailers::Drop).or(upgrade);
+                let agreed = hop_by_hop::remove(fields, Trailers::Drop);
+                let agreed = agreed.or_else(|| passing.upgrade.clone());
                 announce_upgrade(fields, agreed.as_ref());
                 edit(fields, &passing.route.config.response_fields);
                 Ok(Answer::Tunnel(response, tunnel))
@@ -239,38 +238,27 @@ impl Exchange<'_> {
     /// The request as it goes upstream.
     async fn outgoing(
         &self,
-        mut request: Unread<'_>,
+        request: Unread<'_>,
         passing: &Passing<'_>,
         record: &mut Record,
-    ) -> Result<Outgoing, Reason> {
-        let host = client_host(&request)?;
-        if let Some(target) = &passing.target {
-            *request.uri_mut() = target.clone();
+    ) -> Result<Request<Body>, Reason> {
+        let host = client_host(request)?;
+        if let Some(target) = target(passing, request.uri())? {
+            *request.uri_mut() = target;
         }
-        let upgrade = self.prepare(&mut request, passing, host, record);
-        if passing.route.config.compress.is_some() {
-            etag::take_off_marks(request.headers_mut());
-        }
+        self.prepare(request, passing, host, record);
         edit(request.headers_mut(), &passing.route.config.request_fields);
-        let request = self.take_body(request, passing, upgrade.is_some(), record).await?;
-        Ok(Outgoing { request, upgrade })
+        self.take_body(request, passing, record).await
     }
 
-    /// Makes the head that goes upstream out of the one that came; says which upgrade is asked for.
-    fn prepare(
-        &self,
-        request: &mut Unread<'_>,
-        &Passing { pass, client, .. }: &Passing<'_>,
-        host: HeaderValue,
-        record: &mut Record,
-    ) -> Option<Upgrade> {
+    /// Makes the head that goes upstream out of what was received.
+    fn prepare(&self, request: Unread<'_>, passing: &Passing<'_>, host: HeaderValue, record: &mut Record) {
+        let &Passing { pass, client, ref upgrade, .. } = passing;
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let fields = request.headers_mut();
         // One growth of the map, and not one for each doubling.
         fields.reserve(FIELDS_ADDED);
-        cookies::join(fields);
         let to_h1 = pass.upstream.config().protocol == UpstreamProtocol::H1;
-        let upgrade = hop_by_hop::remove(fields, Trailers::Forward).filter(|_| received == Version::HTTP_11 && to_h1);
         // Over HTTP/1.1 it concerns this connection alone (RFC 9110 §10.1.4).
         if upgrade.is_some() {
             fields.remove(TE);
@@ -288,19 +276,17 @@ impl Exchange<'_> {
         // The edge answers the expectation itself, by reading the body.
         fields.remove(EXPECT);
         announce_upgrade(fields, upgrade.as_ref());
-        upgrade
     }
 
     /// Reads ahead what a slow client would hold an endpoint with; streams pass as they come.
     async fn take_body(
         &self,
         request: Unread<'_>,
-        &Passing { route, pass, .. }: &Passing<'_>,
-        upgrade: bool,
+        &Passing { route, pass, ref upgrade, .. }: &Passing<'_>,
         record: &mut Record,
     ) -> Result<Request<Body>, Reason> {
-        let (mut parts, unread) = request.into_parts();
-        let Some(source) = unread.take() else { return Ok(Request::from_parts(parts, Body::empty())) };
+        let (mut parts, unread) = std::mem::take(request).into_parts();
+        let Some(source) = unread else { return Ok(Request::from_parts(parts, Body::empty())) };
         let known_size = source.size_hint().exact();
         let mut source = source.at_most(route.config.body_max).guarded(record.count_received());
         // Over HTTP/1 the connection keeps this limit.
@@ -309,7 +295,7 @@ impl Exchange<'_> {
             let terms = Terms { silence: client.body_timeout, rate_min: client.rate_min };
             source = source.paced(self.worker.sweep.deadline(), terms, record.answered()).lingering();
         }
-        let ahead = known_size.is_some() && !upgrade && pass.buffer.request > 0;
+        let ahead = known_size.is_some() && upgrade.is_none() && pass.buffer.request > 0;
         let body = if ahead { source.buffer(pass.buffer.request).await? } else { source.into_body() };
         if body.has_trailers() && pass.upstream.config().protocol == UpstreamProtocol::H1 {
             parts.headers.remove(CONTENT_LENGTH);
@@ -382,11 +368,23 @@ fn fresh_id() -> HeaderValue {
     request_id::value(fastrand::u128(..))
 }
 
+/// Takes off a request what ends here; says which upgrade it asks for.
+fn receive_request(request: Unread<'_>, route: &Route, pass: &Pass) -> Option<Upgrade> {
+    let may_upgrade = request.version() == Version::HTTP_11 && pass.upstream.config().protocol == UpstreamProtocol::H1;
+    let fields = request.headers_mut();
+    cookies::join(fields);
+    if route.config.compress.is_some() {
+        etag::take_off_marks(fields);
+    }
+    hop_by_hop::remove(fields, Trailers::Forward).filter(|_| may_upgrade)
+}
+
 /// The target in origin form for the upstream, if it is not the one that came.
-fn target(pass: &Pass, path: Cow<'_, str>, uri: &Uri) -> Result<Option<Uri>, Reason> {
+fn target(&Passing { pass, ref path, .. }: &Passing<'_>, uri: &Uri) -> Result<Option<Uri>, Reason> {
+    let path = path.as_deref().unwrap_or(uri.path());
     // What does not count for the key must not change the response either.
     let query = pass.caching.as_ref().map_or(uri.query().map(Cow::Borrowed), |policy| policy.key.query(uri.query()));
-    let target = rewrite::rewrite(&pass.rewrite, &path, query.as_deref())?;
+    let target = rewrite::rewrite(&pass.rewrite, path, query.as_deref())?;
     match (target.is_of(uri), uri.authority()) {
         (true, None) => Ok(None),
         (true, Some(_)) if has_path(uri) => Ok(uri.path_and_query().cloned().map(Uri::from)),

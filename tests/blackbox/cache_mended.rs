@@ -358,3 +358,14 @@ async fn what_comes_behind_a_clients_back_and_is_too_large_is_let_go() {
     origin.has(2).await;
     edge.in_flight(origin.address(), 0).await;
 }
+
+/// Java's client offers it with each request. It is ignored (RFC 9113 §3.1), and so it is no upgrade.
+#[tokio::test]
+async fn an_offer_of_h2c_does_not_pass_the_cache_by() {
+    let origin = Origin::replies(ok("page").field("cache-control", "max-age=60")).await;
+    let edge = caching(&origin, "").await;
+    let offer =
+        [("connection", "Upgrade, HTTP2-Settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABkAAQAoAAAAAIAAAAA")];
+    assert_eq!(cache_status(&ask(&edge, &offer).await), "fwd=uri-miss; stored");
+    assert_eq!(cache_status(&ask(&edge, &offer).await), "hit");
+}

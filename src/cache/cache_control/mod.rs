@@ -75,6 +75,9 @@ impl Directives {
     /// Those of a request.
     pub fn of_request(fields: &HeaderMap) -> Self {
         let mut directives = Self::default();
+        if !fields.keys().any(|name| matches!(*name, CACHE_CONTROL | PRAGMA)) {
+            return directives;
+        }
         if fields.contains_key(CACHE_CONTROL) {
             list::read(fields.get_all(CACHE_CONTROL), |name, argument| directives.ask(name, argument));
         } else {

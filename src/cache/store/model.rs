@@ -186,7 +186,7 @@ impl Run {
         let Fetch { path, response, epoch, began } = self.fetches.swap_remove(at);
         let new = NewEntry {
             tags: response.tags.clone(),
-            selecting: response.selecting.as_deref().map(|selecting| selecting.as_bytes().into()),
+            selecting: response.selecting.as_deref().map(|selecting| Arc::new(Selecting::of_text(selecting))),
             ..with_body(entry(path, ""), &response.serial.to_be_bytes())
         };
         let is_stored = matches!(store.insert(&epoch, new), Insert::Stored(_));

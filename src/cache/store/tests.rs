@@ -46,7 +46,7 @@ pub(super) fn with_body(entry: NewEntry, body: &[u8]) -> NewEntry {
 }
 
 fn variant(entry: NewEntry, selecting: &str) -> NewEntry {
-    NewEntry { selecting: Some(selecting.as_bytes().into()), ..entry }
+    NewEntry { selecting: Some(Arc::new(Selecting::of_text(selecting))), ..entry }
 }
 
 pub(super) fn purge(what: What, mode: Mode) -> Purge {
@@ -68,7 +68,7 @@ impl Store {
     }
 
     pub(super) fn variant(&self, path: &str, selecting: &str) -> Option<Arc<Entry>> {
-        self.get(Borrow::<[u8]>::borrow(&key(path)), |stored| stored == selecting.as_bytes())
+        self.get(Borrow::<[u8]>::borrow(&key(path)), |stored| *stored == Selecting::of_text(selecting))
     }
 
     /// Entries that can be had, by what quick_cache holds.

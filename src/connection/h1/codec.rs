@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Method, Request, Response};
+use http::{Method, Request, response};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -51,7 +51,8 @@ pub struct Codec<S> {
 /// What a client sends next.
 #[expect(clippy::large_enum_variant, reason = "nearly all are requests, and a box for each would cost more")]
 pub enum Next {
-    Request(Request<Source>),
+    /// Without a body if there is none to read.
+    Request(Request<Option<Source>>),
     Refused(Reason),
     End,
 }
@@ -129,8 +130,8 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
         }
     }
 
-    fn begin(&mut self, complete: &guard::Complete, head: &bytes::Bytes) -> Option<Request<Source>> {
-        let request = head::request(head, self.input.lines(), complete, spare::fields())?;
+    fn begin(&mut self, complete: &guard::Complete, head: &bytes::Bytes) -> Option<Request<Option<Source>>> {
+        let mut request = head::request(head, self.input.lines(), complete, spare::fields())?;
         self.asked = Asked {
             is_http10: complete.is_http10,
             is_head: *request.method() == Method::HEAD,
@@ -140,12 +141,13 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
         self.interims.begin(!complete.is_http10);
         if complete.body == guard::Body::Length(0) {
             self.input.end_message();
-            return Some(request.map(|()| Source::none()));
+            return Some(request);
         }
         self.owes_continue = complete.expects_continue;
         self.input.begin_body();
         let upload = self.upload.insert(Upload::new(complete.body));
-        Some(request.map(|()| Source::arriving(upload.arrival())))
+        *request.body_mut() = Some(Source::arriving(upload.arrival()));
+        Some(request)
     }
 
     /// Waits for what is made of the request.
@@ -184,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
     /// another request may follow.
     pub async fn respond(
         &mut self,
-        response: Response<()>,
+        head: response::Parts,
         body: &mut Option<Body>,
         is_last: bool,
         date: &[u8; 29],
@@ -196,7 +198,6 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
         let is_early = self.upload.as_ref().is_some_and(|upload| !upload.has_ended());
         let keeps_alive = self.asked.keeps_alive && !is_last && !is_early && self.violation().is_none();
         let size = body.as_ref().map_or(Some(0), |body| body.size_hint().exact());
-        let (head, ()) = response.into_parts();
         let mut begun = head::write(&head, size, Asked { keeps_alive, ..self.asked }, date, self.output.text());
         spare::keep_fields(head.headers);
         if begun.framing == Framing::None {

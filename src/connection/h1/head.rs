@@ -48,8 +48,8 @@ pub struct Begun {
 
 /// The request whose head this is. Its fields go into `room`, which is empty. The guard takes nothing that a
 /// request cannot be made of.
-pub fn request(head: &Bytes, lines: &Lines, complete: &Complete, room: HeaderMap) -> Option<Request<()>> {
-    let mut request = Request::new(());
+pub fn request<B: Default>(head: &Bytes, lines: &Lines, complete: &Complete, room: HeaderMap) -> Option<Request<B>> {
+    let mut request = Request::new(B::default());
     *request.method_mut() = Method::from_bytes(lines.method.of(head)).ok()?;
     *request.uri_mut() = Uri::from_maybe_shared(head.slice_ref(lines.target.of(head))).ok()?;
     *request.version_mut() = if complete.is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };

@@ -22,12 +22,12 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::codec::{Broken, Codec, Next};
 use super::{Downstream, FIRST_REQUEST_GRACE, Limits, Link, reason_of, run_tunnel};
-use crate::body::{Body, Source};
+use crate::body::Body;
 use crate::guard::Reason;
 use crate::proxy;
 use crate::tcp::Peer;
@@ -82,16 +82,19 @@ where
         told
     };
     loop {
-        let (request, refused) = match codec.next(&mut is_last).await {
-            Next::Request(request) => (request, None),
-            // What stands in its place is on record as unread.
-            Next::Refused(reason) => (Request::new(Source::none()), Some(reason)),
-            Next::End => return End::InOrder,
-        };
-        link.calls.set(link.calls.get() + 1);
-        // Dropping what is made of the request drops its record, whose entry in the log says that the client left.
-        let Ok(response) = codec.during(pin!(proxy::serve(worker, link, request, refused))).await else {
-            return End::Gone;
+        let response = {
+            let (mut request, refused) = match codec.next(&mut is_last).await {
+                Next::Request(request) => (request, None),
+                // What stands in its place is on record as unread.
+                Next::Refused(reason) => (Request::new(None), Some(reason)),
+                Next::End => return End::InOrder,
+            };
+            link.calls.set(link.calls.get() + 1);
+            // Dropping what is made of the request drops its record, whose entry in the log says that the client left.
+            match codec.during(pin!(proxy::serve(worker, link, &mut request, refused))).await {
+                Ok(response) => response,
+                Err(_) => return End::Gone,
+            }
         };
         let opened = match link.tunnel.take() {
             // The rest of the request's body would be taken for the first bytes of the tunnel.
@@ -102,8 +105,9 @@ where
             opened => opened,
         };
         let is_last = poll_fn(|cx| Poll::Ready(is_last(cx))).await;
-        let (response, mut body) = detach(response);
-        match (codec.respond(response, &mut body, is_last, &worker.date.text()).await, opened) {
+        let (head, body) = response.into_parts();
+        let mut body = Some(body);
+        match (codec.respond(head, &mut body, is_last, &worker.date.text()).await, opened) {
             (Ok(_), Some(opened)) => return End::Tunnel(opened),
             (Ok(true), None) => {}
             (Ok(false) | Err(Broken::Cut), _) => return End::InOrder,
@@ -122,11 +126,6 @@ where
             }
         }
     }
-}
-
-fn detach(response: Response<Body>) -> (Response<()>, Option<Body>) {
-    let (head, body) = response.into_parts();
-    (Response::from_parts(head, ()), Some(body))
 }
 
 /// What the client did is in the record of a request that is open, or was ended by it.

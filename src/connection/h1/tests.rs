@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Response};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use proptest::prelude::*;
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
-use crate::body::{Arrival, BodyError};
+use crate::body::{Arrival, BodyError, Source};
 use crate::guard::{Violation, client_bytes};
 use crate::pace::{Stalled, Terms};
 use crate::timers::{Deadline, Sweep, TICK};
@@ -84,8 +84,9 @@ async fn serve(codec: &mut Codec<DuplexStream>) -> Seen {
         };
         let answered = match response {
             Ok(response) => {
-                let (response, mut body) = detach(response);
-                codec.respond(response, &mut body, false, DATE).await
+                let (head, body) = response.into_parts();
+                let mut body = Some(body);
+                codec.respond(head, &mut body, false, DATE).await
             }
             Err(broken) => Err(broken),
         };
@@ -101,10 +102,11 @@ async fn serve(codec: &mut Codec<DuplexStream>) -> Seen {
     Seen { calls: calls.take(), violation: codec.violation(), end }
 }
 
-async fn answer(request: Request<Source>, calls: &RefCell<Vec<String>>) -> Response<Body> {
+async fn answer(request: Request<Option<Source>>, calls: &RefCell<Vec<String>>) -> Response<Body> {
     let (head, source) = request.into_parts();
     let path = head.uri.path().to_owned();
-    let call = match source.into_body().collect().await {
+    let body = source.map_or_else(Body::empty, Source::into_body);
+    let call = match body.collect().await {
         Ok(body) => format!("{path} {}", body.to_bytes().escape_ascii()),
         Err(BodyError::Peer(error)) => match error.downcast_ref::<Violation>() {
             Some(Violation(reason)) => format!("{path} cut off: {reason}"),
@@ -459,7 +461,7 @@ async fn hand_over(input: &[u8], take: impl AsyncFnOnce(Source)) {
             let Next::Request(request) = codec.next(&mut |_| false).await else { panic!("no request") };
             let (given, taken) = tokio::sync::oneshot::channel();
             let answer = async {
-                let _ = given.send(request.into_body());
+                let _ = given.send(request.into_body().expect("it has a body"));
                 std::future::pending::<Infallible>().await
             };
             let taking = async { take(taken.await.unwrap()).await };
@@ -495,7 +497,7 @@ async fn a_body_that_nobody_takes_ends_the_connection_behind_its_response() {
         near.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\na part").await.unwrap();
         let Next::Request(request) = codec.next(&mut |_| false).await else { panic!("no request") };
         drop(request);
-        let more = codec.respond(Response::new(()), &mut None, false, DATE).await;
+        let more = codec.respond(Response::new(()).into_parts().0, &mut None, false, DATE).await;
         assert_eq!(more, Ok(false));
         drop(codec);
         assert!(rest(near).await.contains("connection: close"));

@@ -29,7 +29,7 @@ impl Client<'_> {
 
     fn answer(&self, stored: &Arc<Stored>, fields: &HeaderMap, said: Said) -> Answer {
         let wanted = Wanted { method: &self.method, fields };
-        answer(stored, wanted, self.passing, (said, clock::now().into_std()))
+        answer(Arc::clone(stored).into(), wanted, self.passing, (said, clock::now().into_std()))
     }
 
     pub fn hit(&self, stored: &Arc<Stored>, fields: &HeaderMap) -> Answer {

@@ -16,13 +16,14 @@ use http::{Method, Request, StatusCode};
 use tokio::sync::oneshot;
 
 use self::client::Client;
-pub(super) use self::look::Target;
-use self::look::{Caching, Hit, Miss, NoHit, look};
+pub(super) use self::look::Caching;
+use self::look::{Hit, Miss, NoHit, answer, look};
 use self::origin::{Asking, Begun, Brought, lead_fetch};
 pub(super) use self::recode::recode;
-use super::{Answer, Exchange, Outgoing, Passing, Unread};
+use super::{Answer, Exchange, Passing, Unread};
+use crate::body::Source;
 use crate::cache::{
-    self, Asked, Failure, Forward, Forwarded, Join, Key, Lead, NotKept, Policy, Role, Said, Settled, Taken, Times,
+    self, Asked, Failure, Forward, Forwarded, Join, Key, Lead, NotKept, Role, Said, Settled, Taken, Times, Wanted,
 };
 use crate::clock;
 use crate::error::Reason;
@@ -33,27 +34,30 @@ impl Exchange<'_> {
     /// Answers a request from the cache, or from the origin.
     pub(super) async fn pass_by_cache(
         &self,
-        mut request: Unread<'_>,
+        request: Unread<'_>,
         passing: &Passing<'_>,
-        (policy, target): (&Arc<Policy>, Target),
+        mut caching: Caching<'_>,
         record: &mut Record,
     ) -> Result<Answer, Reason> {
-        let kept_by = (&self.worker.shared.cache, policy);
-        let caching = &Caching::new(kept_by, &mut request, &target, passing.client.via_trusted);
-        match look(&mut request, passing, caching) {
-            Ok(Hit { answer, revalidate: None }) => {
-                record.cache = Some(Role::Hit);
-                Ok(answer)
-            }
-            Ok(Hit { answer, revalidate: Some(miss) }) => {
-                record.cache = Some(Role::Stale);
-                if let Err(reason) = self.revalidate(request, passing, (caching, miss), record).await {
-                    tracing::debug!("a stale response is not validated: {}", reason.code());
+        let now = record.started().into_std();
+        let looked = look(request, passing, &mut caching, now);
+        // All but a hit is boxed, so that a hit carries no room for it.
+        match looked {
+            Ok(Hit { found, revalidate }) => {
+                record.cache = Some(if revalidate.is_some() { Role::Stale } else { Role::Hit });
+                let said = Said::Hit { ttl_s: found.terms().ttl(now), detail: None };
+                let wanted = Wanted { method: request.method(), fields: request.headers() };
+                let answer = answer(found, wanted, passing, (said, now));
+                if let Some(miss) = revalidate {
+                    let revalidating = Box::pin(self.revalidate(request, passing, (&caching, miss), record));
+                    if let Err(reason) = revalidating.await {
+                        tracing::debug!("a stale response is not validated: {}", reason.code());
+                    }
                 }
                 Ok(answer)
             }
-            Err(NoHit::Beside(why)) => Box::pin(self.pass_beside(request, passing, (caching, why), record)).await,
-            Err(NoHit::Missed(miss)) => Box::pin(self.fetch_shared(request, passing, (caching, miss), record)).await,
+            Err(NoHit::Beside(why)) => Box::pin(self.pass_beside(request, passing, (&caching, why), record)).await,
+            Err(NoHit::Missed(miss)) => Box::pin(self.fetch_shared(request, passing, (&caching, miss), record)).await,
         }
     }
 
@@ -113,7 +117,7 @@ impl Exchange<'_> {
     /// Validates behind the client's back what it has been sent.
     async fn revalidate(
         &self,
-        mut request: Unread<'_>,
+        request: Unread<'_>,
         passing: &Passing<'_>,
         (caching, miss): (&Caching<'_>, Box<Miss>),
         record: &mut Record,
@@ -139,7 +143,7 @@ impl Exchange<'_> {
             return Err(Reason::CacheOnly);
         }
         let client = Client { method: request.method().clone(), passing, caching, miss: &miss };
-        let lead = match self.line_up(&request, &client, caching).await {
+        let lead = match self.line_up(request, &client, caching).await {
             Ok(answer) => {
                 record.cache = Some(Role::Collapsed);
                 return Ok(answer);
@@ -148,7 +152,7 @@ impl Exchange<'_> {
             Err(Turn::Lead(lead)) => Some(lead),
             Err(Turn::Alone) => None,
         };
-        let ranged = lead.as_ref().and_then(|_| ranged(&request));
+        let ranged = lead.as_ref().and_then(|_| ranged(request));
         let mut asking = self.asking(request, passing, (caching, &miss, lead.as_ref()), record).await?;
         asking.client.clone_from(&self.link.interims);
         let fields = Arc::clone(&asking.asked.fields);
@@ -173,10 +177,9 @@ impl Exchange<'_> {
             // It is not for the others, so this client may have the part that it asked for.
             (Some(head), Ok(Taken::Passed(response, NotKept::TooLarge))) if response.status() == StatusCode::OK => {
                 drop(brought);
-                let mut body = None;
-                let again = Request::from_parts(head, &mut body);
+                let mut again = Request::from_parts(head, None);
                 let alone = Miss { stale: None, is_alone: true, why: miss.why, directives: miss.directives.clone() };
-                self.asking(again, passing, (caching, &alone, None), record).await?.ask().await
+                self.asking(&mut again, passing, (caching, &alone, None), record).await?.ask().await
             }
             _ => brought,
         };
@@ -196,7 +199,12 @@ impl Exchange<'_> {
     }
 
     /// Waits for others who ask for the same, if there are any.
-    async fn line_up(&self, request: &Unread<'_>, client: &Client<'_>, caching: &Caching<'_>) -> Result<Answer, Turn> {
+    async fn line_up(
+        &self,
+        request: &Request<Option<Source>>,
+        client: &Client<'_>,
+        caching: &Caching<'_>,
+    ) -> Result<Answer, Turn> {
         let Caching { cache, key, .. } = caching;
         if client.miss.is_alone {
             return Err(Turn::Alone);
@@ -253,7 +261,7 @@ impl Exchange<'_> {
     /// The request to the origin, and what it is for.
     async fn asking(
         &self,
-        mut request: Unread<'_>,
+        request: Unread<'_>,
         passing: &Passing<'_>,
         (caching, miss, lead): (&Caching<'_>, &Miss, Option<&Lead>),
         record: &mut Record,
@@ -277,7 +285,7 @@ impl Exchange<'_> {
         let of_all = lead.map(Lead::key).filter(|of_all| Borrow::<[u8]>::borrow(*of_all) == key.as_slice());
         let key = of_all.map_or_else(|| key.as_slice().into(), Key::clone);
         let asked = Asked { key, epoch, method, fields, stale };
-        let Outgoing { request, .. } = self.outgoing(request, passing, record).await?;
+        let request = self.outgoing(request, passing, record).await?;
         Ok(Asking {
             connections: Rc::clone(&self.worker.connections),
             route: Arc::clone(passing.route),
@@ -291,7 +299,7 @@ impl Exchange<'_> {
 }
 
 /// The head of a request for a part, which may be wanted once more.
-fn ranged(request: &Unread<'_>) -> Option<Parts> {
+fn ranged(request: &Request<Option<Source>>) -> Option<Parts> {
     if !request.headers().contains_key(RANGE) {
         return None;
     }
