@@ -78,6 +78,7 @@ reasons! {
     BodyAborted, StatusCode::BAD_REQUEST, "body-aborted", "The client ended its request in the middle of the body.";
     ClientGone, CLIENT_CLOSED_REQUEST, "client-gone", "The client left before the answer was ready.";
     NoEndpoint, StatusCode::SERVICE_UNAVAILABLE, "no-endpoint", "The upstream has no endpoint that may be used.";
+    BreakerOpen, StatusCode::SERVICE_UNAVAILABLE, "breaker-open", "The upstream's breaker is open, so it is not asked for now.";
     ConnectRefused, StatusCode::BAD_GATEWAY, "connect-refused", "The endpoint refused the connection.";
     ConnectFailed, StatusCode::BAD_GATEWAY, "connect-failed", "The endpoint could not be reached.";
     ConnectTimeout, StatusCode::GATEWAY_TIMEOUT, "connect-timeout", "The endpoint did not accept the connection within timeout.connect.";
@@ -118,6 +119,7 @@ impl From<&FetchError> for Reason {
     fn from(error: &FetchError) -> Self {
         match error {
             FetchError::NoEndpoint(_) | FetchError::Ejected => Self::NoEndpoint,
+            FetchError::BreakerOpen(_) => Self::BreakerOpen,
             FetchError::TotalTimeout(_) => Self::TotalTimeout,
             FetchError::AttemptTimeout(_) => Self::AttemptTimeout,
             FetchError::Upstream(error) => error.into(),

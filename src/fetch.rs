@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{Method, Request};
 use tokio::time::Instant;
 
-use crate::balance::{Endpoint, InFlight, Outcome};
+use crate::balance::{Call, Endpoint, InFlight, Outcome, Refused};
 use crate::body::{Body, Payload};
 use crate::clock;
 use crate::spare;
@@ -23,6 +23,8 @@ use crate::upstream::{Connections, Dispatch, Failed, Fate, Limits, Over, Reply, 
 pub enum FetchError {
     #[error("no endpoint of {0} is usable")]
     NoEndpoint(String),
+    #[error("the breaker of {0} is open")]
+    BreakerOpen(String),
     #[error("no response within {0:?} in all")]
     TotalTimeout(Duration),
     #[error("no response within {0:?} of an attempt")]
@@ -51,7 +53,31 @@ pub struct Attempts {
 }
 
 impl Fetch<'_> {
+    /// Sends the request, if the upstream's breaker lets it through.
     pub async fn send(&self, request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
+        let call = match self.upstream.pool.breaker().map(|breaker| breaker.begin(clock::now().into_std())) {
+            Some(Err(Refused)) => return Err(FetchError::BreakerOpen(self.upstream.config().name.clone())),
+            call => call.and_then(Result::ok),
+        };
+        let result = self.attempt(request, attempts).await;
+        if let Some(call) = call {
+            self.conclude(call, &result);
+        }
+        result
+    }
+
+    /// Tells the breaker how a call ended; not if that says nothing of the upstream.
+    fn conclude(&self, call: Call<'_>, result: &Result<Reply, FetchError>) {
+        let now = clock::now().into_std();
+        match result {
+            Ok(reply) if self.upstream.pool.is_failure(reply.status()) => call.failed(now),
+            Ok(_) => call.answered(now),
+            Err(FetchError::NoEndpoint(_) | FetchError::Upstream(UpstreamError::RequestBody(_))) => {}
+            Err(_) => call.failed(now),
+        }
+    }
+
+    async fn attempt(&self, request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
         let until = self.limits.timeouts.total.map(|total| clock::now() + total);
         let (mut head, body) = request.into_parts();
         let mut payload = Payload::new(body);

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::background::{self, Background};
-use crate::balance::Member;
 use crate::balance::health::Verdict;
+use crate::balance::{BreakerStatus, Member};
 use crate::cache::{Cache, Report, Statistics};
 use crate::config::{self, Config, Environment, Loaded, Unusable};
 use crate::control::{Control, Ended, Inbox, Options, Order, Stop, Trigger, warn_of};
@@ -29,7 +29,7 @@ use crate::sockets::{self, Sockets};
 use crate::supervise::Supervisor;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::log;
-use crate::telemetry::metrics::{CacheSample, CachedRouteSample, EndpointSample, Metrics, MetricsError};
+use crate::telemetry::metrics::{BreakerSample, CacheSample, CachedRouteSample, EndpointSample, Metrics, MetricsError};
 use crate::tls::{CertificateError, Certificates};
 use crate::upstream::Upstream;
 use crate::watch::Watch;
@@ -229,6 +229,10 @@ fn observe(control: &Control) {
     metrics.observe_cache(move || cache_sample(&cache));
     let live = Arc::clone(&control.shared.live);
     metrics.observe_endpoints(move || live.load().upstreams.values().flat_map(|upstream| samples(upstream)).collect());
+    let live = Arc::clone(&control.shared.live);
+    metrics.observe_breakers(move || {
+        live.load().upstreams.values().filter_map(|upstream| breaker_sample(upstream)).collect()
+    });
 }
 
 /// Makes orders of signals.
@@ -272,6 +276,11 @@ fn cache_sample(cache: &Cache) -> CacheSample {
         fetching_bytes_max: usage.fetching_bytes_max,
         routes: routes.into_iter().map(sample).collect(),
     }
+}
+
+fn breaker_sample(upstream: &Upstream) -> Option<BreakerSample> {
+    let BreakerStatus { state, opened, refused, .. } = upstream.pool.breaker_status(clock::now().into_std())?;
+    Some(BreakerSample { upstream: upstream.config().name.clone(), state, opened, refused })
 }
 
 fn samples(upstream: &Upstream) -> Vec<EndpointSample> {

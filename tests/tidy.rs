@@ -42,9 +42,11 @@ const SNAPSHOT: &[&str] = &[
 const PURE: &[&str] = &[
     "src/admin/judge.rs",
     "src/admin/purge.rs",
+    "src/balance/breaker.rs",
     "src/balance/health.rs",
     "src/balance/least_connections.rs",
     "src/balance/round_robin.rs",
+    "src/balance/tally.rs",
     "src/cache/ban_list.rs",
     "src/cache/cache_control/",
     "src/cache/cache_status.rs",

@@ -92,7 +92,8 @@ impl fmt::Display for Transition {
     }
 }
 
-fn plural(failures: usize) -> String {
+/// How many failures, in words.
+pub fn plural(failures: usize) -> String {
     if failures == 1 { "1 failure".to_owned() } else { format!("{failures} failures") }
 }
 

@@ -4,6 +4,8 @@
 //! known of them live on over reloads and DNS answers. This module chooses and keeps the books. It never
 //! connects: requests are sent by `upstream`, and what became of them is reported here.
 
+mod breaker;
+mod call;
 mod ejections;
 mod endpoint;
 pub mod health;
@@ -12,6 +14,7 @@ mod member;
 pub mod probe;
 pub mod resolve;
 mod round_robin;
+mod tally;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -21,8 +24,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use http::StatusCode;
 use tokio::sync::{Notify, watch};
 
+pub use call::{Breaker, BreakerStatus, Call, Refused};
 use endpoint::lock;
 pub use endpoint::{Endpoint, EndpointStatus, InFlight, Outcome};
 use health::{Limits, Transition};
@@ -30,7 +35,7 @@ pub use member::Member;
 use member::{assemble, configured, initial_addresses};
 use probe::ProbeError;
 
-use crate::config::{Balance, HealthCheck, Target, Upstream, WhenAllFail};
+use crate::config::{self, Balance, HealthCheck, Target, Upstream, WhenAllFail};
 
 /// The endpoints of one upstream.
 pub struct Pool {
@@ -48,6 +53,8 @@ pub struct Pool {
     /// generations of the upstream.
     drained: Arc<Mutex<HashSet<SocketAddr>>>,
     forgets_probes: bool,
+    /// Kept over reloads, until its limits change.
+    breaker: Option<Arc<Breaker>>,
 }
 
 /// A source whose addresses DNS knows.
@@ -83,6 +90,7 @@ impl Pool {
             changes: previous.map_or_else(|| Arc::new(watch::Sender::new(0)), |p| Arc::clone(&p.changes)),
             drained,
             forgets_probes: previous.is_some_and(|p| asks_otherwise(&p.upstream, upstream)),
+            breaker: breaker_of(upstream, previous),
             upstream: upstream.clone(),
         }
     }
@@ -182,6 +190,21 @@ impl Pool {
             Balance::RoundRobin => round_robin::choose(fitting.map(|member| (member, &member.credit, member.weight))),
         };
         chosen.map(|member| &member.endpoint)
+    }
+
+    /// None if the upstream has none.
+    pub fn breaker(&self) -> Option<&Breaker> {
+        self.breaker.as_deref()
+    }
+
+    /// Whether a response counts as a failure for the breaker.
+    pub fn is_failure(&self, status: StatusCode) -> bool {
+        let breaker = self.upstream.breaker.as_ref();
+        breaker.is_some_and(|breaker| breaker.status.iter().any(|range| range.contains(&status.as_u16())))
+    }
+
+    pub fn breaker_status(&self, now: Instant) -> Option<BreakerStatus> {
+        self.breaker().map(|breaker| breaker.status(now))
     }
 
     /// Takes note of how a request went. Called at the response head or at the failure; with
@@ -288,6 +311,13 @@ fn limits(upstream: &Upstream) -> Limits {
     }
 }
 
+fn breaker_of(upstream: &Upstream, previous: Option<&Pool>) -> Option<Arc<Breaker>> {
+    let config::Breaker { failures, window, share, open, .. } = *upstream.breaker.as_ref()?;
+    let limits = breaker::Limits { failures, share_percent: share, window, open };
+    let kept = previous.and_then(|previous| previous.breaker.clone()).filter(|kept| *kept.limits() == limits);
+    Some(kept.unwrap_or_else(|| Arc::new(Breaker::new(&upstream.name, limits))))
+}
+
 /// Whether answers to the check of `before` say nothing about that of `after`.
 fn asks_otherwise(before: &Upstream, after: &Upstream) -> bool {
     fn question(check: &HealthCheck) -> impl PartialEq {
@@ -340,6 +370,7 @@ mod tests {
                 attempt: None,
             },
             health: None,
+            breaker: None,
             attempts: 2,
         }
     }

@@ -198,6 +198,7 @@ pub struct Upstream {
     pub keepalive: Keepalive,
     pub timeout: Timeouts,
     pub health: Option<HealthCheck>,
+    pub breaker: Option<Breaker>,
     /// Attempts in all for a request that may be sent again: 2 is one retry.
     pub attempts: u32,
 }
@@ -288,6 +289,18 @@ pub struct HealthCheck {
     /// The first 64 KiB of the answer must contain this.
     pub expect_body: Option<String>,
     pub when_all_fail: WhenAllFail,
+}
+
+/// When an upstream is not asked for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Breaker {
+    pub failures: u32,
+    pub window: Duration,
+    /// Of the latest requests, in percent.
+    pub share: u32,
+    pub open: Duration,
+    /// Responses that count as failures.
+    pub status: Vec<RangeInclusive<u16>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

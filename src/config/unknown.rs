@@ -7,11 +7,10 @@ use super::section::{Key, SectionShape};
 use super::tree::Entry;
 
 /// Keys that the design holds and a later version will take: the table and the key.
-const LATER: [(&str, &str); 7] = [
+const LATER: &[(&str, &str)] = &[
     ("the file", "rate_limit"),
     ("the file", "telemetry"),
     ("[client]", "rate_min"),
-    ("[upstream.NAME]", "breaker"),
     ("[upstream.NAME]", "slow_start"),
     ("[[route]]", "rate_limit"),
     ("[[route]]", "requests_max"),

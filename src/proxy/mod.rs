@@ -311,7 +311,7 @@ impl Exchange<'_> {
             fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
         if reason.status() == StatusCode::SERVICE_UNAVAILABLE {
-            fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            fields.insert(RETRY_AFTER, retry_after(reason, record));
         }
         if self.may_see_reason(record) {
             fields.insert("x-tollgate-reason", HeaderValue::from_static(reason.code()));
@@ -335,6 +335,15 @@ impl Exchange<'_> {
         {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
+    }
+}
+
+/// In seconds: when a breaker lets the next request through, and otherwise soon.
+fn retry_after(reason: Reason, record: &Record) -> HeaderValue {
+    let upstream = record.route.as_ref().and_then(|route| route.upstream());
+    match upstream.and_then(|upstream| upstream.pool.breaker()).filter(|_| reason == Reason::BreakerOpen) {
+        Some(breaker) => breaker.retry_after(clock::now().into_std()).as_secs().into(),
+        None => HeaderValue::from_static("1"),
     }
 }
 

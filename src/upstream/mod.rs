@@ -14,8 +14,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
 use http::request::Parts;
+use http::{Response, StatusCode};
 
 use self::attempt::Attempt;
 use self::h1::Upgraded;
@@ -104,6 +104,15 @@ pub enum Reply {
     Response { response: Response<Body>, cuts_request: bool },
     /// 101: both sides now speak another protocol.
     Tunnel(Response<()>, Tunnel),
+}
+
+impl Reply {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Response { response, .. } => response.status(),
+            Self::Tunnel(response, _) => response.status(),
+        }
+    }
 }
 
 /// The upstream's half of a tunnel.

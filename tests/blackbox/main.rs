@@ -10,6 +10,7 @@ mod admin;
 mod balance;
 mod basics;
 mod blame;
+mod breaker;
 mod cache;
 mod cache_mended;
 mod cache_purge;

@@ -32,6 +32,7 @@ fn pool() -> Arc<Pool> {
             attempt: None,
         },
         health: None,
+        breaker: None,
         attempts: 1,
     };
     Arc::new(Pool::new(&upstream, None))

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::config::{EndpointAddress, HealthCheck, Keepalive, Run, Source, Target, Timeouts, Upstream};
+use crate::config::{Breaker, EndpointAddress, HealthCheck, Keepalive, Run, Source, Target, Timeouts, Upstream};
 
 use super::{Changes, Shown};
 
@@ -35,6 +35,7 @@ impl Changes {
             keepalive,
             timeout,
             health,
+            breaker,
             attempts,
         } = old;
         self.about(format!("upstream {name}: "));
@@ -50,6 +51,7 @@ impl Changes {
         self.value("idle timeout", idle, &new.keepalive.idle);
         self.timeouts(timeout, &new.timeout);
         self.health(health.as_ref(), new.health.as_ref());
+        self.breaker(breaker.as_ref(), new.breaker.as_ref());
         self.value("attempts", attempts, &new.attempts);
     }
 
@@ -84,6 +86,21 @@ impl Changes {
         self.value("tunnel idle timeout", tunnel_idle, &new.tunnel_idle);
         self.value("total timeout", total, &new.total);
         self.value("attempt timeout", attempt, &new.attempt);
+    }
+
+    fn breaker(&mut self, old: Option<&Breaker>, new: Option<&Breaker>) {
+        let (old, new) = match (old, new) {
+            (None, None) => return,
+            (None, Some(_)) => return self.say("breaker added"),
+            (Some(_), None) => return self.say("breaker removed"),
+            (Some(old), Some(new)) => (old, new),
+        };
+        let Breaker { failures, window, share, open, status } = old;
+        self.value("failures that open the breaker", failures, &new.failures);
+        self.value("breaker window", window, &new.window);
+        self.value("share that opens the breaker", share, &new.share);
+        self.value("breaker open time", open, &new.open);
+        self.silent("status that the breaker counts", status, &new.status);
     }
 
     fn health(&mut self, old: Option<&HealthCheck>, new: Option<&HealthCheck>) {

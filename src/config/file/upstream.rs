@@ -5,7 +5,7 @@ use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Kind, Node, Table};
-use crate::config::value::{Count, FilePath, Limit, StatusRanges, UrlPath, target};
+use crate::config::value::{Count, FilePath, Limit, Percent, StatusRanges, UrlPath, target};
 use crate::config::{Balance, HostPattern, Target, UpstreamProtocol, WhenAllFail};
 
 section! {
@@ -31,6 +31,8 @@ section! {
         timeout: Setting<Timeout> = Value("{}");
         /// Ask each endpoint regularly whether it is well; `health = {}` does so with the defaults.
         health: Option<Setting<Health>> = Absent("failures of requests alone decide");
+        /// When too many requests fail, nothing is sent for a while; `breaker = {}` has the defaults.
+        breaker: Option<Setting<Breaker>> = Absent("no breaker");
         /// Sending a request again to another endpoint.
         retry: Setting<Retry> = Value("{}"), nginx "proxy_next_upstream";
     }
@@ -123,6 +125,22 @@ section! {
         status: Setting<StatusRanges> = Value("\"200-399\"");
         /// A text within the first 64 KiB of its body.
         body: Option<Setting<String>> = Absent("any body");
+    }
+}
+
+section! {
+    /// Spares an upstream that fails. Open, it answers every request with 503 at once; then one at a time tries it.
+    Breaker "`breaker`" {
+        /// Failures within `window` that open it: requests that got no response, or one of `status`.
+        failures: Setting<Count<1, 1000>> = Value("5");
+        /// Failures count for this long.
+        window: Setting<Limit> = Value("\"120s\"");
+        /// So many of the requests of the last 10 seconds, or of `window` if that is shorter, must have failed as well.
+        share: Setting<Percent<1, 100>> = Value("\"50%\"");
+        /// How long it stays open before a request tries the upstream.
+        open: Setting<Limit> = Value("\"60s\"");
+        /// Responses that count as failures.
+        status: Setting<StatusRanges> = Value("\"500-599\"");
     }
 }
 

@@ -7,7 +7,7 @@ use crate::config::diagnostics::Diagnostic;
 use crate::config::file::{self, Health};
 use crate::config::section::{List, Setting};
 use crate::config::{
-    EndpointAddress, HealthCheck, HostPattern, Keepalive, Run, Source, Timeouts, Upstream, UpstreamTls,
+    Breaker, EndpointAddress, HealthCheck, HostPattern, Keepalive, Run, Source, Timeouts, Upstream, UpstreamTls,
 };
 
 use super::Lowering;
@@ -37,6 +37,7 @@ impl Lowering<'_> {
             keepalive: keepalive(&section.keepalive.value),
             timeout: timeouts(&section.timeout.value),
             health: section.health.as_ref().map(|health| health_check(&health.value)),
+            breaker: section.breaker.as_ref().map(|section| breaker(&section.value)),
             attempts: section.retry.value.attempts.value.0,
         })
     }
@@ -146,6 +147,16 @@ fn timeouts(timeout: &file::Timeout) -> Timeouts {
         tunnel_idle: timeout.tunnel_idle.value.0,
         total: timeout.total.as_ref().map(|limit| limit.value.0),
         attempt: timeout.attempt.as_ref().map(|limit| limit.value.0),
+    }
+}
+
+fn breaker(breaker: &file::Breaker) -> Breaker {
+    Breaker {
+        failures: breaker.failures.value.0,
+        window: breaker.window.value.0,
+        share: breaker.share.value.0,
+        open: breaker.open.value.0,
+        status: breaker.status.value.0.clone(),
     }
 }
 

@@ -11,6 +11,6 @@ mod word;
 
 pub use self::http::{FieldValue, HostPolicyText, Pattern, StatusRanges, UrlPath, field_name};
 pub use self::net::target;
-pub use self::number::{Count, Limit, Size};
+pub use self::number::{Count, Limit, Percent, Size};
 pub use self::plain::{FilePath, HttpsRedirect, SecretText};
 pub use self::word::{Protocol, StatusPage};

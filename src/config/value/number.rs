@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::decode::{Decode, Decoder};
-use crate::config::diagnostics::Diagnostic;
+use crate::config::diagnostics::{Diagnostic, Problem};
 use crate::config::section::Shape;
 use crate::config::tree::{Kind, Node};
 use crate::config::units;
@@ -42,6 +42,30 @@ impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
     pub fn to_usize(self) -> usize {
         // 32 bits fit every platform this runs on.
         self.0 as usize
+    }
+}
+
+/// A share of a whole, as in `"50%"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Percent<const MIN: u32, const MAX: u32>(pub u32);
+
+impl<const MIN: u32, const MAX: u32> Decode for Percent<MIN, MAX> {
+    fn shape() -> Shape {
+        Shape::Text { what: "a share in percent", example: "50%" }
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        let expected = format!("a share from \"{MIN}%\" to \"{MAX}%\"");
+        if let Kind::Integer(number) = node.kind {
+            let fitting = number.and_then(|number| u32::try_from(number).ok()).filter(|n| (MIN..=MAX).contains(n));
+            decoder.mismatch(node, &expected, fitting.map(|number| format!("shares carry a unit: \"{number}%\"")));
+            return None;
+        }
+        decoder.text(node, &expected, |text| {
+            let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
+            let fitting = number.filter(|number| (MIN..=MAX).contains(number));
+            fitting.map(Self).ok_or_else(|| Problem::new(format!("`{text}` is not {expected}")))
+        })
     }
 }
 
