@@ -82,6 +82,7 @@ impl Fetch<'_> {
         let (mut head, body) = request.into_parts();
         let mut payload = Payload::new(body);
         let is_idempotent = is_idempotent(&head);
+        let key = self.upstream.pool.key(&head);
         let mut last_error = None;
         let mut stale = None;
         loop {
@@ -92,7 +93,7 @@ impl Fetch<'_> {
             // After a kept connection that turned out to be closed, the same endpoint is asked over a new one.
             let (in_flight, over) = match stale.take() {
                 Some(in_flight) => (in_flight, Over::New),
-                None => match self.upstream.pool.choose(&attempts.tried, now.into_std()) {
+                None => match self.upstream.pool.choose(&attempts.tried, key, now.into_std()) {
                     Some(in_flight) => (in_flight, Over::Kept),
                     None => return Err(last_error.unwrap_or_else(|| self.no_endpoint())),
                 },
@@ -115,7 +116,8 @@ impl Fetch<'_> {
             };
             let failed = match outcome {
                 Ok(reply) => {
-                    self.upstream.pool.report(&endpoint, Outcome::Answered, now.into_std());
+                    let outcome = self.upstream.pool.judge(reply.status());
+                    self.upstream.pool.report(&endpoint, outcome, now.into_std());
                     counted.outcome = Some(AttemptOutcome::Answered);
                     spare::keep_fields(head.headers);
                     return Ok(reply);

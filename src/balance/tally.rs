@@ -39,6 +39,10 @@ impl Counts {
     pub fn failed_percent(self) -> u64 {
         self.failed * 100 / self.all().max(1)
     }
+
+    pub fn and(self, other: Self) -> Self {
+        Self { answered: self.answered + other.answered, failed: self.failed + other.failed }
+    }
 }
 
 impl Tally {

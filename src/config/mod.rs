@@ -37,7 +37,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 pub use self::caching::{
@@ -192,9 +192,18 @@ pub struct Upstream {
     pub protocol: UpstreamProtocol,
     pub tls: Option<UpstreamTls>,
     pub balance: Balance,
+    /// What requests of one kind share, for [`Balance::Hash`].
+    pub hash_by: HashBy,
+    /// In percent of the even share; none means that keys stay however much is to do.
+    pub hash_load_max: Option<u32>,
     /// Failures within `fail_timeout` that take an endpoint out for `fail_timeout`; 0 switches it off.
     pub fails_max: u32,
     pub fail_timeout: Duration,
+    /// What the pause of one that comes back and fails again grows to.
+    pub fail_timeout_max: Duration,
+    pub outlier: Option<Outlier>,
+    /// How long an endpoint that comes takes to its whole share.
+    pub slow_start: Option<Duration>,
     pub keepalive: Keepalive,
     pub timeout: Timeouts,
     pub health: Option<HealthCheck>,
@@ -252,6 +261,38 @@ pub struct UpstreamTls {
 pub enum Balance {
     LeastConnections,
     RoundRobin,
+    RandomTwo,
+    Hash,
+}
+
+/// The key that keeps requests to one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashBy {
+    ClientIp,
+    Path,
+    Field(HeaderName),
+    Cookie(String),
+}
+
+impl fmt::Display for HashBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientIp => f.write_str("client-ip"),
+            Self::Path => f.write_str("path"),
+            Self::Field(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+        }
+    }
+}
+
+/// When an endpoint answers so much worse than the others that it is taken out. Shares are in percent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outlier {
+    pub share: u32,
+    pub requests: u32,
+    pub window: Duration,
+    pub status: Vec<RangeInclusive<u16>>,
+    pub ejected_max: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

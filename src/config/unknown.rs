@@ -11,7 +11,6 @@ const LATER: &[(&str, &str)] = &[
     ("the file", "rate_limit"),
     ("the file", "telemetry"),
     ("[client]", "rate_min"),
-    ("[upstream.NAME]", "slow_start"),
     ("[[route]]", "rate_limit"),
     ("[[route]]", "requests_max"),
 ];

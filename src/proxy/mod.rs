@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, V
 
 use self::cached::Target;
 use self::message::{leave_out_content, receive, redirect, text};
+use crate::balance::Asker;
 use crate::body::{Body, Source};
 use crate::cache::Stored;
 use crate::client_ip::{self, ClientIp};
@@ -217,6 +218,9 @@ impl Exchange<'_> {
             *request.uri_mut() = target.clone();
         }
         let upgrade = self.prepare(&mut request, passing, host, record);
+        if passing.pass.upstream.pool.chooses_by_client() {
+            request.extensions_mut().insert(Asker(passing.client.address));
+        }
         if passing.route.config.compress.is_some() {
             etag::take_off_marks(request.headers_mut());
         }

@@ -18,6 +18,7 @@ mod cache_threats;
 mod certificates;
 mod compress;
 mod failover;
+mod faults;
 mod flood;
 mod framing;
 mod h1_upstream;

@@ -22,6 +22,11 @@ fn pool() -> Arc<Pool> {
         balance: Balance::LeastConnections,
         fails_max: 1,
         fail_timeout: second,
+        fail_timeout_max: second,
+        outlier: None,
+        slow_start: None,
+        hash_by: config::HashBy::ClientIp,
+        hash_load_max: None,
         keepalive: Keepalive { connections: 1, requests: 1, idle: second },
         timeout: Timeouts {
             connect: second,

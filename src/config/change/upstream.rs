@@ -30,8 +30,13 @@ impl Changes {
             protocol,
             tls,
             balance,
+            hash_by,
+            hash_load_max,
             fails_max,
             fail_timeout,
+            fail_timeout_max,
+            outlier,
+            slow_start,
             keepalive,
             timeout,
             health,
@@ -44,7 +49,12 @@ impl Changes {
         self.silent("TLS", tls, &new.tls);
         self.value("balance", &balance.word(), &new.balance.word());
         self.value("failures that take an endpoint out", fails_max, &new.fails_max);
+        self.value("hash key", &hash_by.to_string(), &new.hash_by.to_string());
+        self.value("hash load", hash_load_max, &new.hash_load_max);
         self.value("fail timeout", fail_timeout, &new.fail_timeout);
+        self.value("longest fail timeout", fail_timeout_max, &new.fail_timeout_max);
+        self.silent("outliers", outlier, &new.outlier);
+        self.value("slow start", slow_start, &new.slow_start);
         let Keepalive { connections, requests, idle } = keepalive;
         self.value("idle connections", connections, &new.keepalive.connections);
         self.value("requests of a connection", requests, &new.keepalive.requests);
