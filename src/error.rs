@@ -109,6 +109,15 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// Whether the page of a route may stand in: the upstream brought no response, for whatever reason, and the client
+    /// did nothing wrong.
+    pub fn falls_back(self) -> bool {
+        let is_of_upstream = matches!(self.status().as_u16(), 502..=504);
+        is_of_upstream && !matches!(self, Self::Guard(_) | Self::CacheOnly | Self::CacheFellBehind)
+    }
+}
+
 impl From<FetchError> for Reason {
     fn from(error: FetchError) -> Self {
         Self::from(&error)
@@ -243,6 +252,17 @@ mod tests {
         for code in codes {
             let is_word = |word: &str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase());
             assert!(code.split('-').all(is_word), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_page_stands_in_for_the_upstream_alone() {
+        let falling_back: Vec<_> = ALL.iter().map(|(reason, _)| *reason).filter(|reason| reason.falls_back()).collect();
+        for reason in [Reason::NoEndpoint, Reason::ConnectRefused, Reason::TotalTimeout, Reason::BodyTruncated] {
+            assert!(falling_back.contains(&reason), "{reason:?}");
+        }
+        for reason in [Reason::NoRoute, Reason::BodyTooLarge, Reason::ClientGone, Reason::CacheOnly] {
+            assert!(!falling_back.contains(&reason), "{reason:?}");
         }
     }
 

@@ -1,22 +1,29 @@
 //! The origin side of a request: choose an endpoint, send, and where that fails decide whether the next one
 //! may be tried. It needs no client.
 
+mod failed;
+#[cfg(test)]
+mod simulation;
+
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{HOST, UPGRADE};
+use http::Request;
+use http::header::HOST;
 use http::request::Parts;
-use http::{Method, Request};
 use tokio::time::Instant;
 
-use crate::balance::{Call, Endpoint, InFlight, Outcome, Refused};
+use self::failed::FailedAttempt;
+use crate::balance::{Call, Endpoint, InFlight, Outcome, Pool, Refused};
 use crate::body::{Body, Payload};
 use crate::clock;
 use crate::spare;
 use crate::telemetry::UpstreamMetrics;
 use crate::telemetry::metrics::AttemptOutcome;
+use crate::upstream::retry::{self, Decision, Failure, GiveUp, Next};
 use crate::upstream::{Connections, Dispatch, Failed, Fate, Limits, Over, Reply, Upstream, UpstreamError};
 
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +59,19 @@ pub struct Attempts {
     tried: Vec<u64>,
 }
 
+/// One request over its attempts.
+struct Sending {
+    head: Parts,
+    payload: Payload,
+    is_idempotent: bool,
+    /// What it is kept to one endpoint by.
+    key: Option<u64>,
+    /// When all of the time has passed.
+    until: Option<Instant>,
+    /// When the last attempt began.
+    begun: Instant,
+}
+
 impl Fetch<'_> {
     /// Sends the request, if the upstream's breaker lets it through.
     pub async fn send(&self, request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
@@ -59,7 +79,7 @@ impl Fetch<'_> {
             Some(Err(Refused)) => return Err(FetchError::BreakerOpen(self.upstream.config().name.clone())),
             call => call.and_then(Result::ok),
         };
-        let result = self.attempt(request, attempts).await;
+        let result = self.send_through(request, attempts).await;
         if let Some(call) = call {
             self.conclude(call, &result);
         }
@@ -77,69 +97,136 @@ impl Fetch<'_> {
         }
     }
 
-    async fn attempt(&self, request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
-        let until = self.limits.timeouts.total.map(|total| clock::now() + total);
-        let (mut head, body) = request.into_parts();
-        let mut payload = Payload::new(body);
-        let is_idempotent = is_idempotent(&head);
+    async fn send_through(&self, request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
+        let begun = clock::now();
+        self.upstream.budget.count_request(begun.into_std());
+        let (head, body) = request.into_parts();
+        let is_idempotent = retry::is_idempotent(&head);
         let key = self.upstream.pool.key(&head);
-        let mut last_error = None;
-        let mut stale = None;
+        let until = self.limits.timeouts.total.map(|total| begun + total);
+        let mut sending = Sending { head, payload: Payload::new(body), is_idempotent, key, until, begun };
+        let (mut stale, mut next, mut last) = (None, Next::Untried, None);
         loop {
-            let now = clock::now();
-            if until.is_some_and(|until| until <= now) {
+            if until.is_some_and(|until| until <= sending.begun) {
                 return Err(self.total_timeout());
             }
             // After a kept connection that turned out to be closed, the same endpoint is asked over a new one.
-            let (in_flight, over) = match stale.take() {
-                Some(in_flight) => (in_flight, Over::New),
-                None => match self.upstream.pool.choose(&attempts.tried, key, now.into_std()) {
-                    Some(in_flight) => (in_flight, Over::Kept),
-                    None => return Err(last_error.unwrap_or_else(|| self.no_endpoint())),
-                },
+            let chosen = match stale.take() {
+                Some(in_flight) => Some((in_flight, Over::New)),
+                None => {
+                    let asked = (sending.key, sending.begun.into_std());
+                    choose(&self.upstream.pool, next, &mut attempts.tried, asked).map(|chosen| (chosen, Over::Kept))
+                }
             };
-            let endpoint = Arc::clone(in_flight.endpoint());
-            attempts.made += u32::from(over == Over::Kept);
-            attempts.endpoint = Some(endpoint.address);
-            if self.host_of_endpoint {
-                name_endpoint(&mut head, &endpoint);
+            let Some((in_flight, over)) = chosen else {
+                return last.map_or_else(|| Err(self.no_endpoint()), |(left, _)| left);
+            };
+            // A response that is not passed on ends here, and not before there is somebody else to ask.
+            if let Some((_, cause)) = last.take() {
+                self.upstream.metrics.retried(cause);
             }
-            let may_repeat = attempts.made < self.upstream.config().attempts;
-            let moves_on = may_repeat && is_idempotent && payload.is_at_hand();
-            let ejection = moves_on.then(|| endpoint.ejections());
-            let mut counted = Counted::new(&self.upstream.metrics);
-            let outcome = {
-                let dispatch = Dispatch { in_flight, endpoint: &endpoint, head: &head, payload: &mut payload, over };
-                let sending = pin!(self.upstream.send(dispatch, self.connections, self.limits));
-                let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until };
-                self.within_limits(sending, attempt).await
-            };
-            let failed = match outcome {
+            attempts.made += u32::from(over == Over::Kept);
+            let mut failed = match self.attempt((in_flight, over), &mut sending, attempts).await {
                 Ok(reply) => {
-                    let outcome = self.upstream.pool.judge(reply.status());
-                    self.upstream.pool.report(&endpoint, outcome, now.into_std());
-                    counted.outcome = Some(AttemptOutcome::Answered);
-                    spare::keep_fields(head.headers);
+                    spare::keep_fields(sending.head.headers);
                     return Ok(reply);
                 }
                 Err(failed) => failed,
             };
-            stale = failed.stale;
-            counted.outcome = None;
-            if stale.is_none() {
-                attempts.tried.push(endpoint.id);
-                counted.outcome = Some(self.report(&endpoint, &failed.error, attempts.made));
-            }
-            let may_be_sent = match failed.request {
-                Fate::Unsent => true,
-                Fate::Unprocessed => may_repeat || stale.is_some(),
-                Fate::Unknown => (may_repeat || stale.is_some()) && is_idempotent,
+            next = match self.decide(&failed, &sending, attempts) {
+                None | Some(Decision::GiveUp(_)) => return failed.left,
+                Some(Decision::Reconnect) => Next::Untried,
+                Some(Decision::Retry { after, to }) => {
+                    if !after.is_zero() {
+                        tokio::time::sleep(after).await;
+                    }
+                    to
+                }
             };
-            if !(may_be_sent && payload.is_left() && failed.error.is_of_endpoint()) {
-                return Err(failed.error);
-            }
-            last_error = Some(failed.error);
+            stale = failed.stale.take();
+            last = Some((failed.left, failed.cause));
+            sending.begun = clock::now();
         }
+    }
+
+    /// None: another endpoint would do no better.
+    fn decide(&self, failed: &FailedAttempt, sending: &Sending, attempts: &Attempts) -> Option<Decision> {
+        if failed.left.as_ref().is_err_and(|error| !error.is_of_endpoint()) {
+            return None;
+        }
+        let now = clock::now();
+        let failure = Failure {
+            is_idempotent: sending.is_idempotent,
+            is_body_left: sending.payload.is_left(),
+            request: failed.request,
+            is_stale: failed.stale.is_some(),
+            attempts: attempts.made,
+            has_others: self.upstream.pool.has_choice(&attempts.tried, now.into_std()),
+            time_left: sending.until.map(|until| until.saturating_duration_since(now)),
+        };
+        let rules = &self.upstream.config().retry;
+        let decision = retry::decide(rules, &failure, fastrand::u16(..), || failed.is_paid || self.spend());
+        if decision == Decision::GiveUp(GiveUp::Budget) {
+            self.upstream.metrics.budget_was_exhausted();
+        }
+        Some(decision)
+    }
+
+    /// Takes a retry out of the budget; false if there is none.
+    fn spend(&self) -> bool {
+        self.upstream.budget.spend(self.upstream.config().retry.budget_percent, clock::now().into_std())
+    }
+
+    async fn attempt(
+        &self,
+        (in_flight, over): (InFlight, Over),
+        sending: &mut Sending,
+        attempts: &mut Attempts,
+    ) -> Result<Reply, FailedAttempt> {
+        let endpoint = Arc::clone(in_flight.endpoint());
+        attempts.endpoint = Some(endpoint.address);
+        if self.host_of_endpoint {
+            name_endpoint(&mut sending.head, &endpoint);
+        }
+        let moves_on = attempts.made < self.upstream.config().retry.attempts
+            && sending.is_idempotent
+            && sending.payload.is_at_hand();
+        let ejection = moves_on.then(|| endpoint.ejections());
+        let mut counted = Counted::new(&self.upstream.metrics);
+        let has_begun = &Cell::new(false);
+        let outcome = {
+            let Sending { head, payload, until, .. } = &mut *sending;
+            let until = *until;
+            let dispatch = Dispatch { in_flight, endpoint: &endpoint, head, payload, over, has_begun };
+            let sending = pin!(self.upstream.send(dispatch, self.connections, self.limits));
+            let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until, has_begun };
+            self.within_limits(sending, attempt).await
+        };
+        let failed = match outcome {
+            Ok(reply) => {
+                let outcome = self.upstream.pool.judge(reply.status());
+                self.upstream.pool.report(&endpoint, outcome, sending.begun.into_std());
+                counted.outcome = Some(AttemptOutcome::Answered);
+                if !self.is_failure(&reply) {
+                    return Ok(reply);
+                }
+                FailedAttempt::by_status(reply)
+            }
+            Err(failed) => failed,
+        };
+        if let Err(error) = &failed.left {
+            let is_attempt = failed.stale.is_none();
+            counted.outcome = is_attempt.then(|| self.report(&endpoint, error, attempts.made));
+        }
+        if failed.stale.is_none() {
+            attempts.tried.push(endpoint.id);
+        }
+        Err(failed)
+    }
+
+    fn is_failure(&self, reply: &Reply) -> bool {
+        let rules = &self.upstream.config().retry;
+        matches!(reply, Reply::Response { response, .. } if retry::is_failure(rules, response.status()))
     }
 
     /// An attempt ends when its time or all of the time has passed, or its endpoint has been taken out.
@@ -151,8 +238,10 @@ impl Fetch<'_> {
         let mut sending = pin!(async {
             tokio::select! {
                 biased;
-                reply = sending => reply.map_err(FailedAttempt::from),
-                () = self.taken_out(&attempt) => Err(FetchError::Ejected.into()),
+                reply = sending => reply.map_err(FailedAttempt::of_upstream),
+                () = self.taken_out(&attempt) => {
+                    Err(FailedAttempt { is_paid: true, ..FailedAttempt::new(FetchError::Ejected, attempt.fate()) })
+                }
             }
         });
         let limit = self.limits.timeouts.attempt.map(|limit| (clock::now() + limit, limit));
@@ -165,7 +254,7 @@ impl Fetch<'_> {
         };
         match tokio::time::timeout_at(until, sending.as_mut()).await {
             Ok(reply) => reply,
-            Err(_elapsed) => Err(error.into()),
+            Err(_elapsed) => Err(FailedAttempt::new(error, attempt.fate())),
         }
     }
 
@@ -178,6 +267,10 @@ impl Fetch<'_> {
         // Without another endpoint this one is still the best hope.
         let tried: Vec<u64> = attempt.tried.iter().copied().chain([attempt.endpoint.id]).collect();
         if !self.upstream.pool.has_choice(&tried, clock::now().into_std()) {
+            std::future::pending::<()>().await;
+        }
+        // Nor does it give up what it waits for if it may not be sent once more.
+        if attempt.fate() != Fate::Unsent && !self.spend() {
             std::future::pending::<()>().await;
         }
     }
@@ -217,6 +310,23 @@ impl Fetch<'_> {
     }
 }
 
+/// An endpoint for the next attempt. Those that had one come again once all have had one, the last of them last.
+fn choose(
+    pool: &Pool,
+    next: Next,
+    tried: &mut Vec<u64>,
+    (key, now): (Option<u64>, std::time::Instant),
+) -> Option<InFlight> {
+    let untried = pool.choose(tried, key, now);
+    if untried.is_some() || next == Next::Untried {
+        return untried;
+    }
+    let last = tried.pop();
+    tried.clear();
+    tried.extend(last);
+    pool.choose(tried, key, now).or_else(|| pool.choose(&[], key, now))
+}
+
 /// One attempt, as far as what may end it needs to know.
 struct Attempt<'a> {
     endpoint: &'a Endpoint,
@@ -225,6 +335,14 @@ struct Attempt<'a> {
     ejection: Option<u64>,
     /// When all of the time has passed.
     until: Option<Instant>,
+    has_begun: &'a Cell<bool>,
+}
+
+impl Attempt<'_> {
+    /// What has become of the request if the attempt ends now.
+    fn fate(&self) -> Fate {
+        if self.has_begun.get() { Fate::Unknown } else { Fate::Unsent }
+    }
 }
 
 impl FetchError {
@@ -253,30 +371,6 @@ impl Drop for Counted<'_> {
             self.metrics.attempt_ended(outcome);
         }
     }
-}
-
-struct FailedAttempt {
-    error: FetchError,
-    request: Fate,
-    stale: Option<InFlight>,
-}
-
-impl From<FetchError> for FailedAttempt {
-    fn from(error: FetchError) -> Self {
-        Self { error, request: Fate::Unknown, stale: None }
-    }
-}
-
-impl From<Failed> for FailedAttempt {
-    fn from(failed: Failed) -> Self {
-        Self { error: failed.error.into(), request: failed.request, stale: failed.stale }
-    }
-}
-
-/// Sending it twice is the same as sending it once (RFC 9110 §9.2.2). An upgrade is begun once.
-fn is_idempotent(head: &Parts) -> bool {
-    matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE)
-        && !head.headers.contains_key(UPGRADE)
 }
 
 fn name_endpoint(head: &mut Parts, endpoint: &Endpoint) {

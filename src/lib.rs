@@ -31,7 +31,8 @@
 //!
 //! [`fetch`] is the origin's side and knows no client. It asks [`balance`] for the endpoint with the least to do,
 //! has [`upstream`] send the request there on a pooled connection, reports what became of it, and decides
-//! whether the next endpoint may be tried. Connections belong to the worker, so nobody else is in the way.
+//! by the rules of [`upstream::retry`] and within [`upstream::budget`] whether the next endpoint may be tried. Connections
+//! belong to the worker, so nobody else is in the way.
 //!
 //! On its way back a response passes [`compress`], which decides by both heads whether it is coded, changes what the
 //! head says of its bytes, and codes them, whole or as they come.
@@ -53,6 +54,7 @@
 //! |---|---|---|
 //! | routes, limits, TLS policies, trusted networks | [`snapshot::Snapshot`] | replaced whole; a request keeps its own |
 //! | health, in-flight counts, drain by hand | [`balance::Endpoint`], by address | carried over to the next pool |
+//! | retry budgets | each [`upstream::Upstream`], by name | kept |
 //! | stored responses, and fetches that many wait for | [`cache::Cache`] | kept; what does not fit new limits goes |
 //! | idle upstream connections | each worker's [`upstream::Connections`] | kept for endpoints that stay |
 //! | certificates and ticket keys | [`tls::Certificates`] | replaced while connections go on |
@@ -88,7 +90,9 @@
 //! - [`compress`] drives the codecs of async-compression by hand. Its readers and writers do not tell a source that
 //!   waits from one that goes on, and an event has to be flushed at the first and must not be at the second. What is
 //!   whole goes to libdeflate, which takes half the time.
-//! - The retry budget is not there yet: `retry.attempts` alone bounds how often a request is sent.
+//! - A retry is paid for by the attempt before it, if that reached its endpoint: what follows an attempt that did not is
+//!   the first that an endpoint sees of the request, so arrivals are bounded, and not attempts. Requests are
+//!   counted on their thread, and only a retry adds the counts up.
 //!
 //! # The order of modules
 //!
@@ -156,3 +160,6 @@ mod clock;
 
 /// What the fuzz targets try of the cache.
 pub use cache::fuzzed as cache_parts;
+/// And of routing, and of what endpoints send.
+pub use route::Router;
+pub use upstream::fuzzed as upstream_parts;

@@ -14,12 +14,14 @@ use http::StatusCode;
 
 use crate::balance::Pool;
 use crate::cache::{Cache, Policy};
-use crate::config::{self, Buffer, Config, HostPolicy, PathRewrite, ProxyPass, Timeouts};
+use crate::clock;
+use crate::config::{self, Buffer, Config, Fallback, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
 use crate::rewrite::Template;
 use crate::route::Router;
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::tls::{Acceptor, Certificates, RootsError, UpstreamTls};
+use crate::upstream::budget::Budget;
 use crate::upstream::{Connections, Limits, Upstream};
 
 /// The snapshot in force.
@@ -62,6 +64,8 @@ pub struct Pass {
     pub buffer: Buffer,
     /// None: responses are not kept.
     pub caching: Option<Arc<Policy>>,
+    /// None: a plain page that names the reason.
+    pub fallback: Option<Box<Fallback>>,
 }
 
 impl Pass {
@@ -189,7 +193,7 @@ impl Route {
         let origin = || route.origin.clone();
         let action = match &route.action {
             config::Action::Proxy(pass) => {
-                let ProxyPass { upstream, host, path, timeout, buffer, cache } = &**pass;
+                let ProxyPass { upstream, host, path, timeout, buffer, cache, fallback } = &**pass;
                 let found = upstreams
                     .get(upstream)
                     .ok_or_else(|| SnapshotError::UnknownUpstream { origin: origin(), upstream: upstream.clone() })?;
@@ -199,6 +203,7 @@ impl Route {
                     rewrite: path.clone(),
                     limits: *timeout,
                     buffer: *buffer,
+                    fallback: fallback.clone().map(Box::new),
                     caching: cache
                         .as_ref()
                         .filter(|_| keeping.enabled)
@@ -215,6 +220,14 @@ impl Route {
             config::Action::StubStatus => Action::StubStatus,
         };
         Ok(Self { index, config: route.clone(), action, metrics: lasting.metrics.route(&route.name) })
+    }
+
+    /// The page in place of a response that the upstream does not bring.
+    pub fn fallback(&self) -> Option<&Fallback> {
+        match &self.action {
+            Action::Proxy(pass) => pass.fallback.as_deref(),
+            Action::Redirect { .. } | Action::Text { .. } | Action::StubStatus => None,
+        }
     }
 
     pub fn upstream(&self) -> Option<&Upstream> {
@@ -245,6 +258,8 @@ fn build_upstreams(
             pool: Arc::new(Pool::new(upstream, before.map(|before| &*before.pool))),
             tls,
             metrics: metrics.upstream(&upstream.name),
+            budget: before
+                .map_or_else(|| Arc::new(Budget::new(clock::now().into_std())), |before| Arc::clone(&before.budget)),
         };
         upstreams.insert(name, Arc::new(built));
     }

@@ -46,6 +46,7 @@ const PURE: &[&str] = &[
     "src/balance/hash.rs",
     "src/balance/health.rs",
     "src/balance/least_connections.rs",
+    "src/balance/outlier.rs",
     "src/balance/random_two.rs",
     "src/balance/round_robin.rs",
     "src/balance/slow_start.rs",
@@ -90,6 +91,7 @@ const PURE: &[&str] = &[
     "src/telemetry/access_log/redact.rs",
     "src/upstream/h1/decoder.rs",
     "src/upstream/h1/head.rs",
+    "src/upstream/retry.rs",
 ];
 
 /// The files in a pure folder that touch the world for the others.

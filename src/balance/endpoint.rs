@@ -14,7 +14,9 @@ use serde::Serialize;
 
 use super::ejections::Ejections;
 use super::hash;
-use super::health::{Limits, Others, State, Transition, Verdict};
+use super::health::{Limits, State, Transition, Verdict};
+use super::outlier::Others;
+use super::slow_start::Warmth;
 use super::tally::{Counts, Tally};
 use crate::clock;
 
@@ -51,7 +53,7 @@ pub struct Endpoint {
     /// Answers of late, if the upstream looks for outliers.
     latest: Tally,
     created: Instant,
-    warmth: AtomicU64,
+    warmth: Warmth,
     /// Of the address: what keys are matched with.
     pub hash: u64,
     last_error: Mutex<Option<Box<str>>>,
@@ -72,7 +74,7 @@ impl Endpoint {
             health: Health::default(),
             latest: Tally::default(),
             created: clock::now().into_std(),
-            warmth: AtomicU64::new(WARM),
+            warmth: Warmth::default(),
             hash: hash::hash(address.to_string().as_bytes()),
             last_error: Mutex::new(None),
             ejections: Ejections::default(),
@@ -122,28 +124,13 @@ impl Endpoint {
         }
     }
 
-    /// How long it has been in, if that is not long; from the first choice on in which it took part.
+    /// How long it has been in, if that is less than `ramp`.
     pub(super) fn age(&self, ramp: Duration, now: Instant) -> Option<Duration> {
-        let since_created = now.saturating_duration_since(self.created);
-        let begun_ms = match self.warmth.load(Ordering::Relaxed) {
-            WARM => return None,
-            COLD => {
-                let ms = u64::try_from(since_created.as_millis()).unwrap_or(u64::MAX).clamp(WARM + 1, COLD - 1);
-                self.warmth.store(ms, Ordering::Relaxed);
-                ms
-            }
-            ms => ms,
-        };
-        let age = since_created.saturating_sub(Duration::from_millis(begun_ms));
-        if age < ramp {
-            return Some(age);
-        }
-        self.warmth.store(WARM, Ordering::Relaxed);
-        None
+        self.warmth.age(now.saturating_duration_since(self.created), ramp)
     }
 
     pub(super) fn begin_slowly(&self) {
-        self.warmth.store(COLD, Ordering::Relaxed);
+        self.warmth.begin();
     }
 
     /// Answers of late.
@@ -338,11 +325,6 @@ const OPEN: u64 = 0;
 const UNHEALTHY: u64 = u64::MAX;
 const DRAINED: u64 = u64::MAX - 1;
 const FAILING: u64 = u64::MAX - 2;
-
-/// The warmth of an endpoint that has its whole share.
-const WARM: u64 = 0;
-/// Of one that is to begin. Between the two: the milliseconds from its creation at which it began.
-const COLD: u64 = u64::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gate {

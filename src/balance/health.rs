@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use super::outlier::{Others, Outlier};
 use super::tally::Counts;
 
 /// The thresholds of an upstream.
@@ -24,40 +25,6 @@ pub struct Limits {
     pub unhealthy_after: u32,
     /// None: answers are not looked at.
     pub outlier: Option<Outlier>,
-}
-
-/// When an endpoint answers so much worse than the others that it is taken out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Outlier {
-    pub share_percent: u32,
-    /// With fewer requests in the window nothing is said.
-    pub requests: u32,
-    pub window: Duration,
-    /// The share of all endpoints that may be out because of it.
-    pub ejected_percent_max: u32,
-}
-
-/// The other endpoints of an upstream, when one of them is judged. Who is drained is none of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Others {
-    /// Those that would be left if this one went.
-    pub usable: usize,
-    pub out: usize,
-}
-
-impl Outlier {
-    /// Whether an endpoint stands out: with its own bad answers, and against the others' in sum. When all fail alike, the
-    /// fault is not the endpoint's, and taking it out would only load the others.
-    pub fn stands_out(&self, own: Counts, others: Counts) -> bool {
-        own.all() >= self.requests.into()
-            && own.failed_percent() >= self.share_percent.into()
-            && others.failed_percent() * 2 < own.failed_percent()
-    }
-
-    fn may_eject(&self, others: Others) -> bool {
-        let (out, all) = (others.out + 1, others.usable + others.out + 1);
-        others.usable > 0 && out * 100 <= all * self.ejected_percent_max as usize
-    }
 }
 
 /// What holds for an endpoint now; the strongest reason against it wins.
@@ -610,40 +577,6 @@ mod tests {
         check("b@0 b@1 n@29", None, "ejected until 30");
         check("b@0 r@30 a@30", Some(Transition::Returned), "usable");
         check("b@0 r@30 b@30", Some(Transition::TrialFailed { pause }), "ejected until 60");
-    }
-
-    #[test]
-    fn an_outlier_is_worse_than_the_others() {
-        let check = |own: (u64, u64), others: (u64, u64), expected: bool| {
-            let outlier = LIMITS.outlier.unwrap();
-            let found = outlier.stands_out(counts(own.0, own.1), counts(others.0, others.1));
-            assert_eq!(found, expected, "{own:?} {others:?}");
-        };
-        check((5, 5), (100, 0), true);
-        check((6, 5), (100, 0), false);
-        check((4, 5), (100, 0), false);
-        check((0, 10), (50, 50), false);
-        check((0, 10), (51, 49), true);
-        check((5, 5), (80, 20), true);
-        check((5, 5), (70, 30), false);
-        check((5, 5), (0, 0), true);
-    }
-
-    #[test]
-    fn outliers_are_at_most_a_share_of_the_endpoints() {
-        let check = |percent: u32, usable: usize, out: usize, expected: bool| {
-            let outlier = Outlier { ejected_percent_max: percent, ..LIMITS.outlier.unwrap() };
-            assert_eq!(outlier.may_eject(Others { usable, out }), expected, "{percent} % of {usable} + {out} + 1");
-        };
-        check(50, 0, 0, false);
-        check(50, 1, 0, true);
-        check(50, 2, 0, true);
-        check(50, 1, 1, false);
-        check(50, 2, 1, true);
-        check(100, 1, 9, true);
-        check(100, 0, 9, false);
-        check(10, 8, 0, false);
-        check(10, 9, 0, true);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod hash;
 pub mod health;
 mod least_connections;
 mod member;
+mod outlier;
 pub mod probe;
 mod random_two;
 pub mod resolve;
@@ -35,9 +36,10 @@ pub use call::{Breaker, BreakerStatus, Call, Refused};
 pub use choice::Asker;
 use endpoint::lock;
 pub use endpoint::{Endpoint, EndpointStatus, InFlight, Outcome};
-use health::{Limits, Others, Transition};
+use health::{Limits, Transition};
 pub use member::Member;
 use member::{assemble, configured, initial_addresses};
+use outlier::{Others, Outlier};
 use probe::ProbeError;
 use tally::Counts;
 
@@ -208,7 +210,7 @@ impl Pool {
     }
 
     /// Takes note of a probe.
-    fn report_probe(&self, endpoint: &Endpoint, result: &Result<(), ProbeError>) {
+    pub fn report_probe(&self, endpoint: &Endpoint, result: &Result<(), ProbeError>) {
         let (transition, error): (_, Option<&dyn fmt::Display>) = match result {
             Ok(()) => (endpoint.probe_passed(&self.limits), None),
             Err(error) => (endpoint.probe_failed(error, &self.limits), Some(error)),
@@ -298,7 +300,7 @@ fn limits(upstream: &Upstream) -> Limits {
         fail_timeout_max: upstream.fail_timeout_max,
         healthy_after: check.map_or(1, |check| check.healthy_after),
         unhealthy_after: check.map_or(1, |check| check.unhealthy_after),
-        outlier: upstream.outlier.as_ref().map(|outlier| health::Outlier {
+        outlier: upstream.outlier.as_ref().map(|outlier| Outlier {
             share_percent: outlier.share,
             requests: outlier.requests,
             window: outlier.window,
@@ -323,14 +325,16 @@ fn asks_otherwise(before: &Upstream, after: &Upstream) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::balance::health::Verdict;
-    use crate::config::{Balance, EndpointAddress, HashBy, Keepalive, Source, Timeouts, UpstreamProtocol, WhenAllFail};
+    use crate::config::{
+        Balance, EndpointAddress, HashBy, Keepalive, Retry, Source, Timeouts, UpstreamProtocol, WhenAllFail,
+    };
 
     pub(crate) fn named(host: &str) -> Target {
         Target::Name { host: host.to_owned(), port: 3000 }
@@ -372,7 +376,7 @@ mod tests {
             },
             health: None,
             breaker: None,
-            attempts: 2,
+            retry: Retry { attempts: 2, statuses: vec![], backoff: second, budget_percent: 20 },
         }
     }
 

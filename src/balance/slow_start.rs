@@ -1,12 +1,46 @@
 //! Slow start: an endpoint that was added or came back gets its share little by little, so that its caches and
-//! connections can fill. This module only computes.
+//! connections can fill. This module is told the time.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::least_connections::Load;
 
 /// What a weight of 1 is worth: shares are whole numbers, and those of endpoints that begin are parts of a weight.
 pub const WHOLE: u32 = 1024;
+
+/// Whether an endpoint has its whole share, is to begin, or when it began, in milliseconds of its own time.
+#[derive(Debug, Default)]
+pub struct Warmth(AtomicU64);
+
+const WARM: u64 = 0;
+const COLD: u64 = u64::MAX;
+
+impl Warmth {
+    pub fn begin(&self) {
+        self.0.store(COLD, Ordering::Relaxed);
+    }
+
+    /// How long it has been in, if that is less than `ramp`: from the first choice on in which it took part. `now`
+    /// counts from anywhere.
+    pub fn age(&self, now: Duration, ramp: Duration) -> Option<Duration> {
+        let begun_ms = match self.0.load(Ordering::Relaxed) {
+            WARM => return None,
+            COLD => {
+                let ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX).clamp(WARM + 1, COLD - 1);
+                self.0.store(ms, Ordering::Relaxed);
+                ms
+            }
+            ms => ms,
+        };
+        let age = now.saturating_sub(Duration::from_millis(begun_ms));
+        if age < ramp {
+            return Some(age);
+        }
+        self.0.store(WARM, Ordering::Relaxed);
+        None
+    }
+}
 
 /// The share of an endpoint that has been in for `age`, of the `ramp` that it takes.
 pub fn share(weight: u32, age: Duration, ramp: Duration) -> u32 {

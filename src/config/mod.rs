@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod broken;
+mod balancing;
 mod caching;
 pub(crate) mod change;
 mod compress;
@@ -37,9 +38,10 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use ipnet::IpNet;
 
+pub use self::balancing::{Breaker, HashBy, Outlier, Retry};
 pub use self::caching::{
     Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl,
 };
@@ -51,7 +53,7 @@ pub use self::load::{Loaded, Unusable, load};
 pub use self::lower::connections_left;
 pub use self::parse::parse;
 pub use self::routes::{
-    Action, Buffer, FieldEdits, HostPolicy, NewQuery, PathMatch, PathRewrite, ProxyPass, Replacement, Route,
+    Action, Buffer, Fallback, FieldEdits, HostPolicy, NewQuery, PathMatch, PathRewrite, ProxyPass, Replacement, Route,
 };
 
 /// One whole configuration, checked.
@@ -208,8 +210,7 @@ pub struct Upstream {
     pub timeout: Timeouts,
     pub health: Option<HealthCheck>,
     pub breaker: Option<Breaker>,
-    /// Attempts in all for a request that may be sent again: 2 is one retry.
-    pub attempts: u32,
+    pub retry: Retry,
 }
 
 /// Where an upstream's endpoints come from.
@@ -265,36 +266,6 @@ pub enum Balance {
     Hash,
 }
 
-/// The key that keeps requests to one endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HashBy {
-    ClientIp,
-    Path,
-    Field(HeaderName),
-    Cookie(String),
-}
-
-impl fmt::Display for HashBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::ClientIp => f.write_str("client-ip"),
-            Self::Path => f.write_str("path"),
-            Self::Field(name) => write!(f, "header:{name}"),
-            Self::Cookie(name) => write!(f, "cookie:{name}"),
-        }
-    }
-}
-
-/// When an endpoint answers so much worse than the others that it is taken out. Shares are in percent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outlier {
-    pub share: u32,
-    pub requests: u32,
-    pub window: Duration,
-    pub status: Vec<RangeInclusive<u16>>,
-    pub ejected_max: u32,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keepalive {
     /// Idle connections kept per endpoint and worker.
@@ -330,18 +301,6 @@ pub struct HealthCheck {
     /// The first 64 KiB of the answer must contain this.
     pub expect_body: Option<String>,
     pub when_all_fail: WhenAllFail,
-}
-
-/// When an upstream is not asked for a while.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Breaker {
-    pub failures: u32,
-    pub window: Duration,
-    /// Of the latest requests, in percent.
-    pub share: u32,
-    pub open: Duration,
-    /// Responses that count as failures.
-    pub status: Vec<RangeInclusive<u16>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

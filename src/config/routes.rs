@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 
@@ -62,6 +63,17 @@ pub struct ProxyPass {
     pub buffer: Buffer,
     /// None: responses are not kept.
     pub cache: Option<RouteCache>,
+    /// None: a plain page that names the reason.
+    pub fallback: Option<Fallback>,
+}
+
+/// A page in place of a response that the upstream does not bring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fallback {
+    /// None: that of the failure.
+    pub status: Option<StatusCode>,
+    pub body: Bytes,
+    pub content_type: HeaderValue,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

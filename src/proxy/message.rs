@@ -2,14 +2,18 @@
 //! gives.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Response, StatusCode};
 
 use http_body::Body as _;
 
 use crate::body::Body;
+use crate::clock;
+use crate::config::Fallback;
+use crate::error::Reason;
 use crate::header::hop_by_hop::{self, Trailers};
 use crate::header::via;
+use crate::snapshot::HeldRoute;
 
 /// Takes off a response what ends here.
 pub fn receive(response: &mut Response<Body>) {
@@ -31,6 +35,24 @@ pub fn text(body: Bytes, status: StatusCode) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+/// A route's own page in place of a response that failed with `status`. The next request may fare better.
+pub fn fallback(page: &Fallback, status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::whole(page.body.clone()));
+    *response.status_mut() = page.status.unwrap_or(status);
+    response.headers_mut().insert(CONTENT_TYPE, page.content_type.clone());
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// In seconds: when a breaker lets the next request through, and otherwise soon.
+pub fn retry_after(reason: Reason, route: Option<&HeldRoute>) -> HeaderValue {
+    let upstream = route.and_then(|route| route.upstream()).filter(|_| reason == Reason::BreakerOpen);
+    match upstream.and_then(|upstream| upstream.pool.breaker()) {
+        Some(breaker) => breaker.retry_after(clock::now().into_std()).as_secs().into(),
+        None => HeaderValue::from_static("1"),
+    }
 }
 
 /// What a HEAD is told of the content is its length (RFC 9110 §9.3.2).

@@ -12,7 +12,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
 use self::cached::Target;
-use self::message::{leave_out_content, receive, redirect, text};
+use self::message::{fallback, leave_out_content, receive, redirect, retry_after, text};
 use crate::balance::Asker;
 use crate::body::{Body, Source};
 use crate::cache::Stored;
@@ -306,16 +306,24 @@ impl Exchange<'_> {
         Some(redirect(location, StatusCode::PERMANENT_REDIRECT))
     }
 
-    /// A page that says what went wrong, by the reason code that log and metrics use too.
+    /// The route's own page where its upstream failed, or one that says what went wrong, by the reason code that log and
+    /// metrics use too.
     fn refuse(&self, reason: Reason, record: &Record) -> Response<Body> {
-        let id = record.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-");
-        let mut response = text(error::page(reason, id), reason.status());
+        let page = record.route.as_ref().and_then(|route| route.fallback()).filter(|_| reason.falls_back());
+        let mut response = match page {
+            Some(page) => fallback(page, reason.status()),
+            None => {
+                let id = record.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-");
+                text(error::page(reason, id), reason.status())
+            }
+        };
+        let status = response.status();
         let fields = response.headers_mut();
         if reason.status() == StatusCode::METHOD_NOT_ALLOWED {
             fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
-        if reason.status() == StatusCode::SERVICE_UNAVAILABLE {
-            fields.insert(RETRY_AFTER, retry_after(reason, record));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            fields.insert(RETRY_AFTER, retry_after(reason, record.route.as_deref()));
         }
         if self.may_see_reason(record) {
             fields.insert("x-tollgate-reason", HeaderValue::from_static(reason.code()));
@@ -339,15 +347,6 @@ impl Exchange<'_> {
         {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
-    }
-}
-
-/// In seconds: when a breaker lets the next request through, and otherwise soon.
-fn retry_after(reason: Reason, record: &Record) -> HeaderValue {
-    let upstream = record.route.as_ref().and_then(|route| route.upstream());
-    match upstream.and_then(|upstream| upstream.pool.breaker()).filter(|_| reason == Reason::BreakerOpen) {
-        Some(breaker) => breaker.retry_after(clock::now().into_std()).as_secs().into(),
-        None => HeaderValue::from_static("1"),
     }
 }
 

@@ -1,15 +1,20 @@
 //! One upstream and one attempt at it: a request is sent on a pooled connection and its response's head
 //! awaited. What rides in the response's body gives the connection and the in-flight count back.
 //!
-//! An attempt never chooses an endpoint and never decides whether to try again.
+//! An attempt never chooses an endpoint and never decides whether to try again; by which rules others do that is in
+//! [`retry`], and how often in [`budget`].
 
 mod attempt;
+pub mod budget;
 mod connect;
+pub mod fuzzed;
 mod h1;
 mod h2_body;
 mod pool;
 mod probing;
+pub mod retry;
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +23,7 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 
 use self::attempt::Attempt;
+use self::budget::Budget;
 use self::h1::Upgraded;
 pub use self::pool::Connections;
 pub use self::probing::Probing;
@@ -39,6 +45,8 @@ pub struct Upstream {
     pub pool: Arc<Pool>,
     pub tls: Option<UpstreamTls>,
     pub metrics: UpstreamMetrics,
+    /// Of its retries. It outlives reloads.
+    pub budget: Arc<Budget>,
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -138,6 +146,8 @@ pub struct Dispatch<'a> {
     pub head: &'a Parts,
     pub payload: &'a mut Payload,
     pub over: Over,
+    /// Set before the first byte of the request may be sent.
+    pub has_begun: &'a Cell<bool>,
 }
 
 /// Which connection an attempt may take.

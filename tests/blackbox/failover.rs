@@ -78,6 +78,7 @@ async fn what_is_safe_to_repeat_moves_on_and_a_post_does_not() {
     assert_eq!(broken.count() + origin.count(), before + 4);
 }
 
+/// G: bad status lines among them.
 #[tokio::test]
 async fn each_fault_has_a_status_and_a_reason() {
     let silent = Origin::serves(|mut connection| async move { while connection.request().await.is_some() {} }).await;
@@ -173,6 +174,7 @@ async fn no_content_has_no_length() {
     }
 }
 
+/// G: truncated bodies.
 #[tokio::test]
 async fn a_body_that_ends_early_ends_early_for_the_client_too() {
     let rows: [&'static [u8]; 2] = [
@@ -195,6 +197,7 @@ async fn a_body_that_ends_early_ends_early_for_the_client_too() {
     }
 }
 
+/// G: they poison the connection.
 #[tokio::test]
 async fn bytes_beyond_an_answer_are_not_the_next_answer() {
     let origin =
@@ -207,6 +210,7 @@ async fn bytes_beyond_an_answer_are_not_the_next_answer() {
     }
 }
 
+/// G.
 #[tokio::test]
 async fn interim_answers_are_taken_and_counted() {
     let few =
@@ -224,6 +228,7 @@ async fn interim_answers_are_taken_and_counted() {
     assert_eq!((answer.status, answer.field("x-tollgate-reason")), (502, "upstream-interim-limit"));
 }
 
+/// G: `Connection: close` is obeyed.
 #[tokio::test]
 async fn a_connection_is_used_again_until_the_origin_says_close() {
     let origin = Origin::answers(async |request| if request.target == "/last" { ok("").close() } else { ok("") }).await;

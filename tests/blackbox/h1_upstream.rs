@@ -87,7 +87,7 @@ async fn responses_are_understood_however_they_come() {
     }
 }
 
-/// What comes behind a response that has no content is nobody's.
+/// G: what comes behind a response that has no content is nobody's.
 #[tokio::test]
 async fn content_where_there_is_none_is_not_the_next_response() {
     let evil: &[&'static [u8]] = &[
@@ -111,7 +111,7 @@ async fn content_where_there_is_none_is_not_the_next_response() {
     }
 }
 
-/// A response that cannot be read to its end is never passed on as whole.
+/// G: a response that cannot be read to its end is never passed on as whole.
 #[tokio::test]
 async fn bad_bodies_are_no_whole_responses() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -155,6 +155,7 @@ async fn bad_bodies_are_no_whole_responses() {
     }
 }
 
+/// G: fields without end are capped.
 #[tokio::test]
 async fn heads_without_measure_are_refused() {
     let long = format!("HTTP/1.1 200 OK\r\nA: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(300_000));

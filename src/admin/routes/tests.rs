@@ -38,7 +38,7 @@ fn pool() -> Arc<Pool> {
         },
         health: None,
         breaker: None,
-        attempts: 1,
+        retry: config::Retry { attempts: 1, statuses: vec![], backoff: second, budget_percent: 20 },
     };
     Arc::new(Pool::new(&upstream, None))
 }

@@ -91,7 +91,7 @@ impl Changes {
     }
 
     fn proxy(&mut self, old: &ProxyPass, new: &ProxyPass, configs: (&Around<'_>, &Around<'_>)) {
-        let ProxyPass { upstream, host, path, timeout, buffer, cache } = old;
+        let ProxyPass { upstream, host, path, timeout, buffer, cache, fallback } = old;
         self.value("upstream", upstream, &new.upstream);
         self.value("host", host, &new.host);
         self.value("path to the endpoint", path, &new.path);
@@ -110,6 +110,7 @@ impl Changes {
             (Some(_), None) => self.say("responses are not kept any more"),
             (old, new) => self.silent("cache", old, new),
         }
+        self.silent("fallback page", fallback, &new.fallback);
     }
 
     fn fields(&mut self, of: &str, old: &FieldEdits, new: &FieldEdits) {

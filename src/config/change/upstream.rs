@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::config::{Breaker, EndpointAddress, HealthCheck, Keepalive, Run, Source, Target, Timeouts, Upstream};
+use crate::config::{Breaker, EndpointAddress, HealthCheck, Keepalive, Retry, Run, Source, Target, Timeouts, Upstream};
 
 use super::{Changes, Shown};
 
@@ -41,7 +41,7 @@ impl Changes {
             timeout,
             health,
             breaker,
-            attempts,
+            retry,
         } = old;
         self.about(format!("upstream {name}: "));
         self.source(source, &new.source);
@@ -62,7 +62,11 @@ impl Changes {
         self.timeouts(timeout, &new.timeout);
         self.health(health.as_ref(), new.health.as_ref());
         self.breaker(breaker.as_ref(), new.breaker.as_ref());
-        self.value("attempts", attempts, &new.attempts);
+        let Retry { attempts, statuses, backoff, budget_percent } = retry;
+        self.value("attempts", attempts, &new.retry.attempts);
+        self.members("status that is tried again:", statuses, &new.retry.statuses);
+        self.value("pause before a retry", backoff, &new.retry.backoff);
+        self.value("percent of requests that may be retries", budget_percent, &new.retry.budget_percent);
     }
 
     fn source(&mut self, old: &Source, new: &Source) {

@@ -20,8 +20,8 @@ pub use self::admin::{Admin, Control, Log};
 pub use self::cache::{Cache, CacheKey, CacheRule, RouteCache, Ttl};
 pub use self::compress::{Compress, Levels, RouteCompress};
 pub use self::listen::{Certificate, Client, Dns, Hsts, Listen, Server};
-pub use self::route::{BufferTable, Fields, Route, RouteTimeout};
-pub use self::upstream::{Breaker, Endpoint, Health, Keepalive, Outlier, Run, Timeout, Upstream};
+pub use self::route::{BufferTable, FallbackPage, Fields, Route, RouteTimeout};
+pub use self::upstream::{Breaker, Endpoint, Health, Keepalive, Outlier, Retry, Run, Timeout, Upstream};
 
 /// The whole file.
 pub fn root() -> SectionShape {

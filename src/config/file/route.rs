@@ -8,7 +8,7 @@ use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
-use crate::config::value::{FieldValue, HostPolicyText, Limit, Pattern, Size, StatusPage, UrlPath};
+use crate::config::value::{FieldValue, FilePath, HostPolicyText, Limit, Pattern, Size, StatusPage, UrlPath};
 use crate::config::{HostPattern, Replacement};
 
 use super::{RouteCache, RouteCompress};
@@ -64,6 +64,8 @@ section! {
         timeout: Option<Setting<RouteTimeout>> = Absent("those of the upstream");
         /// Keep and reuse responses: `true`, or a table with details.
         cache: Option<Setting<Switch<RouteCache>>> = Absent("responses are not kept"), nginx "proxy_cache";
+        /// The page that is sent when the upstream brings no response, and nothing stale may stand in for it.
+        fallback: Option<Setting<FallbackPage>> = Absent("a line of the proxy's own"), nginx "error_page";
         /// How far to read ahead of the slower side.
         buffer: Option<Setting<BufferTable>> = Absent("64KiB each way"), nginx "proxy_buffering";
     }
@@ -84,6 +86,20 @@ section! {
         total: Option<Setting<Limit>> = Absent("the upstream's");
         /// The same for one attempt.
         attempt: Option<Setting<Limit>> = Absent("the upstream's");
+    }
+}
+
+section! {
+    /// The page for requests that the upstream brings no response to. It has either `text` or `file`.
+    FallbackPage "`fallback`" {
+        /// Its status.
+        status: Option<Setting<StatusCode>> = Absent("that of the failure: 502, 503 or 504");
+        /// The page itself.
+        text: Option<Setting<String>> = Absent("");
+        /// A file with the page, in UTF-8; it is watched.
+        file: Option<Setting<FilePath>> = Absent("");
+        /// What it is.
+        content_type: Option<Setting<FieldValue>> = Absent("plain text, or HTML from a file");
     }
 }
 

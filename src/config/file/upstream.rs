@@ -1,5 +1,9 @@
 //! `[upstream.NAME]`.
 
+use std::time::Duration;
+
+use http::StatusCode;
+
 use crate::config::decode::{Decode, Decoder, Field, Switch};
 use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, Required, Value};
@@ -173,10 +177,19 @@ section! {
 }
 
 section! {
-    /// Sending a request again to another endpoint. Only what is safe to repeat is sent again.
+    /// Sending a request again: to the next endpoint, or to the same one if it is the only one. What may have been
+    /// acted upon is sent again only if its method is idempotent (GET, HEAD, OPTIONS, PUT, DELETE).
     Retry "`retry`" {
-        /// Attempts in all: 2 is one retry, 1 is none.
+        /// Attempts in all: 2 is one retry, 1 is none. Endpoints that cannot be reached are passed over beyond that.
         attempts: Setting<Count<1, 16>> = Value("2"), nginx "proxy_next_upstream_tries";
+        /// Responses with these status codes are failures, too, if the request may be sent again.
+        statuses: Setting<List<StatusCode>> = Value("[]"), nginx "proxy_next_upstream";
+        /// The pause before a retry, of which up to a half is left to chance. Each is twice the one before, up to ten
+        /// times the first; the first retry that goes to another endpoint is at once.
+        backoff: Setting<Duration> = Value("\"25ms\"");
+        /// The share of the requests of the last ten seconds that may be sent again, beside ten a second and a hundred at
+        /// once. What never reached an endpoint does not count.
+        budget: Setting<Percent<0, 100>> = Value("\"20%\"");
     }
 }
 

@@ -6,6 +6,7 @@
 mod admin;
 mod cache;
 mod compress;
+mod fallback;
 mod listeners;
 mod routes;
 mod server;

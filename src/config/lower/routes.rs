@@ -185,6 +185,7 @@ impl Lowering<'_> {
             timeout: timeout.map_or(upstream.timeout, |timeout| overridden(upstream.timeout, &timeout.value)),
             buffer,
             cache: section.cache.as_ref().and_then(|cache| cache.value.0.as_ref()).map(|cache| self.route_cache(cache)),
+            fallback: section.fallback.as_ref().and_then(|page| self.fallback(page)),
         })
     }
 
@@ -262,6 +263,7 @@ impl Lowering<'_> {
             ("rewrite", section.rewrite.as_ref().map(|key| key.origin)),
             ("timeout", section.timeout.as_ref().map(|key| key.origin)),
             ("cache", section.cache.as_ref().map(|key| key.origin)),
+            ("fallback", section.fallback.as_ref().map(|key| key.origin)),
             ("buffer", section.buffer.as_ref().map(|key| key.origin)),
         ];
         for (key, origin) in keys {

@@ -1,17 +1,21 @@
 //! `[upstream.NAME]`.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use crate::config::decode::Map;
 use crate::config::diagnostics::Diagnostic;
 use crate::config::file::{self, Health};
 use crate::config::section::{List, Setting};
 use crate::config::{
-    Balance, Breaker, EndpointAddress, HashBy, HealthCheck, HostPattern, Keepalive, Outlier, Run, Source, Timeouts,
-    Upstream, UpstreamTls,
+    Balance, Breaker, EndpointAddress, HashBy, HealthCheck, HostPattern, Keepalive, Outlier, Retry, Run, Source,
+    Timeouts, Upstream, UpstreamTls,
 };
 
 use super::Lowering;
+
+/// The first pause before a retry.
+const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
 impl Lowering<'_> {
     pub(super) fn upstreams(&mut self, upstreams: &Map<file::Upstream>) -> Vec<Upstream> {
@@ -45,7 +49,7 @@ impl Lowering<'_> {
             timeout: timeouts(&section.timeout.value),
             health: section.health.as_ref().map(|health| health_check(&health.value)),
             breaker: section.breaker.as_ref().map(|section| breaker(&section.value)),
-            attempts: section.retry.value.attempts.value.0,
+            retry: self.retry(&section.retry.value),
         })
     }
 
@@ -121,6 +125,25 @@ impl Lowering<'_> {
             }
         }
         Some(Run { command: words, replicas: run.replicas.value.to_usize() })
+    }
+
+    fn retry(&mut self, retry: &file::Retry) -> Retry {
+        for status in &retry.statuses.value {
+            if status.value.as_u16() < 400 {
+                let error = Diagnostic::error(status.origin, format!("{} is no failure", status.value.as_u16()));
+                self.report(error.label("expected a status code from 400 to 599"));
+            }
+        }
+        if retry.backoff.value > BACKOFF_MAX {
+            let error = Diagnostic::error(retry.backoff.origin, "a pause of more than ten seconds");
+            self.report(error.label("at most \"10s\"").help("the client waits meanwhile, and later pauses are longer"));
+        }
+        Retry {
+            attempts: retry.attempts.value.0,
+            statuses: retry.statuses.value.iter().map(|status| status.value).collect(),
+            backoff: retry.backoff.value,
+            budget_percent: retry.budget.value.0,
+        }
     }
 
     fn upstream_tls(&mut self, section: &file::Upstream) -> Option<UpstreamTls> {

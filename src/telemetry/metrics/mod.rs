@@ -34,7 +34,7 @@ use codings::Codings;
 pub use requests::RouteMetrics;
 use requests::{RouteCollector, Routes};
 use upstreams::Upstreams;
-pub use upstreams::{AttemptOutcome, UpstreamMetrics};
+pub use upstreams::{AttemptOutcome, RetryCause, UpstreamMetrics};
 
 /// The route label of requests that no route matched.
 const NO_ROUTE: &str = "none";
@@ -375,7 +375,8 @@ mod tests {
         let before = series();
         drop((route, upstream));
         let requests_and_duration = 1 + 19 + 2;
-        assert_eq!((before - series(), series()), (1 + AttemptOutcome::ALL.len(), requests_and_duration));
+        let of_upstream = 1 + AttemptOutcome::ALL.len() + RetryCause::ALL.len() + 1;
+        assert_eq!((before - series(), series()), (of_upstream, requests_and_duration));
         drop(in_flight);
         assert_eq!(series(), 0);
     }

@@ -19,6 +19,8 @@ pub(super) type Upstreams = ByName<PerThread<Cells>>;
 pub(super) struct Cells {
     connections: AtomicU64,
     attempts: [AtomicU64; AttemptOutcome::ALL.len()],
+    retries: [AtomicU64; RetryCause::ALL.len()],
+    budget_exhausted: AtomicU64,
 }
 
 /// How one attempt at an upstream ended.
@@ -35,6 +37,24 @@ pub enum AttemptOutcome {
     Abandoned,
 }
 
+/// Why a request was sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryCause {
+    /// There was no connection to the endpoint.
+    Connect,
+    /// A kept connection turned out to be closed.
+    Stale,
+    /// The endpoint said that it did nothing with the request.
+    Refused,
+    /// The connection ended or broke the protocol before a response head.
+    Broken,
+    TimedOut,
+    /// The endpoint was taken out while the request waited.
+    Ejected,
+    /// The response had one of the configured statuses.
+    Status,
+}
+
 impl UpstreamMetrics {
     pub(super) fn of(upstreams: &Upstreams, name: &str) -> Self {
         Self(upstreams.get(name))
@@ -47,6 +67,15 @@ impl UpstreamMetrics {
     pub fn attempt_ended(&self, outcome: AttemptOutcome) {
         self.0.local().attempts[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
+
+    pub fn retried(&self, cause: RetryCause) {
+        self.0.local().retries[cause as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A request could have been sent again but for the budget.
+    pub fn budget_was_exhausted(&self) {
+        self.0.local().budget_exhausted.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 impl PerThread<Cells> {
@@ -56,6 +85,34 @@ impl PerThread<Cells> {
 
     fn attempts(&self, outcome: AttemptOutcome) -> u64 {
         self.iter().map(|cells| cells.attempts[outcome as usize].load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl PerThread<Cells> {
+    fn retries(&self, cause: RetryCause) -> u64 {
+        self.iter().map(|cells| cells.retries[cause as usize].load(Ordering::Relaxed)).sum()
+    }
+
+    fn budget_exhausted(&self) -> u64 {
+        self.iter().map(|cells| cells.budget_exhausted.load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl RetryCause {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 7] =
+        [Self::Connect, Self::Stale, Self::Refused, Self::Broken, Self::TimedOut, Self::Ejected, Self::Status];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Stale => "stale",
+            Self::Refused => "refused",
+            Self::Broken => "broken",
+            Self::TimedOut => "timed_out",
+            Self::Ejected => "ejected",
+            Self::Status => "status",
+        }
     }
 }
 
@@ -97,6 +154,29 @@ pub(super) fn observe(meter: &Meter, upstreams: &Arc<Upstreams>) {
         .with_callback(move |observer| {
             for (name, upstream) in shared.all() {
                 observer.observe(upstream.connections(), &[KeyValue::new("upstream", name.to_string())]);
+            }
+        })
+        .build();
+    let shared = Arc::clone(upstreams);
+    let _retries = meter
+        .u64_observable_counter("tollgate_upstream_retries_total")
+        .with_description("Requests that were sent again, by what became of the attempt before.")
+        .with_callback(move |observer| {
+            for (name, upstream) in shared.all() {
+                for cause in RetryCause::ALL {
+                    let labels = [KeyValue::new("upstream", name.to_string()), KeyValue::new("cause", cause.as_str())];
+                    observer.observe(upstream.retries(cause), &labels);
+                }
+            }
+        })
+        .build();
+    let shared = Arc::clone(upstreams);
+    let _exhausted = meter
+        .u64_observable_counter("tollgate_upstream_retry_budget_exhausted_total")
+        .with_description("Requests that failed for want of a retry budget.")
+        .with_callback(move |observer| {
+            for (name, upstream) in shared.all() {
+                observer.observe(upstream.budget_exhausted(), &[KeyValue::new("upstream", name.to_string())]);
             }
         })
         .build();

@@ -8,8 +8,8 @@
 //!
 //! `head` and `decoder` are pure; `upload` is a request on its way, `stream` the bytes beneath.
 
-mod decoder;
-mod head;
+pub mod decoder;
+pub mod head;
 mod stream;
 mod upload;
 
