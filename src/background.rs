@@ -1,5 +1,5 @@
 //! What the control thread does for the pools of a generation: resolves their names and probes their
-//! endpoints. And for the cache, which outlives them: works purges off.
+//! endpoints. And for what outlives them: works off the purges of the cache, and looks after memory.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -11,12 +11,17 @@ use crate::balance::resolve::{self, ResolveError, Resolver};
 use crate::balance::{Pool, probe};
 use crate::cache::{Cache, Progress};
 use crate::config::Dns;
+use crate::machine;
+use crate::overload::{Pressure, memory};
 use crate::snapshot::Snapshot;
 use crate::upstream::Probing;
+use crate::worker::Shared;
 
 /// How often it is looked whether there are purges.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);
+/// How often it is looked how much memory is used.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The tasks of the generation that is served.
 #[derive(Default)]
@@ -90,6 +95,37 @@ pub async fn sweep(cache: Arc<Cache>) {
                 Ok(Progress::Idle) | Err(_) => break,
             }
         }
+    }
+}
+
+/// Looks after the limits of memory, as long as it is polled.
+pub async fn keep_memory(shared: Shared) {
+    let overload = &shared.overload;
+    loop {
+        tokio::time::sleep(MEMORY_INTERVAL).await;
+        let Some(limits) = shared.live.load().config.server.memory else {
+            overload.set_pressure(Pressure::None);
+            continue;
+        };
+        let Some(resident) = machine::memory() else { continue };
+        let before = overload.pressure();
+        let pressure = memory::pressure(resident, limits, before);
+        overload.set_pressure(pressure);
+        if pressure != before {
+            let (resident, pressure) = (resident >> 20, pressure.word());
+            tracing::warn!("{resident} MiB of memory are used: pressure is {pressure} now, it was {}", before.word());
+        }
+        let cache = Arc::clone(&shared.cache);
+        // Going over the cache takes long, and what it gives back is the allocator's at first.
+        let _ended = tokio::task::spawn_blocking(move || keep_cache(&cache, resident, limits)).await;
+    }
+}
+
+fn keep_cache(cache: &Cache, resident: u64, limits: memory::Limits) {
+    let Some(stored_max) = memory::capacity(resident, limits, cache.stored()) else { return };
+    cache.set_stored_max(stored_max);
+    if resident >= limits.soft {
+        machine::trim_memory();
     }
 }
 

@@ -50,7 +50,9 @@ pub fn resolve(trusted: &[IpNet], peer: IpAddr, fields: &HeaderMap) -> ClientIp 
     ClientIp { address, via_trusted: true }
 }
 
-fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
+/// Whether a peer is one whose word is believed.
+pub fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
+    let address = address.to_canonical();
     trusted.iter().any(|net| net.contains(&address))
 }
 

@@ -14,6 +14,7 @@ use crate::compress::RecodingError;
 use crate::fetch::FetchError;
 use crate::guard;
 use crate::header::authority::AuthorityError;
+use crate::overload::Full;
 use crate::path::PathError;
 use crate::rewrite::RewriteError;
 use crate::upstream::UpstreamError;
@@ -77,6 +78,11 @@ reasons! {
     BodyReadTimeout, StatusCode::REQUEST_TIMEOUT, "body-read-timeout", "The client stopped sending its body for longer than body_timeout.";
     BodyAborted, StatusCode::BAD_REQUEST, "body-aborted", "The client ended its request in the middle of the body.";
     ClientGone, CLIENT_CLOSED_REQUEST, "client-gone", "The client left before the answer was ready.";
+    ProxyFull, StatusCode::SERVICE_UNAVAILABLE, "proxy-full", "There are as many requests in flight as [server] requests_max allows.";
+    RouteFull, StatusCode::SERVICE_UNAVAILABLE, "route-full", "There are as many requests in flight as the route's requests_max allows.";
+    ClientFull, StatusCode::SERVICE_UNAVAILABLE, "client-full", "The client has as many requests in flight as [client] requests_max allows.";
+    MemoryShort, StatusCode::SERVICE_UNAVAILABLE, "memory-short", "The process uses more memory than its hard limit.";
+    DrainTimeout, StatusCode::SERVICE_UNAVAILABLE, "drain-timeout", "The proxy ended before the answer did: drain_timeout had passed, or it was told twice.";
     NoEndpoint, StatusCode::SERVICE_UNAVAILABLE, "no-endpoint", "The upstream has no endpoint that may be used.";
     BreakerOpen, StatusCode::SERVICE_UNAVAILABLE, "breaker-open", "The upstream's breaker is open, so it is not asked for now.";
     ConnectRefused, StatusCode::BAD_GATEWAY, "connect-refused", "The endpoint refused the connection.";
@@ -218,6 +224,16 @@ impl From<PathError> for Reason {
 impl From<RewriteError> for Reason {
     fn from(_: RewriteError) -> Self {
         Self::RewriteFailed
+    }
+}
+
+impl From<Full> for Reason {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Proxy => Self::ProxyFull,
+            Full::Route => Self::RouteFull,
+            Full::Client => Self::ClientFull,
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use self::failed::FailedAttempt;
 use crate::balance::{Call, Endpoint, InFlight, Outcome, Pool, Refused};
 use crate::body::{Body, Payload};
 use crate::clock;
+use crate::interim::Relay;
 use crate::spare;
 use crate::telemetry::UpstreamMetrics;
 use crate::telemetry::metrics::AttemptOutcome;
@@ -49,6 +50,8 @@ pub struct Fetch<'a> {
     pub limits: Limits<'a>,
     /// The endpoint's own name goes into `Host`.
     pub host_of_endpoint: bool,
+    /// To the client, if one waits that may be told of what comes before the answer.
+    pub relay: Option<Relay<'a>>,
 }
 
 /// What happened on the way, for the log.
@@ -197,7 +200,8 @@ impl Fetch<'_> {
         let outcome = {
             let Sending { head, payload, until, .. } = &mut *sending;
             let until = *until;
-            let dispatch = Dispatch { in_flight, endpoint: &endpoint, head, payload, over, has_begun };
+            let dispatch =
+                Dispatch { in_flight, endpoint: &endpoint, relay: self.relay, head, payload, over, has_begun };
             let sending = pin!(self.upstream.send(dispatch, self.connections, self.limits));
             let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until, has_begun };
             self.within_limits(sending, attempt).await
@@ -226,7 +230,7 @@ impl Fetch<'_> {
 
     fn is_failure(&self, reply: &Reply) -> bool {
         let rules = &self.upstream.config().retry;
-        matches!(reply, Reply::Response { response, .. } if retry::is_failure(rules, response.status()))
+        matches!(reply, Reply::Response(response) if retry::is_failure(rules, response.status()))
     }
 
     /// An attempt ends when its time or all of the time has passed, or its endpoint has been taken out.

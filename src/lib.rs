@@ -24,6 +24,8 @@
 //! route. One that answers by itself is done: a redirect, a text, the [`stub_status`]. For the others [`rewrite`]
 //! makes the path, and [`header`] the fields, that go upstream.
 //!
+//! What comes beyond a limit of requests in flight, or while memory is short, is refused here ([`overload`]).
+//!
 //! On a route that keeps responses, [`cache`] is asked first. It belongs to the process, and a hit takes one short lock,
 //! or two where responses have variants, and copies no content. What it does not have is fetched once for all who ask meanwhile, over all workers, by
 //! a task that goes on when its first client has left; they read the content as it grows. A cache that fails
@@ -33,6 +35,8 @@
 //! has [`upstream`] send the request there on a pooled connection, reports what became of it, and decides
 //! by the rules of [`upstream::retry`] and within [`upstream::budget`] whether the next endpoint may be tried. Connections
 //! belong to the worker, so nobody else is in the way.
+//!
+//! What an endpoint says before its answer, as 103, goes to the client by [`interim`], past all of this.
 //!
 //! On its way back a response passes [`compress`], which decides by both heads whether it is coded, changes what the
 //! head says of its bytes, and codes them, whole or as they come.
@@ -60,6 +64,7 @@
 //! | certificates and ticket keys | [`tls::Certificates`] | replaced while connections go on |
 //! | listen sockets | each worker, by address; [`sockets::Sockets`] knows of all | a socket whose address stays is not touched |
 //! | replicas | [`supervise::Supervisor`] | replaced one by one if their command changed |
+//! | requests in flight, connections of an address | [`overload::Overload`] | kept; the limits are the generation's |
 //! | counts and series | [`telemetry::Metrics`] | kept |
 //!
 //! Nothing of this is on disk. Global are the subscriber of `tracing`, the roots of the system once they are read, and,
@@ -112,6 +117,7 @@ mod reload;
 mod control;
 mod watch;
 mod background;
+mod warm;
 mod supervise;
 mod sockets;
 mod inherited;
@@ -148,12 +154,15 @@ mod balance;
 mod telemetry;
 mod compress;
 mod body;
+mod interim;
 pub mod header;
 pub mod client_ip;
 mod timers;
 mod spare;
 pub mod config;
 mod division;
+mod overload;
+mod machine;
 mod pattern;
 pub mod path;
 mod clock;

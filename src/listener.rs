@@ -113,6 +113,12 @@ impl Cap {
         self.max.load(Ordering::Relaxed)
     }
 
+    /// Whether so many hundredths of what may be open are.
+    pub fn is_full_to(&self, percent: u32) -> bool {
+        let threshold = self.max().saturating_mul(percent as usize) / 100;
+        self.open.load(Ordering::Relaxed) >= threshold.max(1)
+    }
+
     /// Waits until there is room; meanwhile new connections wait in the kernel's queue.
     async fn place(self: &Arc<Self>) -> Place {
         loop {

@@ -1,7 +1,8 @@
 //! The record of one request from its head to the end of its response: what the access log and the metrics
 //! are told, once.
 //!
-//! It rides in the response's body. If it is dropped before there is a response, the client has left.
+//! It rides in the response's body. If it is dropped before there is a response, the client has left, or the worker
+//! ends.
 
 use std::cell::RefCell;
 use std::net::IpAddr;
@@ -22,6 +23,7 @@ use crate::connection::{Downstream, OpenRequest};
 use crate::error::Reason;
 use crate::fetch::Attempts;
 use crate::guard;
+use crate::overload::Places;
 use crate::snapshot::HeldRoute;
 use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
 use crate::tunnel::{Passed, TunnelEnd};
@@ -65,6 +67,8 @@ pub struct Record {
     /// None while the request has no body.
     received: Option<Arc<AtomicU64>>,
     open: OpenRequest,
+    /// What it occupies of limits, if there are any.
+    pub places: Option<Box<Places>>,
     written: bool,
     /// The head was refused before it could be read: what the request says is not what came.
     pub is_unread: bool,
@@ -94,6 +98,7 @@ impl Record {
             user_agent: fields.get(USER_AGENT).cloned(),
             received: None,
             open,
+            places: None,
             written: false,
             is_unread: false,
             client: downstream.peer.ip(),
@@ -217,8 +222,12 @@ impl Guard for Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.written {
-            self.status = Reason::ClientGone.status();
-            self.reason = Some(Reason::ClientGone);
+            let reason = self.open.why_abandoned();
+            // A tunnel had its answer.
+            if self.status != StatusCode::SWITCHING_PROTOCOLS {
+                self.status = reason.status();
+            }
+            self.reason = Some(reason);
             self.write(0);
         }
     }

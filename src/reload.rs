@@ -92,7 +92,12 @@ async fn build(control: &Control, loaded: &Loaded) -> Result<Built, Refusal> {
     let config = &loaded.config;
     let certificates = control.certificates.prepare(&config.certificates, clock::system_time())?;
     let shared = &control.shared;
-    let lasting = Lasting { certificates: &control.certificates, metrics: &shared.metrics, cache: &shared.cache };
+    let lasting = Lasting {
+        certificates: &control.certificates,
+        metrics: &shared.metrics,
+        cache: &shared.cache,
+        overload: &shared.overload,
+    };
     let current = control.shared.live.load_full();
     let snapshot = Arc::new(Snapshot::build(config.clone(), Some(&current), &lasting)?);
     let access = control.access.open(&config.log.access)?;

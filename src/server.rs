@@ -23,6 +23,7 @@ use crate::config::{self, Config, Environment, Loaded, Unusable};
 use crate::control::{Control, Ended, Inbox, Options, Order, Stop, Trigger, warn_of};
 use crate::division::LimitsError;
 use crate::listener::{BindError, Cap, Socket};
+use crate::overload::Overload;
 use crate::signals::{self, Signal};
 use crate::snapshot::{Lasting, Live, Snapshot, SnapshotError};
 use crate::sockets::{self, Sockets};
@@ -32,6 +33,7 @@ use crate::telemetry::log;
 use crate::telemetry::metrics::{BreakerSample, CacheSample, CachedRouteSample, EndpointSample, Metrics, MetricsError};
 use crate::tls::{CertificateError, Certificates};
 use crate::upstream::Upstream;
+use crate::warm::{self, Doors};
 use crate::watch::Watch;
 use crate::worker::{self, Shared};
 use crate::{admin, capacity, clock, inherited, ready, reload, shutdown};
@@ -104,6 +106,7 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     let control = Rc::new(start(options, &loaded, diagnostics, Inbox { orders, stops })?);
     tokio::task::spawn_local(pass_on(signalled, control.clone()));
     tokio::task::spawn_local(background::sweep(Arc::clone(&control.shared.cache)));
+    tokio::task::spawn_local(background::keep_memory(control.shared.clone()));
     control.supervisor.adopt_orphans();
     // First of all: an address that is taken must not start anything.
     let sockets = open_all(&control, &loaded.config).await?;
@@ -111,7 +114,7 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     let serving = async {
         let watch = begin(&control, &loaded, sockets).await;
         announce(&control, &loaded, ready, admin.address());
-        obey(&control, &watch, &mut ordered).await;
+        tokio::join!(obey(&control, &watch, &mut ordered), warm_cache(&control, &loaded.config));
     };
     // Whatever is under way, a start or a reload, is left where it stands.
     tokio::select! {
@@ -138,6 +141,20 @@ async fn begin(control: &Control, loaded: &Loaded, sockets: Vec<(SocketAddr, Vec
         control.sockets.hand_out(address, sockets, &control.workers);
     }
     watch
+}
+
+/// Has the cache asked for what the configuration names, if it does.
+async fn warm_cache(control: &Control, config: &Config) {
+    let Some(plan) = config.cache.warm.as_ref().filter(|_| config.cache.enabled) else { return };
+    let bound = control.sockets.bound();
+    let listeners = config.listeners.iter();
+    let listeners = listeners.filter_map(|listen| Some((*bound.get(&listen.address)?, listen.tls.is_some())));
+    let names: Vec<_> = control.certificates.info().iter().flat_map(|info| info.hosts.clone()).collect();
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    let doors = Doors::new(listeners, names.iter().map(String::as_str), plan.host.clone());
+    let upstreams = control.shared.live.load_full();
+    let pools = upstreams.upstreams.values().map(|upstream| Arc::clone(&upstream.pool)).collect();
+    warm::start::at_start(plan, doors, pools).await;
 }
 
 /// Carries out orders, one after the other, for as long as it is polled.
@@ -175,7 +192,8 @@ fn start(
     certificates.install(prepared);
     let workers = capacity::worker_count(config);
     let cache = Cache::new(config.cache.limits(), workers)?;
-    let lasting = Lasting { certificates: &certificates, metrics: &metrics, cache: &cache };
+    let overload = Arc::<Overload>::default();
+    let lasting = Lasting { certificates: &certificates, metrics: &metrics, cache: &cache, overload: &overload };
     let snapshot = Snapshot::build(config.clone(), None, &lasting)?;
     let access = AccessLog::start(&config.log.access)?;
     let executable = std::env::current_exe()
@@ -185,6 +203,7 @@ fn start(
         cache,
         live: Arc::new(Live::from_pointee(snapshot)),
         cap: Cap::new(capacity::connections_max(config)),
+        overload,
         metrics,
         counts: (0..workers).map(|_| Arc::default()).collect(),
     };
@@ -225,6 +244,7 @@ fn observe(control: &Control) {
         let expiries = certificates.info().into_iter();
         expiries.flat_map(|info| info.hosts.into_iter().map(move |host| (host.to_string(), info.not_after))).collect()
     });
+    metrics.observe_overload(Arc::clone(&control.shared.overload));
     let cache = Arc::clone(&control.shared.cache);
     metrics.observe_cache(move || cache_sample(&cache));
     let live = Arc::clone(&control.shared.live);

@@ -17,6 +17,8 @@ use crate::cache::{Cache, Policy};
 use crate::clock;
 use crate::config::{self, Buffer, Config, Fallback, HostPolicy, PathRewrite, ProxyPass, Timeouts};
 use crate::fetch::Fetch;
+use crate::interim::Relay;
+use crate::overload::{self, Overload};
 use crate::rewrite::Template;
 use crate::route::Router;
 use crate::telemetry::{Metrics, RouteMetrics};
@@ -32,6 +34,8 @@ pub struct Snapshot {
     pub config: Config,
     pub router: Router<Arc<Route>>,
     pub upstreams: BTreeMap<String, Arc<Upstream>>,
+    /// Of requests in flight.
+    pub limits: overload::Limits,
     listeners: Vec<Listener>,
 }
 
@@ -47,6 +51,8 @@ pub struct Route {
     pub config: config::Route,
     pub action: Action,
     pub metrics: RouteMetrics,
+    /// Its requests in flight and how many there may be.
+    pub in_flight: Option<(Arc<overload::Count>, usize)>,
 }
 
 pub enum Action {
@@ -62,6 +68,8 @@ pub struct Pass {
     pub rewrite: PathRewrite,
     pub limits: Timeouts,
     pub buffer: Buffer,
+    /// None: what is not kept gets no entity tag.
+    pub etag_body_max: Option<usize>,
     /// None: responses are not kept.
     pub caching: Option<Arc<Policy>>,
     /// None: a plain page that names the reason.
@@ -70,12 +78,13 @@ pub struct Pass {
 
 impl Pass {
     /// The origin side of a request, over the connections of a worker.
-    pub fn fetch<'a>(&'a self, connections: &'a Connections) -> Fetch<'a> {
+    pub fn fetch<'a>(&'a self, connections: &'a Connections, relay: Option<Relay<'a>>) -> Fetch<'a> {
         Fetch {
             upstream: &self.upstream,
             connections,
             limits: Limits { timeouts: &self.limits, buffered_max: self.buffer.response },
             host_of_endpoint: self.host == HostPolicy::Upstream,
+            relay,
         }
     }
 }
@@ -97,6 +106,7 @@ pub struct Lasting<'a> {
     pub certificates: &'a Arc<Certificates>,
     pub metrics: &'a Metrics,
     pub cache: &'a Cache,
+    pub overload: &'a Overload,
 }
 
 impl Snapshot {
@@ -120,7 +130,8 @@ impl Snapshot {
             listeners.push(Listener { config: listen.clone(), tls: acceptor });
         }
         let generation = previous.map_or(1, |previous| previous.generation + 1);
-        Ok(Self { generation, router: Router::new(routes), upstreams, listeners, config })
+        let limits = overload::Limits { proxy: config.server.requests_max, client: config.client.requests_max };
+        Ok(Self { generation, router: Router::new(routes), upstreams, limits, listeners, config })
     }
 
     /// Called once, when this generation begins to serve.
@@ -193,7 +204,7 @@ impl Route {
         let origin = || route.origin.clone();
         let action = match &route.action {
             config::Action::Proxy(pass) => {
-                let ProxyPass { upstream, host, path, timeout, buffer, cache, fallback } = &**pass;
+                let ProxyPass { upstream, host, path, timeout, buffer, etag_body_max, cache, fallback } = &**pass;
                 let found = upstreams
                     .get(upstream)
                     .ok_or_else(|| SnapshotError::UnknownUpstream { origin: origin(), upstream: upstream.clone() })?;
@@ -204,6 +215,7 @@ impl Route {
                     limits: *timeout,
                     buffer: *buffer,
                     fallback: fallback.clone().map(Box::new),
+                    etag_body_max: *etag_body_max,
                     caching: cache
                         .as_ref()
                         .filter(|_| keeping.enabled)
@@ -219,7 +231,11 @@ impl Route {
             }
             config::Action::StubStatus => Action::StubStatus,
         };
-        Ok(Self { index, config: route.clone(), action, metrics: lasting.metrics.route(&route.name) })
+        let in_flight = match route.requests_max {
+            0 => None,
+            max => Some((lasting.overload.route(&route.name), max)),
+        };
+        Ok(Self { index, config: route.clone(), action, metrics: lasting.metrics.route(&route.name), in_flight })
     }
 
     /// The page in place of a response that the upstream does not bring.

@@ -22,8 +22,10 @@ use crate::clock;
 pub const TICK: Duration = Duration::from_millis(50);
 
 const OFF: u64 = 0;
-const EXPIRED: u64 = u32::MAX as u64;
-const LIMIT_MASK: u64 = u32::MAX as u64;
+const EXPIRED: u64 = LIMIT_MASK;
+const LIMIT_MASK: u64 = u32::MAX as u64 >> 1;
+/// Beside the limit: it is of a connection that waits for nothing.
+const IDLE: u64 = 1 << 31;
 
 /// A limit that can be set, cleared and waited for. Clones are the same limit.
 #[derive(Debug, Clone)]
@@ -31,18 +33,27 @@ pub struct Deadline(Arc<Entry>);
 
 #[derive(Debug)]
 struct Entry {
-    /// Upper half: a count of settings, so that the sweep sees a new one. Lower half: the limit in
-    /// milliseconds, `OFF` or `EXPIRED`.
+    /// Upper half: a count of settings, so that the sweep sees a new one. Lower half: `IDLE` or not, and the limit
+    /// in milliseconds, `OFF` or `EXPIRED`.
     setting: AtomicU64,
     waker: AtomicWaker,
 }
 
 impl Deadline {
-    /// Starts the limit anew from now. It has one setter at a time; a limit over 49 days is cut to that.
+    /// Starts the limit anew from now. It has one setter at a time; a limit over 24 days is cut to that.
     pub fn arm(&self, limit: Duration) {
+        self.set(limit, 0);
+    }
+
+    /// The same for a connection on which nothing is under way; the sweep may have to cut it short.
+    pub fn arm_idle(&self, limit: Duration) {
+        self.set(limit, IDLE);
+    }
+
+    fn set(&self, limit: Duration, kind: u64) {
         let count = (self.0.setting.load(Ordering::Relaxed) >> 32).wrapping_add(1);
         let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).clamp(1, EXPIRED - 1);
-        self.0.setting.store(count << 32 | limit_ms, Ordering::Release);
+        self.0.setting.store(count << 32 | kind | limit_ms, Ordering::Release);
     }
 
     pub fn disarm(&self) {
@@ -74,6 +85,7 @@ impl Deadline {
 #[derive(Debug)]
 pub struct Sweep {
     tracked: RefCell<Vec<Tracked>>,
+    idle_max: Cell<Option<Duration>>,
     last_tick: Cell<Instant>,
 }
 
@@ -86,7 +98,7 @@ struct Tracked {
 
 impl Sweep {
     pub fn new() -> Rc<Self> {
-        Rc::new(Self { tracked: RefCell::default(), last_tick: Cell::new(clock::now()) })
+        Rc::new(Self { tracked: RefCell::default(), idle_max: Cell::new(None), last_tick: Cell::new(clock::now()) })
     }
 
     /// A new limit, off. It leaves the sweep with its last clone.
@@ -97,6 +109,12 @@ impl Sweep {
         Deadline(entry)
     }
 
+    /// Idle connections have no longer than this from now on, those that are idle already too. None: as long as they
+    /// were given.
+    pub fn limit_idle(&self, limit: Option<Duration>) {
+        self.idle_max.set(limit);
+    }
+
     /// Looks at the limits once a tick, for as long as it is polled.
     pub async fn run(&self) {
         let mut ticks = tokio::time::interval(TICK);
@@ -104,8 +122,9 @@ impl Sweep {
         loop {
             let now = ticks.tick().await;
             self.last_tick.set(now);
+            let idle_max = self.idle_max.get();
             self.tracked.borrow_mut().retain_mut(|tracked| {
-                tracked.check(now);
+                tracked.check(now, idle_max);
                 Arc::strong_count(&tracked.entry) > 1
             });
         }
@@ -113,13 +132,17 @@ impl Sweep {
 }
 
 impl Tracked {
-    fn check(&mut self, now: Instant) {
+    fn check(&mut self, now: Instant, idle_max: Option<Duration>) {
         let setting = self.entry.setting.load(Ordering::Acquire);
         let limit_ms = setting & LIMIT_MASK;
+        let mut limit = Duration::from_millis(limit_ms);
+        if setting & IDLE != 0 {
+            limit = idle_max.map_or(limit, |idle_max| limit.min(idle_max));
+        }
         if setting != self.seen {
             self.seen = setting;
             self.since = now;
-        } else if limit_ms != OFF && limit_ms != EXPIRED && now - self.since >= Duration::from_millis(limit_ms) {
+        } else if limit_ms != OFF && limit_ms != EXPIRED && now - self.since >= limit {
             // A setting made meanwhile wins: the exchange fails and the next tick sees it.
             let expired = setting & !LIMIT_MASK | EXPIRED;
             if self.entry.setting.compare_exchange(setting, expired, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
@@ -166,6 +189,27 @@ mod tests {
             deadline.disarm();
             tokio::time::sleep(Duration::from_secs(10)).await;
             assert!(!deadline.is_expired());
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_limits_can_be_cut_short() {
+        with_sweep(|sweep| async move {
+            let (idle, busy) = (sweep.deadline(), sweep.deadline());
+            idle.arm_idle(Duration::from_secs(15));
+            busy.arm(Duration::from_secs(15));
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert!(!idle.is_expired() && idle.is_armed());
+            sweep.limit_idle(Some(Duration::from_secs(1)));
+            tokio::time::sleep(2 * TICK).await;
+            assert!(idle.is_expired() && !busy.is_expired());
+            sweep.limit_idle(None);
+            idle.arm_idle(Duration::from_secs(15));
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert!(!idle.is_expired());
+            idle.disarm();
+            assert!(!idle.is_armed());
         })
         .await;
     }

@@ -5,10 +5,10 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -17,15 +17,22 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::cache::Cache;
+use crate::client_ip;
 use crate::clock::HttpDate;
 use crate::connection::{self, Terms};
 use crate::listener::{self, Cap, Place, Socket};
+use crate::overload::{OfAddress, Overload};
 use crate::record;
 use crate::snapshot::{Live, Snapshot, View};
 use crate::stub_status::Totals;
 use crate::telemetry::{AccessWriter, Metrics};
 use crate::timers::{self, Sweep};
 use crate::upstream::Connections;
+
+/// One address has at most this part of all connections, unless the config says how many.
+const SHARE_OF_ONE_ADDRESS: usize = 4;
+/// Without a request, a connection stays so long while there are nearly as many as there may be.
+const IDLE_WHEN_CROWDED: Duration = Duration::from_secs(1);
 
 /// What the control thread asks of a worker.
 #[derive(Debug)]
@@ -45,6 +52,7 @@ pub enum Command {
 pub struct Shared {
     pub live: Arc<Live>,
     pub cap: Arc<Cap>,
+    pub overload: Arc<Overload>,
     pub metrics: Arc<Metrics>,
     pub cache: Arc<Cache>,
     /// The counts of every worker, in the order of their numbers.
@@ -78,6 +86,8 @@ pub struct Counts {
     pub connections: AtomicUsize,
     /// Connections that have a request in progress.
     pub busy: AtomicUsize,
+    /// The worker ends, and cuts what is still open.
+    pub is_stopped: AtomicBool,
 }
 
 pub struct Worker {
@@ -186,7 +196,7 @@ impl Worker {
                         self.is_draining.set(true);
                         self.draining.send_replace(true);
                     }
-                    Command::Stop => return,
+                    Command::Stop => return self.counts.is_stopped.store(true, Ordering::Relaxed),
                 }
             }
         };
@@ -205,6 +215,8 @@ impl Worker {
             ticks.tick().await;
             record::flush_desk();
             self.date.renew();
+            let close_at = self.view().config.server.idle_close_at;
+            self.sweep.limit_idle(self.shared.cap.is_full_to(close_at).then_some(IDLE_WHEN_CROWDED));
             drop(self.view());
         }
     }
@@ -257,6 +269,19 @@ impl Worker {
         });
     }
 
+    /// The connection's place among those of its address; None if they are too many. Trusted peers stand for others.
+    fn of_address(&self, peer: IpAddr) -> Option<Option<OfAddress>> {
+        let client = &self.view().config.client;
+        if client_ip::is_trusted(&client.trusted, peer) {
+            return Some(None);
+        }
+        let max = match client.connections_max {
+            0 => self.shared.cap.max() / SHARE_OF_ONE_ADDRESS,
+            max => max,
+        };
+        self.shared.overload.connections_of.enter(peer, max.max(1)).map(Some)
+    }
+
     fn unlisten(&self, configured: SocketAddr) {
         if let Some(stops) = self.listening.borrow().get(&configured) {
             for stop in stops {
@@ -267,7 +292,10 @@ impl Worker {
 
     fn serve(self: &Rc<Self>, terms: Terms, stream: TcpStream, peer: SocketAddr, place: Place) {
         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
-        let open = Open::new(&self.counts, place);
+        let Some(of_address) = self.of_address(peer.ip()) else {
+            return self.shared.overload.refuse_connection();
+        };
+        let open = Open::new(&self.counts, (place, of_address));
         let worker = Rc::clone(self);
         tokio::task::spawn_local(async move {
             connection::serve(worker, terms, stream, peer).await;
@@ -279,13 +307,13 @@ impl Worker {
 /// Counts one connection for as long as it is open.
 struct Open {
     counts: Arc<Counts>,
-    _place: Place,
+    _places: (Place, Option<OfAddress>),
 }
 
 impl Open {
-    fn new(counts: &Arc<Counts>, place: Place) -> Self {
+    fn new(counts: &Arc<Counts>, places: (Place, Option<OfAddress>)) -> Self {
         counts.connections.fetch_add(1, Ordering::Relaxed);
-        Self { counts: Arc::clone(counts), _place: place }
+        Self { counts: Arc::clone(counts), _places: places }
     }
 }
 

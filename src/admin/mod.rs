@@ -8,7 +8,6 @@
 mod access;
 mod answer;
 mod judge;
-mod machine;
 mod purge;
 mod routes;
 mod serve;

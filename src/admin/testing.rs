@@ -69,6 +69,7 @@ impl Process for FakeProcess {
             entries_max: 100,
             targets: Vec::new(),
             rules: Vec::new(),
+            warm: None,
             dependencies: vec![config::Dependency { name: Pattern::new("many").unwrap(), dependents }],
         }
     }

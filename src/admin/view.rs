@@ -10,18 +10,18 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::judge::{self, Endpoints, Expiry, Finding};
+use super::Process;
+use super::judge::{self, Endpoints, Expiry, Finding, Usage};
 use super::status::{
     CacheStatus, CertificateStatus, Check, ConfigStatus, Connections, ListenerStatus, Status, UpstreamStatus,
     WorkerStatus, overall, rfc3339,
 };
-use super::{Process, machine};
 use crate::balance::Pool;
 use crate::cache::Cache;
 use crate::control::{Control, Order, Outcome, Stop};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
-use crate::{clock, config};
+use crate::{clock, config, machine};
 
 impl Process for Control {
     fn rules(&self) -> Option<config::Admin> {
@@ -106,10 +106,14 @@ fn checks(
     vec![
         timed("upstreams", || judge::upstreams(&endpoints)),
         timed("config", || judge::config(snapshot.generation, last_reload.error.as_deref())),
-        timed("memory", || judge::memory(machine::memory())),
-        timed("descriptors", || judge::descriptors(machine::descriptors())),
+        timed("memory", || judge::memory(used_of(machine::memory(), machine::memory_limit()))),
+        timed("descriptors", || judge::descriptors(used_of(machine::descriptors(), machine::descriptors_limit()))),
         timed("certificates", || judge::certificates(&certificates.iter().map(expiry).collect::<Vec<_>>(), now)),
     ]
+}
+
+fn used_of(used: Option<u64>, limit: Option<u64>) -> Option<Usage> {
+    Some(Usage { used: used?, limit: limit? })
 }
 
 fn timed(name: &'static str, look: impl FnOnce() -> Finding) -> Check {

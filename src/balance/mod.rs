@@ -170,6 +170,15 @@ impl Pool {
         breaker.is_some_and(|breaker| breaker.status.iter().any(|range| range.contains(&status.as_u16())))
     }
 
+    /// Whether there is a member that may be asked, and that has passed its probes if it has any.
+    pub fn has_proven_member(&self) -> bool {
+        let is_probed = self.upstream().health.is_some();
+        let is_proven = |endpoint: &Endpoint| {
+            endpoint.verdict() == health::Verdict::Usable && !(is_probed && endpoint.is_unknown_to_probes())
+        };
+        self.members().iter().any(|member| is_proven(&member.endpoint))
+    }
+
     pub fn breaker_status(&self, now: Instant) -> Option<BreakerStatus> {
         self.breaker().map(|breaker| breaker.status(now))
     }
@@ -411,7 +420,9 @@ pub(crate) mod tests {
             let members = self.members.load();
             let healthy: HashSet<SocketAddr> = members
                 .iter()
-                .filter(|m| m.endpoint.verdict() == Verdict::Usable && (!checked || !m.endpoint.is_unknown_to_probes()))
+                .filter(|m| {
+                    m.endpoint.verdict() == health::Verdict::Usable && (!checked || !m.endpoint.is_unknown_to_probes())
+                })
                 .map(|m| m.endpoint.address)
                 .collect();
             addresses.iter().all(|address| healthy.contains(address))

@@ -4,6 +4,7 @@
 //! with it: the connection and the in-flight count of the source, the log entry of the receiver. It never
 //! decides what a failure means.
 
+mod gather;
 mod growing;
 mod paced;
 mod payload;
@@ -22,6 +23,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body as _, Frame, SizeHint};
 
+pub use self::gather::{Gathered, gather};
 pub use self::growing::{Demand, Growing, Reader};
 pub use self::paced::Paced;
 pub use self::payload::Payload;
@@ -93,7 +95,7 @@ enum Kind {
 struct Buffered {
     chunks: VecDeque<Bytes>,
     trailers: Option<HeaderMap>,
-    rest: Option<Source>,
+    rest: Option<Body>,
 }
 
 impl Body {
@@ -109,6 +111,19 @@ impl Body {
     /// Nothing but trailers.
     pub fn trailing(trailers: HeaderMap) -> Self {
         Self::of(Kind::Buffered(Box::new(Buffered { chunks: VecDeque::new(), trailers: Some(trailers), rest: None })))
+    }
+
+    /// The same body, with what was read of it put back.
+    pub fn preceded(self, read: Bytes) -> Self {
+        debug_assert!(self.guard.is_none(), "nobody is told of it yet");
+        if read.is_empty() {
+            return self;
+        }
+        let rest = (!self.is_end_stream()).then_some(self);
+        match rest {
+            None => Self::whole(read),
+            rest => Self::of(Kind::Buffered(Box::new(Buffered { chunks: [read].into(), trailers: None, rest }))),
+        }
     }
 
     /// What `codec` makes of a body; `read` has been read of it already.
@@ -202,7 +217,7 @@ impl Body {
             Kind::Recoded(recoded) => recoded.poll_frame(cx),
             Kind::Buffered(buffered) => match (buffered.chunks.pop_front(), &mut buffered.rest) {
                 (Some(bytes), _) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-                (None, Some(source)) => source.poll_frame(cx),
+                (None, Some(rest)) => Pin::new(rest).poll_frame(cx),
                 (None, None) => Poll::Ready(buffered.trailers.take().map(|fields| Ok(Frame::trailers(fields)))),
             },
         }
@@ -266,7 +281,7 @@ impl http_body::Body for Body {
             Kind::Recoded(recoded) => recoded.is_end_stream(),
             Kind::Buffered(buffered) => {
                 let Buffered { chunks, trailers, rest } = &**buffered;
-                chunks.is_empty() && trailers.is_none() && rest.as_ref().is_none_or(Source::is_end_stream)
+                chunks.is_empty() && trailers.is_none() && rest.as_ref().is_none_or(Self::is_end_stream)
             }
         }
     }
@@ -287,7 +302,7 @@ impl http_body::Body for Body {
                     let ahead: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
                     match rest {
                         None => Some(ahead),
-                        Some(source) => source.size_hint().exact().map(|left| ahead + left),
+                        Some(rest) => rest.size_hint().exact().map(|left| ahead + left),
                     }
                 }
             },

@@ -157,7 +157,7 @@ impl Source {
                 }
             }
         }
-        let rest = (!self.is_end_stream()).then_some(self);
+        let rest = (!self.is_end_stream()).then(|| self.into_body());
         Ok(match (chunks.len(), rest) {
             (0, None) => Body::empty(),
             (1, None) => Body::whole(chunks.pop_front().unwrap_or_default()),

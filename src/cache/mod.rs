@@ -47,6 +47,7 @@ pub use self::cache_status::{Forward, Forwarded, Outcome as Said};
 pub use self::coded::Coded;
 pub use self::conditional::remove as remove_preconditions;
 pub use self::deliver::{Wanted, annotate, deliver, settle_passed, tell_clients};
+pub use self::etag::of as tag_of;
 pub use self::fill::{Asked, Taken, take};
 use self::key::Key;
 pub use self::operators::Report;

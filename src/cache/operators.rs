@@ -11,6 +11,7 @@ use super::store::purging::Progress;
 use super::store::{Resized, Usage};
 use super::{Cache, target};
 use crate::division::{LimitsError, StoreLimits};
+use crate::overload::memory::Stored;
 
 /// Names what the response of an app purges.
 const CACHE_PURGE: HeaderName = HeaderName::from_static("cache-purge");
@@ -49,6 +50,16 @@ impl Cache {
     /// One step of working purges off. For threads that may block.
     pub fn sweep(&self) -> Progress {
         self.store.sweep(SWEEP_STEP)
+    }
+
+    /// What is stored and what may be.
+    pub fn stored(&self) -> Stored {
+        self.store.stored()
+    }
+
+    /// Gives memory back, or takes some of it again. For threads that may block.
+    pub fn set_stored_max(&self, bytes: u64) {
+        self.store.set_capacity(bytes);
     }
 
     /// Takes over new limits. For threads that may block.

@@ -2,7 +2,7 @@
 //!
 //! Owns what is stored, how much of it, and in which order it goes when memory is short. Whether a response may
 //! be stored, used or served stale is decided elsewhere. Nothing here waits, or holds a lock for longer than some
-//! microseconds. `count`, `finish`, `resize` and `shrink_to` go over everything and belong on a thread that may block.
+//! microseconds. `count`, `finish`, `resize` and `set_capacity` go over everything and belong on a thread that may block.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +19,7 @@ use super::slot::{Charges, Departed, Departures, Slot};
 use super::statistics::Leave;
 use super::variants::{Variant, Variants};
 use crate::division::{Division, LimitsError, StoreLimits, admitted};
+use crate::overload::memory::Stored;
 
 pub mod purging;
 
@@ -46,6 +47,8 @@ pub struct Store {
     next_id: AtomicU64,
     sweep: Mutex<Sweep>,
     fetching: Memory,
+    /// The capacity by the limits, of which memory may be given back.
+    configured: AtomicU64,
     /// The least that an entry counts for: it bounds how many there are.
     charge_min: AtomicU64,
 }
@@ -101,6 +104,7 @@ impl Store {
             next_id: AtomicU64::new(Place::PRIMARY + 1),
             sweep: Mutex::default(),
             fetching: Memory::new(division.fetching_bytes),
+            configured: AtomicU64::new(division.stored_bytes),
             charge_min: AtomicU64::new(division.charge_min),
         })
     }
@@ -180,13 +184,14 @@ impl Store {
         };
         self.charge_min.store(division.charge_min, Ordering::Relaxed);
         self.fetching.set_limit(division.fetching_bytes);
-        self.shrink_to(division.stored_bytes);
-        self.cache.set_capacity(division.stored_bytes);
+        self.configured.store(division.stored_bytes, Ordering::Relaxed);
+        self.set_capacity(division.stored_bytes);
         Ok(resized)
     }
 
-    /// Gives memory back until the next `resize`. The largest object that is stored gets smaller with it.
-    pub fn shrink_to(&self, stored_bytes: u64) {
+    /// Gives memory back, or may take more, until the next `resize`. The largest object that is stored gets smaller
+    /// and larger with it.
+    pub fn set_capacity(&self, stored_bytes: u64) {
         let shards = self.cache.num_shards() as u64;
         loop {
             let now = self.cache.capacity();
@@ -197,8 +202,13 @@ impl Store {
             self.cache.set_capacity(now - step);
             self.bury();
         }
-        self.cache.set_capacity(stored_bytes.min(self.cache.capacity()));
+        self.cache.set_capacity(stored_bytes);
         self.bury();
+    }
+
+    pub fn stored(&self) -> Stored {
+        let configured = self.configured.load(Ordering::Relaxed);
+        Stored { bytes: self.cache.weight(), capacity: self.cache.capacity(), configured }
     }
 
     pub fn usage(&self) -> Usage {

@@ -1,7 +1,6 @@
 //! One request to the running proxy and its answer.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,6 +17,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::Failure;
 use super::config_file::{ConfigFile, Contact};
+use crate::warm::reachable;
 
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 /// A reload may wait for new replicas.
@@ -123,16 +123,6 @@ pub fn get_by_any(contact: &Contact, path: &str, limit: Duration) -> anyhow::Res
     })
 }
 
-/// Where to connect for what is bound to every address.
-pub fn reachable(bound: SocketAddr) -> SocketAddr {
-    let ip = match bound.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, bound.port())
-}
-
 fn limited<T>(limit: Duration, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime
@@ -173,16 +163,6 @@ fn unreached(socket: &Path, error: io::Error) -> anyhow::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_to_connect_to() {
-        let check = |bound: &str, expected: &str| {
-            assert_eq!(reachable(bound.parse().unwrap()), expected.parse().unwrap());
-        };
-        check("0.0.0.0:9900", "127.0.0.1:9900");
-        check("[::]:9900", "[::1]:9900");
-        check("10.0.0.5:9900", "10.0.0.5:9900");
-    }
 
     #[test]
     fn replies_are_read_or_explained() {

@@ -85,6 +85,7 @@ fn without_secrets() -> Environment {
         read: |_| Ok(SECRET.to_owned()),
         open_files_max: u64::MAX,
         cores: 1,
+        memory_limit: None,
     }
 }
 

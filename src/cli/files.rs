@@ -14,6 +14,7 @@ use crate::cache::Cache;
 use crate::clock;
 use crate::config::diagnostics::Diagnostic;
 use crate::config::{Config, Diagnostics, LogTarget};
+use crate::overload::Overload;
 use crate::snapshot::{Lasting, Snapshot};
 use crate::telemetry::Metrics;
 use crate::tls::Certificates;
@@ -36,7 +37,8 @@ pub fn look(config: &Config) -> Result<Diagnostics, Failure> {
     match Cache::new(config.cache.limits(), 1) {
         Ok(cache) => {
             let metrics = &Metrics::new(clock::system_time())?;
-            let lasting = Lasting { certificates: &certificates, metrics, cache: &cache };
+            let overload = &Overload::default();
+            let lasting = Lasting { certificates: &certificates, metrics, cache: &cache, overload };
             if let Err(error) = Snapshot::build(config.clone(), None, &lasting) {
                 found.push(Diagnostic::error(None, error.to_string()));
             }

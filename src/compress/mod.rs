@@ -13,10 +13,7 @@ pub mod negotiate;
 #[cfg(test)]
 mod tests;
 
-use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, ETAG};
@@ -29,14 +26,12 @@ pub use self::encoder::code_whole;
 use self::encoder::{Encoder, failed, share};
 pub use self::negotiate::NotCoded;
 use self::negotiate::{Asked, Plan, has_events, plan};
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, Gathered, gather};
 use crate::config::{Coding, Compress, Route};
 use crate::header::{etag, framing};
 
 /// A larger content is coded as it comes.
 pub const WHOLE_BYTES_MAX: u64 = 256 * 1024;
-/// A content that is not there by then is coded as it comes, so that its beginning is not held back.
-const PATIENCE: Duration = Duration::from_millis(50);
 /// An event is like those before it, and its stream is one of many that stay open: it does with little memory.
 const EVENTS_REACH: usize = 16 * 1024;
 
@@ -184,54 +179,4 @@ pub async fn code_aside(bytes: Bytes, coding: Coding, level: u32) -> Result<Byte
         Some(Err(panicked)) => Err(failed(io::Error::other(panicked))),
         None => Err(failed(io::ErrorKind::Interrupted.into())),
     }
-}
-
-/// What could be read of a body at once.
-enum Gathered {
-    Whole(Bytes),
-    WithTrailers(Bytes, HeaderMap),
-    /// The rest takes its time.
-    Part(Bytes),
-}
-
-/// Reads a body of a known length, for as long as it keeps coming.
-async fn gather(body: &mut Body, length: usize) -> Result<Gathered, BodyError> {
-    let mut first = Bytes::new();
-    let mut read = Vec::new();
-    let mut patience = pin!(tokio::time::sleep(PATIENCE));
-    loop {
-        let next = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
-        let frame = tokio::select! {
-            biased;
-            frame = next => frame.transpose()?,
-            () = &mut patience => return Ok(Gathered::Part(joined(first, read))),
-        };
-        match frame.map(http_body::Frame::into_data) {
-            None => return Ok(Gathered::Whole(joined(first, read))),
-            // What comes in one piece is not copied.
-            Some(Ok(data)) if first.is_empty() && read.is_empty() => first = data,
-            Some(Ok(data)) => {
-                if read.is_empty() {
-                    read.reserve(length);
-                    read.extend_from_slice(&std::mem::take(&mut first));
-                }
-                read.extend_from_slice(&data);
-            }
-            Some(Err(frame)) => {
-                let trailers = frame.into_trailers().unwrap_or_default();
-                return Ok(Gathered::WithTrailers(joined(first, read), trailers));
-            }
-        }
-        if body.is_end_stream() {
-            return Ok(Gathered::Whole(joined(first, read)));
-        }
-        // No more is kept than was announced, whoever holds the other side to it.
-        if read.len() > length {
-            return Ok(Gathered::Part(joined(first, read)));
-        }
-    }
-}
-
-fn joined(first: Bytes, read: Vec<u8>) -> Bytes {
-    if read.is_empty() { first } else { read.into() }
 }

@@ -1,6 +1,7 @@
 //! Coding and decoding of bodies: what goes in comes out, in whatever pieces, and nothing is held back.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io::Read as _;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};

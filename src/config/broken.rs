@@ -45,13 +45,13 @@ fn meets(found: &Diagnostics, diagnostic: &Diagnostic, expected: &Expected<'_>) 
         && (expected.help.is_empty() || diagnostic.help.iter().any(|help| help.contains(expected.help)))
 }
 
-/// A machine with two cores and 1024 open files on which no file with `missing` in its name is there.
+/// A machine with two cores, 1024 open files and a gibibyte of memory on which no file with `missing` in its name is there.
 fn machine() -> Environment {
     let read = |path: &Path| match path.to_string_lossy().contains("missing") {
         true => Err(io::Error::from(io::ErrorKind::NotFound)),
         false => Ok("a token that is long enough".replace(' ', "-")),
     };
-    Environment { variable: |_| None, read, open_files_max: 1024, cores: 2 }
+    Environment { variable: |_| None, read, open_files_max: 1024, cores: 2, memory_limit: Some(1 << 30) }
 }
 
 fn files() -> Vec<PathBuf> {

@@ -1,6 +1,7 @@
 //! The checked configuration of the cache.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::HeaderName;
@@ -21,6 +22,22 @@ pub struct Cache {
     pub rules: Vec<CacheRule>,
     /// What goes when something is purged.
     pub dependencies: Vec<Dependency>,
+    /// None: it begins empty.
+    pub warm: Option<Warm>,
+}
+
+/// Pages that are asked for at the start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warm {
+    /// Paths with their queries, or URLs.
+    pub pages: Vec<String>,
+    pub sitemap: Option<String>,
+    pub access_log: Option<PathBuf>,
+    /// Pages of the access log.
+    pub top: usize,
+    pub host: Option<String>,
+    /// Requests at the same time.
+    pub concurrency: usize,
 }
 
 /// What is purged by a name, `*` standing for anything, is followed by these. What begins with `/` is a path, all else

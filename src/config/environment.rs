@@ -13,11 +13,13 @@ pub struct Environment {
     pub open_files_max: u64,
     /// Worker threads that `workers = 0` stands for.
     pub cores: usize,
+    /// What the process may have: of its control group or of the machine.
+    pub memory_limit: Option<u64>,
 }
 
 impl Environment {
     /// No variables, every file there and empty, no limits: for tests of what the text alone says.
     pub fn bare() -> Self {
-        Self { variable: |_| None, read: |_| Ok(String::new()), open_files_max: u64::MAX, cores: 1 }
+        Self { variable: |_| None, read: |_| Ok(String::new()), open_files_max: u64::MAX, cores: 1, memory_limit: None }
     }
 }

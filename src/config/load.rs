@@ -13,6 +13,7 @@ use super::files::Files;
 use super::parse::{Parsed, parse_sources};
 use super::section::{List, Section};
 use super::{Config, Profile, tree};
+use crate::machine;
 
 /// More included files are taken for a wrong pattern.
 const INCLUDED_MAX: usize = 1_000;
@@ -87,6 +88,7 @@ impl Environment {
             read,
             open_files_max: limit.current.unwrap_or(u64::MAX),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_limit: machine::memory_limit(),
         }
     }
 }

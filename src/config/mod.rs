@@ -43,7 +43,7 @@ use ipnet::IpNet;
 
 pub use self::balancing::{Breaker, HashBy, Outlier, Retry};
 pub use self::caching::{
-    Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl,
+    Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl, Warm,
 };
 pub use self::compress::{Coding, Compress, Levels, TypePattern};
 pub use self::diagnostics::Diagnostics;
@@ -55,6 +55,7 @@ pub use self::parse::parse;
 pub use self::routes::{
     Action, Buffer, Fallback, FieldEdits, HostPolicy, NewQuery, PathMatch, PathRewrite, ProxyPass, Replacement, Route,
 };
+use crate::overload::memory;
 
 /// One whole configuration, checked.
 #[derive(Debug, Clone)]
@@ -88,6 +89,12 @@ pub struct Server {
     pub workers: usize,
     /// Downstream connections over all workers; 0 is what the descriptor limit leaves.
     pub connections_max: usize,
+    /// From this share of them on, in hundredths, idle ones are closed early.
+    pub idle_close_at: u32,
+    /// Requests in flight over all; 0 is no limit.
+    pub requests_max: usize,
+    /// None if nothing says how much there is.
+    pub memory: Option<memory::Limits>,
     /// How long accepting goes on after `/readyz` says 503.
     pub drain_delay: Duration,
     /// How long open requests may take once accepting has ended.
@@ -167,6 +174,10 @@ impl fmt::Display for HostPattern {
 pub struct Client {
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted: Vec<IpNet>,
+    /// Connections of one address; 0 is a quarter of all.
+    pub connections_max: usize,
+    /// Requests of one client in flight; 0 is no limit.
+    pub requests_max: usize,
     pub handshake_timeout: Duration,
     /// From the first byte of a head to its end, absolute.
     pub header_timeout: Duration,

@@ -22,6 +22,8 @@ pub struct Route {
     pub deny: Vec<IpNet>,
     pub request_fields: FieldEdits,
     pub response_fields: FieldEdits,
+    /// Requests in flight; 0 is no limit.
+    pub requests_max: usize,
     pub access_log: bool,
     pub body_max: u64,
     /// None if its responses are passed as they come.
@@ -61,6 +63,8 @@ pub struct ProxyPass {
     pub path: PathRewrite,
     pub timeout: Timeouts,
     pub buffer: Buffer,
+    /// The largest answer that is hashed for an entity tag, where it is not kept and its origin gave none.
+    pub etag_body_max: Option<usize>,
     /// None: responses are not kept.
     pub cache: Option<RouteCache>,
     /// None: a plain page that names the reason.

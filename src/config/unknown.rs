@@ -7,13 +7,8 @@ use super::section::{Key, SectionShape};
 use super::tree::Entry;
 
 /// Keys that the design holds and a later version will take: the table and the key.
-const LATER: &[(&str, &str)] = &[
-    ("the file", "rate_limit"),
-    ("the file", "telemetry"),
-    ("[client]", "rate_min"),
-    ("[[route]]", "rate_limit"),
-    ("[[route]]", "requests_max"),
-];
+const LATER: &[(&str, &str)] =
+    &[("the file", "rate_limit"), ("the file", "telemetry"), ("[client]", "rate_min"), ("[[route]]", "rate_limit")];
 
 /// The error for an entry of `section` that it has no key for.
 pub fn key(entry: &Entry, section: &SectionShape) -> Diagnostic {

@@ -37,7 +37,7 @@ where
     let idle = worker.sweep.deadline();
     let stream = Timed::new(stream, worker.sweep.deadline(), limits.send_timeout);
     let mut draining = worker.draining();
-    let link = Rc::new(Link::new(downstream));
+    let link = Rc::new(Link::new(downstream, None));
     let (of_requests, at_work) = (Rc::clone(&link), Rc::clone(&worker));
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let (worker, link) = (Rc::clone(&at_work), Rc::clone(&of_requests));
@@ -137,6 +137,6 @@ fn watch_idle(link: &Link, idle: &Deadline, limit: Duration) {
     if !link.is_idle() {
         idle.disarm();
     } else if !idle.is_armed() && !idle.is_expired() {
-        idle.arm(limit);
+        idle.arm_idle(limit);
     }
 }

@@ -21,6 +21,7 @@ use crate::config::{Protocols, TlsVersion};
 use crate::error::Reason;
 use crate::guard;
 use crate::header::forwarded;
+use crate::interim::Interims;
 use crate::proxy::Opened;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{Handshake, ListenerProtocol};
@@ -64,6 +65,8 @@ pub struct Link {
     pub downstream: Downstream,
     /// Taken by a request that became a tunnel; the connection runs it once the 101 is written.
     pub tunnel: RefCell<Option<Opened>>,
+    /// What the client is told before its answer; None over HTTP/2, whose codec sends no such thing.
+    pub interims: Option<Interims>,
     open: Arc<Open>,
     /// Requests that were to be answered.
     calls: Cell<u64>,
@@ -89,10 +92,11 @@ pub struct OpenRequest {
 }
 
 impl Link {
-    fn new(downstream: Downstream) -> Self {
+    fn new(downstream: Downstream, interims: Option<Interims>) -> Self {
         Self {
             downstream,
             tunnel: RefCell::default(),
+            interims,
             open: Arc::default(),
             calls: Cell::new(0),
             given_up: Cell::new(0),
@@ -122,6 +126,8 @@ impl OpenRequest {
     pub fn why_abandoned(&self) -> Reason {
         if self.open.send_timed_out.load(Ordering::Relaxed) {
             Reason::Guard(guard::Reason::SendTimeout)
+        } else if self.counts.is_stopped.load(Ordering::Relaxed) {
+            Reason::DrainTimeout
         } else {
             Reason::ClientGone
         }

@@ -2,8 +2,8 @@
 //! gives.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use http_body::Body as _;
 
@@ -11,16 +11,30 @@ use crate::body::Body;
 use crate::clock;
 use crate::config::Fallback;
 use crate::error::Reason;
-use crate::header::hop_by_hop::{self, Trailers};
-use crate::header::via;
+use crate::header::hop_by_hop::{self, Trailers, announce_upgrade};
+use crate::header::{request_id, via};
 use crate::snapshot::HeldRoute;
 
 /// Takes off a response what ends here.
 pub fn receive(response: &mut Response<Body>) {
-    let received = response.version();
+    let (received, status) = (response.version(), response.status());
     let fields = response.headers_mut();
-    hop_by_hop::remove(fields, Trailers::Forward);
+    let upgrade = hop_by_hop::remove(fields, Trailers::Forward);
+    // It says which protocol is asked for (RFC 9110 §15.5.22), and any can be had through the edge.
+    if status == StatusCode::UPGRADE_REQUIRED {
+        announce_upgrade(fields, upgrade.as_ref());
+    }
+    keep_one_date(fields);
     via::append(fields, received);
+}
+
+/// There is one date (RFC 9110 §6.6.1), and who is told two takes either.
+fn keep_one_date(fields: &mut HeaderMap) {
+    let mut dates = fields.get_all(DATE).iter();
+    if let (Some(first), Some(_)) = (dates.next(), dates.next()) {
+        let first = first.clone();
+        fields.insert(DATE, first);
+    }
 }
 
 pub fn redirect(location: HeaderValue, status: StatusCode) -> Response<Body> {
@@ -44,6 +58,11 @@ pub fn fallback(page: &Fallback, status: StatusCode) -> Response<Body> {
     response.headers_mut().insert(CONTENT_TYPE, page.content_type.clone());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// For a request that came without an id that may be believed.
+pub fn fresh_id() -> HeaderValue {
+    request_id::value(fastrand::u128(..))
 }
 
 /// In seconds: when a breaker lets the next request through, and otherwise soon.

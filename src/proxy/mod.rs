@@ -1,18 +1,22 @@
 //! The path of a request: every stage in the order in which it happens, one call each. All the branching of
 //! a request is here, and for routes that keep responses in `cached`; the stages are leaves.
 
+mod admit;
 mod cached;
 mod message;
+mod tagging;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, TE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
+use self::admit::{admit, admit_body, refuse_expectation};
 use self::cached::Target;
-use self::message::{fallback, leave_out_content, receive, redirect, retry_after, text};
+use self::message::{fallback, fresh_id, leave_out_content, receive, redirect, retry_after, text};
+use self::tagging::Tagging;
 use crate::balance::Asker;
 use crate::body::{Body, Source};
 use crate::cache::Stored;
@@ -25,9 +29,10 @@ use crate::error::{self, Reason};
 use crate::guard;
 use crate::header::cookies;
 use crate::header::forwarded::{self, Hop};
-use crate::header::framing;
 use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
 use crate::header::{Scheme, authority, edit, etag, request_id, via};
+use crate::interim::Relay;
+use crate::overload::{Places, Pressure};
 use crate::path;
 use crate::record::Record;
 use crate::rewrite;
@@ -79,6 +84,10 @@ pub async fn serve(
         }
     };
     exchange.finish(&mut response);
+    if response.status() == StatusCode::UPGRADE_REQUIRED && !record.is_h1() {
+        // There is no upgrade over HTTP/2 (RFC 9113 §8.6).
+        hop_by_hop::remove(response.headers_mut(), Trailers::Forward);
+    }
     if let Some(body) = unread {
         end_early(body, &mut response, &record);
     }
@@ -146,6 +155,7 @@ impl Exchange<'_> {
         }
         let route = route.ok_or(Reason::NoRoute)?;
         record.route = Some(Arc::clone(&route));
+        record.places = self.enter(&route, client)?;
         admit(&route, client)?;
         admit_body(&route, request.headers())?;
         let recoding = Recoding::of(&route.config, request.method(), request.headers());
@@ -158,12 +168,16 @@ impl Exchange<'_> {
                 let named = pass.caching.as_ref().map(|policy| (policy, Target::new(self.scheme(), authority, &path)));
                 let target = target(pass, path, request.uri())?;
                 let passing = Passing { route: &route, pass, client, target };
+                let tagging = Tagging::of(pass, &request);
                 let answer = match named {
                     None => self.pass(request, &passing, record).await?,
                     Some(named) => self.pass_by_cache(request, &passing, named, record).await?,
                 };
                 match answer {
-                    Answer::Response(response) => response,
+                    Answer::Response(response) => match tagging {
+                        None => response,
+                        Some(tagging) => tagging.apply(response).await?,
+                    },
                     Answer::Kept(response, stored) => {
                         kept = Some(stored);
                         response
@@ -182,18 +196,27 @@ impl Exchange<'_> {
         Ok(Answer::Response(response))
     }
 
+    /// Takes a place for the request under each limit that there is.
+    fn enter(&self, route: &Route, client: ClientIp) -> Result<Option<Box<Places>>, Reason> {
+        let overload = &self.worker.shared.overload;
+        if overload.pressure() == Pressure::Hard {
+            return Err(Reason::MemoryShort);
+        }
+        let of_route = route.in_flight.as_ref().map(|(count, max)| (count, *max));
+        Ok(overload.enter(self.snapshot.limits, of_route, client.address)?)
+    }
+
     /// Sends the request on and makes the answer out of what comes back.
     async fn pass(&self, request: Unread<'_>, passing: &Passing<'_>, record: &mut Record) -> Result<Answer, Reason> {
         let Outgoing { request, upgrade } = self.outgoing(request, passing, record).await?;
-        let reply = passing.pass.fetch(&self.worker.connections).send(request, &mut record.attempts).await;
+        let edits = &passing.route.config.response_fields;
+        let relay = self.link.interims.as_ref().map(|client| Relay { client, edits });
+        let fetch = passing.pass.fetch(&self.worker.connections, relay);
+        let reply = fetch.send(request, &mut record.attempts).await;
         record.head_after = Some(clock::now().saturating_duration_since(record.started()));
         match reply? {
-            Reply::Response { mut response, cuts_request } => {
+            Reply::Response(mut response) => {
                 receive(&mut response);
-                let fields = response.headers_mut();
-                if cuts_request && record.is_h1() {
-                    fields.insert(CONNECTION, HeaderValue::from_static("close"));
-                }
                 Ok(Answer::Response(response))
             }
             Reply::Tunnel(mut response, tunnel) => {
@@ -347,32 +370,6 @@ impl Exchange<'_> {
         {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
-    }
-}
-
-fn fresh_id() -> HeaderValue {
-    request_id::value(fastrand::u128(..))
-}
-
-/// The only expectation there is (RFC 9110 §10.1.1); over HTTP/1.1 the guard has looked already.
-fn refuse_expectation(fields: &HeaderMap) -> Result<(), Reason> {
-    match fields.get(EXPECT) {
-        Some(value) if !value.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Reason::ExpectationFailed),
-        _ => Ok(()),
-    }
-}
-
-fn admit(route: &Route, client: ClientIp) -> Result<(), Reason> {
-    let within = |networks: &[ipnet::IpNet]| networks.iter().any(|network| network.contains(&client.address));
-    let (allow, deny) = (&route.config.allow, &route.config.deny);
-    if within(deny) || !(allow.is_empty() || within(allow)) { Err(Reason::AccessDenied) } else { Ok(()) }
-}
-
-fn admit_body(route: &Route, fields: &HeaderMap) -> Result<(), Reason> {
-    let announced = fields.get(CONTENT_LENGTH).and_then(|value| framing::length(value.as_bytes()));
-    match announced {
-        Some(length) if length > route.config.body_max => Err(Reason::BodyTooLarge),
-        _ => Ok(()),
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Attempt<'a> {
 
 impl Attempt<'_> {
     pub async fn over_h1(&self, dispatch: Dispatch<'_>) -> Result<Reply, Failed> {
-        let Dispatch { in_flight, head, payload, over, has_begun, .. } = dispatch;
+        let Dispatch { in_flight, head, payload, over, relay, has_begun, .. } = dispatch;
         let wants_upgrade = head.headers.contains_key(http::header::UPGRADE);
         // A tunnel uses its connection up, so it may as well begin with one that cannot be stale.
         let may_be_kept = over == Over::Kept && !wants_upgrade;
@@ -48,7 +48,7 @@ impl Attempt<'_> {
             };
             exclusive.serve();
             has_begun.set(true);
-            match exclusive.connection.send(head, payload, self.limits.timeouts.read).await {
+            match exclusive.connection.send(head, payload, (self.limits.timeouts.read, relay)).await {
                 Ok(response) if wants_upgrade || response.status() != StatusCode::SWITCHING_PROTOCOLS => {
                     return Ok(self.reply_h1(response, exclusive, in_flight));
                 }
@@ -73,9 +73,8 @@ impl Attempt<'_> {
             return Reply::Tunnel(response, tunnel);
         }
         if let Some(body) = exclusive.connection.take_whole(self.limits.buffered_max.max(SMALL_BODY_BYTES)) {
-            let cuts_request = exclusive.connection.is_uploading();
             exclusive.give_back();
-            return Reply::Response { response: response.map(|()| body), cuts_request };
+            return Reply::Response(response.map(|()| body));
         }
         let silence = exclusive.connection.silence.clone();
         let source = Source::arriving(exclusive);
@@ -236,7 +235,7 @@ impl Attempt<'_> {
                 _ => source.into_body_ahead(&self.connections.read_ahead, self.limits.buffered_max),
             }
         });
-        Reply::Response { response, cuts_request: false }
+        Reply::Response(response)
     }
 
     fn pool(&self) -> Arc<Pool> {

@@ -31,14 +31,12 @@ use crate::balance::{Endpoint, InFlight, Pool};
 use crate::body::{Body, BodyError, Payload};
 use crate::config::{self, Timeouts, UpstreamProtocol};
 use crate::header::framing::FramingError;
+use crate::interim::{INTERIM_MAX, Relay};
 use crate::telemetry::UpstreamMetrics;
 use crate::tls::{ConnectError, UpstreamTls};
 
 /// More than a page of head is no answer to a proxied request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-
-/// Interim (1xx) responses are taken and dropped, up to so many a request.
-const INTERIM_MAX: u32 = 16;
 
 /// An upstream as a snapshot serves it.
 pub struct Upstream {
@@ -108,8 +106,7 @@ impl Failed {
 }
 
 pub enum Reply {
-    /// `cuts_request`: it was final before the request was sent to its end, and no more is.
-    Response { response: Response<Body>, cuts_request: bool },
+    Response(Response<Body>),
     /// 101: both sides now speak another protocol.
     Tunnel(Response<()>, Tunnel),
 }
@@ -117,7 +114,7 @@ pub enum Reply {
 impl Reply {
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Response { response, .. } => response.status(),
+            Self::Response(response) => response.status(),
             Self::Tunnel(response, _) => response.status(),
         }
     }
@@ -146,6 +143,8 @@ pub struct Dispatch<'a> {
     pub head: &'a Parts,
     pub payload: &'a mut Payload,
     pub over: Over,
+    /// Where interim responses go; None if nobody wants them.
+    pub relay: Option<Relay<'a>>,
     /// Set before the first byte of the request may be sent.
     pub has_begun: &'a Cell<bool>,
 }

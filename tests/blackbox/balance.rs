@@ -8,23 +8,10 @@ use tokio::sync::Semaphore;
 
 use crate::harness::*;
 
-/// An origin that answers once it is allowed to.
-async fn held(allowed: &Arc<Semaphore>) -> Origin {
-    let allowed = Arc::clone(allowed);
-    Origin::answers(move |_| {
-        let allowed = Arc::clone(&allowed);
-        async move {
-            allowed.acquire().await.unwrap().forget();
-            ok("held")
-        }
-    })
-    .await
-}
-
 #[tokio::test]
 async fn the_endpoint_with_the_fewest_requests_in_flight_is_next() {
     let allowed = Arc::new(Semaphore::new(0));
-    let (quick, slow) = (Origin::replies(ok("quick")).await, held(&allowed).await);
+    let (quick, slow) = (Origin::replies(ok("quick")).await, Origin::held(&allowed).await);
     let edge = Edge::start(upstream(&[quick.address(), slow.address()], "") + ROUTE).await;
     let mut waiting = Vec::new();
     for n in 1..=20 {
@@ -87,7 +74,7 @@ async fn a_request_is_in_flight_until_its_body_has_ended() {
 #[tokio::test]
 async fn a_client_that_leaves_before_the_answer_is_noticed() {
     let allowed = Arc::new(Semaphore::new(0));
-    let origin = held(&allowed).await;
+    let origin = Origin::held(&allowed).await;
     let edge = Edge::before(&origin).await;
     for via in Via::ALL {
         let path = format!("/{via:?}");

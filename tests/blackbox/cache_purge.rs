@@ -317,3 +317,45 @@ async fn what_is_asked_for_beforehand_is_there() {
     let nothing = edge.cli(&["cache", "warm"]).await;
     assert_eq!(nothing.status.code(), Some(2), "{nothing:?}");
 }
+
+#[tokio::test]
+async fn what_is_named_in_the_file_is_there_after_a_start() {
+    let go = Arc::new(Semaphore::new(0));
+    let healthy = Arc::clone(&go);
+    let origin = Origin::answers(move |request| {
+        let healthy = Arc::clone(&healthy);
+        async move {
+            match request.target.as_str() {
+                "/health" => ok("").status(if healthy.available_permits() > 0 { 200 } else { 503 }),
+                "/sitemap.xml" => ok("<urlset><url><loc>http://named.example/mapped</loc></url></urlset>"),
+                "/missing" => ok("").status(404),
+                _ => ok("").field("cache-control", "max-age=60"),
+            }
+        }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let line = "{\"method\":\"GET\",\"host\":\"www.example.com\",\"path\":\"/asked\",\"status\":200}\n";
+    std::fs::write(folder.path().join("asked.log"), line).unwrap();
+    let warm = "pages = [\"/named?a=b\", \"/missing\"]\nsitemap = \"http://www.example.com/sitemap.xml\"\n\
+                access_log = \"asked.log\"\nhost = \"www.example.com\"\nconcurrency = 2";
+    let health = "health = { path = \"/health\", interval = \"50ms\", healthy_after = 1, unhealthy_after = 1 }";
+    let before = format!("[cache.warm]\n{warm}\n{}", upstream(&[origin.address()], health));
+    let config = Edge::standard(format!("{before}{ROUTE}cache = true\n"));
+    std::fs::write(folder.path().join("config.toml"), config).unwrap();
+    let edge = Edge::in_folder(folder).await;
+    edge.endpoint_is(origin.address(), "unhealthy").await;
+    go.add_permits(1);
+    let said =
+        until("a report", async || Some(edge.stderr()).filter(|said| said.contains("the cache is warmed:"))).await;
+    assert!(said.contains("3 fetched, 0 fresh already, 0 not kept, 1 failed"), "{said}");
+    assert!(said.contains("failed: \"/missing\": 404 Not Found"), "{said}");
+    for (via, host, path) in [
+        (Via::TlsH1, "www.example.com", "/named?a=b"),
+        (Via::TlsH1, "www.example.com", "/asked"),
+        (Via::H1, "named.example", "/mapped"),
+    ] {
+        let page = Client::connect(&edge, via).await.ask(request("GET", path).header("host", host), "").await;
+        assert_eq!(cache_status(&page), "hit", "{path}");
+    }
+}

@@ -269,3 +269,35 @@ async fn each_request_has_one_framing() {
         );
     }
 }
+
+/// RFC 9110 §15.5.22: the answer says which protocol it wants, and an upgrade to it passes the edge.
+#[tokio::test]
+async fn an_origin_that_requires_an_upgrade_says_to_what() {
+    let said = ok("").status(426).field("connection", "upgrade").field("upgrade", "websocket, h2c");
+    let origin = Origin::replies(said).await;
+    let edge = Edge::before(&origin).await;
+    let cached = Edge::start(upstream(&[origin.address()], "") + ROUTE + "cache = {}\n").await;
+    for edge in [&edge, &cached] {
+        let mut client = edge.raw().await;
+        for _ in 0..2 {
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            let answer = within("an answer", client.response("GET")).await.unwrap();
+            let fields = answer.fields;
+            assert_eq!((answer.status, fields.get("upgrade"), fields.get("connection")), (426, "websocket", "upgrade"));
+        }
+        // RFC 9113 §8.6.
+        let answer = Client::connect(edge, Via::H2).await.get("/").await;
+        assert_eq!((answer.status, answer.field("upgrade"), answer.field("connection")), (426, "", ""));
+    }
+}
+
+/// RFC 9110 §6.6.1: of two dates, one would be taken by the client and the other by a cache.
+#[tokio::test]
+async fn of_two_dates_one_is_passed_on() {
+    let (first, second) = ("Sun, 06 Nov 1994 08:49:37 GMT", "Mon, 07 Nov 1994 08:49:37 GMT");
+    let origin = Origin::replies(ok("").field("date", first).field("date", second)).await;
+    let edge = Edge::before(&origin).await;
+    for via in Via::ALL {
+        assert_eq!(Client::connect(&edge, via).await.get("/").await.field("date"), first, "{via:?}");
+    }
+}

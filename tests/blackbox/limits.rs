@@ -1,9 +1,11 @@
 //! Limits of time and of number: each one fires, and says that it did.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body::Frame;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
 
 use crate::harness::*;
 use crate::streams::{bulk, slow_reader};
@@ -167,25 +169,28 @@ async fn connecting_has_a_limit() {
 
 #[tokio::test]
 async fn connections_over_the_cap_wait_for_a_place() {
-    let edge = Edge::start("[server]\nconnections_max = 4\n[[route]]\npath = \"/\"\ntext = \"in\"\n").await;
+    let allowed = Arc::new(Semaphore::new(0));
+    let origin = Origin::held(&allowed).await;
+    let edge =
+        Edge::start(String::from("[server]\nconnections_max = 4\n") + &upstream(&[origin.address()], "") + ROUTE).await;
     let mut inside = Vec::new();
     for _ in 0..4 {
         let mut client = edge.raw().await;
         client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        assert_eq!(within("an answer", client.response("GET")).await.unwrap().status, 200);
         inside.push(client);
     }
+    origin.has(4).await;
     let mut waiting = edge.raw().await;
     waiting.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-    for client in &mut inside {
-        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        assert_eq!(within("an answer", client.response("GET")).await.unwrap().status, 200);
-    }
     let status = edge.status().await;
     assert_eq!((&status["connections"]["open"], &status["connections"]["max"]), (&4.into(), &4.into()));
+    allowed.add_permits(5);
+    for client in &mut inside {
+        assert_eq!(within("an answer", client.response("GET")).await.unwrap().text(), "held");
+    }
     // Which worker has the free place is up to the kernel.
     inside.clear();
-    assert_eq!(within("a place", waiting.response("GET")).await.unwrap().text(), "in");
+    assert_eq!(within("a place", waiting.response("GET")).await.unwrap().text(), "held");
 }
 
 #[tokio::test]

@@ -117,6 +117,42 @@ async fn a_tunnel_is_cut_when_time_is_up() {
     edge.signal(Signal::TERM);
     within("the cut", client.rest()).await;
     edge.exit().await;
+    let line = edge.logged("/").await;
+    assert_eq!((&line["status"], &line["reason"]), (&101.into(), &"drain-timeout".into()), "{line}");
+}
+
+/// It was not the client that left.
+#[tokio::test]
+async fn what_is_cut_when_time_is_up_is_logged_as_that() {
+    let (origin, _allowed) = held().await;
+    let begun = Origin::serves(|mut connection| async move {
+        connection.request().await;
+        connection.wire.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\na part").await.unwrap();
+        connection.wire.rest().await;
+    })
+    .await;
+    let other = upstream(&[begun.address()], "").replace("app", "begun");
+    let route = "[[route]]\npath = \"/begun\"\nupstream = \"begun\"\n";
+    let limit = "[server]\ndrain_timeout = \"300ms\"\n".to_owned();
+    let mut edge = Edge::start(limit + &upstream(&[origin.address()], "") + &other + route + ROUTE).await;
+    let mut held = Vec::new();
+    for via in [Via::H1, Via::H2] {
+        let mut client = Client::connect(&edge, via).await;
+        let response = client.send(request("GET", "/held").body(Body::whole("")).unwrap()).await;
+        held.push((client, tokio::spawn(response)));
+    }
+    origin.has(2).await;
+    let mut client = edge.raw().await;
+    client.send("GET /begun HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    assert_eq!(within("a head", client.response_head()).await.unwrap().status, 200);
+    edge.signal(Signal::TERM);
+    edge.exit().await;
+    for (path, protocol, status) in
+        [("/held", "HTTP/1.1", 503), ("/held", "HTTP/2.0", 503), ("/begun", "HTTP/1.1", 200)]
+    {
+        let line = edge.log(|line| line["path"] == path && line["protocol"] == protocol).await;
+        assert_eq!((&line["status"], &line["reason"]), (&status.into(), &"drain-timeout".into()), "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -195,15 +195,19 @@ async fn dripping_on_after_the_last_answer_is_cut_off() {
 /// An endpoint's final answer to half a request is the last on the client's connection, which is told (RFC 9112 §9.6).
 #[tokio::test]
 async fn an_answer_that_cuts_the_request_says_that_it_is_the_last() {
-    let origin = Origin::serves(|mut connection| async move {
-        connection.request_head().await;
-        connection.reply(&ok("too much").status(413), false).await;
-        connection.wire.rest().await;
-    })
-    .await;
-    let edge = Edge::before(&origin).await;
-    let mut client = edge.raw().await;
-    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await.unwrap();
-    let response = within("an answer", client.response("POST")).await.unwrap();
-    assert_eq!((response.status, response.fields.get("connection")), (413, "close"));
+    // One that comes with its head, and one that is too large for that.
+    for content in ["too much", "e".repeat(300_000).leak()] {
+        let origin = Origin::serves(move |mut connection| async move {
+            connection.request_head().await;
+            connection.reply(&ok(content).status(413), false).await;
+            connection.wire.rest().await;
+        })
+        .await;
+        let edge = Edge::before(&origin).await;
+        let mut client = edge.raw().await;
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n").await.unwrap();
+        let response = within("an answer", client.response("POST")).await.unwrap();
+        assert_eq!((response.status, response.fields.get("connection")), (413, "close"), "{}", content.len());
+        assert_eq!(within("the close", client.rest()).await, b"");
+    }
 }

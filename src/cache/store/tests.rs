@@ -380,7 +380,7 @@ fn memory_is_given_back_and_taken_again() {
     let after = store.usage();
     assert!(after.stored_bytes <= 9 << 20 && after.entries * 2 > before.entries, "{after:?}");
     assert_eq!((after.entries, after.entries as u64), (store.reachable(), route.read().entries));
-    store.shrink_to(100_000);
+    store.set_capacity(100_000);
     assert!(store.usage().stored_bytes <= 100_000);
     assert_eq!(store.resize(limits(16 << 20)), Ok(Resized::Whole));
     assert!(store.usage().stored_bytes_max >= 12 << 20);

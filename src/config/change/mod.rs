@@ -19,6 +19,7 @@ use super::{
     AccessLog, Admin, Cache, Certificate, CertificateSource, Client, Config, Dependency, Dns, Listen, Log, LogTarget,
     Profile, Protocols, Reload, Server, TlsVersion,
 };
+use crate::overload::memory;
 
 /// One sentence a change from `old` to `new`, in the order of the file, and one for each value of `new` that
 /// the process, which began with `started`, does not take over while it runs.
@@ -115,19 +116,35 @@ impl Changes {
     }
 
     fn server(&mut self, old: &Server, new: &Server) {
-        let Server { workers, connections_max, drain_delay, drain_timeout, reload } = old;
+        let Server {
+            workers,
+            connections_max,
+            idle_close_at,
+            requests_max,
+            memory,
+            drain_delay,
+            drain_timeout,
+            reload,
+        } = old;
         self.about("server: ");
         if *workers != new.workers {
             self.say_restart(format_args!("workers {workers} → {}", new.workers));
         }
         self.value("most connections", connections_max, &new.connections_max);
+        self.value("idle connections are closed at", &Percent(*idle_close_at), &Percent(new.idle_close_at));
+        self.value("most requests in flight", &Most(*requests_max), &Most(new.requests_max));
+        let limits =
+            |memory: Option<memory::Limits>| memory.map(|limits| (Bytes(limits.soft), Bytes(limits.hard))).unzip();
+        let (before, now) = (limits(*memory), limits(new.memory));
+        self.value("soft limit of memory", &before.0, &now.0);
+        self.value("hard limit of memory", &before.1, &now.1);
         self.value("drain delay", drain_delay, &new.drain_delay);
         self.value("drain timeout", drain_timeout, &new.drain_timeout);
         self.value("reload", reload, &new.reload);
     }
 
     fn cache(&mut self, old: &Cache, new: &Cache) {
-        let Cache { enabled, memory, object_max, entries_max, targets, rules, dependencies } = old;
+        let Cache { enabled, memory, object_max, entries_max, targets, rules, dependencies, warm } = old;
         self.about("cache: ");
         match (*enabled, new.enabled) {
             (false, true) => self.say("switched on"),
@@ -139,6 +156,7 @@ impl Changes {
         self.value("most responses", entries_max, &new.entries_max);
         self.silent("targets", targets, &new.targets);
         self.silent("rules", rules, &new.rules);
+        self.silent("what is warmed at a start", warm, &new.warm);
         let names = |rows: &[Dependency]| rows.iter().map(|row| row.name.as_str().to_owned()).collect::<Vec<_>>();
         self.members("dependencies of", &names(dependencies), &names(&new.dependencies));
         for Dependency { name, dependents } in dependencies {
@@ -175,10 +193,21 @@ impl Changes {
     }
 
     fn client(&mut self, old: &Client, new: &Client) {
-        let Client { trusted, handshake_timeout, header_timeout, body_timeout, idle_timeout, send_timeout, body_max } =
-            old;
+        let Client {
+            trusted,
+            connections_max,
+            requests_max,
+            handshake_timeout,
+            header_timeout,
+            body_timeout,
+            idle_timeout,
+            send_timeout,
+            body_max,
+        } = old;
         self.about("client: ");
         self.members("trusted network", trusted, &new.trusted);
+        self.value("most connections", connections_max, &new.connections_max);
+        self.value("most requests in flight", &Most(*requests_max), &Most(new.requests_max));
         self.value("handshake timeout", handshake_timeout, &new.handshake_timeout);
         self.value("header timeout", header_timeout, &new.header_timeout);
         self.value("body timeout", body_timeout, &new.body_timeout);
@@ -263,6 +292,25 @@ struct Bytes(u64);
 impl Shown for Bytes {
     fn shown(&self) -> String {
         show_size(self.0)
+    }
+}
+
+/// 0 is none.
+#[derive(PartialEq)]
+struct Most(usize);
+
+impl Shown for Most {
+    fn shown(&self) -> String {
+        if self.0 == 0 { "no limit".to_owned() } else { self.0.to_string() }
+    }
+}
+
+#[derive(PartialEq)]
+struct Percent(u32);
+
+impl Shown for Percent {
+    fn shown(&self) -> String {
+        format!("{} %", self.0)
     }
 }
 
@@ -486,6 +534,9 @@ mod tests {
             ],
         );
         check(&[("10MiB", "20MiB")], &["client: largest body 10MiB → 20MiB"]);
+        let tagged = |etag: &'static str| [("upstream = \"app\"", format!("upstream = \"app\"\netag = {etag}"))];
+        let edits = tagged("true");
+        check(&edits.each_ref().map(|(old, new)| (*old, new.as_str())), &["route /api: answers get entity tags"]);
         check(
             &[("text = \"b\"", "text = \"c\"\ncode = 404")],
             &["route ~ ^/b: text changed", "route ~ ^/b: code 200 OK → 404 Not Found"],

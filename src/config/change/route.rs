@@ -7,7 +7,7 @@ use crate::config::{
 };
 
 use super::upstream::by_name;
-use super::{Bytes, Changes, Shown, on};
+use super::{Bytes, Changes, Most, Shown, on};
 
 /// What routes take over from the rest of their configuration.
 struct Around<'a> {
@@ -50,6 +50,7 @@ impl Changes {
             deny,
             request_fields,
             response_fields,
+            requests_max,
             access_log,
             body_max,
             compress,
@@ -61,6 +62,7 @@ impl Changes {
         self.members("denied network", deny, &new.deny);
         self.fields("request", request_fields, &new.request_fields);
         self.fields("response", response_fields, &new.response_fields);
+        self.value("most requests in flight", &Most(*requests_max), &Most(new.requests_max));
         self.value("access log", &on(*access_log), &on(new.access_log));
         // What comes from [client] or [compress] has been told there.
         let inherited = *body_max == configs.0.body_max && new.body_max == configs.1.body_max;
@@ -91,7 +93,7 @@ impl Changes {
     }
 
     fn proxy(&mut self, old: &ProxyPass, new: &ProxyPass, configs: (&Around<'_>, &Around<'_>)) {
-        let ProxyPass { upstream, host, path, timeout, buffer, cache, fallback } = old;
+        let ProxyPass { upstream, host, path, timeout, buffer, etag_body_max, cache, fallback } = old;
         self.value("upstream", upstream, &new.upstream);
         self.value("host", host, &new.host);
         self.value("path to the endpoint", path, &new.path);
@@ -105,6 +107,11 @@ impl Changes {
         let bytes = |size: usize| Bytes(size as u64);
         self.value("request buffer", &bytes(buffer.request), &bytes(new.buffer.request));
         self.value("response buffer", &bytes(buffer.response), &bytes(new.buffer.response));
+        match (etag_body_max, new.etag_body_max) {
+            (None, Some(_)) => self.say("answers get entity tags"),
+            (Some(_), None) => self.say("answers get no entity tags any more"),
+            (old, new) => self.silent("largest answer with an entity tag", old, &new),
+        }
         match (cache, &new.cache) {
             (None, Some(_)) => self.say("responses are kept"),
             (Some(_), None) => self.say("responses are not kept any more"),

@@ -9,7 +9,7 @@ use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, ByProfile, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
-use crate::config::value::{Count, Size};
+use crate::config::value::{Count, FilePath, HostText, PageText, Size};
 use crate::config::{CachedCookies, NamePattern, TypePattern};
 use crate::pattern::Pattern;
 
@@ -30,6 +30,26 @@ section! {
         rule: Setting<List<CacheRule>> = Value("[]");
         /// What else goes when something is purged: names, each with those that depend on it. A name that begins with `/` is a path, all others are tags; `*` stands for any text. What depends on a name goes as it is written here: a purge of `user:7` takes all of `playlists:*`.
         dependencies: Setting<Map<List<Pattern>>> = Value("{}");
+        /// Pages to ask for when the proxy starts, before clients do. They are asked for once upstreams can answer, while clients are served; what fails is told in the log.
+        warm: Option<Setting<Warm>> = Absent("the cache begins empty"), restart;
+    }
+}
+
+section! {
+    /// Pages that the cache is to have soon after a start.
+    Warm "[cache.warm]" {
+        /// Paths with their queries, or URLs.
+        pages: Setting<List<PageText>> = Value("[]");
+        /// A sitemap, or an index of sitemaps, whose pages are asked for: a path or a URL, which is asked of the proxy as well.
+        sitemap: Option<Setting<PageText>> = Absent("none is read");
+        /// An access log in the format `json` or `combined`. What it was asked for most, in its last 256 MiB, is asked for again.
+        access_log: Option<Setting<FilePath>> = Absent("none is read");
+        /// How many pages of the access log.
+        top: Setting<Count<1, 1_000_000>> = Value("1000");
+        /// `Host` of requests for paths.
+        host: Option<Setting<HostText>> = Absent("the first name of the first certificate, or `localhost`");
+        /// How many requests at the same time.
+        concurrency: Setting<Count<1, 256>> = Value("8");
     }
 }
 

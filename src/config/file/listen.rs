@@ -10,7 +10,7 @@ use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, ByProfile, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
-use crate::config::value::{Count, FilePath, HttpsRedirect, Limit, Protocol, Size};
+use crate::config::value::{Count, FilePath, HttpsRedirect, Limit, Percent, Protocol, Size};
 use crate::config::{HostPattern, Reload, TlsVersion};
 
 section! {
@@ -20,6 +20,12 @@ section! {
         workers: Setting<Count<0, 1024>> = Value("0"), restart, nginx "worker_processes";
         /// Connections from clients at a time, over all workers; 0 is what the limit of open files leaves.
         connections_max: Setting<Count<0, 10_000_000>> = Value("0"), nginx "worker_connections";
+        /// From this share of `connections_max` on, connections that wait for a request are closed after a second of it.
+        idle_close_at: Setting<Percent<0, 100>> = Value("\"90%\"");
+        /// Requests in flight at a time, over all; those beyond are answered with 503. 0 is no limit.
+        requests_max: Setting<Count<0, 10_000_000>> = Value("0");
+        /// What is done as memory gets short.
+        memory: Setting<Memory> = Value("{}");
         /// How long new connections are still accepted after `/readyz` says 503, so that load balancers see it.
         drain_delay: Setting<Duration> = Value("\"0s\"");
         /// How long open requests may take once no connection is accepted any more.
@@ -30,6 +36,16 @@ section! {
         }, nginx "worker_shutdown_timeout";
         /// `watch`: a changed file is read at once. `signal`: at SIGHUP or `tollgate reload` only.
         reload: Setting<Reload> = Value("\"watch\"");
+    }
+}
+
+section! {
+    /// Limits of the memory that this process has in RAM.
+    Memory "`memory`" {
+        /// Over this the cache gives memory back.
+        soft: Option<Setting<Size>> = Absent("80 % of the limit of the control group, or of the machine's memory");
+        /// Over this new requests are answered with 503.
+        hard: Option<Setting<Size>> = Absent("95 % of it");
     }
 }
 
@@ -86,6 +102,11 @@ section! {
     Client "[client]" {
         /// Peers whose `X-Forwarded-For` is believed.
         trusted: Setting<List<IpNet>> = Value("[\"127.0.0.0/8\", \"::1/128\"]"), nginx "set_real_ip_from";
+        /// Connections of one address at a time, with IPv6 of a network of 64 bits; those beyond are closed. 0 is a
+        /// quarter of all. Trusted peers are not counted.
+        connections_max: Setting<Count<0, 10_000_000>> = Value("0"), nginx "limit_conn";
+        /// Requests of one client in flight at a time; those beyond are answered with 503. 0 is no limit.
+        requests_max: Setting<Count<0, 10_000_000>> = Value("0"), nginx "limit_conn";
         /// From the first byte to the end of a TLS handshake.
         handshake_timeout: Setting<Limit> = Value("\"10s\""), nginx "ssl_handshake_timeout";
         /// From the first byte of a request to the end of its head.

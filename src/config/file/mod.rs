@@ -17,10 +17,10 @@ use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, s
 use crate::config::tree::{Node, Table};
 
 pub use self::admin::{Admin, Control, Log};
-pub use self::cache::{Cache, CacheKey, CacheRule, RouteCache, Ttl};
+pub use self::cache::{Cache, CacheKey, CacheRule, RouteCache, Ttl, Warm};
 pub use self::compress::{Compress, Levels, RouteCompress};
-pub use self::listen::{Certificate, Client, Dns, Hsts, Listen, Server};
-pub use self::route::{BufferTable, FallbackPage, Fields, Route, RouteTimeout};
+pub use self::listen::{Certificate, Client, Dns, Hsts, Listen, Memory, Server};
+pub use self::route::{BufferTable, FallbackPage, Fields, Route, RouteEtag, RouteTimeout};
 pub use self::upstream::{Breaker, Endpoint, Health, Keepalive, Outlier, Retry, Run, Timeout, Upstream};
 
 /// The whole file.

@@ -8,7 +8,7 @@ use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
-use crate::config::value::{FieldValue, FilePath, HostPolicyText, Limit, Pattern, Size, StatusPage, UrlPath};
+use crate::config::value::{Count, FieldValue, FilePath, HostPolicyText, Limit, Pattern, Size, StatusPage, UrlPath};
 use crate::config::{HostPattern, Replacement};
 
 use super::{RouteCache, RouteCompress};
@@ -51,6 +51,8 @@ section! {
         allow: Setting<List<IpNet>> = Value("[]"), nginx "allow";
         /// Networks that are kept out, even where `allow` lets them in.
         deny: Setting<List<IpNet>> = Value("[]"), nginx "deny";
+        /// Requests in flight at a time; those beyond are answered with 503. 0 is no limit.
+        requests_max: Setting<Count<0, 10_000_000>> = Value("0"), nginx "limit_conn";
         /// Write these requests to the access log.
         access_log: Setting<bool> = Value("true"), nginx "access_log";
         /// Largest body of a request.
@@ -66,6 +68,9 @@ section! {
         cache: Option<Setting<Switch<RouteCache>>> = Absent("responses are not kept"), nginx "proxy_cache";
         /// The page that is sent when the upstream brings no response, and nothing stale may stand in for it.
         fallback: Option<Setting<FallbackPage>> = Absent("a line of the proxy's own"), nginx "error_page";
+        /// Entity tags for answers that have no validator and are not kept, so that who asks again is told that nothing
+        /// has changed (304): `true`, or a table with details. Answers of 200 to GET are read whole for it and hashed.
+        etag: Option<Setting<Switch<RouteEtag>>> = Absent("only responses that are kept get one"), nginx "etag";
         /// How far to read ahead of the slower side.
         buffer: Option<Setting<BufferTable>> = Absent("64KiB each way"), nginx "proxy_buffering";
     }
@@ -100,6 +105,14 @@ section! {
         file: Option<Setting<FilePath>> = Absent("");
         /// What it is.
         content_type: Option<Setting<FieldValue>> = Absent("plain text, or HTML from a file");
+    }
+}
+
+section! {
+    /// Entity tags for answers that are not kept.
+    RouteEtag "`etag`" {
+        /// Of the largest answer that gets one. What is larger, or is not all here within 50 ms, is sent as it comes.
+        body_max: Setting<Size> = Value("\"64KiB\"");
     }
 }
 

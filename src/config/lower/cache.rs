@@ -7,7 +7,7 @@ use crate::config::diagnostics::{Diagnostic, Origin};
 use crate::config::file;
 use crate::config::section::{List, Setting};
 use crate::config::units::show_size;
-use crate::config::{Bypass, Cache, CacheRule, CachedQuery, Dependency, NamePattern, RouteCache, Ttl};
+use crate::config::{Bypass, Cache, CacheRule, CachedQuery, Dependency, NamePattern, RouteCache, Ttl, Warm};
 use crate::division::{Division, LimitsError};
 use crate::pattern::Pattern;
 
@@ -37,12 +37,29 @@ impl Lowering<'_> {
             targets: section.targets.value.iter().map(|name| name.value.clone()).collect(),
             rules,
             dependencies: self.dependencies(&section.dependencies.value),
+            warm: section.warm.as_ref().map(|warm| self.warm(warm)),
         };
         // How many parts there are is a matter of the machine; whether the largest object fits in one is not.
         if let Err(error) = Division::of(cache.limits(), 1) {
             self.does_not_fit(section, error);
         }
         cache
+    }
+
+    fn warm(&mut self, setting: &Setting<file::Warm>) -> Warm {
+        let file::Warm { pages, sitemap, access_log, top, host, concurrency } = &setting.value;
+        if pages.value.is_empty() && sitemap.is_none() && access_log.is_none() && !setting.tainted {
+            let error = Diagnostic::error(setting.origin, "there is nothing to ask for");
+            self.report(error.label("expected `pages`, `sitemap` or `access_log`"));
+        }
+        Warm {
+            pages: pages.value.iter().map(|page| page.value.0.clone()).collect(),
+            sitemap: sitemap.as_ref().map(|sitemap| sitemap.value.0.clone()),
+            access_log: access_log.as_ref().map(|log| self.resolve(&log.value.0, log.origin)),
+            top: top.value.to_usize(),
+            host: host.as_ref().map(|host| host.value.0.clone()),
+            concurrency: concurrency.value.to_usize(),
+        }
     }
 
     fn does_not_fit(&mut self, section: &file::Cache, error: LimitsError) {

@@ -21,6 +21,8 @@ use super::compress::Base;
 
 /// More read ahead a request would let few clients take all memory.
 const BUFFER_MAX: usize = 64 << 20;
+/// A worker would be held for longer than a request may hold it.
+const ETAG_BODY_MAX: usize = 4 << 20;
 
 /// Upstreams that routes can name.
 struct Known<'a> {
@@ -69,6 +71,7 @@ impl Lowering<'_> {
                 deny: section.deny.value.iter().map(|network| network.value).collect(),
                 request_fields: edits.0,
                 response_fields: edits.1,
+                requests_max: section.requests_max.value.to_usize(),
                 access_log: section.access_log.value,
                 body_max: section.body_max.as_ref().map_or(body_max, |size| size.value.0),
                 compress: self.route_compress(section.compress.as_ref(), compress),
@@ -184,6 +187,7 @@ impl Lowering<'_> {
             path,
             timeout: timeout.map_or(upstream.timeout, |timeout| overridden(upstream.timeout, &timeout.value)),
             buffer,
+            etag_body_max: section.etag.as_ref().and_then(|etag| etag.value.0.as_ref()).map(|etag| self.etag(etag)),
             cache: section.cache.as_ref().and_then(|cache| cache.value.0.as_ref()).map(|cache| self.route_cache(cache)),
             fallback: section.fallback.as_ref().and_then(|page| self.fallback(page)),
         })
@@ -256,6 +260,15 @@ impl Lowering<'_> {
         Buffer { request: buffer.request.value.to_usize(), response: buffer.response.value.to_usize() }
     }
 
+    fn etag(&mut self, etag: &file::RouteEtag) -> usize {
+        let size = &etag.body_max;
+        if size.value.to_usize() > ETAG_BODY_MAX {
+            let error = Diagnostic::error(size.origin, "more than 4 MiB held and hashed for one answer");
+            self.report(error.label("at most \"4MiB\""));
+        }
+        size.value.to_usize()
+    }
+
     fn proxy_keys_without_upstream(&mut self, section: &file::Route, action: Origin) {
         let keys = [
             ("host", section.host.as_ref().map(|key| key.origin)),
@@ -264,6 +277,7 @@ impl Lowering<'_> {
             ("timeout", section.timeout.as_ref().map(|key| key.origin)),
             ("cache", section.cache.as_ref().map(|key| key.origin)),
             ("fallback", section.fallback.as_ref().map(|key| key.origin)),
+            ("etag", section.etag.as_ref().map(|key| key.origin)),
             ("buffer", section.buffer.as_ref().map(|key| key.origin)),
         ];
         for (key, origin) in keys {

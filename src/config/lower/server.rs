@@ -1,7 +1,9 @@
 //! `[server]`, `[client]` and `[dns]`, and the arithmetic of open files.
 
 use crate::config::diagnostics::Diagnostic;
-use crate::config::{Client, Dns, Listen, Server, file};
+use crate::config::section::Setting;
+use crate::config::{Client, Dns, Listen, Server, file, units};
+use crate::overload::memory;
 
 use super::Lowering;
 
@@ -50,16 +52,39 @@ impl Lowering<'_> {
         Server {
             workers: server.workers.value.to_usize(),
             connections_max,
+            idle_close_at: server.idle_close_at.value.0,
+            requests_max: server.requests_max.value.to_usize(),
+            memory: self.memory(&server.memory),
             drain_delay: server.drain_delay.value,
             drain_timeout: server.drain_timeout.value,
             reload: server.reload.value,
         }
+    }
+
+    fn memory(&mut self, memory: &Setting<file::Memory>) -> Option<memory::Limits> {
+        let (soft, hard) = (memory.value.soft.as_ref(), memory.value.hard.as_ref());
+        let share = |percent: u64| self.environment.memory_limit.map(|limit| limit / 100 * percent);
+        let limits = memory::Limits {
+            soft: soft.map(|size| size.value.0).or_else(|| share(80).or(hard.map(|hard| hard.value.0)))?,
+            hard: hard.map(|size| size.value.0).or_else(|| share(95)).unwrap_or(u64::MAX),
+        };
+        if limits.soft > limits.hard {
+            let origin = soft.or(hard).map_or(memory.origin, |size| size.origin);
+            let (soft, hard) = (units::show_size(limits.soft), units::show_size(limits.hard));
+            let message = format!("the soft limit of memory, {soft}, is above the hard one, {hard}");
+            let error = Diagnostic::error(origin, message).label("above the hard limit");
+            self.report(error.help("without a number, the limits are 80 % and 95 % of what the process may have"));
+            return None;
+        }
+        Some(limits)
     }
 }
 
 pub(super) fn client(client: &file::Client) -> Client {
     Client {
         trusted: client.trusted.value.iter().map(|network| network.value).collect(),
+        connections_max: client.connections_max.value.to_usize(),
+        requests_max: client.requests_max.value.to_usize(),
         handshake_timeout: client.handshake_timeout.value.0,
         header_timeout: client.header_timeout.value.0,
         body_timeout: client.body_timeout.value.0,

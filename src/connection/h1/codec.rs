@@ -20,6 +20,7 @@ use super::upload::Upload;
 use crate::body::{Body, Source};
 use crate::connection::Limits;
 use crate::guard::{self, Phase, Reason, Then};
+use crate::interim::Interims;
 use crate::spare;
 use crate::timed::WriteLimit;
 use crate::timers::Deadline;
@@ -41,6 +42,8 @@ pub struct Codec<S> {
     upload: Option<Upload>,
     /// The client waits to be told that its body is wanted.
     owes_continue: bool,
+    /// What it is told before its answer.
+    interims: Interims,
 }
 
 /// What a client sends next.
@@ -74,7 +77,13 @@ impl<S> Codec<S> {
         let input = Input::new(limits, reading);
         let writing = WriteLimit::new(writing, limits.send_timeout);
         let output = Output::default();
-        Self { stream, input, output, writing, asked: Asked::default(), upload: None, owes_continue: false }
+        let (asked, interims) = (Asked::default(), Interims::default());
+        Self { stream, input, output, writing, asked, upload: None, owes_continue: false, interims }
+    }
+
+    /// Where to put what the client is told before its answer.
+    pub fn interims(&self) -> Interims {
+        self.interims.clone()
     }
 
     /// Why the body of a request was cut off.
@@ -124,6 +133,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
             keeps_alive: complete.then == Then::Request,
             takes_trailers: complete.takes_trailers,
         };
+        self.interims.begin(!complete.is_http10);
         if complete.body == guard::Body::Length(0) {
             self.input.end_message();
             return Some(request.map(|()| Source::none()));
@@ -137,11 +147,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
     pub async fn during<F: Future>(&mut self, mut making: Pin<&mut F>) -> Result<F::Output, Broken> {
         poll_fn(|cx| {
             loop {
-                if let Poll::Ready(made) = making.as_mut().poll(cx) {
+                let made = making.as_mut().poll(cx);
+                self.take_interims(cx);
+                if let Poll::Ready(made) = made {
                     return Poll::Ready(Ok(made));
                 }
                 let beside = self.poll_beside(cx);
-                // A client may have been told to go on.
+                // A client may have been told to go on, or of what is to come.
                 if let Poll::Ready(Err(broken)) = self.poll_write(cx) {
                     return Poll::Ready(Err(broken));
                 }
@@ -151,6 +163,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
             }
         })
         .await
+    }
+
+    /// Queues what came before the answer; a client that is far behind does without.
+    fn take_interims(&mut self, cx: &Context<'_>) {
+        while let Poll::Ready(interim) = self.interims.poll_next(cx) {
+            if !self.output.is_full() {
+                head::write_interim(&interim, self.output.text());
+            }
+            spare::keep_fields(interim.into_parts().0.headers);
+        }
     }
 
     /// Sends a response. Its body is dropped at its end, and left to the caller if it is not sent to that. Says whether
@@ -163,8 +185,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Codec<S> {
         date: &[u8; 29],
     ) -> Result<bool, Broken> {
         self.owes_continue = false;
-        let is_cut_off = self.upload.as_ref().is_some_and(Upload::is_given_up);
-        let keeps_alive = self.asked.keeps_alive && !is_last && !is_cut_off && self.violation().is_none();
+        self.interims.end();
+        // An answer to half a request is the last: what is left of that may never come, and the client is told at once.
+        let is_early = self.upload.as_ref().is_some_and(|upload| !upload.has_ended());
+        let keeps_alive = self.asked.keeps_alive && !is_last && !is_early && self.violation().is_none();
         let size = body.as_ref().map_or(Some(0), |body| body.size_hint().exact());
         let (head, ()) = response.into_parts();
         let mut begun = head::write(&head, size, Asked { keeps_alive, ..self.asked }, date, self.output.text());

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version, response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, response};
 
 use crate::guard::{Complete, Lines};
 use crate::header::{framing, write_field};
@@ -125,6 +125,15 @@ pub fn write(head: &response::Parts, size: Option<u64>, asked: Asked, date: &[u8
     begun
 }
 
+/// Appends the head of an interim response, which is all of it. It needs no date (RFC 9110 §6.6.1).
+pub fn write_interim(interim: &Response<()>, out: &mut Vec<u8>) {
+    write_status_line(interim.status(), false, out);
+    for (name, value) in interim.headers() {
+        write_field(name, value, out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 /// RFC 9110 §8.6.
 fn has_no_length(status: StatusCode) -> bool {
     status.is_informational() || status == StatusCode::NO_CONTENT
@@ -179,7 +188,6 @@ fn options(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use http::Response;
     use proptest::prelude::*;
 
     use super::*;

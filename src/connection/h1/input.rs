@@ -259,11 +259,11 @@ impl Input {
     fn poll_late(&mut self, cx: &mut Context<'_>, awaited: Awaited) -> Poll<()> {
         if self.awaited != Some(awaited) {
             self.awaited = Some(awaited);
-            self.silence.arm(match awaited {
-                Awaited::Request => self.limits.idle_timeout,
-                Awaited::Head => self.limits.header_timeout,
-                Awaited::Body => self.limits.body_timeout,
-            });
+            match awaited {
+                Awaited::Request => self.silence.arm_idle(self.limits.idle_timeout),
+                Awaited::Head => self.silence.arm(self.limits.header_timeout),
+                Awaited::Body => self.silence.arm(self.limits.body_timeout),
+            }
         }
         ready!(self.silence.poll_expired(cx));
         self.stop_waiting();

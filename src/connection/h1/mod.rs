@@ -50,8 +50,8 @@ pub(super) async fn serve_h1<S>(worker: Rc<Worker>, limits: Limits, stream: S, d
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let link = Link::new(downstream);
     let mut codec = Codec::new(stream, limits, worker.sweep.deadline(), worker.sweep.deadline());
+    let link = Link::new(downstream, Some(codec.interims()));
     let end = serve_requests(&worker, &link, &mut codec).await;
     if let Some(reason) = codec.violation() {
         count_unless_on_record(&worker, &link, reason);

@@ -35,7 +35,6 @@ pub struct State {
     trailers: Option<HeaderMap>,
     failure: Option<BodyError>,
     has_ended: bool,
-    is_dropped: bool,
     /// Set while the next piece is asked for.
     reader: Option<Waker>,
     connection: Option<Waker>,
@@ -66,10 +65,9 @@ impl Upload {
         None
     }
 
-    /// Whether nobody will take the rest.
-    pub fn is_given_up(&self) -> bool {
-        let state = self.0.lock();
-        state.is_dropped && !state.has_ended
+    /// Whether all of it has come.
+    pub fn has_ended(&self) -> bool {
+        self.0.lock().has_ended
     }
 }
 
@@ -175,7 +173,6 @@ impl Arrival for Arriving {
 impl Drop for Arriving {
     fn drop(&mut self) {
         let mut state = self.0.lock();
-        state.is_dropped = true;
         state.reader = None;
         state.data = None;
     }

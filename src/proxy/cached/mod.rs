@@ -137,7 +137,8 @@ impl Exchange<'_> {
             Err(Turn::Lead(lead)) => Some(lead),
             Err(Turn::Alone) => None,
         };
-        let asking = self.asking(request, passing, (caching, &miss, lead.is_some()), record).await?;
+        let mut asking = self.asking(request, passing, (caching, &miss, lead.is_some()), record).await?;
+        asking.client.clone_from(&self.link.interims);
         let fields = Arc::clone(&asking.asked.fields);
         let brought = match lead {
             Some(lead) => {
@@ -255,6 +256,7 @@ impl Exchange<'_> {
             policy: Arc::clone(policy),
             request,
             asked,
+            client: None,
         })
     }
 }

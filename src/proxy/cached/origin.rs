@@ -12,6 +12,7 @@ use crate::body::{Body, Reader};
 use crate::cache::{self, Asked, Cache, Directives, Failure, Lead, Outcome, Policy, Stored, Taken, Times, Usable};
 use crate::clock;
 use crate::fetch::{Attempts, FetchError};
+use crate::interim::{Interims, Relay};
 use crate::snapshot::{Action, HeldRoute};
 use crate::upstream::{Connections, Reply};
 
@@ -23,6 +24,9 @@ pub struct Asking {
     pub policy: Arc<Policy>,
     pub request: Request<Body>,
     pub asked: Asked,
+    /// The client that began it, if it waits: interim responses are for it alone. Who follows may have come after them,
+    /// and hints that are late are worth nothing.
+    pub client: Option<Interims>,
 }
 
 /// What the origin's answer came to.
@@ -36,7 +40,7 @@ pub struct Brought {
 
 impl Asking {
     pub async fn ask(self) -> Brought {
-        let Self { connections, route, cache, policy, request, mut asked } = self;
+        let Self { connections, route, cache, policy, request, mut asked, client } = self;
         let mut attempts = Attempts::default();
         let Action::Proxy(pass) = &route.action else {
             return Brought::failed(FetchError::NoEndpoint(String::new()), attempts);
@@ -44,10 +48,12 @@ impl Asking {
         // Asked once more if what is stored turns out not to be what the origin speaks of.
         let mut again = asked.stale.is_some().then(|| copy_of_head(&request));
         let mut request = request;
+        let edits = &route.config.response_fields;
+        let relay = client.as_ref().map(|client| Relay { client, edits });
         loop {
             let begun = clock::now().into_std();
-            let mut response = match pass.fetch(&connections).send(request, &mut attempts).await {
-                Ok(Reply::Response { response, .. }) => response,
+            let mut response = match pass.fetch(&connections, relay).send(request, &mut attempts).await {
+                Ok(Reply::Response(response)) => response,
                 Ok(Reply::Tunnel(..)) => return Brought::failed(FetchError::Ejected, attempts),
                 Err(error) => return Brought::failed(error, attempts),
             };

@@ -23,7 +23,8 @@ mod breakers;
 mod cache;
 mod cells;
 mod codings;
-pub mod process;
+mod overload;
+mod process;
 mod requests;
 mod upstreams;
 

@@ -31,9 +31,10 @@ use self::decoder::{Decoder, Piece};
 use self::head::Framing;
 pub use self::stream::{Stream, Upgraded};
 use self::upload::{Upload, UploadError};
-use super::{Fate, HEAD_BYTES_MAX, INTERIM_MAX, UpstreamError};
+use super::{Fate, HEAD_BYTES_MAX, UpstreamError};
 use crate::body::{Body, BodyError, Payload};
 use crate::header::framing;
+use crate::interim::{INTERIM_MAX, Relay};
 use crate::spare;
 use crate::timed::WriteLimit;
 use crate::timers::Deadline;
@@ -84,6 +85,7 @@ struct Sending<'a> {
     rest: &'a mut Payload,
     read_timeout: Duration,
     interim: u32,
+    relay: Option<Relay<'a>>,
 }
 
 impl Connection {
@@ -103,12 +105,13 @@ impl Connection {
         }
     }
 
-    /// Sends a request and waits for the head of its response. A 101 comes back like any other.
+    /// Sends a request and waits for the head of its response; interim ones go to `relay`. A 101 comes back like any
+    /// other.
     pub async fn send(
         &mut self,
         head: &Parts,
         payload: &mut Payload,
-        read_timeout: Duration,
+        (read_timeout, relay): (Duration, Option<Relay<'_>>),
     ) -> Result<Response<()>, SendFailed> {
         let framing = match payload.size() {
             Some(0) => Framing::of_none(&head.method),
@@ -120,7 +123,7 @@ impl Connection {
         let body = if payload.is_at_hand() { payload.take() } else { None };
         self.upload = Some(Upload::new(bytes, body.filter(|_| framing != Framing::None), framing));
         self.silence.disarm();
-        let mut sending = Sending { method: &head.method, rest: payload, read_timeout, interim: 0 };
+        let mut sending = Sending { method: &head.method, rest: payload, read_timeout, interim: 0, relay };
         poll_fn(|cx| self.poll_response(cx, &mut sending)).await
     }
 
@@ -202,7 +205,16 @@ impl Connection {
         let status = response.status();
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
             sending.interim += 1;
-            return if sending.interim > INTERIM_MAX { Err(UpstreamError::InterimLimit) } else { Ok(None) };
+            if sending.interim > INTERIM_MAX {
+                return Err(UpstreamError::InterimLimit);
+            }
+            // The edge itself tells a client to go on.
+            if status != StatusCode::CONTINUE
+                && let Some(relay) = sending.relay
+            {
+                relay.pass_on(response);
+            }
+            return Ok(None);
         }
         // The first bytes of the tunnel would be taken for the rest of the request.
         if status == StatusCode::SWITCHING_PROTOCOLS && self.is_uploading() {

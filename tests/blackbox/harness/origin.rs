@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::until;
@@ -89,6 +90,19 @@ impl Origin {
                         return;
                     }
                 }
+            }
+        })
+        .await
+    }
+
+    /// Answers once it is allowed to, with `held`.
+    pub async fn held(allowed: &Arc<Semaphore>) -> Self {
+        let allowed = Arc::clone(allowed);
+        Self::answers(move |_| {
+            let allowed = Arc::clone(&allowed);
+            async move {
+                allowed.acquire().await.unwrap().forget();
+                ok("held")
             }
         })
         .await

@@ -17,7 +17,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::list::Item;
+use super::reachable;
 use crate::header::Scheme;
+use crate::tls::to_own_listener;
 
 /// For one page, from the connection to its last byte.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -28,15 +30,32 @@ const CODINGS: &str = "gzip, deflate, br, zstd";
 /// Where the proxy listens, and for whom it is asked.
 #[derive(Clone)]
 pub struct Doors {
-    pub clear: Option<SocketAddr>,
-    pub tls: Option<(SocketAddr, TlsConnector)>,
+    clear: Option<SocketAddr>,
+    tls: Option<(SocketAddr, TlsConnector)>,
     /// The name that stands for pages whose host is not known.
-    pub name: String,
+    name: String,
     /// The same as it was given, with its port.
-    pub host: Option<String>,
+    host: Option<String>,
 }
 
 impl Doors {
+    /// Of listeners, each with whether it speaks TLS, the first of each kind, and the first name of the certificates
+    /// that is one host's.
+    pub fn new<'a>(
+        listeners: impl Iterator<Item = (SocketAddr, bool)> + Clone,
+        mut names: impl Iterator<Item = &'a str>,
+        host: Option<String>,
+    ) -> anyhow::Result<Self> {
+        let of = |tls: bool| listeners.clone().find(|(_, is_tls)| *is_tls == tls).map(|(bound, _)| reachable(bound));
+        let tls = of(true).map(|address| Ok::<_, anyhow::Error>((address, to_own_listener()?))).transpose()?;
+        let clear = of(false);
+        if tls.is_none() && clear.is_none() {
+            return Err(anyhow!("the proxy has no open listener"));
+        }
+        let name = names.find(|name| !name.contains('*')).unwrap_or("localhost").to_owned();
+        Ok(Self { clear, tls, name, host })
+    }
+
     /// Asks for a page and reads it to its end.
     pub async fn visit(&self, item: &Item) -> anyhow::Result<(StatusCode, HeaderMap)> {
         let visit = async {

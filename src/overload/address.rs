@@ -1,0 +1,111 @@
+//! How many of something each client has at a time.
+//!
+//! A client is an IPv4 address, or an IPv6 network of 64 bits, which one subscriber has whole. An address is in the
+//! table while it has something, so the table is no larger than what is counted.
+
+use std::collections::HashMap;
+use std::collections::hash_map::{Entry, RandomState};
+use std::hash::BuildHasher;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+const SHARDS: usize = 32;
+
+#[derive(Debug)]
+pub struct ByAddress {
+    shards: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
+    hasher: RandomState,
+}
+
+/// One of an address, counted until it is dropped.
+#[derive(Debug)]
+pub struct OfAddress {
+    counts: Arc<ByAddress>,
+    client: IpAddr,
+}
+
+impl ByAddress {
+    /// None if the client has `max` already.
+    pub fn enter(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<OfAddress> {
+        let client = subscriber(address);
+        match self.shard(&client).entry(client) {
+            Entry::Occupied(entry) if *entry.get() >= max => return None,
+            Entry::Occupied(mut entry) => *entry.get_mut() += 1,
+            Entry::Vacant(_) if max == 0 => return None,
+            Entry::Vacant(entry) => _ = entry.insert(1),
+        }
+        Some(OfAddress { counts: Arc::clone(self), client })
+    }
+
+    /// How many clients have something.
+    #[cfg(test)]
+    pub fn addresses(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
+    }
+
+    fn shard(&self, client: &IpAddr) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        let shard = &self.shards[self.hasher.hash_one(client) as usize % SHARDS];
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for ByAddress {
+    fn default() -> Self {
+        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
+    }
+}
+
+impl Drop for OfAddress {
+    fn drop(&mut self) {
+        let mut shard = self.counts.shard(&self.client);
+        if let Entry::Occupied(mut entry) = shard.entry(self.client) {
+            match entry.get_mut() {
+                1 => _ = entry.remove(),
+                open => *open -= 1,
+            }
+        }
+    }
+}
+
+/// The network that one subscriber has.
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(one: &str, other: &str, are_one_client: bool) {
+        let counts = Arc::<ByAddress>::default();
+        let _held = counts.enter(one.parse().unwrap(), 1).unwrap();
+        assert_eq!(counts.enter(other.parse().unwrap(), 1).is_none(), are_one_client, "{one} and {other}");
+    }
+
+    #[test]
+    fn ipv6_clients_count_by_64_bits() {
+        check("192.0.2.1", "192.0.2.1", true);
+        check("192.0.2.1", "192.0.2.2", false);
+        check("192.0.2.1", "::ffff:192.0.2.1", true);
+        check("2001:db8::1", "2001:db8::ffff:1", true);
+        check("2001:db8::1", "2001:db8:0:1::1", false);
+    }
+
+    #[test]
+    fn what_is_given_back_leaves_nothing_behind() {
+        let counts = Arc::<ByAddress>::default();
+        let address = "192.0.2.1".parse().unwrap();
+        let held = (counts.enter(address, 2).unwrap(), counts.enter(address, 2).unwrap());
+        assert!(counts.enter(address, 2).is_none());
+        drop(held.0);
+        let again = counts.enter(address, 2).unwrap();
+        drop((again, held.1));
+        assert_eq!(counts.addresses(), 0);
+        assert!(counts.enter(address, 0).is_none());
+        assert_eq!(counts.addresses(), 0);
+    }
+}

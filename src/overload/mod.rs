@@ -1,0 +1,153 @@
+//! What is refused because there is too much of it: requests in flight, over all, by route and by client; connections
+//! of one address; anything at all while memory is short.
+//!
+//! The counts belong to the process and go on over reloads; the limits are those of the generation that a request is
+//! served by, so they are arguments. A refusal is a comparison: nothing is read, chosen or waited for before it. How
+//! many connections there may be in all is up to `listener`, because those beyond wait in the kernel's queue.
+
+mod address;
+mod count;
+pub mod memory;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+pub use self::address::{ByAddress, OfAddress};
+pub use self::count::{Count, Place};
+pub use self::memory::Pressure;
+
+/// Which limit a request meets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    Proxy,
+    Route,
+    Client,
+}
+
+/// All that is counted.
+#[derive(Debug, Default)]
+pub struct Overload {
+    requests: Arc<Count>,
+    requests_of: Arc<ByAddress>,
+    pub connections_of: Arc<ByAddress>,
+    connections_refused: AtomicU64,
+    routes: Mutex<BTreeMap<String, Weak<Count>>>,
+    pressure: AtomicU8,
+}
+
+/// The limits of requests in flight in one generation; 0 is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub proxy: usize,
+    pub client: usize,
+}
+
+/// What a request occupies, until it is dropped.
+#[derive(Debug)]
+pub struct Places {
+    _proxy: Option<Place>,
+    _route: Option<Place>,
+    _client: Option<OfAddress>,
+}
+
+impl Overload {
+    /// The count of a route by its name, shared by the generations that have it.
+    pub fn route(&self, name: &str) -> Arc<Count> {
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = routes.get(name).and_then(Weak::upgrade) {
+            return count;
+        }
+        // Asked at a reload alone; what no generation holds any more goes then.
+        routes.retain(|_, count| count.strong_count() > 0);
+        let count = Arc::default();
+        routes.insert(name.to_owned(), Arc::downgrade(&count));
+        count
+    }
+
+    /// Takes a place under each limit, or none.
+    pub fn enter(
+        &self,
+        limits: Limits,
+        route: Option<(&Arc<Count>, usize)>,
+        client: IpAddr,
+    ) -> Result<Option<Box<Places>>, Full> {
+        if limits == (Limits { proxy: 0, client: 0 }) && route.is_none() {
+            return Ok(None);
+        }
+        let _proxy = match limits.proxy {
+            0 => None,
+            max => Some(self.requests.enter(max).ok_or(Full::Proxy)?),
+        };
+        let _route = match route {
+            None => None,
+            Some((count, max)) => Some(count.enter(max).ok_or(Full::Route)?),
+        };
+        let _client = match limits.client {
+            0 => None,
+            max => Some(self.requests_of.enter(client, max).ok_or(Full::Client)?),
+        };
+        Ok(Some(Box::new(Places { _proxy, _route, _client })))
+    }
+
+    pub fn refuse_connection(&self) {
+        self.connections_refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections that were closed because their address had too many.
+    pub fn connections_refused(&self) -> u64 {
+        self.connections_refused.load(Ordering::Relaxed)
+    }
+
+    pub fn pressure(&self) -> Pressure {
+        Pressure::from_number(self.pressure.load(Ordering::Relaxed))
+    }
+
+    pub fn set_pressure(&self, pressure: Pressure) {
+        self.pressure.store(pressure as u8, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn without_limits_nothing_is_counted() {
+        let overload = Overload::default();
+        let none = Limits { proxy: 0, client: 0 };
+        assert!(overload.enter(none, None, CLIENT).unwrap().is_none());
+    }
+
+    #[test]
+    fn each_limit_is_met_by_itself_and_a_refused_request_occupies_nothing() {
+        let overload = Overload::default();
+        let route = overload.route("api");
+        let limits = Limits { proxy: 3, client: 2 };
+        let first = overload.enter(limits, Some((&route, 1)), CLIENT).unwrap();
+        assert_eq!(overload.enter(limits, Some((&route, 1)), CLIENT).unwrap_err(), Full::Route);
+        let second = overload.enter(limits, None, CLIENT).unwrap();
+        assert_eq!(overload.enter(limits, None, CLIENT).unwrap_err(), Full::Client);
+        let other = IpAddr::from([127, 0, 0, 2]);
+        let third = overload.enter(limits, None, other).unwrap();
+        assert_eq!(overload.enter(limits, None, other).unwrap_err(), Full::Proxy);
+        drop((first, second, third));
+        assert_eq!(overload.requests.open(), 0);
+        assert_eq!(route.open(), 0);
+        assert_eq!(overload.requests_of.addresses(), 0);
+    }
+
+    #[test]
+    fn a_route_keeps_its_count_over_generations() {
+        let overload = Overload::default();
+        let of_first = overload.route("api");
+        let place = of_first.enter(1).unwrap();
+        assert!(overload.route("api").enter(1).is_none());
+        // One that is gone begins anew.
+        drop((of_first, place));
+        assert!(overload.route("api").enter(1).is_some());
+    }
+}
