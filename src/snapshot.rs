@@ -56,7 +56,7 @@ pub struct Route {
 }
 
 pub enum Action {
-    Proxy(Pass),
+    Proxy(Box<Pass>),
     Redirect { to: Template, status: StatusCode },
     Text { body: Bytes, status: StatusCode },
     StubStatus,
@@ -208,7 +208,7 @@ impl Route {
                 let found = upstreams
                     .get(upstream)
                     .ok_or_else(|| SnapshotError::UnknownUpstream { origin: origin(), upstream: upstream.clone() })?;
-                Action::Proxy(Pass {
+                Action::Proxy(Box::new(Pass {
                     upstream: Arc::clone(found),
                     host: host.clone(),
                     rewrite: path.clone(),
@@ -220,7 +220,7 @@ impl Route {
                         .as_ref()
                         .filter(|_| keeping.enabled)
                         .map(|cache| Arc::new(Policy::new(keeping, cache, lasting.cache.statistics(&route.name)))),
-                })
+                }))
             }
             config::Action::Redirect { to, status } => {
                 let to = Template::parse(to).map_err(|source| SnapshotError::Template { origin: origin(), source })?;

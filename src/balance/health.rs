@@ -96,13 +96,8 @@ pub enum Transition {
 impl Transition {
     /// Whether requests that wait for this endpoint had better go elsewhere.
     pub fn is_ejection(self) -> bool {
-        matches!(
-            self,
-            Transition::Ejected { .. }
-                | Transition::StoodOut { .. }
-                | Transition::TrialFailed { .. }
-                | Transition::Unhealthy { .. }
-        )
+        use Transition::{Ejected, StoodOut, TrialFailed, Unhealthy};
+        matches!(self, Ejected { .. } | StoodOut { .. } | TrialFailed { .. } | Unhealthy { .. })
     }
 
     /// Whether an endpoint that was out is given requests again.
@@ -275,7 +270,6 @@ impl State {
                 Some(Transition::StoodOut { percent: counts.0.failed_percent(), pause })
             }
             Passive::In { .. } => None,
-            // It answers at least.
             Passive::Kept => self.answered(),
             Passive::Out { .. } => self.fail_trial(now),
         }

@@ -19,7 +19,7 @@ pub fn choose<T: Copy>(candidates: impl Iterator<Item = (T, Load)> + Clone, roll
 
 /// A number below `total`, which is what 64 random bits are multiplied down to.
 fn scaled(roll: u64, total: u64) -> u64 {
-    (u128::from(roll) * u128::from(total) >> 64) as u64
+    ((u128::from(roll) * u128::from(total)) >> 64) as u64
 }
 
 /// Who has the place at `position`, when each has as many as its share.

@@ -84,7 +84,7 @@ async fn health_that_flaps_ten_times_a_second_fails_no_get() {
     let flips = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&flips);
     let flapping = Origin::answers(move |request| {
-        let is_bad = request.target == "/health" && counted.fetch_add(1, Ordering::Relaxed) % 2 == 0;
+        let is_bad = request.target == "/health" && counted.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
         async move { ok("").status(if is_bad { 503 } else { 200 }) }
     })
     .await;
@@ -185,10 +185,10 @@ async fn a_key_stays_at_its_endpoint_while_that_is_there() {
         places
     };
     let mut all = Vec::new();
-    for n in 0..rows.len() {
+    for (n, (by, ..)) in rows.iter().enumerate() {
         let first = places(n, &mut Client::connect(&edge, Via::H1).await).await;
         let again = places(n, &mut Client::connect(&edge, Via::TlsH2).await).await;
-        assert_eq!(first, again, "{}", rows[n].0);
+        assert_eq!(first, again, "{by}");
         for origin in ["0", "1", "2"] {
             assert!(first.iter().any(|place| place == origin), "{first:?}");
         }
