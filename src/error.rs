@@ -86,6 +86,7 @@ reasons! {
     MemoryShort, StatusCode::SERVICE_UNAVAILABLE, "memory-short", "The process uses more memory than its hard limit.";
     DrainTimeout, StatusCode::SERVICE_UNAVAILABLE, "drain-timeout", "The proxy ended before the answer did: drain_timeout had passed, or it was told twice.";
     NoEndpoint, StatusCode::SERVICE_UNAVAILABLE, "no-endpoint", "The upstream has no endpoint that may be used.";
+    BreakerOpen, StatusCode::SERVICE_UNAVAILABLE, "breaker-open", "The upstream's breaker is open, so it is not asked for now.";
     ConnectRefused, StatusCode::BAD_GATEWAY, "connect-refused", "The endpoint refused the connection.";
     ConnectFailed, StatusCode::BAD_GATEWAY, "connect-failed", "The endpoint could not be reached.";
     ConnectTimeout, StatusCode::GATEWAY_TIMEOUT, "connect-timeout", "The endpoint did not accept the connection within timeout.connect.";
@@ -138,6 +139,7 @@ impl From<&FetchError> for Reason {
     fn from(error: &FetchError) -> Self {
         match error {
             FetchError::NoEndpoint(_) | FetchError::Ejected => Self::NoEndpoint,
+            FetchError::BreakerOpen(_) => Self::BreakerOpen,
             FetchError::TotalTimeout(_) => Self::TotalTimeout,
             FetchError::AttemptTimeout(_) => Self::AttemptTimeout,
             FetchError::Upstream(error) => error.into(),

@@ -1,6 +1,10 @@
 //! The origin side of a request: choose an endpoint, send, and where that fails decide whether the next one
 //! may be tried. It needs no client.
 
+mod failed;
+#[cfg(test)]
+mod simulation;
+
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -12,13 +16,14 @@ use http::header::HOST;
 use http::request::Parts;
 use tokio::time::Instant;
 
-use crate::balance::{Endpoint, InFlight, Outcome};
+use self::failed::FailedAttempt;
+use crate::balance::{Call, Endpoint, InFlight, Outcome, Pool, Refused};
 use crate::body::{Body, Payload};
 use crate::clock;
 use crate::interim::Relay;
 use crate::spare;
 use crate::telemetry::UpstreamMetrics;
-use crate::telemetry::metrics::{AttemptOutcome, RetryCause};
+use crate::telemetry::metrics::AttemptOutcome;
 use crate::upstream::retry::{self, Decision, Failure, GiveUp, Next};
 use crate::upstream::{Connections, Dispatch, Failed, Fate, Limits, Over, Reply, Upstream, UpstreamError};
 
@@ -26,6 +31,8 @@ use crate::upstream::{Connections, Dispatch, Failed, Fate, Limits, Over, Reply, 
 pub enum FetchError {
     #[error("no endpoint of {0} is usable")]
     NoEndpoint(String),
+    #[error("the breaker of {0} is open")]
+    BreakerOpen(String),
     #[error("no response within {0:?} in all")]
     TotalTimeout(Duration),
     #[error("no response within {0:?} of an attempt")]
@@ -60,6 +67,8 @@ struct Sending {
     head: Parts,
     payload: Payload,
     is_idempotent: bool,
+    /// What it is kept to one endpoint by.
+    key: Option<u64>,
     /// When all of the time has passed.
     until: Option<Instant>,
     /// When the last attempt began.
@@ -67,13 +76,38 @@ struct Sending {
 }
 
 impl Fetch<'_> {
+    /// Sends the request, if the upstream's breaker lets it through.
     pub async fn send(&self, request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
+        let call = match self.upstream.pool.breaker().map(|breaker| breaker.begin(clock::now().into_std())) {
+            Some(Err(Refused)) => return Err(FetchError::BreakerOpen(self.upstream.config().name.clone())),
+            call => call.and_then(Result::ok),
+        };
+        let result = self.send_through(request, attempts).await;
+        if let Some(call) = call {
+            self.conclude(call, &result);
+        }
+        result
+    }
+
+    /// Tells the breaker how a call ended; not if that says nothing of the upstream.
+    fn conclude(&self, call: Call<'_>, result: &Result<Reply, FetchError>) {
+        let now = clock::now().into_std();
+        match result {
+            Ok(reply) if self.upstream.pool.is_failure(reply.status()) => call.failed(now),
+            Ok(_) => call.answered(now),
+            Err(FetchError::NoEndpoint(_) | FetchError::Upstream(UpstreamError::RequestBody(_))) => {}
+            Err(_) => call.failed(now),
+        }
+    }
+
+    async fn send_through(&self, request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
         let begun = clock::now();
         self.upstream.budget.count_request(begun.into_std());
         let (head, body) = request.into_parts();
         let is_idempotent = retry::is_idempotent(&head);
+        let key = self.upstream.pool.key(&head);
         let until = self.limits.timeouts.total.map(|total| begun + total);
-        let mut sending = Sending { head, payload: Payload::new(body), is_idempotent, until, begun };
+        let mut sending = Sending { head, payload: Payload::new(body), is_idempotent, key, until, begun };
         let (mut stale, mut next, mut last) = (None, Next::Untried, None);
         loop {
             if until.is_some_and(|until| until <= sending.begun) {
@@ -82,7 +116,10 @@ impl Fetch<'_> {
             // After a kept connection that turned out to be closed, the same endpoint is asked over a new one.
             let chosen = match stale.take() {
                 Some(in_flight) => Some((in_flight, Over::New)),
-                None => self.choose(next, attempts, sending.begun).map(|in_flight| (in_flight, Over::Kept)),
+                None => {
+                    let asked = (sending.key, sending.begun.into_std());
+                    choose(&self.upstream.pool, next, &mut attempts.tried, asked).map(|chosen| (chosen, Over::Kept))
+                }
             };
             let Some((in_flight, over)) = chosen else {
                 return last.map_or_else(|| Err(self.no_endpoint()), |(left, _)| left);
@@ -113,19 +150,6 @@ impl Fetch<'_> {
             last = Some((failed.left, failed.cause));
             sending.begun = clock::now();
         }
-    }
-
-    /// An endpoint for the next attempt. Those that had one come again once all have had one, the last of them last.
-    fn choose(&self, next: Next, attempts: &mut Attempts, now: Instant) -> Option<InFlight> {
-        let (pool, now) = (&self.upstream.pool, now.into_std());
-        let untried = pool.choose(&attempts.tried, now);
-        if untried.is_some() || next == Next::Untried {
-            return untried;
-        }
-        let last = attempts.tried.pop();
-        attempts.tried.clear();
-        attempts.tried.extend(last);
-        pool.choose(&attempts.tried, now).or_else(|| pool.choose(&[], now))
     }
 
     /// None: another endpoint would do no better.
@@ -184,7 +208,8 @@ impl Fetch<'_> {
         };
         let failed = match outcome {
             Ok(reply) => {
-                self.upstream.pool.report(&endpoint, Outcome::Answered, sending.begun.into_std());
+                let outcome = self.upstream.pool.judge(reply.status());
+                self.upstream.pool.report(&endpoint, outcome, sending.begun.into_std());
                 counted.outcome = Some(AttemptOutcome::Answered);
                 if !self.is_failure(&reply) {
                     return Ok(reply);
@@ -289,6 +314,23 @@ impl Fetch<'_> {
     }
 }
 
+/// An endpoint for the next attempt. Those that had one come again once all have had one, the last of them last.
+fn choose(
+    pool: &Pool,
+    next: Next,
+    tried: &mut Vec<u64>,
+    (key, now): (Option<u64>, std::time::Instant),
+) -> Option<InFlight> {
+    let untried = pool.choose(tried, key, now);
+    if untried.is_some() || next == Next::Untried {
+        return untried;
+    }
+    let last = tried.pop();
+    tried.clear();
+    tried.extend(last);
+    pool.choose(tried, key, now).or_else(|| pool.choose(&[], key, now))
+}
+
 /// One attempt, as far as what may end it needs to know.
 struct Attempt<'a> {
     endpoint: &'a Endpoint,
@@ -332,44 +374,6 @@ impl Drop for Counted<'_> {
         if let Some(outcome) = self.outcome {
             self.metrics.attempt_ended(outcome);
         }
-    }
-}
-
-struct FailedAttempt {
-    /// What the client gets if it was the last.
-    left: Result<Reply, FetchError>,
-    cause: RetryCause,
-    request: Fate,
-    stale: Option<InFlight>,
-    /// The budget has been asked already.
-    is_paid: bool,
-}
-
-impl FailedAttempt {
-    fn new(error: FetchError, request: Fate) -> Self {
-        let cause = match &error {
-            _ if request == Fate::Unprocessed => RetryCause::Refused,
-            FetchError::Ejected => RetryCause::Ejected,
-            FetchError::Upstream(
-                UpstreamError::Connect(_) | UpstreamError::ConnectTimeout(_) | UpstreamError::Tls(_),
-            ) => RetryCause::Connect,
-            FetchError::Upstream(UpstreamError::ReadTimeout(_) | UpstreamError::SendTimeout)
-            | FetchError::AttemptTimeout(_)
-            | FetchError::TotalTimeout(_) => RetryCause::TimedOut,
-            FetchError::NoEndpoint(_) | FetchError::Upstream(_) => RetryCause::Broken,
-        };
-        Self { left: Err(error), cause, request, stale: None, is_paid: false }
-    }
-
-    fn of_upstream(Failed { error, request, stale }: Failed) -> Self {
-        let failed = Self::new(error.into(), request);
-        let cause = if stale.is_some() { RetryCause::Stale } else { failed.cause };
-        Self { cause, stale, ..failed }
-    }
-
-    fn by_status(reply: Reply) -> Self {
-        let cause = RetryCause::Status;
-        Self { left: Ok(reply), cause, request: Fate::Unknown, stale: None, is_paid: false }
     }
 }
 

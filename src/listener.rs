@@ -114,8 +114,8 @@ impl Cap {
     }
 
     /// Whether so many hundredths of what may be open are.
-    pub fn is_full_to(&self, percent: u8) -> bool {
-        let threshold = self.max().saturating_mul(percent.into()) / 100;
+    pub fn is_full_to(&self, percent: u32) -> bool {
+        let threshold = self.max().saturating_mul(percent as usize) / 100;
         self.open.load(Ordering::Relaxed) >= threshold.max(1)
     }
 

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::background::{self, Background};
-use crate::balance::Member;
 use crate::balance::health::Verdict;
+use crate::balance::{BreakerStatus, Member};
 use crate::cache::{Cache, Report, Statistics};
 use crate::config::{self, Config, Environment, Loaded, RateLimit, Unusable};
 use crate::connection::HeadBudget;
@@ -33,7 +33,7 @@ use crate::supervise::Supervisor;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::log;
 use crate::telemetry::metrics::{
-    CacheSample, CachedRouteSample, EndpointSample, Metrics, MetricsError, RateLimitSample,
+    BreakerSample, CacheSample, CachedRouteSample, EndpointSample, Metrics, MetricsError, RateLimitSample,
 };
 use crate::tls::{CertificateError, Certificates};
 use crate::upstream::Upstream;
@@ -256,6 +256,10 @@ fn observe(control: &Control) {
     metrics.observe_rate_limits(move || live.load().rate_limits.values().map(|limit| limit_sample(limit)).collect());
     let live = Arc::clone(&control.shared.live);
     metrics.observe_endpoints(move || live.load().upstreams.values().flat_map(|upstream| samples(upstream)).collect());
+    let live = Arc::clone(&control.shared.live);
+    metrics.observe_breakers(move || {
+        live.load().upstreams.values().filter_map(|upstream| breaker_sample(upstream)).collect()
+    });
 }
 
 /// Makes orders of signals.
@@ -307,6 +311,11 @@ fn limit_sample(limit: &Limit) -> RateLimitSample {
     let RateLimit { name, keys_max, .. } = limit.config();
     let (limit, keys, keys_max) = (name.clone(), keys as u64, *keys_max as u64);
     RateLimitSample { limit, allowed, limited, dry_run, evicted, keys, keys_max }
+}
+
+fn breaker_sample(upstream: &Upstream) -> Option<BreakerSample> {
+    let BreakerStatus { state, opened, refused, .. } = upstream.pool.breaker_status(clock::now().into_std())?;
+    Some(BreakerSample { upstream: upstream.config().name.clone(), state, opened, refused })
 }
 
 fn samples(upstream: &Upstream) -> Vec<EndpointSample> {

@@ -37,6 +37,8 @@ pub struct Endpoints {
     pub out: usize,
     /// Taken out by hand, which is no fault.
     pub drained: usize,
+    /// Its breaker lets nothing through.
+    pub is_open: bool,
 }
 
 /// A resource that is limited.
@@ -61,9 +63,12 @@ pub fn overall(findings: impl IntoIterator<Item = Health>) -> Health {
 pub fn upstreams(upstreams: &[Endpoints]) -> Finding {
     let mut health = Health::Healthy;
     let mut detail = Vec::new();
-    for Endpoints { upstream, usable, out, drained } in upstreams {
+    for Endpoints { upstream, usable, out, drained, is_open } in upstreams {
         let all = usable + out + drained;
-        if *usable == 0 {
+        if *is_open {
+            health = health.max(Health::Unhealthy);
+            detail.push(format!("{upstream}: the breaker is open"));
+        } else if *usable == 0 {
             health = health.max(Health::Unhealthy);
             detail.push(format!("{upstream}: none of {all} endpoints is usable"));
         } else if *out > 0 {
@@ -146,6 +151,7 @@ mod tests {
                 usable,
                 out,
                 drained,
+                is_open: false,
             };
             let all: Vec<Endpoints> = counts.iter().enumerate().map(endpoints).collect();
             assert_eq!(upstreams(&all), Finding { health, detail: detail.to_owned() }, "{counts:?}");
@@ -158,6 +164,9 @@ mod tests {
         check(&[(0, 0, 2)], Unhealthy, "u0: none of 2 endpoints is usable");
         check(&[(0, 0, 0)], Unhealthy, "u0: none of 0 endpoints is usable");
         check(&[(0, 1, 0), (1, 1, 0)], Unhealthy, "u0: none of 1 endpoints is usable; u1: 1 of 2 endpoints out");
+        let open = Endpoints { upstream: "app".to_owned(), usable: 3, out: 0, drained: 0, is_open: true };
+        let detail = "app: the breaker is open".to_owned();
+        assert_eq!(upstreams(&[open]), Finding { health: Unhealthy, detail });
     }
 
     #[test]

@@ -122,5 +122,6 @@ fn upstreams(pools: &BTreeMap<String, Arc<Pool>>) -> Vec<UpstreamStatus> {
 }
 
 fn upstream(name: &str, pool: &Pool) -> UpstreamStatus {
-    UpstreamStatus::new(name, pool.snapshot(crate::clock::now().into()))
+    let now = crate::clock::now().into();
+    UpstreamStatus::new(name, pool.breaker_status(now), pool.snapshot(now))
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::judge::{self, Endpoints, Finding, Health};
-use crate::balance::EndpointStatus;
+use crate::balance::{BreakerStatus, EndpointStatus};
 use crate::cache::{Report, Statistics};
 use crate::supervise::ReplicaStatus;
 
@@ -68,6 +68,8 @@ pub struct ListenerStatus {
 pub struct UpstreamStatus {
     pub name: String,
     pub usable: usize,
+    /// None if it has none.
+    pub breaker: Option<BreakerStatus>,
     pub endpoints: Vec<EndpointStatus>,
 }
 
@@ -144,16 +146,17 @@ fn cached_route((route, statistics): (String, Statistics)) -> CachedRouteStatus 
 }
 
 impl UpstreamStatus {
-    pub fn new(name: &str, endpoints: Vec<EndpointStatus>) -> Self {
+    pub fn new(name: &str, breaker: Option<BreakerStatus>, endpoints: Vec<EndpointStatus>) -> Self {
         let usable = endpoints.iter().filter(|endpoint| is_usable(endpoint)).count();
-        Self { name: name.to_owned(), usable, endpoints }
+        Self { name: name.to_owned(), usable, breaker, endpoints }
     }
 
     /// For the judgement.
     pub fn counts(&self) -> Endpoints {
         let drained = self.endpoints.iter().filter(|endpoint| endpoint.drained).count();
         let out = self.endpoints.len() - self.usable - drained;
-        Endpoints { upstream: self.name.clone(), usable: self.usable, out, drained }
+        let is_open = self.breaker.as_ref().is_some_and(|breaker| breaker.state == "open");
+        Endpoints { upstream: self.name.clone(), usable: self.usable, out, drained, is_open }
     }
 }
 
@@ -202,8 +205,9 @@ mod tests {
             last_error: None,
         };
         let states = ["usable", "usable", "ejected", "unhealthy", "drained"];
-        let status = UpstreamStatus::new("app", states.map(endpoint).into());
+        let status = UpstreamStatus::new("app", None, states.map(endpoint).into());
         assert_eq!(status.usable, 2);
-        assert_eq!(status.counts(), Endpoints { upstream: "app".to_owned(), usable: 2, out: 2, drained: 1 });
+        let expected = Endpoints { upstream: "app".to_owned(), usable: 2, out: 2, drained: 1, is_open: false };
+        assert_eq!(status.counts(), expected);
     }
 }

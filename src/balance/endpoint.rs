@@ -9,10 +9,16 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::ejections::Ejections;
-use super::health::{Limits, State, Transition, Verdict};
 use http::HeaderValue;
 use serde::Serialize;
+
+use super::ejections::Ejections;
+use super::hash;
+use super::health::{Limits, State, Transition, Verdict};
+use super::outlier::Others;
+use super::slow_start::Warmth;
+use super::tally::{Counts, Tally};
+use crate::clock;
 
 /// Bytes kept of the text of the last error.
 const LAST_ERROR_BYTES_MAX: usize = 256;
@@ -21,8 +27,10 @@ const LAST_ERROR_BYTES_MAX: usize = 256;
 /// up is not reported at all.
 #[derive(Clone, Copy)]
 pub enum Outcome<'a> {
-    /// A response head came, whatever its status.
+    /// A response head came.
     Answered,
+    /// One came whose status counts against the endpoint; see [`Pool::judge`](super::Pool::judge).
+    AnsweredBadly,
     /// No connection, no answer in time, or one that is not HTTP; with the reason for log and status page.
     Failed(&'a (dyn fmt::Display + 'a)),
 }
@@ -42,6 +50,12 @@ pub struct Endpoint {
     pub authority: HeaderValue,
     failures: AtomicU64,
     health: Health,
+    /// Answers of late, if the upstream looks for outliers.
+    latest: Tally,
+    created: Instant,
+    warmth: Warmth,
+    /// Of the address: what keys are matched with.
+    pub hash: u64,
     last_error: Mutex<Option<Box<str>>>,
     ejections: Ejections,
 }
@@ -58,6 +72,10 @@ impl Endpoint {
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             health: Health::default(),
+            latest: Tally::default(),
+            created: clock::now().into_std(),
+            warmth: Warmth::default(),
+            hash: hash::hash(address.to_string().as_bytes()),
             last_error: Mutex::new(None),
             ejections: Ejections::default(),
         })
@@ -86,10 +104,38 @@ impl Endpoint {
 
     pub(super) fn is_usable(&self, now: Instant) -> bool {
         match self.health.gate() {
-            Gate::Open => true,
+            Gate::Open | Gate::Failing => true,
             Gate::OpensAt(at) => at <= now,
             Gate::Unhealthy | Gate::Drained => false,
         }
+    }
+
+    /// Whether nothing speaks against it, but perhaps that it has to be tried.
+    pub(super) fn is_sound(&self, now: Instant) -> bool {
+        self.is_usable(now) && self.health.gate() != Gate::Failing
+    }
+
+    /// Adds itself to those that are left beside another one.
+    pub(super) fn count_among(&self, others: Others) -> Others {
+        match self.health.gate() {
+            Gate::Open | Gate::Failing => Others { usable: others.usable + 1, ..others },
+            Gate::OpensAt(_) | Gate::Unhealthy => Others { out: others.out + 1, ..others },
+            Gate::Drained => others,
+        }
+    }
+
+    /// How long it has been in, if that is less than `ramp`.
+    pub(super) fn age(&self, ramp: Duration, now: Instant) -> Option<Duration> {
+        self.warmth.age(now.saturating_duration_since(self.created), ramp)
+    }
+
+    pub(super) fn begin_slowly(&self) {
+        self.warmth.begin();
+    }
+
+    /// Answers of late.
+    pub(super) fn latest(&self, window: Duration, now: Instant) -> Counts {
+        self.latest.counts(window, now)
     }
 
     pub(super) fn is_drained(&self) -> bool {
@@ -101,8 +147,8 @@ impl Endpoint {
     }
 
     /// Lets a request through, as [`State::admit`] decides.
-    pub(super) fn admit(&self, limits: &Limits, now: Instant) -> bool {
-        self.health.gate() == Gate::Open || self.health.change(|state| state.admit(limits, now))
+    pub(super) fn admit(&self, now: Instant) -> bool {
+        self.health.gate() == Gate::Open || self.health.change(|state| state.admit(now))
     }
 
     /// Lets a request through although the endpoint is out.
@@ -112,17 +158,47 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn report(&self, outcome: Outcome<'_>, limits: &Limits, now: Instant) -> Option<Transition> {
-        match outcome {
-            Outcome::Answered if self.health.gate() == Gate::Open => None,
-            Outcome::Answered => self.health.change(State::answered),
-            Outcome::Failed(error) => {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-                self.remember(error);
-                self.health.start_at(now);
-                self.transit(|state| state.failed(limits, now))
-            }
+    pub(super) fn answered(&self, limits: &Limits, now: Instant) -> Option<Transition> {
+        if let Some(outlier) = limits.outlier {
+            self.latest.count(false, outlier.window, now);
         }
+        if self.health.gate() == Gate::Open { None } else { self.transit(State::answered) }
+    }
+
+    /// `others`: what the other endpoints answered of late in sum, and which of them are left; asked for if this one
+    /// is bad enough by itself.
+    pub(super) fn answered_badly(
+        &self,
+        limits: &Limits,
+        others: impl FnOnce() -> (Counts, Others),
+        now: Instant,
+    ) -> Option<Transition> {
+        let outlier = limits.outlier?;
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        self.latest.count(true, outlier.window, now);
+        let own = self.latest(outlier.window, now);
+        if self.health.gate() == Gate::Open && !outlier.stands_out(own, Counts::default()) {
+            return None;
+        }
+        self.health.start_at(now);
+        let (counts, others) = others();
+        self.transit(|state| state.answered_badly(limits, (own, counts), others, now))
+    }
+
+    pub(super) fn failed(
+        &self,
+        error: &dyn fmt::Display,
+        limits: &Limits,
+        others: Others,
+        now: Instant,
+    ) -> Option<Transition> {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        if let Some(outlier) = limits.outlier {
+            self.latest.count(true, outlier.window, now);
+        }
+        self.remember(error);
+        self.health.start_at(now);
+        self.transit(|state| state.failed(limits, others, now))
     }
 
     pub(super) fn probe_passed(&self, limits: &Limits) -> Option<Transition> {
@@ -150,7 +226,7 @@ impl Endpoint {
         let verdict = self.verdict();
         let out_for = match verdict {
             Verdict::Ejected { until } => Some(until.saturating_duration_since(now).as_secs_f64()),
-            Verdict::Usable | Verdict::Unhealthy | Verdict::Drained => None,
+            Verdict::Usable | Verdict::Failing | Verdict::Unhealthy | Verdict::Drained => None,
         };
         EndpointStatus {
             address: self.address,
@@ -170,6 +246,11 @@ impl Endpoint {
         let transition = self.health.change(change);
         if transition.is_some_and(Transition::is_ejection) {
             self.ejections.announce();
+            // It begins anew when it comes back.
+            self.latest.clear();
+        }
+        if transition.is_some_and(Transition::is_return) {
+            self.begin_slowly();
         }
         transition
     }
@@ -215,7 +296,7 @@ impl Drop for InFlight {
 pub struct EndpointStatus {
     pub address: SocketAddr,
     pub name: Box<str>,
-    /// `usable`, `ejected`, `unhealthy` or `drained`.
+    /// `usable`, `failing`, `ejected`, `unhealthy` or `drained`.
     pub state: &'static str,
     /// Seconds until an ejected endpoint is tried again.
     pub out_for_s: Option<f64>,
@@ -243,10 +324,12 @@ struct Health {
 const OPEN: u64 = 0;
 const UNHEALTHY: u64 = u64::MAX;
 const DRAINED: u64 = u64::MAX - 1;
+const FAILING: u64 = u64::MAX - 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gate {
     Open,
+    Failing,
     OpensAt(Instant),
     Unhealthy,
     Drained,
@@ -266,6 +349,7 @@ impl Health {
             OPEN => Gate::Open,
             UNHEALTHY => Gate::Unhealthy,
             DRAINED => Gate::Drained,
+            FAILING => Gate::Failing,
             // Only a failure ejects, and it sets the start first.
             at_ms => self.start.get().map_or(Gate::Open, |start| Gate::OpensAt(*start + Duration::from_millis(at_ms))),
         }
@@ -277,6 +361,7 @@ impl Health {
         let result = change(&mut state);
         let gate = match state.verdict() {
             Verdict::Usable => OPEN,
+            Verdict::Failing => FAILING,
             Verdict::Unhealthy => UNHEALTHY,
             Verdict::Drained => DRAINED,
             Verdict::Ejected { until } => self.opens_at_ms(until),
@@ -288,7 +373,7 @@ impl Health {
     fn opens_at_ms(&self, until: Instant) -> u64 {
         let since_start = self.start.get().map_or(Duration::ZERO, |&start| until.saturating_duration_since(start));
         let ms = since_start.as_nanos().div_ceil(1_000_000);
-        u64::try_from(ms).unwrap_or(DRAINED).clamp(OPEN + 1, DRAINED - 1)
+        u64::try_from(ms).unwrap_or(FAILING).clamp(OPEN + 1, FAILING - 1)
     }
 }
 
@@ -301,8 +386,18 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { fails_max: 1, fail_timeout: Duration::from_secs(10), healthy_after: 1, unhealthy_after: 1 };
+    const LIMITS: Limits = Limits {
+        fails_max: 1,
+        fail_timeout: Duration::from_secs(10),
+        fail_timeout_max: Duration::from_secs(10),
+        healthy_after: 1,
+        unhealthy_after: 1,
+        outlier: None,
+    };
+
+    fn fail(endpoint: &Endpoint, now: Instant) {
+        endpoint.failed(&"reset", &LIMITS, Others { usable: 1, out: 0 }, now);
+    }
 
     fn endpoint() -> Arc<Endpoint> {
         Endpoint::new(([10, 0, 0, 3], 3000).into(), "app", HeaderValue::from_static("app:3000"))
@@ -333,11 +428,11 @@ mod tests {
         let (endpoint, now) = (endpoint(), Instant::now());
         let later = |ms| now + Duration::from_millis(ms);
         assert!(endpoint.is_usable(now));
-        endpoint.report(Outcome::Failed(&"refused"), &LIMITS, now);
-        assert!(!endpoint.is_usable(later(9_999)) && !endpoint.admit(&LIMITS, later(9_999)));
-        assert!(endpoint.is_usable(later(10_000)) && endpoint.admit(&LIMITS, later(10_000)));
+        fail(&endpoint, now);
+        assert!(!endpoint.is_usable(later(9_999)) && !endpoint.admit(later(9_999)));
+        assert!(endpoint.is_usable(later(10_000)) && endpoint.admit(later(10_000)));
         assert!(!endpoint.is_usable(later(10_001)), "one trial at a time");
-        endpoint.report(Outcome::Answered, &LIMITS, later(10_002));
+        endpoint.answered(&LIMITS, later(10_002));
         assert!(endpoint.is_usable(later(10_002)));
         endpoint.drain();
         assert!(!endpoint.is_usable(later(10_002)) && endpoint.is_drained());
@@ -353,9 +448,23 @@ mod tests {
     #[test]
     fn the_last_error_is_cut_at_a_whole_character() {
         let endpoint = endpoint();
-        endpoint.report(Outcome::Failed(&"é".repeat(1000)), &LIMITS, Instant::now());
+        endpoint.failed(&"é".repeat(1000), &LIMITS, Others::default(), Instant::now());
         let kept = endpoint.status(1, Instant::now()).last_error.unwrap();
         assert_eq!(kept.len(), LAST_ERROR_BYTES_MAX);
+    }
+
+    #[test]
+    fn who_comes_back_begins_slowly() {
+        let endpoint = endpoint();
+        let (now, ramp) = (endpoint.created + Duration::from_secs(5), Duration::from_secs(10));
+        let later = |ms| now + Duration::from_millis(ms);
+        assert_eq!(endpoint.age(ramp, now), None);
+        fail(&endpoint, now);
+        assert!(endpoint.admit(later(10_000)));
+        endpoint.answered(&LIMITS, later(10_000));
+        assert_eq!(endpoint.age(ramp, later(11_000)), Some(Duration::ZERO), "from the first choice on");
+        assert_eq!(endpoint.age(ramp, later(15_000)), Some(Duration::from_secs(4)));
+        assert_eq!((endpoint.age(ramp, later(21_000)), endpoint.age(ramp, later(15_000))), (None, None));
     }
 
     #[test]
@@ -364,7 +473,7 @@ mod tests {
         let seen = endpoint.ejections();
         endpoint.drain();
         assert_eq!(endpoint.ejections(), seen, "a drained endpoint keeps its requests");
-        endpoint.report(Outcome::Failed(&"reset"), &LIMITS, now);
+        fail(&endpoint, now);
         assert_eq!(endpoint.ejections(), seen + 1);
         endpoint.probe_failed(&"503", &LIMITS);
         assert_eq!(endpoint.ejections(), seen + 2);

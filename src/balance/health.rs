@@ -1,12 +1,17 @@
 //! Whether an endpoint may be used, decided from what was seen of it.
 //!
-//! Three judges work side by side. *Passive*: `fails_max` failures within `fail_timeout` take the
-//! endpoint out for `fail_timeout`; then one request tries it, as in nginx. *Active*: probe results in
-//! a row. *By hand*: drain. This module only decides; it reads no clock, takes no lock and logs nothing.
+//! Three judges work side by side. *Passive*: `fails_max` failures within `fail_timeout`, or a share of bad
+//! answers that the others don't have, take the endpoint out for `fail_timeout`; then one request tries it, as in
+//! nginx. One that fails again soon after it came back stays out twice as long. The last endpoint that is left
+//! stays in: a wrong guess costs an attempt, an empty pool every request. *Active*: probe results in a row.
+//! *By hand*: drain. This module only decides; it reads no clock, takes no lock and logs nothing.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
+
+use super::outlier::{Others, Outlier};
+use super::tally::Counts;
 
 /// The thresholds of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,14 +19,20 @@ pub struct Limits {
     /// 0 switches the passive judge off.
     pub fails_max: u32,
     pub fail_timeout: Duration,
+    /// What the pause of an endpoint that fails again and again grows to.
+    pub fail_timeout_max: Duration,
     pub healthy_after: u32,
     pub unhealthy_after: u32,
+    /// None: answers are not looked at.
+    pub outlier: Option<Outlier>,
 }
 
 /// What holds for an endpoint now; the strongest reason against it wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Usable,
+    /// It fails, and stays because it is the last.
+    Failing,
     /// Out after failures of requests. From `until` on, one request tries it.
     Ejected {
         until: Instant,
@@ -37,6 +48,7 @@ impl Verdict {
     pub fn label(self) -> &'static str {
         match self {
             Verdict::Usable => "usable",
+            Verdict::Failing => "failing",
             Verdict::Ejected { .. } => "ejected",
             Verdict::Unhealthy => "unhealthy",
             Verdict::Drained => "drained",
@@ -52,6 +64,17 @@ pub enum Transition {
         failures: usize,
         pause: Duration,
     },
+    /// Taken out by an outstanding share of bad answers.
+    StoodOut {
+        percent: u64,
+        pause: Duration,
+    },
+    /// It would be taken out, were it not the last.
+    Failing {
+        failures: usize,
+    },
+    /// The last one, which was failing, answers.
+    Recovered,
     /// The trial after an ejection failed.
     TrialFailed {
         pause: Duration,
@@ -73,7 +96,13 @@ pub enum Transition {
 impl Transition {
     /// Whether requests that wait for this endpoint had better go elsewhere.
     pub fn is_ejection(self) -> bool {
-        matches!(self, Transition::Ejected { .. } | Transition::TrialFailed { .. } | Transition::Unhealthy { .. })
+        use Transition::{Ejected, StoodOut, TrialFailed, Unhealthy};
+        matches!(self, Ejected { .. } | StoodOut { .. } | TrialFailed { .. } | Unhealthy { .. })
+    }
+
+    /// Whether an endpoint that was out is given requests again.
+    pub fn is_return(self) -> bool {
+        matches!(self, Transition::Returned | Transition::Healthy | Transition::Undrained)
     }
 }
 
@@ -81,6 +110,13 @@ impl fmt::Display for Transition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Transition::Ejected { failures, pause } => write!(f, "is out for {pause:?}: {}", plural(failures)),
+            Transition::StoodOut { percent, pause } => {
+                write!(f, "is out for {pause:?}: {percent} % of its answers are failures, and fewer of the others'")
+            }
+            Transition::Failing { failures } => {
+                write!(f, "is failing, and stays because it is the last: {}", plural(failures))
+            }
+            Transition::Recovered => f.write_str("answers again"),
             Transition::TrialFailed { pause } => write!(f, "is out for {pause:?} more: its trial failed"),
             Transition::Returned => f.write_str("is back"),
             Transition::Confirmed => f.write_str("passed its first probe"),
@@ -92,7 +128,8 @@ impl fmt::Display for Transition {
     }
 }
 
-fn plural(failures: usize) -> String {
+/// How many failures, in words.
+pub fn plural(failures: usize) -> String {
     if failures == 1 { "1 failure".to_owned() } else { format!("{failures} failures") }
 }
 
@@ -102,6 +139,15 @@ pub struct State {
     passive: Passive,
     active: Active,
     drained: bool,
+    /// The last ejection.
+    last: Option<Pause>,
+}
+
+/// How long an ejection was meant to be, and when its pause was over.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    length: Duration,
+    end: Instant,
 }
 
 #[derive(Debug)]
@@ -110,8 +156,11 @@ enum Passive {
     In {
         failures: VecDeque<Instant>,
     },
+    /// Over its limit, and the last.
+    Kept,
     Out {
         until: Instant,
+        pause: Duration,
         trial: Trial,
         passed_probes: u32,
     },
@@ -162,6 +211,7 @@ impl State {
             (true, _, _) => Verdict::Drained,
             (_, Active::Unhealthy { .. }, _) => Verdict::Unhealthy,
             (_, _, Passive::Out { until, .. }) => Verdict::Ejected { until: *until },
+            (_, _, Passive::Kept) => Verdict::Failing,
             _ => Verdict::Usable,
         }
     }
@@ -172,12 +222,12 @@ impl State {
     }
 
     /// Lets a request through unless the endpoint is out. The first one after a pause becomes the trial.
-    pub fn admit(&mut self, limits: &Limits, now: Instant) -> bool {
+    pub fn admit(&mut self, now: Instant) -> bool {
         match self.verdict() {
-            Verdict::Usable => true,
+            Verdict::Usable | Verdict::Failing => true,
             Verdict::Ejected { until } if until <= now => {
-                if let Passive::Out { until, trial, .. } = &mut self.passive {
-                    (*until, *trial) = (now + limits.fail_timeout, Trial::Due);
+                if let Passive::Out { until, pause, trial, .. } = &mut self.passive {
+                    (*until, *trial) = (now + *pause, Trial::Due);
                 }
                 true
             }
@@ -195,18 +245,42 @@ impl State {
     /// A request was answered. Only a trial takes note: an answer to a request from before the ejection
     /// says nothing new.
     pub fn answered(&mut self) -> Option<Transition> {
-        let Passive::Out { trial: Trial::Due | Trial::Early, .. } = self.passive else { return None };
+        let transition = match self.passive {
+            Passive::Out { trial: Trial::Due | Trial::Early, .. } => Transition::Returned,
+            Passive::Kept => Transition::Recovered,
+            Passive::In { .. } | Passive::Out { .. } => return None,
+        };
         self.passive = Passive::default();
-        Some(Transition::Returned)
+        Some(transition)
+    }
+
+    /// A request was answered with a status that counts against the endpoint. `counts` are the answers of the
+    /// window: its own, and those of the others in sum.
+    pub fn answered_badly(
+        &mut self,
+        limits: &Limits,
+        counts: (Counts, Counts),
+        others: Others,
+        now: Instant,
+    ) -> Option<Transition> {
+        let outlier = limits.outlier?;
+        match &self.passive {
+            Passive::In { .. } if outlier.stands_out(counts.0, counts.1) && outlier.may_eject(others) => {
+                let pause = self.eject(limits, now);
+                Some(Transition::StoodOut { percent: counts.0.failed_percent(), pause })
+            }
+            Passive::In { .. } => None,
+            Passive::Kept => self.answered(),
+            Passive::Out { .. } => self.fail_trial(now),
+        }
     }
 
     /// A request failed by the endpoint's fault.
-    pub fn failed(&mut self, limits: &Limits, now: Instant) -> Option<Transition> {
-        let pause = limits.fail_timeout;
+    pub fn failed(&mut self, limits: &Limits, others: Others, now: Instant) -> Option<Transition> {
         match &mut self.passive {
             Passive::In { .. } if limits.fails_max == 0 => None,
             Passive::In { failures } => {
-                while failures.front().is_some_and(|&at| now.saturating_duration_since(at) >= pause) {
+                while failures.front().is_some_and(|&at| now.saturating_duration_since(at) >= limits.fail_timeout) {
                     failures.pop_front();
                 }
                 failures.push_back(now);
@@ -214,18 +288,42 @@ impl State {
                 if failures < limits.fails_max as usize {
                     return None;
                 }
-                self.passive = Passive::Out { until: now + pause, trial: Trial::None, passed_probes: 0 };
+                if others.usable == 0 {
+                    self.passive = Passive::Kept;
+                    return Some(Transition::Failing { failures });
+                }
+                let pause = self.eject(limits, now);
                 Some(Transition::Ejected { failures, pause })
             }
-            Passive::Out { until, trial, passed_probes } if *trial == Trial::Due => {
-                (*until, *trial, *passed_probes) = (now + pause, Trial::None, 0);
-                Some(Transition::TrialFailed { pause })
+            Passive::Kept if others.usable == 0 => None,
+            Passive::Kept => {
+                let pause = self.eject(limits, now);
+                Some(Transition::Ejected { failures: 1, pause })
             }
-            Passive::Out { trial, .. } => {
-                *trial = Trial::None;
-                None
-            }
+            Passive::Out { .. } => self.fail_trial(now),
         }
+    }
+
+    /// Takes it out; one that came back not long ago for twice as long as the last time.
+    fn eject(&mut self, limits: &Limits, now: Instant) -> Duration {
+        let longest = limits.fail_timeout_max.max(limits.fail_timeout);
+        let again = self.last.filter(|last| now < last.end + last.length);
+        let pause = again.map_or(limits.fail_timeout, |last| (last.length * 2).clamp(limits.fail_timeout, longest));
+        self.last = Some(Pause { length: pause, end: now + pause });
+        self.passive = Passive::Out { until: now + pause, pause, trial: Trial::None, passed_probes: 0 };
+        pause
+    }
+
+    /// A failed trial says that the endpoint has not come back: the pause is the same, or a replica that was away for
+    /// long would be missed for long.
+    fn fail_trial(&mut self, now: Instant) -> Option<Transition> {
+        let Passive::Out { until, pause, trial, passed_probes } = &mut self.passive else { return None };
+        if std::mem::replace(trial, Trial::None) != Trial::Due {
+            return None;
+        }
+        (*until, *passed_probes) = (now + *pause, 0);
+        self.last = Some(Pause { length: *pause, end: *until });
+        Some(Transition::TrialFailed { pause: *pause })
     }
 
     pub fn probe_passed(&mut self, limits: &Limits) -> Option<Transition> {
@@ -306,12 +404,29 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { fails_max: 3, fail_timeout: Duration::from_secs(30), healthy_after: 2, unhealthy_after: 3 };
+    const LIMITS: Limits = Limits {
+        fails_max: 3,
+        fail_timeout: Duration::from_secs(30),
+        fail_timeout_max: Duration::from_secs(100),
+        healthy_after: 2,
+        unhealthy_after: 3,
+        outlier: Some(Outlier {
+            share_percent: 50,
+            requests: 10,
+            window: Duration::from_secs(10),
+            ejected_percent_max: 50,
+        }),
+    };
+    const TWO_OTHERS: Others = Others { usable: 2, out: 0 };
+
+    fn counts(answered: u64, failed: u64) -> Counts {
+        Counts { answered, failed }
+    }
 
     /// Plays a script, `event@second` by `event@second`, and compares the last transition and verdict.
     /// Events: `f` failed, `a` answered, `r` a request is let in, `n` none is let in, `e` one is sent
-    /// early, `p` probe passed, `x` probe failed, `d` drain, `u` undrain, `g` forget probes.
+    /// early, `p` probe passed, `x` probe failed, `d` drain, `u` undrain, `g` forget probes, `l` failed while it is the
+    /// last, `b` answered badly as most of the time, `s` badly while it is the last.
     fn check(script: &str, transition: Option<Transition>, verdict: &str) {
         let start = Instant::now();
         let mut state = State::default();
@@ -320,14 +435,17 @@ mod tests {
             let (event, at) = step.split_once('@').unwrap_or((step, "0"));
             let now = start + Duration::from_secs(at.parse().unwrap());
             last = match event {
-                "f" => state.failed(&LIMITS, now),
+                "f" => state.failed(&LIMITS, TWO_OTHERS, now),
+                "l" => state.failed(&LIMITS, Others { usable: 0, out: 2 }, now),
+                "b" => state.answered_badly(&LIMITS, (counts(5, 5), counts(100, 1)), TWO_OTHERS, now),
+                "s" => state.answered_badly(&LIMITS, (counts(5, 5), counts(100, 1)), Others::default(), now),
                 "a" => state.answered(),
                 "r" => {
-                    assert!(state.admit(&LIMITS, now), "{script}: not let in at {at}");
+                    assert!(state.admit(now), "{script}: not let in at {at}");
                     None
                 }
                 "n" => {
-                    assert!(!state.admit(&LIMITS, now), "{script}: let in at {at}");
+                    assert!(!state.admit(now), "{script}: let in at {at}");
                     None
                 }
                 "e" => {
@@ -417,7 +535,7 @@ mod tests {
         let limits = Limits { fails_max: 0, ..LIMITS };
         let mut state = State::default();
         let now = Instant::now();
-        assert!((0..100).all(|_| state.failed(&limits, now).is_none()));
+        assert!((0..100).all(|_| state.failed(&limits, TWO_OTHERS, now).is_none()));
         assert_eq!(state.verdict(), Verdict::Usable);
     }
 
@@ -432,6 +550,41 @@ mod tests {
             "ejected until 61",
         );
         check("e@0 f@0 f@0", None, "usable");
+    }
+
+    #[test]
+    fn the_last_endpoint_stays_in() {
+        let pause = LIMITS.fail_timeout;
+        check("l@0 l@0 l@0", Some(Transition::Failing { failures: 3 }), "failing");
+        check("l@0 l@0 l@0 l@1 r@1 r@1", None, "failing");
+        check("l@0 l@0 l@0 a@1", Some(Transition::Recovered), "usable");
+        check("l@0 l@0 l@0 a@1 l@2 l@2", None, "usable");
+        check("l@0 l@0 l@0 f@5", Some(Transition::Ejected { failures: 1, pause }), "ejected until 35");
+        check("s@0", None, "usable");
+        check("l@0 l@0 l@0 s@1", Some(Transition::Recovered), "usable");
+    }
+
+    #[test]
+    fn bad_answers_that_stand_out_take_an_endpoint_out() {
+        let pause = LIMITS.fail_timeout;
+        check("b@0", Some(Transition::StoodOut { percent: 50, pause }), "ejected until 30");
+        check("b@0 b@1 n@29", None, "ejected until 30");
+        check("b@0 r@30 a@30", Some(Transition::Returned), "usable");
+        check("b@0 r@30 b@30", Some(Transition::TrialFailed { pause }), "ejected until 60");
+    }
+
+    #[test]
+    fn who_fails_again_soon_after_coming_back_stays_out_longer() {
+        let ejected = |pause| Some(Transition::Ejected { failures: 3, pause: Duration::from_secs(pause) });
+        let once = "f@0 f@0 f@0 r@30 a@30";
+        check(&format!("{once} f@40 f@40 f@40"), ejected(60), "ejected until 100");
+        check(&format!("{once} f@59 f@59 f@59"), ejected(60), "ejected until 119");
+        check(&format!("{once} f@60 f@60 f@60"), ejected(30), "ejected until 90");
+        let twice = format!("{once} f@40 f@40 f@40 r@100 a@100");
+        check(&format!("{twice} f@101 f@101 f@101"), ejected(100), "ejected until 201");
+        let dead = "f@0 f@0 f@0 r@30 f@30 r@60 f@60 r@90 f@90";
+        let pause = LIMITS.fail_timeout;
+        check(dead, Some(Transition::TrialFailed { pause }), "ejected until 120");
     }
 
     #[test]
@@ -458,9 +611,9 @@ mod tests {
             for (event, seconds) in events {
                 now += Duration::from_secs(seconds);
                 match event {
-                    0 => { state.failed(&LIMITS, now); }
+                    0 => { state.failed(&LIMITS, Others { usable: usize::from(seconds % 2 == 0), out: 0 }, now); }
                     1 => { state.answered(); }
-                    2 => { state.admit(&LIMITS, now); }
+                    2 => { state.admit(now); }
                     3 => { state.probe_passed(&LIMITS); }
                     4 => { state.probe_failed(&LIMITS); }
                     _ => state.try_early(),
@@ -473,7 +626,7 @@ mod tests {
                 state.probe_passed(&LIMITS);
             }
             now += LIMITS.fail_timeout;
-            prop_assert!(state.admit(&LIMITS, now));
+            prop_assert!(state.admit(now));
             state.answered();
             prop_assert_eq!(state.verdict(), Verdict::Usable);
         }

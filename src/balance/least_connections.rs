@@ -1,25 +1,29 @@
-//! Least connections: the endpoint with the fewest requests in flight for its weight.
+//! Least connections: the endpoint with the fewest requests in flight for its share.
 //!
 //! Equal ones take turns, each as often as its weight says, so an upstream with little to do still
 //! spreads its requests. This module only compares numbers.
+
+use super::slow_start::WHOLE;
 
 /// What an endpoint carries, and what it is meant to carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     pub in_flight: usize,
-    /// 0 counts as 1.
-    pub weight: u32,
+    /// Its weight in parts of [`WHOLE`], or less if it has just come; never 0.
+    pub share: u32,
+    /// It has not yet all that its weight says.
+    pub begins: bool,
 }
 
 impl Load {
-    fn weight(self) -> u64 {
-        u64::from(self.weight.max(1))
+    /// `in_flight / share` compared crosswise, without dividing.
+    pub fn cmp(self, other: Load) -> std::cmp::Ordering {
+        let (ours, theirs) = (self.in_flight as u64, other.in_flight as u64);
+        ours.saturating_mul(other.share.into()).cmp(&theirs.saturating_mul(self.share.into()))
     }
 
-    /// `in_flight / weight` compared crosswise, without dividing.
-    fn cmp(self, other: Load) -> std::cmp::Ordering {
-        let (ours, theirs) = (self.in_flight as u64, other.in_flight as u64);
-        ours.saturating_mul(other.weight()).cmp(&theirs.saturating_mul(self.weight()))
+    pub fn is_idle_beginner(self) -> bool {
+        self.begins && self.in_flight == 0
     }
 }
 
@@ -27,21 +31,21 @@ impl Load {
 /// says whose turn it is among equals.
 pub fn choose<T: Copy>(candidates: impl Iterator<Item = (T, Load)> + Clone, turn: usize) -> Option<T> {
     let mut least: Option<(T, Load)> = None;
-    let mut tied_weight: u64 = 0;
+    let mut tied_share: u64 = 0;
     for (candidate, load) in candidates.clone() {
         match least.map(|(_, best)| load.cmp(best)) {
             None | Some(std::cmp::Ordering::Less) => {
                 least = Some((candidate, load));
-                tied_weight = load.weight();
+                tied_share = load.share.into();
             }
-            Some(std::cmp::Ordering::Equal) => tied_weight += load.weight(),
+            Some(std::cmp::Ordering::Equal) => tied_share += u64::from(load.share),
             Some(std::cmp::Ordering::Greater) => {}
         }
     }
     let (first, best) = least?;
-    let mut position = turn as u64 % tied_weight;
+    let mut position = (turn as u64).wrapping_mul(WHOLE.into()) % tied_share.max(1);
     for (candidate, load) in candidates.filter(|(_, load)| load.cmp(best).is_eq()) {
-        match position.checked_sub(load.weight()) {
+        match position.checked_sub(load.share.into()) {
             None => return Some(candidate),
             Some(rest) => position = rest,
         }
@@ -57,7 +61,9 @@ mod tests {
     use super::*;
 
     fn chosen(loads: &[(usize, u32)], turn: usize) -> Option<usize> {
-        let candidates = loads.iter().map(|&(in_flight, weight)| Load { in_flight, weight }).enumerate();
+        let candidates =
+            loads.iter().map(|&(in_flight, weight)| Load { in_flight, share: weight * WHOLE, begins: false });
+        let candidates = candidates.enumerate();
         choose(candidates, turn)
     }
 
@@ -83,7 +89,6 @@ mod tests {
         check(&[(3, 2), (1, 1)], 9, &[0, 9]);
         check(&[(1, 2), (1, 1)], 9, &[9, 0]);
         check(&[(0, 5), (0, 1)], 12, &[10, 2]);
-        check(&[(0, 0), (0, 1)], 4, &[2, 2]);
         assert_eq!(chosen(&[], 7), None);
     }
 

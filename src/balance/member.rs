@@ -4,12 +4,14 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
 use super::endpoint::Endpoint;
 use super::least_connections::Load;
 use super::round_robin::Credit;
+use super::slow_start::{self, WHOLE};
 use crate::config::{EndpointAddress, Source, Target, Upstream};
 
 /// An endpoint and its part in one pool.
@@ -21,8 +23,12 @@ pub struct Member {
 }
 
 impl Member {
-    pub(super) fn load(&self) -> Load {
-        Load { in_flight: self.endpoint.in_flight(), weight: self.weight }
+    /// With the share that it has now, if endpoints that begin get theirs within `slow_start`.
+    pub(super) fn load(&self, slow_start: Option<Duration>, now: Instant) -> Load {
+        let full = self.weight.max(1).saturating_mul(WHOLE);
+        let age = slow_start.and_then(|ramp| Some((self.endpoint.age(ramp, now)?, ramp)));
+        let share = age.map_or(full, |(age, ramp)| slow_start::share(self.weight, age, ramp));
+        Load { in_flight: self.endpoint.in_flight(), share, begins: share < full }
     }
 }
 
@@ -91,6 +97,10 @@ pub(super) fn assemble(
                     if drained.contains(&address) {
                         endpoint.drain();
                     }
+                    // Where all are new, all begin alike.
+                    if !known.is_empty() {
+                        endpoint.begin_slowly();
+                    }
                     endpoint
                 }
             };
@@ -122,8 +132,6 @@ fn authority(upstream: &Upstream, name: &str, address: SocketAddr) -> HeaderValu
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::balance::tests::{named, upstream, upstream_of};
     use crate::config::UpstreamTls;

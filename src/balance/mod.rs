@@ -4,33 +4,46 @@
 //! known of them live on over reloads and DNS answers. This module chooses and keeps the books. It never
 //! connects: requests are sent by `upstream`, and what became of them is reported here.
 
+mod breaker;
+mod call;
+mod choice;
 mod ejections;
 mod endpoint;
+mod hash;
 pub mod health;
 mod least_connections;
 mod member;
+mod outlier;
 pub mod probe;
+mod random_two;
 pub mod resolve;
 mod round_robin;
+mod slow_start;
+mod tally;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use http::StatusCode;
 use tokio::sync::{Notify, watch};
 
+pub use call::{Breaker, BreakerStatus, Call, Refused};
+pub use choice::Asker;
 use endpoint::lock;
 pub use endpoint::{Endpoint, EndpointStatus, InFlight, Outcome};
 use health::{Limits, Transition};
 pub use member::Member;
 use member::{assemble, configured, initial_addresses};
+use outlier::{Others, Outlier};
 use probe::ProbeError;
+use tally::Counts;
 
-use crate::config::{Balance, HealthCheck, Target, Upstream, WhenAllFail};
+use crate::config::{self, HealthCheck, Target, Upstream};
 
 /// The endpoints of one upstream.
 pub struct Pool {
@@ -42,12 +55,16 @@ pub struct Pool {
     /// One for each source: a request to resolve it at once.
     nudges: Vec<Notify>,
     turn: AtomicUsize,
+    /// Who decides over an ejection sees all those before: the last endpoint stays. Shared by all generations.
+    ejecting: Arc<Mutex<()>>,
     /// Counts changes of members and of their health; shared by all generations of the upstream.
     changes: Arc<watch::Sender<u64>>,
     /// Addresses that were drained by hand: one that leaves and comes back is drained still. Shared by all
     /// generations of the upstream.
     drained: Arc<Mutex<HashSet<SocketAddr>>>,
     forgets_probes: bool,
+    /// Kept over reloads, until its limits change.
+    breaker: Option<Arc<Breaker>>,
 }
 
 /// A source whose addresses DNS knows.
@@ -81,8 +98,10 @@ impl Pool {
             addresses: Mutex::new(addresses),
             turn: AtomicUsize::new(0),
             changes: previous.map_or_else(|| Arc::new(watch::Sender::new(0)), |p| Arc::clone(&p.changes)),
+            ejecting: previous.map(|previous| Arc::clone(&previous.ejecting)).unwrap_or_default(),
             drained,
             forgets_probes: previous.is_some_and(|p| asks_otherwise(&p.upstream, upstream)),
+            breaker: breaker_of(upstream, previous),
             upstream: upstream.clone(),
         }
     }
@@ -140,31 +159,15 @@ impl Pool {
         self.note_change();
     }
 
-    /// Chooses an endpoint and counts a request at it. `tried` holds the ids of endpoints that have had
-    /// this request; they don't get it again. None: no endpoint is left for it.
-    ///
-    /// When all endpoints are out and the policy says so, those that are not drained are used all the
-    /// same. That is also the policy of an upstream without a health check: a wrong guess costs an
-    /// attempt, refusing costs every request.
-    pub fn choose(&self, tried: &[u64], now: Instant) -> Option<InFlight> {
-        let members = self.members.load();
-        let untried = |member: &Member| !tried.contains(&member.endpoint.id);
-        let usable = |member: &Member| member.endpoint.is_usable(now);
-        // Another worker may have taken the trial of a chosen endpoint meanwhile. It is not usable then,
-        // so each turn but the last removes one.
-        for _ in 0..=members.len() {
-            let Some(endpoint) = self.pick(&members, |member| untried(member) && usable(member)) else { break };
-            if endpoint.admit(&self.limits, now) {
-                return Some(InFlight::begin(endpoint));
-            }
-        }
-        let refuses = self.upstream.health.as_ref().is_some_and(|check| check.when_all_fail == WhenAllFail::Refuse);
-        if refuses || members.iter().any(usable) {
-            return None;
-        }
-        let endpoint = self.pick(&members, |member| untried(member) && !member.endpoint.is_drained())?;
-        endpoint.admit_anyway();
-        Some(InFlight::begin(endpoint))
+    /// None if the upstream has none.
+    pub fn breaker(&self) -> Option<&Breaker> {
+        self.breaker.as_deref()
+    }
+
+    /// Whether a response counts as a failure for the breaker.
+    pub fn is_failure(&self, status: StatusCode) -> bool {
+        let breaker = self.upstream.breaker.as_ref();
+        breaker.is_some_and(|breaker| breaker.status.iter().any(|range| range.contains(&status.as_u16())))
     }
 
     /// Whether there is a member that may be asked, and that has passed its probes if it has any.
@@ -176,36 +179,47 @@ impl Pool {
         self.members().iter().any(|member| is_proven(&member.endpoint))
     }
 
-    /// Whether a sound endpoint is left for a request that `tried` have had.
-    pub fn has_choice(&self, tried: &[u64], now: Instant) -> bool {
-        self.members.load().iter().any(|member| !tried.contains(&member.endpoint.id) && member.endpoint.is_usable(now))
+    pub fn breaker_status(&self, now: Instant) -> Option<BreakerStatus> {
+        self.breaker().map(|breaker| breaker.status(now))
     }
 
-    fn pick<'a>(&self, members: &'a [Member], fits: impl Fn(&Member) -> bool + Copy) -> Option<&'a Arc<Endpoint>> {
-        let fitting = members.iter().filter(move |member| fits(member));
-        let chosen = match self.upstream.balance {
-            Balance::LeastConnections => {
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-                least_connections::choose(fitting.map(|member| (member, member.load())), turn)
-            }
-            Balance::RoundRobin => round_robin::choose(fitting.map(|member| (member, &member.credit, member.weight))),
-        };
-        chosen.map(|member| &member.endpoint)
+    /// What a response with this status says of its endpoint.
+    pub fn judge(&self, status: StatusCode) -> Outcome<'static> {
+        let bad = |outlier: &config::Outlier| outlier.status.iter().any(|range| range.contains(&status.as_u16()));
+        if self.upstream.outlier.as_ref().is_some_and(bad) { Outcome::AnsweredBadly } else { Outcome::Answered }
     }
 
     /// Takes note of how a request went. Called at the response head or at the failure; with
-    /// [`Outcome::Answered`] for a sound endpoint it costs one atomic load.
+    /// [`Outcome::Answered`] for a sound endpoint it costs one atomic load, and a count if outliers are looked for.
     pub fn report(&self, endpoint: &Endpoint, outcome: Outcome<'_>, now: Instant) {
-        if let Some(transition) = endpoint.report(outcome, &self.limits, now) {
-            match outcome {
-                Outcome::Answered => self.note(endpoint, transition, None),
-                Outcome::Failed(error) => self.note(endpoint, transition, Some(error)),
+        let (transition, error) = match outcome {
+            Outcome::Answered => (endpoint.answered(&self.limits, now), None),
+            Outcome::AnsweredBadly => {
+                let _one_at_a_time = lock(&self.ejecting);
+                (endpoint.answered_badly(&self.limits, || self.others(endpoint, now), now), None)
             }
+            Outcome::Failed(error) => {
+                let _one_at_a_time = lock(&self.ejecting);
+                (endpoint.failed(error, &self.limits, self.others(endpoint, now).1, now), Some(error))
+            }
+        };
+        if let Some(transition) = transition {
+            self.note(endpoint, transition, error);
         }
     }
 
+    /// What the other endpoints answered of late in sum, if outliers are looked for, and which of them are left.
+    fn others(&self, endpoint: &Endpoint, now: Instant) -> (Counts, Others) {
+        let members = self.members.load();
+        let others = members.iter().map(|member| &member.endpoint).filter(|other| other.id != endpoint.id);
+        others.fold(Default::default(), |(counts, others), other| {
+            let latest = self.limits.outlier.map(|outlier| other.latest(outlier.window, now));
+            (counts.and(latest.unwrap_or_default()), other.count_among(others))
+        })
+    }
+
     /// Takes note of a probe.
-    fn report_probe(&self, endpoint: &Endpoint, result: &Result<(), ProbeError>) {
+    pub fn report_probe(&self, endpoint: &Endpoint, result: &Result<(), ProbeError>) {
         let (transition, error): (_, Option<&dyn fmt::Display>) = match result {
             Ok(()) => (endpoint.probe_passed(&self.limits), None),
             Err(error) => (endpoint.probe_failed(error, &self.limits), Some(error)),
@@ -292,9 +306,23 @@ fn limits(upstream: &Upstream) -> Limits {
     Limits {
         fails_max: upstream.fails_max,
         fail_timeout: upstream.fail_timeout,
+        fail_timeout_max: upstream.fail_timeout_max,
         healthy_after: check.map_or(1, |check| check.healthy_after),
         unhealthy_after: check.map_or(1, |check| check.unhealthy_after),
+        outlier: upstream.outlier.as_ref().map(|outlier| Outlier {
+            share_percent: outlier.share,
+            requests: outlier.requests,
+            window: outlier.window,
+            ejected_percent_max: outlier.ejected_max,
+        }),
     }
+}
+
+fn breaker_of(upstream: &Upstream, previous: Option<&Pool>) -> Option<Arc<Breaker>> {
+    let config::Breaker { failures, window, share, open, .. } = *upstream.breaker.as_ref()?;
+    let limits = breaker::Limits { failures, share_percent: share, window, open };
+    let kept = previous.and_then(|previous| previous.breaker.clone()).filter(|kept| *kept.limits() == limits);
+    Some(kept.unwrap_or_else(|| Arc::new(Breaker::new(&upstream.name, limits))))
 }
 
 /// Whether answers to the check of `before` say nothing about that of `after`.
@@ -306,14 +334,16 @@ fn asks_otherwise(before: &Upstream, after: &Upstream) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::balance::health::Verdict;
-    use crate::config::{EndpointAddress, Keepalive, Retry, Source, Timeouts, UpstreamProtocol};
+    use crate::config::{
+        Balance, EndpointAddress, HashBy, Keepalive, Retry, Source, Timeouts, UpstreamProtocol, WhenAllFail,
+    };
 
     pub(crate) fn named(host: &str) -> Target {
         Target::Name { host: host.to_owned(), port: 3000 }
@@ -339,6 +369,11 @@ mod tests {
             balance: Balance::LeastConnections,
             fails_max: 1,
             fail_timeout: 30 * second,
+            fail_timeout_max: 300 * second,
+            outlier: None,
+            slow_start: None,
+            hash_by: HashBy::ClientIp,
+            hash_load_max: None,
             keepalive: Keepalive { connections: 32, requests: 100, idle: 60 * second },
             timeout: Timeouts {
                 connect: second,
@@ -349,6 +384,7 @@ mod tests {
                 attempt: None,
             },
             health: None,
+            breaker: None,
             retry: Retry { attempts: 2, statuses: vec![], backoff: second, budget_percent: 20 },
         }
     }
@@ -393,6 +429,25 @@ mod tests {
         }
     }
 
+    const POLICIES: [Balance; 4] = [Balance::LeastConnections, Balance::RoundRobin, Balance::RandomTwo, Balance::Hash];
+
+    fn outlier() -> config::Outlier {
+        let window = Duration::from_secs(10);
+        config::Outlier { share: 50, requests: 20, window, status: vec![500..=599], ejected_max: 50 }
+    }
+
+    /// How many of `count` requests each endpoint gets, each over before the next.
+    fn spread(pool: &Pool, count: u64, now: Instant) -> Vec<usize> {
+        let mut counts = vec![0; pool.members().len()];
+        for key in 0..count {
+            let chosen = pool.choose(&[], Some(hash::hash(&key.to_be_bytes())), now).unwrap();
+            let address = chosen.endpoint().address;
+            let index = pool.members().iter().position(|member| member.endpoint.address == address).unwrap();
+            counts[index] += 1;
+        }
+        counts
+    }
+
     fn fail(pool: &Pool, last: u8, now: Instant) {
         let members = pool.members();
         let member = members.iter().find(|m| m.endpoint.address == address(last)).unwrap();
@@ -402,7 +457,7 @@ mod tests {
     /// The last parts of the addresses that are chosen one after another for one request.
     fn attempts(pool: &Pool, now: Instant) -> Vec<u8> {
         let (mut tried, mut order) = (Vec::new(), Vec::new());
-        while let Some(in_flight) = pool.choose(&tried, now) {
+        while let Some(in_flight) = pool.choose(&tried, None, now) {
             tried.push(in_flight.endpoint().id);
             order.push(in_flight.endpoint().address.to_string().as_bytes()[7] - b'0');
         }
@@ -413,7 +468,7 @@ mod tests {
     #[test]
     fn each_endpoint_gets_a_request_once() {
         let now = Instant::now();
-        for balance in [Balance::LeastConnections, Balance::RoundRobin] {
+        for balance in POLICIES {
             let pool = Pool::new(&Upstream { balance, ..upstream(3) }, None);
             assert_eq!(attempts(&pool, now), [1, 2, 3]);
             fail(&pool, 2, now);
@@ -439,7 +494,7 @@ mod tests {
         };
         check(None, &[1, 2]);
         check(Some(WhenAllFail::UseAll), &[1, 2]);
-        check(Some(WhenAllFail::Refuse), &[]);
+        check(Some(WhenAllFail::Refuse), &[2]);
     }
 
     #[test]
@@ -448,10 +503,9 @@ mod tests {
         let pool = Pool::new(&upstream(2), None);
         fail(&pool, 1, now);
         fail(&pool, 2, now);
-        let in_flight = pool.choose(&[], now).unwrap();
+        let in_flight = pool.choose(&[], None, now).unwrap();
         pool.report(in_flight.endpoint(), Outcome::Answered, now);
         assert_eq!(in_flight.endpoint().verdict(), Verdict::Usable);
-        assert_eq!(attempts(&pool, now).len(), 1);
     }
 
     #[test]
@@ -462,7 +516,7 @@ mod tests {
         fail(&pool, 2, now);
         let changes = pool.changes();
         for _ in 0..100 {
-            let in_flight = pool.choose(&[], now).unwrap();
+            let in_flight = pool.choose(&[], None, now).unwrap();
             pool.report(in_flight.endpoint(), Outcome::Failed(&"connection refused"), now);
         }
         assert!(!changes.has_changed().unwrap());
@@ -481,11 +535,125 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_back_gets_its_share_little_by_little() {
+        let start = Instant::now();
+        for balance in POLICIES {
+            let slow_start = Some(Duration::from_secs(10));
+            let pool = Pool::new(&Upstream { balance, slow_start, ..upstream(2) }, None);
+            assert!(spread(&pool, 2000, start).into_iter().all(|count| count.abs_diff(1000) < 100), "{balance:?}");
+            fail(&pool, 1, start);
+            let back = start + Duration::from_secs(30);
+            let trial = loop {
+                let chosen = pool.choose(&[], None, back).unwrap();
+                if chosen.endpoint().address == address(1) {
+                    break chosen;
+                }
+            };
+            pool.report(trial.endpoint(), Outcome::Answered, back);
+            drop(trial);
+            let mut before = 0;
+            for (seconds, part) in [(0, 0.0), (2, 0.2), (5, 0.5), (8, 0.8), (10, 1.0)] {
+                let count = spread(&pool, 2000, back + Duration::from_secs(seconds))[0];
+                let due = (2000.0 * part / (1.0 + part)) as usize;
+                assert!(count.abs_diff(due) < 130 && count + 130 > before, "{balance:?}: {count} after {seconds} s");
+                before = count;
+            }
+        }
+    }
+
+    #[test]
+    fn an_idle_endpoint_that_begins_is_not_given_everything() {
+        let start = Instant::now();
+        let pool = Pool::new(&Upstream { slow_start: Some(Duration::from_secs(10)), ..upstream(2) }, None);
+        let endpoint = pool.endpoint(address(1)).unwrap();
+        let _busy: Vec<_> = (0..20).map(|_| InFlight::begin(&pool.endpoint(address(2)).unwrap())).collect();
+        endpoint.begin_slowly();
+        assert!(spread(&pool, 100, start)[0] <= 1);
+        assert!((150..=180).contains(&spread(&pool, 1000, start + Duration::from_secs(2))[0]));
+        let taken: Vec<_> = (0..20).map(|_| pool.choose(&[], None, start + Duration::from_secs(5)).unwrap()).collect();
+        let begun = taken.iter().filter(|taken| taken.endpoint().address == address(1)).count();
+        assert!((13..=14).contains(&begun), "half of what the other one has, not {begun}");
+    }
+
+    #[test]
+    fn a_key_stays_until_its_endpoint_is_out_and_comes_back_to_it() {
+        let now = Instant::now();
+        let pool = Pool::new(&Upstream { balance: Balance::Hash, ..upstream(3) }, None);
+        let at = |key: u64, now| pool.choose(&[], Some(key), now).unwrap().endpoint().address;
+        let before: Vec<_> = (0..100).map(|key| at(key, now)).collect();
+        fail(&pool, 2, now);
+        for (key, before) in before.iter().enumerate() {
+            let moved = at(key as u64, now) != *before;
+            assert_eq!(moved, *before == address(2), "{key}");
+        }
+        let trial = (0..100).find(|key| at(*key, now + Duration::from_secs(30)) == address(2)).unwrap();
+        assert_eq!(before[trial as usize], address(2));
+        pool.report(&pool.endpoint(address(2)).unwrap(), Outcome::Answered, now + Duration::from_secs(30));
+        let after: Vec<_> = (0..100).map(|key| at(key, now + Duration::from_secs(31))).collect();
+        assert_eq!(before, after);
+        let _held = [pool.choose(&[], Some(trial), now), pool.choose(&[], Some(trial), now)];
+        assert_eq!(at(trial, now + Duration::from_secs(31)), address(2), "however much it has to do");
+    }
+
+    #[test]
+    fn a_key_is_passed_on_when_its_endpoint_has_more_than_the_bound() {
+        let now = Instant::now();
+        let policy = Upstream { balance: Balance::Hash, hash_load_max: Some(150), ..upstream(2) };
+        let pool = Pool::new(&policy, None);
+        let held: Vec<_> = (0..40).map(|_| pool.choose(&[], Some(7), now).unwrap()).collect();
+        let mut counts: Vec<_> = pool.snapshot(now).iter().map(|endpoint| endpoint.in_flight).collect();
+        counts.sort_unstable();
+        assert_eq!(counts, [10, 30]);
+        drop(held);
+    }
+
+    #[test]
+    fn an_outlier_is_taken_out_and_a_general_fault_takes_out_none() {
+        let now = Instant::now();
+        let answer = |pool: &Pool, last: u8, status: u16, count: usize| {
+            let endpoint = pool.endpoint(address(last)).unwrap();
+            let outcome = pool.judge(StatusCode::from_u16(status).unwrap());
+            (0..count).for_each(|_| pool.report(&endpoint, outcome, now));
+        };
+        let states = |pool: &Pool| pool.snapshot(now).iter().map(|e| e.state).collect::<Vec<_>>();
+        let watching = Upstream { outlier: Some(outlier()), ..upstream(3) };
+        let pool = Pool::new(&watching, None);
+        answer(&pool, 1, 200, 20);
+        answer(&pool, 2, 404, 20);
+        answer(&pool, 3, 503, 19);
+        assert_eq!(states(&pool), ["usable"; 3]);
+        answer(&pool, 3, 503, 1);
+        assert_eq!(states(&pool), ["usable", "usable", "ejected"]);
+        answer(&pool, 2, 503, 100);
+        assert_eq!(states(&pool), ["usable", "usable", "ejected"], "half of them may be out");
+        let pool = Pool::new(&watching, None);
+        for _ in 0..50 {
+            (1..=3).for_each(|last| answer(&pool, last, 500, 1));
+        }
+        assert_eq!(states(&pool), ["usable"; 3], "all of them fail");
+        let pool = Pool::new(&upstream(3), None);
+        answer(&pool, 3, 503, 1000);
+        assert_eq!(states(&pool), ["usable"; 3], "statuses do not count");
+    }
+
+    #[test]
+    fn the_last_endpoint_is_failing_and_not_out() {
+        let now = Instant::now();
+        let pool = Pool::new(&upstream(2), None);
+        let states = |pool: &Pool| pool.snapshot(now).iter().map(|e| e.state).collect::<Vec<_>>();
+        fail(&pool, 1, now);
+        fail(&pool, 2, now);
+        assert_eq!(states(&pool), ["ejected", "failing"]);
+        pool.report(&pool.endpoint(address(2)).unwrap(), Outcome::Answered, now);
+        assert_eq!(states(&pool), ["ejected", "usable"]);
+    }
+
+    #[test]
     fn busy_endpoints_get_less_and_weights_are_respected() {
         let now = Instant::now();
         let weighted = upstream_of(vec![(Target::Socket(address(1)), 2), (Target::Socket(address(2)), 1)]);
         let pool = Pool::new(&weighted, None);
-        let in_flight: Vec<_> = (0..9).map(|_| pool.choose(&[], now).unwrap()).collect();
+        let in_flight: Vec<_> = (0..9).map(|_| pool.choose(&[], None, now).unwrap()).collect();
         let counts = |pool: &Pool| pool.snapshot(now).iter().map(|e| e.in_flight).collect::<Vec<_>>();
         assert_eq!(counts(&pool), [6, 3]);
         drop(in_flight);
@@ -497,7 +665,7 @@ mod tests {
         let now = Instant::now();
         let check = |path| Upstream { health: Some(check_of(path)), ..upstream(2) };
         let pool = Pool::new(&check("/health"), None);
-        let _in_flight = pool.choose(&[], now);
+        let _in_flight = pool.choose(&[], None, now);
         for _ in 0..3 {
             pool.report_probe(&pool.members()[0].endpoint, &Err(ProbeError::Body));
         }
@@ -571,11 +739,13 @@ mod tests {
         /// drained one never, and one that is out only when all are.
         #[test]
         fn a_choice_is_untried_and_usable(
-            events in prop::collection::vec((0u8..4, 1u8..6, 0u64..20), 0..60), round_robin: bool,
+            events in prop::collection::vec((0u8..4, 1u8..6, 0u64..20), 0..60),
+            balance in prop::sample::select(POLICIES.to_vec()),
+            key: Option<u64>,
+            slow_start in prop::sample::select(vec![None, Some(Duration::from_secs(10))]),
         ) {
-            let balance = if round_robin { Balance::RoundRobin } else { Balance::LeastConnections };
             let health = Some(HealthCheck { unhealthy_after: 1, ..check_of("/health") });
-            let pool = Pool::new(&Upstream { balance, health, ..upstream(5) }, None);
+            let pool = Pool::new(&Upstream { balance, health, slow_start, ..upstream(5) }, None);
             let mut now = Instant::now();
             for (event, last, seconds) in events {
                 now += Duration::from_secs(seconds);
@@ -590,17 +760,39 @@ mod tests {
                 loop {
                     let usable: Vec<u64> = pool.members().iter().map(|m| &m.endpoint)
                         .filter(|e| e.is_usable(now)).map(|e| e.id).collect();
-                    let Some(chosen) = pool.choose(&tried, now) else {
+                    let has_sound = pool.members().iter().any(|m| m.endpoint.is_sound(now));
+                    let Some(chosen) = pool.choose(&tried, key, now) else {
                         prop_assert!(usable.iter().all(|id| tried.contains(id)));
                         break;
                     };
                     let id = chosen.endpoint().id;
                     prop_assert!(!tried.contains(&id) && !chosen.endpoint().is_drained());
-                    prop_assert!(usable.contains(&id) || usable.is_empty());
+                    prop_assert!(usable.contains(&id) || !has_sound);
                     tried.push(id);
                 }
             }
             prop_assert!(pool.snapshot(now).iter().all(|e| e.in_flight == 0));
+        }
+
+        /// Failures and bad answers alone leave an endpoint in, whatever happens between them.
+        #[test]
+        fn the_last_endpoint_stays_in(events in prop::collection::vec((0u8..4, 1u8..4, 0u64..20), 0..200)) {
+            let pool = Pool::new(&Upstream { outlier: Some(outlier()), fails_max: 2, ..upstream(3) }, None);
+            let mut now = Instant::now();
+            for (event, last, seconds) in events {
+                now += Duration::from_secs(seconds);
+                let endpoint = pool.endpoint(address(last)).unwrap();
+                let _in_flight = pool.choose(&[], None, now).unwrap();
+                match event {
+                    0 => fail(&pool, last, now),
+                    1 => (0..20).for_each(|_| pool.report(&endpoint, Outcome::AnsweredBadly, now)),
+                    _ => pool.report(&endpoint, Outcome::Answered, now),
+                }
+                let verdicts = pool.members().iter().map(|m| m.endpoint.verdict()).collect::<Vec<_>>();
+                let is_in = |verdict: &Verdict| matches!(verdict, Verdict::Usable | Verdict::Failing);
+                prop_assert!(verdicts.iter().any(is_in), "{verdicts:?}");
+                prop_assert!(verdicts.iter().filter(|v| **v == Verdict::Failing).count() <= 1, "{verdicts:?}");
+            }
         }
     }
 }

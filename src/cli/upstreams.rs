@@ -50,7 +50,16 @@ struct Which {
 #[derive(Debug, Deserialize)]
 pub struct Upstream {
     name: String,
+    breaker: Option<Breaker>,
     endpoints: Vec<Endpoint>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Breaker {
+    state: String,
+    open_for_s: Option<f64>,
+    opened: u64,
+    refused: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,20 +103,33 @@ impl Which {
     }
 }
 
-/// One line an endpoint.
+/// One line an endpoint, and below one for each breaker.
 pub fn table(upstreams: &[Upstream]) -> String {
     let rows = upstreams.iter().flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| row(upstream, endpoint)));
-    output::table(
+    let endpoints = output::table(
         ["UPSTREAM", "ENDPOINT", "NAME", "STATE", "WEIGHT", "IN FLIGHT", "REQUESTS", "FAILURES", "LAST ERROR"],
         rows,
-    )
+    );
+    let breakers: Vec<_> = upstreams
+        .iter()
+        .filter_map(|upstream| {
+            let Breaker { state, open_for_s, opened, refused } = upstream.breaker.as_ref()?;
+            Some([upstream.name.clone(), timed(state, *open_for_s), opened.to_string(), refused.to_string()])
+        })
+        .collect();
+    if breakers.is_empty() {
+        return endpoints;
+    }
+    format!("{endpoints}\n\n{}", output::table(["UPSTREAM", "BREAKER", "OPENED", "REFUSED"], breakers.into_iter()))
+}
+
+/// A state, and how long it lasts.
+fn timed(state: &str, for_s: Option<f64>) -> String {
+    for_s.map_or_else(|| state.to_owned(), |seconds| format!("{state} ({seconds:.0} s left)"))
 }
 
 fn row(upstream: &Upstream, endpoint: &Endpoint) -> [String; 9] {
-    let state = match endpoint.out_for_s {
-        Some(seconds) => format!("{} ({seconds:.0} s left)", endpoint.state),
-        None => endpoint.state.clone(),
-    };
+    let state = timed(&endpoint.state, endpoint.out_for_s);
     [
         upstream.name.clone(),
         endpoint.address.to_string(),
@@ -128,7 +150,9 @@ mod tests {
     #[test]
     fn one_line_an_endpoint() {
         let upstreams: Vec<Upstream> = serde_json::from_value(json!([{
-            "name": "app", "usable": 1, "endpoints": [
+            "name": "app", "usable": 1,
+            "breaker": { "state": "open", "open_for_s": 58.6, "opened": 1, "refused": 40 },
+            "endpoints": [
                 { "address": "10.0.0.1:3000", "name": "app", "state": "usable", "out_for_s": null, "drained": false,
                   "weight": 1, "in_flight": 2, "requests": 10, "failures": 0, "last_error": null },
                 { "address": "10.0.0.2:3000", "name": "app", "state": "ejected", "out_for_s": 12.4, "drained": false,
@@ -145,6 +169,9 @@ mod tests {
                 "UPSTREAM ENDPOINT NAME STATE WEIGHT IN FLIGHT REQUESTS FAILURES LAST ERROR",
                 "app 10.0.0.1:3000 app usable 1 2 10 0",
                 "app 10.0.0.2:3000 app ejected (12 s left) 1 0 7 3 no\\nanswer",
+                "",
+                "UPSTREAM BREAKER OPENED REFUSED",
+                "app open (59 s left) 1 40",
             ]
         );
     }

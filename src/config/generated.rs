@@ -152,7 +152,7 @@ fn the_schema_takes_the_examples_and_refuses_mistakes() {
     check("[[listen]]\ntls = true", "listen: address is missing");
     check("[server]\nworkers = 100000", "server: workers: too large");
     check("[client]\nbody_max = \"10m\"", "client: body_max: pattern");
-    check("[upstream.a]\nbalance = \"hash\"", "upstream: a: balance: not one of the words");
+    check("[upstream.a]\nbalance = \"fair\"", "upstream: a: balance: not one of the words");
     check("[upstream.a]\nendpoints = [1]", "upstream: a: endpoints: none of the kinds");
 }
 

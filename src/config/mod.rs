@@ -5,6 +5,7 @@
 
 #[cfg(test)]
 mod broken;
+mod balancing;
 mod caching;
 pub(crate) mod change;
 mod compress;
@@ -38,9 +39,10 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::HeaderValue;
 use ipnet::IpNet;
 
+pub use self::balancing::{Breaker, HashBy, Outlier, Retry};
 pub use self::caching::{
     Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl, Warm,
 };
@@ -91,7 +93,7 @@ pub struct Server {
     /// Downstream connections over all workers; 0 is what the descriptor limit leaves.
     pub connections_max: usize,
     /// From this share of them on, in hundredths, idle ones are closed early.
-    pub idle_close_at: u8,
+    pub idle_close_at: u32,
     /// Requests in flight over all; 0 is no limit.
     pub requests_max: usize,
     /// None if nothing says how much there is.
@@ -216,26 +218,23 @@ pub struct Upstream {
     pub protocol: UpstreamProtocol,
     pub tls: Option<UpstreamTls>,
     pub balance: Balance,
+    /// What requests of one kind share, for [`Balance::Hash`].
+    pub hash_by: HashBy,
+    /// In percent of the even share; none means that keys stay however much is to do.
+    pub hash_load_max: Option<u32>,
     /// Failures within `fail_timeout` that take an endpoint out for `fail_timeout`; 0 switches it off.
     pub fails_max: u32,
     pub fail_timeout: Duration,
+    /// What the pause of one that comes back and fails again grows to.
+    pub fail_timeout_max: Duration,
+    pub outlier: Option<Outlier>,
+    /// How long an endpoint that comes takes to its whole share.
+    pub slow_start: Option<Duration>,
     pub keepalive: Keepalive,
     pub timeout: Timeouts,
     pub health: Option<HealthCheck>,
+    pub breaker: Option<Breaker>,
     pub retry: Retry,
-}
-
-/// When a request is sent again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retry {
-    /// Attempts in all for a request that may be sent again: 2 is one retry.
-    pub attempts: u32,
-    /// Responses that are taken for failures.
-    pub statuses: Vec<StatusCode>,
-    /// The first pause; each is twice the one before.
-    pub backoff: Duration,
-    /// The share of the latest requests that may be retries.
-    pub budget_percent: u32,
 }
 
 /// Where an upstream's endpoints come from.
@@ -287,6 +286,8 @@ pub struct UpstreamTls {
 pub enum Balance {
     LeastConnections,
     RoundRobin,
+    RandomTwo,
+    Hash,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

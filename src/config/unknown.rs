@@ -7,8 +7,7 @@ use super::section::{Key, SectionShape};
 use super::tree::Entry;
 
 /// Keys that the design holds and a later version will take: the table and the key.
-const LATER: [(&str, &str); 3] =
-    [("the file", "telemetry"), ("[upstream.NAME]", "breaker"), ("[upstream.NAME]", "slow_start")];
+const LATER: &[(&str, &str)] = &[("the file", "telemetry")];
 
 /// The error for an entry of `section` that it has no key for.
 pub fn key(entry: &Entry, section: &SectionShape) -> Diagnostic {

@@ -8,9 +8,12 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 
 use crate::body::Body;
+use crate::clock;
 use crate::config::Fallback;
+use crate::error::Reason;
 use crate::header::hop_by_hop::{self, Trailers, announce_upgrade};
-use crate::header::via;
+use crate::header::{request_id, via};
+use crate::snapshot::HeldRoute;
 
 /// Takes off a response what ends here.
 pub fn receive(response: &mut Response<Body>) {
@@ -55,6 +58,20 @@ pub fn fallback(page: &Fallback, status: StatusCode) -> Response<Body> {
     response.headers_mut().insert(CONTENT_TYPE, page.content_type.clone());
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// For a request that came without an id that may be believed.
+pub fn fresh_id() -> HeaderValue {
+    request_id::value(fastrand::u128(..))
+}
+
+/// In seconds: when a breaker lets the next request through, and otherwise soon.
+pub fn retry_after(reason: Reason, route: Option<&HeldRoute>) -> HeaderValue {
+    let upstream = route.and_then(|route| route.upstream()).filter(|_| reason == Reason::BreakerOpen);
+    match upstream.and_then(|upstream| upstream.pool.breaker()) {
+        Some(breaker) => breaker.retry_after(clock::now().into_std()).as_secs().into(),
+        None => HeaderValue::from_static("1"),
+    }
 }
 
 /// What a HEAD is told of the content is its length (RFC 9110 §9.3.2).

@@ -4,38 +4,34 @@
 mod admit;
 mod cached;
 mod message;
+mod outgoing;
 mod tagging;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, TE};
-use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::header::{ALLOW, CONNECTION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use self::admit::{admit, admit_body, admit_rate, refuse_expectation, tell_rate};
 use self::cached::Caching;
-use self::message::{fallback, leave_out_content, receive, redirect, text};
+use self::message::{fallback, fresh_id, leave_out_content, receive, redirect, retry_after, text};
+use self::outgoing::receive_request;
 use self::tagging::Tagging;
 use crate::body::{Body, Source};
 use crate::cache::{Stored, TargetUri};
 use crate::client_ip::{self, ClientIp};
 use crate::clock;
 use crate::compress::Recoding;
-use crate::config::{HostPolicy, UpstreamProtocol};
 use crate::connection::Link;
 use crate::error::{self, Reason};
 use crate::guard;
-use crate::header::cookies;
-use crate::header::forwarded::{self, Hop};
 use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
-use crate::header::{Scheme, authority, edit, etag, request_id, via};
+use crate::header::{Scheme, authority, edit};
 use crate::interim::Relay;
 use crate::overload::{Places, Pressure};
-use crate::pace::Terms;
 use crate::path;
 use crate::record::Record;
-use crate::rewrite;
 use crate::route::answers_challenge;
 use crate::snapshot::{Action, HeldRoute, Pass, Route, View};
 use crate::spare;
@@ -43,9 +39,6 @@ use crate::splice;
 use crate::stub_status;
 use crate::upstream::{Reply, Tunnel};
 use crate::worker::Worker;
-
-/// What a request is given on its way, at most: who the client is, over which hop, under which name.
-const FIELDS_ADDED: usize = 8;
 
 /// A tunnel that opens once its 101 is written.
 pub struct Opened {
@@ -235,74 +228,6 @@ impl Exchange<'_> {
         }
     }
 
-    /// The request as it goes upstream.
-    async fn outgoing(
-        &self,
-        request: Unread<'_>,
-        passing: &Passing<'_>,
-        record: &mut Record,
-    ) -> Result<Request<Body>, Reason> {
-        let host = client_host(request)?;
-        if let Some(target) = target(passing, request.uri())? {
-            *request.uri_mut() = target;
-        }
-        self.prepare(request, passing, host, record);
-        edit(request.headers_mut(), &passing.route.config.request_fields);
-        self.take_body(request, passing, record).await
-    }
-
-    /// Makes the head that goes upstream out of what was received.
-    fn prepare(&self, request: Unread<'_>, passing: &Passing<'_>, host: HeaderValue, record: &mut Record) {
-        let &Passing { pass, client, ref upgrade, .. } = passing;
-        let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
-        let fields = request.headers_mut();
-        // One growth of the map, and not one for each doubling.
-        fields.reserve(FIELDS_ADDED);
-        let to_h1 = pass.upstream.config().protocol == UpstreamProtocol::H1;
-        // Over HTTP/1.1 it concerns this connection alone (RFC 9110 §10.1.4).
-        if upgrade.is_some() {
-            fields.remove(TE);
-        } else if to_h1 && fields.contains_key(TE) {
-            fields.insert(CONNECTION, HeaderValue::from_static("te"));
-        }
-        let peer = &self.link.downstream.peer_value;
-        forwarded::rewrite(fields, &Hop { peer, client, scheme: self.scheme(), host: &host });
-        via::append(fields, received);
-        record.request_id = Some(request_id::settle(fields, client.via_trusted, fresh_id));
-        match &pass.host {
-            HostPolicy::Preserve | HostPolicy::Upstream => fields.insert(HOST, host),
-            HostPolicy::Fixed(host) => fields.insert(HOST, host.clone()),
-        };
-        // The edge answers the expectation itself, by reading the body.
-        fields.remove(EXPECT);
-        announce_upgrade(fields, upgrade.as_ref());
-    }
-
-    /// Reads ahead what a slow client would hold an endpoint with; streams pass as they come.
-    async fn take_body(
-        &self,
-        request: Unread<'_>,
-        &Passing { route, pass, ref upgrade, .. }: &Passing<'_>,
-        record: &mut Record,
-    ) -> Result<Request<Body>, Reason> {
-        let (mut parts, unread) = std::mem::take(request).into_parts();
-        let Some(source) = unread else { return Ok(Request::from_parts(parts, Body::empty())) };
-        let known_size = source.size_hint().exact();
-        let mut source = source.at_most(route.config.body_max).guarded(record.count_received());
-        // Over HTTP/1 the connection keeps this limit.
-        if !record.is_h1() {
-            let client = &self.snapshot.config.client;
-            let terms = Terms { silence: client.body_timeout, rate_min: client.rate_min };
-            source = source.paced(self.worker.sweep.deadline(), terms, record.answered()).lingering();
-        }
-        let ahead = known_size.is_some() && upgrade.is_none() && pass.buffer.request > 0;
-        let body = if ahead { source.buffer(pass.buffer.request).await? } else { source.into_body() };
-        if body.has_trailers() && pass.upstream.config().protocol == UpstreamProtocol::H1 {
-            parts.headers.remove(CONTENT_LENGTH);
-        }
-        Ok(Request::from_parts(parts, body))
-    }
-
     fn scheme(&self) -> Scheme {
         if self.link.downstream.tls.is_some() { Scheme::Https } else { Scheme::Http }
     }
@@ -337,7 +262,7 @@ impl Exchange<'_> {
             fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            fields.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            fields.insert(RETRY_AFTER, retry_after(reason, record.route.as_deref()));
         }
         if self.may_see_reason(record) {
             fields.insert("x-tollgate-reason", HeaderValue::from_static(reason.code()));
@@ -362,46 +287,4 @@ impl Exchange<'_> {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
     }
-}
-
-fn fresh_id() -> HeaderValue {
-    request_id::value(fastrand::u128(..))
-}
-
-/// Takes off a request what ends here; says which upgrade it asks for.
-fn receive_request(request: Unread<'_>, route: &Route, pass: &Pass) -> Option<Upgrade> {
-    let may_upgrade = request.version() == Version::HTTP_11 && pass.upstream.config().protocol == UpstreamProtocol::H1;
-    let fields = request.headers_mut();
-    cookies::join(fields);
-    if route.config.compress.is_some() {
-        etag::take_off_marks(fields);
-    }
-    hop_by_hop::remove(fields, Trailers::Forward).filter(|_| may_upgrade)
-}
-
-/// The target in origin form for the upstream, if it is not the one that came.
-fn target(&Passing { pass, ref path, .. }: &Passing<'_>, uri: &Uri) -> Result<Option<Uri>, Reason> {
-    let path = path.as_deref().unwrap_or(uri.path());
-    // What does not count for the key must not change the response either.
-    let query = pass.caching.as_ref().map_or(uri.query().map(Cow::Borrowed), |policy| policy.key.query(uri.query()));
-    let target = rewrite::rewrite(&pass.rewrite, path, query.as_deref())?;
-    match (target.is_of(uri), uri.authority()) {
-        (true, None) => Ok(None),
-        (true, Some(_)) if has_path(uri) => Ok(uri.path_and_query().cloned().map(Uri::from)),
-        _ => Ok(Some(PathAndQuery::try_from(target)?.into())),
-    }
-}
-
-/// `http://a?b` has none, and stands for `http://a/?b` (RFC 9112 §3.2.1).
-fn has_path(uri: &Uri) -> bool {
-    uri.path_and_query().is_some_and(|target| target.as_str().starts_with('/'))
-}
-
-/// The host as the client names it: its field, or over HTTP/2 the authority.
-fn client_host<B>(request: &Request<B>) -> Result<HeaderValue, Reason> {
-    if let Some(host) = request.headers().get(HOST) {
-        return Ok(host.clone());
-    }
-    let authority = request.uri().authority().ok_or(Reason::HostMissing)?;
-    HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::HostInvalid)
 }

@@ -236,7 +236,7 @@ fn a_replaced_replica_ends_its_requests_first() {
         supervisor.apply(vec![wanted("200", TEST_LIMIT)]);
         supervisor.until_ready(1).await;
         let first = supervisor.pids(Phase::Ready);
-        let request = pool.choose(&[], clock::now().into_std()).unwrap();
+        let request = pool.choose(&[], None, clock::now().into_std()).unwrap();
         supervisor.apply(vec![wanted("201", TEST_LIMIT)]);
         supervisor.until(|| supervisor.pids(Phase::Stopping) == first).await;
         // Time passes: another process starts.
@@ -248,7 +248,7 @@ fn a_replaced_replica_ends_its_requests_first() {
         check_all_gone(&first);
 
         let second = pool.members()[0].endpoint.address;
-        let _request = pool.choose(&[], clock::now().into_std()).unwrap();
+        let _request = pool.choose(&[], None, clock::now().into_std()).unwrap();
         supervisor.apply(vec![wanted("202", Duration::ZERO), other.wanted("other", replica("200"), 1)]);
         supervisor.until(|| pool.endpoint(second).is_none()).await;
         supervisor.until_ready(2).await;

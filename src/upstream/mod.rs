@@ -19,8 +19,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
 use http::request::Parts;
+use http::{Response, StatusCode};
 
 use self::attempt::Attempt;
 use self::budget::Budget;
@@ -109,6 +109,15 @@ pub enum Reply {
     Response(Response<Body>),
     /// 101: both sides now speak another protocol.
     Tunnel(Response<()>, Tunnel),
+}
+
+impl Reply {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Response(response) => response.status(),
+            Self::Tunnel(response, _) => response.status(),
+        }
+    }
 }
 
 /// The upstream's half of a tunnel.

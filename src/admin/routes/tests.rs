@@ -23,6 +23,11 @@ fn pool() -> Arc<Pool> {
         balance: Balance::LeastConnections,
         fails_max: 1,
         fail_timeout: second,
+        fail_timeout_max: second,
+        outlier: None,
+        slow_start: None,
+        hash_by: config::HashBy::ClientIp,
+        hash_load_max: None,
         keepalive: Keepalive { connections: 1, requests: 1, idle: second },
         timeout: Timeouts {
             connect: second,
@@ -33,6 +38,7 @@ fn pool() -> Arc<Pool> {
             attempt: None,
         },
         health: None,
+        breaker: None,
         retry: config::Retry { attempts: 1, statuses: vec![], backoff: second, budget_percent: 20 },
     };
     Arc::new(Pool::new(&upstream, None))

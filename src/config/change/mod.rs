@@ -324,7 +324,7 @@ impl Shown for Most {
 }
 
 #[derive(PartialEq)]
-struct Percent(u8);
+struct Percent(u32);
 
 impl Shown for Percent {
     fn shown(&self) -> String {

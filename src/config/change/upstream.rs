@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::config::{EndpointAddress, HealthCheck, Keepalive, Retry, Run, Source, Target, Timeouts, Upstream};
+use crate::config::{Breaker, EndpointAddress, HealthCheck, Keepalive, Retry, Run, Source, Target, Timeouts, Upstream};
 
 use super::{Changes, Shown};
 
@@ -30,11 +30,17 @@ impl Changes {
             protocol,
             tls,
             balance,
+            hash_by,
+            hash_load_max,
             fails_max,
             fail_timeout,
+            fail_timeout_max,
+            outlier,
+            slow_start,
             keepalive,
             timeout,
             health,
+            breaker,
             retry,
         } = old;
         self.about(format!("upstream {name}: "));
@@ -43,13 +49,19 @@ impl Changes {
         self.silent("TLS", tls, &new.tls);
         self.value("balance", &balance.word(), &new.balance.word());
         self.value("failures that take an endpoint out", fails_max, &new.fails_max);
+        self.value("hash key", &hash_by.to_string(), &new.hash_by.to_string());
+        self.value("hash load", hash_load_max, &new.hash_load_max);
         self.value("fail timeout", fail_timeout, &new.fail_timeout);
+        self.value("longest fail timeout", fail_timeout_max, &new.fail_timeout_max);
+        self.silent("outliers", outlier, &new.outlier);
+        self.value("slow start", slow_start, &new.slow_start);
         let Keepalive { connections, requests, idle } = keepalive;
         self.value("idle connections", connections, &new.keepalive.connections);
         self.value("requests of a connection", requests, &new.keepalive.requests);
         self.value("idle timeout", idle, &new.keepalive.idle);
         self.timeouts(timeout, &new.timeout);
         self.health(health.as_ref(), new.health.as_ref());
+        self.breaker(breaker.as_ref(), new.breaker.as_ref());
         let Retry { attempts, statuses, backoff, budget_percent } = retry;
         self.value("attempts", attempts, &new.retry.attempts);
         self.members("status that is tried again:", statuses, &new.retry.statuses);
@@ -88,6 +100,21 @@ impl Changes {
         self.value("tunnel idle timeout", tunnel_idle, &new.tunnel_idle);
         self.value("total timeout", total, &new.total);
         self.value("attempt timeout", attempt, &new.attempt);
+    }
+
+    fn breaker(&mut self, old: Option<&Breaker>, new: Option<&Breaker>) {
+        let (old, new) = match (old, new) {
+            (None, None) => return,
+            (None, Some(_)) => return self.say("breaker added"),
+            (Some(_), None) => return self.say("breaker removed"),
+            (Some(old), Some(new)) => (old, new),
+        };
+        let Breaker { failures, window, share, open, status } = old;
+        self.value("failures that open the breaker", failures, &new.failures);
+        self.value("breaker window", window, &new.window);
+        self.value("share that opens the breaker", share, &new.share);
+        self.value("breaker open time", open, &new.open);
+        self.silent("status that the breaker counts", status, &new.status);
     }
 
     fn health(&mut self, old: Option<&HealthCheck>, new: Option<&HealthCheck>) {

@@ -21,7 +21,7 @@ section! {
         /// Connections from clients at a time, over all workers; 0 is what the limit of open files leaves.
         connections_max: Setting<Count<0, 10_000_000>> = Value("0"), nginx "worker_connections";
         /// From this share of `connections_max` on, connections that wait for a request are closed after a second of it.
-        idle_close_at: Setting<Percent<1>> = Value("\"90%\"");
+        idle_close_at: Setting<Percent<1, 100>> = Value("\"90%\"");
         /// Requests in flight at a time, over all; those beyond are answered with 503. 0 is no limit.
         requests_max: Setting<Count<0, 10_000_000>> = Value("0");
         /// What is done as memory gets short.

@@ -10,7 +10,7 @@ use crate::config::section::Fallback::{Absent, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Kind, Node, Table};
 use crate::config::value::{Count, FilePath, Limit, Percent, StatusRanges, UrlPath, target};
-use crate::config::{Balance, HostPattern, Target, UpstreamProtocol, WhenAllFail};
+use crate::config::{Balance, HashBy, HostPattern, Target, UpstreamProtocol, WhenAllFail};
 
 section! {
     /// A group of endpoints that do the same. It has either `endpoints` or `run`.
@@ -23,18 +23,32 @@ section! {
         protocol: Setting<UpstreamProtocol> = Value("\"h1\""), nginx "proxy_http_version, grpc_pass";
         /// TLS to the endpoints: `true`, or a table with details. Names are verified.
         tls: Option<Setting<Switch<UpstreamTls>>> = Absent("cleartext"), nginx "proxy_ssl_verify";
-        /// Which endpoint is next: the one with the fewest requests in flight, or each in turn.
-        balance: Setting<Balance> = Value("\"least-connections\""), nginx "least_conn";
-        /// Failures within `fail_timeout` that take an endpoint out; 0 switches this off.
+        /// Which endpoint is next: the one with the fewest requests in flight, each in turn, the better of two that are
+        /// drawn, or always the same one for the same key.
+        balance: Setting<Balance> = Value("\"least-connections\""), nginx "least_conn, random";
+        /// The key of `balance = "hash"`: "client-ip", "path", "header:NAME" or "cookie:NAME". Without it in a request, the
+        /// fewest requests in flight decide.
+        hash_by: Option<Setting<HashBy>> = Absent("`\"client-ip\"`"), nginx "hash, ip_hash";
+        /// An endpoint with more requests in flight than this part of the even share passes keys of `balance = "hash"` on.
+        hash_load_max: Option<Setting<Percent<100, 10_000>>> = Absent("no bound");
+        /// Failures within `fail_timeout` that take an endpoint out, unless it is the last; 0 switches this off.
         fails_max: Setting<Count<0, 1_000_000>> = Value("3"), nginx "max_fails";
         /// Failures count for this long, and an endpoint stays out for this long.
         fail_timeout: Setting<Limit> = Value("\"30s\""), nginx "fail_timeout";
+        /// One that fails again soon after it came back stays out twice as long each time, up to this.
+        fail_timeout_max: Setting<Limit> = Value("\"5min\"");
+        /// Take out an endpoint that answers much worse than the others; `outlier = {}` does so with the defaults.
+        outlier: Option<Setting<Outlier>> = Absent("statuses do not count");
+        /// An endpoint that is added or comes back gets its share little by little, within this time.
+        slow_start: Option<Setting<Limit>> = Absent("the whole share at once"), nginx "slow_start";
         /// Idle connections to the endpoints.
         keepalive: Setting<Keepalive> = Value("{}"), nginx "keepalive";
         /// Time limits; a route can have its own.
         timeout: Setting<Timeout> = Value("{}");
         /// Ask each endpoint regularly whether it is well; `health = {}` does so with the defaults.
         health: Option<Setting<Health>> = Absent("failures of requests alone decide");
+        /// When too many requests fail, nothing is sent for a while; `breaker = {}` has the defaults.
+        breaker: Option<Setting<Breaker>> = Absent("no breaker");
         /// Sending a request again to another endpoint.
         retry: Setting<Retry> = Value("{}"), nginx "proxy_next_upstream";
     }
@@ -131,6 +145,38 @@ section! {
 }
 
 section! {
+    /// Spares an upstream that fails. Open, it answers every request with 503 at once; then one at a time tries it.
+    Breaker "`breaker`" {
+        /// Failures within `window` that open it: requests that got no response, or one of `status`.
+        failures: Setting<Count<1, 1000>> = Value("5");
+        /// Failures count for this long.
+        window: Setting<Limit> = Value("\"120s\"");
+        /// So many of the requests of the last 10 seconds, or of `window` if that is shorter, must have failed as well.
+        share: Setting<Percent<1, 100>> = Value("\"50%\"");
+        /// How long it stays open before a request tries the upstream.
+        open: Setting<Limit> = Value("\"60s\"");
+        /// Responses that count as failures.
+        status: Setting<StatusRanges> = Value("\"500-599\"");
+    }
+}
+
+section! {
+    /// Taking out an endpoint whose answers are failures, more than twice as often as those of the others in sum.
+    Outlier "`outlier`" {
+        /// So many of its latest requests must have failed, or been answered with one of `status`.
+        share: Setting<Percent<1, 100>> = Value("\"50%\"");
+        /// With fewer requests in `window` nothing is decided.
+        requests: Setting<Count<1, 1_000_000>> = Value("20");
+        /// How far back its latest requests go.
+        window: Setting<Limit> = Value("\"10s\"");
+        /// Answers that count as failures.
+        status: Setting<StatusRanges> = Value("\"500-599\"");
+        /// So many of the endpoints may be out when one is taken out by this; never the last.
+        ejected_max: Setting<Percent<1, 100>> = Value("\"50%\"");
+    }
+}
+
+section! {
     /// Sending a request again: to the next endpoint, or to the same one if it is the only one. What may have been
     /// acted upon is sent again only if its method is idempotent (GET, HEAD, OPTIONS, PUT, DELETE).
     Retry "`retry`" {
@@ -143,7 +189,7 @@ section! {
         backoff: Setting<Duration> = Value("\"25ms\"");
         /// The share of the requests of the last ten seconds that may be sent again, beside ten a second and a hundred at
         /// once. What never reached an endpoint does not count.
-        budget: Setting<Percent<0>> = Value("\"20%\"");
+        budget: Setting<Percent<0, 100>> = Value("\"20%\"");
     }
 }
 

@@ -39,13 +39,11 @@ impl Lowering<'_> {
         let default_limits = self.named_limits(&file.value.client.value.rate_limit.value, file);
         let whole = file;
         let Setting { value: file, origin, tainted } = file;
-        let sections = &file.route.value;
+        let (sections, body_max) = (&file.route.value, file.client.value.body_max.value.0);
         if sections.is_empty() && !tainted {
-            let message = "every request would be answered with 404: there is no `[[route]]`";
-            let error = Diagnostic::error(*origin, message);
+            let error = Diagnostic::error(*origin, "every request would be answered with 404: there is no `[[route]]`");
             self.report(error.help("add `[[route]]` with `path = \"/\"` and `upstream`"));
         }
-        let body_max = file.client.value.body_max.value.0;
         let Map { entries, unread } = &file.upstream.value;
         let names = entries.iter().map(|(name, _)| name.value.as_str()).chain(unread.iter().map(String::as_str));
         // Without any, while something in the file could not be read, their table may be what was misspelt.
@@ -265,12 +263,12 @@ impl Lowering<'_> {
     }
 
     fn etag(&mut self, etag: &file::RouteEtag) -> usize {
-        let size = &etag.body_max;
-        if size.value.to_usize() > ETAG_BODY_MAX {
-            let error = Diagnostic::error(size.origin, "more than 4 MiB held and hashed for one answer");
+        let (size, origin) = (etag.body_max.value.to_usize(), etag.body_max.origin);
+        if size > ETAG_BODY_MAX {
+            let error = Diagnostic::error(origin, "more than 4 MiB held and hashed for one answer");
             self.report(error.label("at most \"4MiB\""));
         }
-        size.value.to_usize()
+        size
     }
 
     fn proxy_keys_without_upstream(&mut self, section: &file::Route, action: Origin) {

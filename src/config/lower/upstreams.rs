@@ -8,7 +8,8 @@ use crate::config::diagnostics::Diagnostic;
 use crate::config::file::{self, Health};
 use crate::config::section::{List, Setting};
 use crate::config::{
-    EndpointAddress, HealthCheck, HostPattern, Keepalive, Retry, Run, Source, Timeouts, Upstream, UpstreamTls,
+    Balance, Breaker, EndpointAddress, HashBy, HealthCheck, HostPattern, Keepalive, Outlier, Retry, Run, Source,
+    Timeouts, Upstream, UpstreamTls,
 };
 
 use super::Lowering;
@@ -29,6 +30,7 @@ impl Lowering<'_> {
             let error = Diagnostic::error(name.origin, format!("`{}` is not a name for an upstream", name.value));
             self.report(error.label("expected up to 64 letters, digits, `-`, `_` and `.`"));
         }
+        self.keys_of_hash(section);
         let source = self.source(&name.value, setting)?;
         Some(Upstream {
             name: name.value.clone(),
@@ -36,13 +38,33 @@ impl Lowering<'_> {
             protocol: section.protocol.value,
             tls: self.upstream_tls(section),
             balance: section.balance.value,
+            hash_by: section.hash_by.as_ref().map_or(HashBy::ClientIp, |by| by.value.clone()),
+            hash_load_max: section.hash_load_max.as_ref().map(|percent| percent.value.0),
             fails_max: section.fails_max.value.0,
             fail_timeout: section.fail_timeout.value.0,
+            fail_timeout_max: section.fail_timeout_max.value.0,
+            outlier: section.outlier.as_ref().map(|section| outlier(&section.value)),
+            slow_start: section.slow_start.as_ref().map(|limit| limit.value.0),
             keepalive: keepalive(&section.keepalive.value),
             timeout: timeouts(&section.timeout.value),
             health: section.health.as_ref().map(|health| health_check(&health.value)),
+            breaker: section.breaker.as_ref().map(|section| breaker(&section.value)),
             retry: self.retry(&section.retry.value),
         })
+    }
+
+    /// They mean nothing beside another policy.
+    fn keys_of_hash(&mut self, section: &file::Upstream) {
+        if section.balance.value == Balance::Hash || section.balance.tainted {
+            return;
+        }
+        let by = section.hash_by.as_ref().map(|by| ("hash_by", by.origin));
+        let load = section.hash_load_max.as_ref().map(|load| ("hash_load_max", load.origin));
+        for (key, origin) in [by, load].into_iter().flatten() {
+            let word = section.balance.value.word();
+            let error = Diagnostic::error(origin, format!("`{key}` has no effect with `balance = \"{word}\"`"));
+            self.report(error.help("add `balance = \"hash\"`"));
+        }
     }
 
     fn source(&mut self, name: &str, section: &Setting<file::Upstream>) -> Option<Source> {
@@ -120,7 +142,7 @@ impl Lowering<'_> {
             attempts: retry.attempts.value.0,
             statuses: retry.statuses.value.iter().map(|status| status.value).collect(),
             backoff: retry.backoff.value,
-            budget_percent: retry.budget.value.0.into(),
+            budget_percent: retry.budget.value.0,
         }
     }
 
@@ -169,6 +191,26 @@ fn timeouts(timeout: &file::Timeout) -> Timeouts {
         tunnel_idle: timeout.tunnel_idle.value.0,
         total: timeout.total.as_ref().map(|limit| limit.value.0),
         attempt: timeout.attempt.as_ref().map(|limit| limit.value.0),
+    }
+}
+
+fn outlier(outlier: &file::Outlier) -> Outlier {
+    Outlier {
+        share: outlier.share.value.0,
+        requests: outlier.requests.value.0,
+        window: outlier.window.value.0,
+        status: outlier.status.value.0.clone(),
+        ejected_max: outlier.ejected_max.value.0,
+    }
+}
+
+fn breaker(breaker: &file::Breaker) -> Breaker {
+    Breaker {
+        failures: breaker.failures.value.0,
+        window: breaker.window.value.0,
+        share: breaker.share.value.0,
+        open: breaker.open.value.0,
+        status: breaker.status.value.0.clone(),
     }
 }
 

@@ -9,7 +9,7 @@ use crate::config::decode::{Decode, Decoder};
 use crate::config::diagnostics::{Diagnostic, Problem};
 use crate::config::section::Shape;
 use crate::config::tree::{Kind, Node};
-use crate::config::{HostPattern, HostPolicy};
+use crate::config::{HashBy, HostPattern, HostPolicy};
 use crate::path::{self, PathError};
 
 /// A path in the form in which requests are matched: decoded where that changes nothing, no dot segments.
@@ -154,6 +154,32 @@ fn status_ranges(text: &str) -> Result<Vec<RangeInclusive<u16>>, Problem> {
         Ok(low..=high)
     };
     text.split(',').map(|part| range(part.trim())).collect()
+}
+
+impl Decode for HashBy {
+    fn shape() -> Shape {
+        Shape::Text { what: "\"client-ip\", \"path\", \"header:NAME\" or \"cookie:NAME\"", example: "cookie:session" }
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        decoder.text(node, "\"client-ip\", \"path\", \"header:NAME\" or \"cookie:NAME\"", hash_by)
+    }
+}
+
+fn hash_by(text: &str) -> Result<HashBy, Problem> {
+    match text.split_once(':') {
+        None if text == "client-ip" => Ok(HashBy::ClientIp),
+        None if text == "path" => Ok(HashBy::Path),
+        Some(("header", name)) => match HeaderName::from_bytes(name.as_bytes()) {
+            Ok(name) => Ok(HashBy::Field(name)),
+            Err(_) => Err(Problem::new(format!("`{name}` is not the name of a field"))),
+        },
+        Some(("cookie", name)) if !name.is_empty() && !name.contains(['=', ';', ' ']) => {
+            Ok(HashBy::Cookie(name.to_owned()))
+        }
+        Some(("cookie", name)) => Err(Problem::new(format!("`{name}` is not the name of a cookie"))),
+        _ => Err(Problem::new(format!("`{text}` is no key"))),
+    }
 }
 
 /// The value of a field that is set.

@@ -45,6 +45,30 @@ impl<const MIN: u32, const MAX: u32> Count<MIN, MAX> {
     }
 }
 
+/// A share of a whole, as in `"50%"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Percent<const MIN: u32, const MAX: u32>(pub u32);
+
+impl<const MIN: u32, const MAX: u32> Decode for Percent<MIN, MAX> {
+    fn shape() -> Shape {
+        Shape::Text { what: "a share in percent", example: "50%" }
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        let expected = format!("a share from \"{MIN}%\" to \"{MAX}%\"");
+        if let Kind::Integer(number) = node.kind {
+            let fitting = number.and_then(|number| u32::try_from(number).ok()).filter(|n| (MIN..=MAX).contains(n));
+            decoder.mismatch(node, &expected, fitting.map(|number| format!("shares carry a unit: \"{number}%\"")));
+            return None;
+        }
+        decoder.text(node, &expected, |text| {
+            let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
+            let fitting = number.filter(|number| (MIN..=MAX).contains(number));
+            fitting.map(Self).ok_or_else(|| Problem::new(format!("`{text}` is not {expected}")))
+        })
+    }
+}
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size(pub u64);
@@ -111,33 +135,6 @@ impl Decode for Duration {
 /// A bare number as it should have been written, if that would be right.
 fn with_unit(number: Option<i64>, unit: &str, is_right: impl Fn(&str) -> bool) -> Option<String> {
     number.map(|number| format!("{number}{unit}")).filter(|text| is_right(text))
-}
-
-/// A whole number of hundredths, from `MIN` to 100.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Percent<const MIN: u8>(pub u8);
-
-impl<const MIN: u8> Decode for Percent<MIN> {
-    fn shape() -> Shape {
-        Shape::Text { what: "a whole number of percent", example: "90%" }
-    }
-
-    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        let expected = format!("a share from \"{MIN}%\" to \"100%\"");
-        if let Kind::Integer(number) = node.kind {
-            let fitting = number.filter(|number| (i64::from(MIN)..=100).contains(number));
-            decoder.mismatch(node, &expected, fitting.map(|number| format!("write it as \"{number}%\"")));
-            return None;
-        }
-        decoder
-            .text(node, &expected, |text| {
-                let number = text.strip_suffix('%').and_then(|number| number.parse().ok());
-                let fitting = number.filter(|number| (MIN..=100).contains(number));
-                fitting
-                    .ok_or_else(|| Problem::new(format!("`{text}` is no whole number of percent from {MIN}% to 100%")))
-            })
-            .map(Self)
-    }
 }
 
 /// A duration that would make no sense as zero.

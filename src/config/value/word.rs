@@ -45,7 +45,7 @@ words! {
     Reload { "watch" => Watch, "signal" => Signal }
     TlsVersion { "1.2" => Tls12, "1.3" => Tls13 }
     UpstreamProtocol { "h1" => H1, "h2" => H2 }
-    Balance { "least-connections" => LeastConnections, "round-robin" => RoundRobin; later "random-two", "hash" }
+    Balance { "least-connections" => LeastConnections, "round-robin" => RoundRobin, "random-two" => RandomTwo, "hash" => Hash }
     CachedCookies { "explicit" => Explicit, "bypass" => Bypass, "ignore" => Ignore, "store" => Store }
     WhenAllFail { "use-all" => UseAll, "refuse" => Refuse }
     LogLevel { "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug, "trace" => Trace }
@@ -86,6 +86,8 @@ fn wrong_word(text: &str, words: &[&'static str]) -> Problem {
         "warning" => "warn",
         "least_conn" | "leastconn" | "least-conn" => "least-connections",
         "rr" | "roundrobin" => "round-robin",
+        "random" | "random two" | "p2c" => "random-two",
+        "ip_hash" | "ip-hash" | "consistent" | "sticky" => "hash",
         "http/1.1" | "http1" | "http" | "h1.1" => "h1",
         "http/2" | "http2" | "h2c" | "grpc" => "h2",
         "brotli" => "br",

@@ -19,6 +19,7 @@ use super::access_log::AccessLog;
 use crate::compress;
 use crate::config::TlsVersion;
 
+mod breakers;
 mod cache;
 mod cells;
 mod codings;
@@ -28,6 +29,7 @@ mod rate_limits;
 mod requests;
 mod upstreams;
 
+pub use breakers::BreakerSample;
 pub use cache::{CacheSample, CachedRouteSample};
 pub use cells::PerThread;
 use codings::Codings;

@@ -1,0 +1,45 @@
+//! An attempt that brought nothing that is passed on, and why.
+
+use super::FetchError;
+use crate::balance::InFlight;
+use crate::telemetry::metrics::RetryCause;
+use crate::upstream::{Failed, Fate, Reply, UpstreamError};
+
+/// What is left of an attempt for the decision whether there is another.
+pub struct FailedAttempt {
+    /// What the client gets if it was the last.
+    pub left: Result<Reply, FetchError>,
+    pub cause: RetryCause,
+    pub request: Fate,
+    pub stale: Option<InFlight>,
+    /// The budget has been asked already.
+    pub is_paid: bool,
+}
+
+impl FailedAttempt {
+    pub fn new(error: FetchError, request: Fate) -> Self {
+        let cause = match &error {
+            _ if request == Fate::Unprocessed => RetryCause::Refused,
+            FetchError::Ejected => RetryCause::Ejected,
+            FetchError::Upstream(
+                UpstreamError::Connect(_) | UpstreamError::ConnectTimeout(_) | UpstreamError::Tls(_),
+            ) => RetryCause::Connect,
+            FetchError::Upstream(UpstreamError::ReadTimeout(_) | UpstreamError::SendTimeout)
+            | FetchError::AttemptTimeout(_)
+            | FetchError::TotalTimeout(_) => RetryCause::TimedOut,
+            FetchError::NoEndpoint(_) | FetchError::BreakerOpen(_) | FetchError::Upstream(_) => RetryCause::Broken,
+        };
+        Self { left: Err(error), cause, request, stale: None, is_paid: false }
+    }
+
+    pub fn of_upstream(Failed { error, request, stale }: Failed) -> Self {
+        let failed = Self::new(error.into(), request);
+        let cause = if stale.is_some() { RetryCause::Stale } else { failed.cause };
+        Self { cause, stale, ..failed }
+    }
+
+    pub fn by_status(reply: Reply) -> Self {
+        let cause = RetryCause::Status;
+        Self { left: Ok(reply), cause, request: Fate::Unknown, stale: None, is_paid: false }
+    }
+}

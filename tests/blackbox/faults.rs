@@ -1,0 +1,226 @@
+//! What clients see while endpoints fail: nothing, as long as one is left.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::*;
+
+async fn answers_at(address: SocketAddr) -> Origin {
+    Origin::serves_at(address, |mut connection| async move {
+        while let Some(request) = connection.request().await {
+            let head_only = request.method == "HEAD";
+            if !connection.reply(&ok("back"), head_only).await {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn all_endpoints_go_down_and_come_back() {
+    let mut origins = [Origin::replies(ok("")).await, Origin::replies(ok("")).await, Origin::replies(ok("")).await];
+    let addresses = origins.each_ref().map(Origin::address);
+    // Nobody comes back by the end of a pause.
+    let edge = Edge::start(upstream(&addresses, "fail_timeout = \"1h\"") + ROUTE).await;
+    assert_eq!(edge.get("/").await.status, 200);
+    for origin in &mut origins {
+        origin.kill().await;
+    }
+    for _ in 0..20 {
+        let answer = edge.get("/").await;
+        assert_eq!((answer.status, answer.field("x-tollgate-reason")), (502, "connect-refused"));
+    }
+    // The last one that is left is never out, so that what comes back is found.
+    let mut states = Vec::new();
+    for address in addresses {
+        states.push(edge.endpoint(address).await["state"].as_str().unwrap().to_owned());
+    }
+    states.sort();
+    assert_eq!(states, ["ejected", "ejected", "failing"]);
+    assert_eq!(edge.status().await["status"], "unhealthy");
+    let back = answers_at(addresses[1]).await;
+    let load = Load::start(edge.address(), 4, Connecting::Once);
+    load.answers(200).await;
+    load.succeeded().await;
+    edge.endpoint_is(addresses[1], "usable").await;
+    assert!(back.count() >= 200);
+}
+
+#[tokio::test]
+async fn an_only_endpoint_that_fails_is_still_asked() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let told = Arc::clone(&fails);
+    let origin = Origin::serves(move |mut connection| {
+        let fails = told.load(Ordering::Relaxed);
+        async move {
+            while connection.request().await.is_some() {
+                if fails || !connection.reply(&ok("well"), false).await {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let keys = "fail_timeout = \"1h\"\nhealth = { interval = \"1h\", when_all_fail = \"refuse\" }";
+    let edge = Edge::start(upstream(&[origin.address()], keys) + ROUTE).await;
+    for _ in 0..5 {
+        assert_eq!(edge.get("/").await.status, 502);
+    }
+    edge.endpoint_is(origin.address(), "failing").await;
+    fails.store(false, Ordering::Relaxed);
+    assert_eq!(edge.get("/").await.text(), "well");
+    edge.endpoint_is(origin.address(), "usable").await;
+}
+
+/// Its health goes up and down with every probe; none of its answers to requests is bad.
+#[tokio::test(flavor = "multi_thread")]
+async fn health_that_flaps_ten_times_a_second_fails_no_get() {
+    let steady = Origin::replies(ok("")).await;
+    let flips = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&flips);
+    let flapping = Origin::answers(move |request| {
+        let is_bad = request.target == "/health" && counted.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
+        async move { ok("").status(if is_bad { 503 } else { 200 }) }
+    })
+    .await;
+    let keys = "health = { interval = \"100ms\", healthy_after = 1, unhealthy_after = 1 }";
+    let edge = Edge::start(upstream(&[steady.address(), flapping.address()], keys) + ROUTE).await;
+    let load = Load::start(edge.address(), 8, Connecting::Once);
+    until("twenty turns", async || (flips.load(Ordering::Relaxed) >= 20).then_some(())).await;
+    load.answers(200).await;
+    load.succeeded().await;
+    assert!(edge.stderr().matches("is healthy again").count() >= 5, "{}", edge.stderr());
+    edge.in_flight(flapping.address(), 0).await;
+}
+
+/// Requests that wait for a replica that stands still move on when a probe has taken it out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_stands_still_holds_no_get_longer_than_its_health_check() {
+    let health = "health = { interval = \"100ms\", timeout = \"300ms\", unhealthy_after = 2 }";
+    let run = "run = { command = [\"{self}\", \"backend\", \"--listen\", \"{address}\"], replicas = 3 }";
+    let edge = Edge::start(format!("[upstream.app]\n{run}\n{health}\n{ROUTE}")).await;
+    let replicas = until("three replicas", async || {
+        let status = edge.status().await;
+        let usable = status["upstreams"][0]["usable"] == 3;
+        usable.then(|| status["replicas"].as_array().unwrap().clone())
+    })
+    .await;
+    let load = Load::start(edge.address(), 8, Connecting::Once);
+    load.answers(100).await;
+    let stopped = Pid::from_raw(replicas[0]["pid"].as_i64().unwrap().try_into().unwrap()).unwrap();
+    kill_process(stopped, Signal::STOP).unwrap();
+    let since = Instant::now();
+    // Each of the clients has had its answer, those that were caught there too.
+    until("the ejection", async || (edge.status().await["upstreams"][0]["usable"] == 2).then_some(())).await;
+    load.answers(1000).await;
+    until("an end of waiting", async || {
+        let endpoints = edge.status().await["upstreams"][0]["endpoints"].clone();
+        let out = endpoints.as_array().unwrap().iter().find(|endpoint| endpoint["state"] != "usable").cloned();
+        (out?["in_flight"] == 0).then_some(())
+    })
+    .await;
+    // Twice an interval, a time limit and a tenth; then the two seconds. The read timeout is 30.
+    assert!(since.elapsed() < Duration::from_millis(2 * (110 + 300) + 2_000), "{:?}", since.elapsed());
+    load.succeeded().await;
+    kill_process(stopped, Signal::CONT).unwrap();
+    until("its return", async || (edge.status().await["upstreams"][0]["usable"] == 3).then_some(())).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_answers_errors_unlike_the_others_is_taken_out() {
+    let (well, ill) = (Origin::replies(ok("")).await, Origin::replies(ok("").status(500)).await);
+    let keys = "balance = \"round-robin\"\noutlier = { requests = 10 }\nfail_timeout = \"1h\"";
+    let edge = Edge::start(upstream(&[well.address(), ill.address()], keys) + ROUTE).await;
+    let mut client = Client::connect(&edge, Via::H1).await;
+    let mut failed = 0;
+    for _ in 0..60 {
+        failed += usize::from(client.get("/").await.status == 500);
+    }
+    assert_eq!((failed, ill.count()), (10, 10));
+    edge.endpoint_is(ill.address(), "ejected").await;
+    assert!(edge.stderr().contains("100 % of its answers are failures"), "{}", edge.stderr());
+}
+
+#[tokio::test]
+async fn a_fault_of_the_whole_application_takes_no_endpoint_out() {
+    let origins = [Origin::replies(ok("").status(500)).await, Origin::replies(ok("").status(500)).await];
+    let addresses = origins.each_ref().map(Origin::address);
+    let edge = Edge::start(upstream(&addresses, "outlier = { requests = 10 }") + ROUTE).await;
+    let mut client = Client::connect(&edge, Via::H1).await;
+    for _ in 0..60 {
+        assert_eq!(client.get("/").await.status, 500);
+    }
+    for address in addresses {
+        edge.endpoint_is(address, "usable").await;
+    }
+}
+
+#[tokio::test]
+async fn a_key_stays_at_its_endpoint_while_that_is_there() {
+    let mut origins = [Origin::replies(ok("0")).await, Origin::replies(ok("1")).await, Origin::replies(ok("2")).await];
+    let addresses = origins.each_ref().map(Origin::address);
+    let rows = [("cookie:session", "cookie", "a=b; session="), ("header:x-user", "x-user", ""), ("path", "", "")];
+    let mut config = String::new();
+    for (n, (by, ..)) in rows.iter().enumerate() {
+        let endpoints: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+        config += &format!("[upstream.u{n}]\nendpoints = {endpoints:?}\nbalance = \"hash\"\nhash_by = \"{by}\"\n");
+        config += &format!("[[route]]\npath = \"/{n}\"\nupstream = \"u{n}\"\n");
+    }
+    let edge = Edge::start(config).await;
+    let places = async |n: usize, client: &mut Client| {
+        let mut places = Vec::new();
+        for key in 0..30 {
+            let (_, name, before) = rows[n];
+            let head = match name {
+                "" => request("GET", &format!("/{n}/{key}?any={}", places.len())),
+                name => request("GET", &format!("/{n}")).header(name, format!("{before}{key}")),
+            };
+            places.push(client.ask(head, "").await.text().to_owned());
+        }
+        places
+    };
+    let mut all = Vec::new();
+    for (n, (by, ..)) in rows.iter().enumerate() {
+        let first = places(n, &mut Client::connect(&edge, Via::H1).await).await;
+        let again = places(n, &mut Client::connect(&edge, Via::TlsH2).await).await;
+        assert_eq!(first, again, "{by}");
+        for origin in ["0", "1", "2"] {
+            assert!(first.iter().any(|place| place == origin), "{first:?}");
+        }
+        all.push(first);
+    }
+    origins[1].kill().await;
+    for (n, before) in all.iter().enumerate() {
+        let after = places(n, &mut Client::connect(&edge, Via::H1).await).await;
+        for (before, after) in before.iter().zip(&after) {
+            assert!(if before == "1" { after != "1" } else { after == before }, "{before} became {after}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_client_stays_at_its_endpoint_by_its_address() {
+    let origins = [Origin::replies(ok("0")).await, Origin::replies(ok("1")).await, Origin::replies(ok("2")).await];
+    let keys = "balance = \"hash\"";
+    let config = upstream(&origins.each_ref().map(Origin::address), keys) + ROUTE;
+    // The address counts, and not the field that a route may take away.
+    let config = config + "request = { remove = [\"x-real-ip\"] }\n[client]\ntrusted = [\"127.0.0.0/8\"]\n";
+    let edge = Edge::start(config).await;
+    let mut client = Client::connect(&edge, Via::H1).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for last in 0..20 {
+        let mut ask = async || {
+            let head = request("GET", "/").header("x-forwarded-for", format!("192.0.2.{last}"));
+            client.ask(head, "").await.text().to_owned()
+        };
+        let place = ask().await;
+        assert_eq!(ask().await, place);
+        seen.insert(place);
+    }
+    assert_eq!(seen.len(), 3);
+}
