@@ -80,7 +80,7 @@ async fn an_endpoint_that_uses_up_all_of_the_time_is_to_blame() {
     let (origin, _) = silent("h1").await;
     let keys = "fails_max = 2\nretry = { attempts = 1 }\ntimeout = { total = \"200ms\" }";
     let edge = Edge::start(upstream(&[origin.address()], keys) + ROUTE).await;
-    for state in ["usable", "ejected"] {
+    for state in ["usable", "failing"] {
         let answer = edge.get("/").await;
         assert_eq!((answer.status, answer.field("x-tollgate-reason")), (504, "total-timeout"));
         assert_eq!(edge.endpoint(origin.address()).await["state"], state);
@@ -239,5 +239,5 @@ async fn a_response_that_breaks_off_is_the_endpoints_failure() {
     let mut client = Client::connect(&edge, Via::H1).await;
     let response = client.send(request("GET", "/").body(Body::whole("")).unwrap()).await;
     let _cut = within("an end", async { Answer::read(response.await?).await }).await;
-    edge.endpoint_is(origin.address(), "ejected").await;
+    edge.endpoint_is(origin.address(), "failing").await;
 }

@@ -9,6 +9,7 @@ mod compress;
 mod fallback;
 mod listeners;
 mod rate_limits;
+mod rewrite;
 mod routes;
 mod server;
 mod upstreams;
