@@ -2,6 +2,7 @@
 //! endpoints. And for what outlives them: works off the purges of the cache, and looks after memory.
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::worker::Shared;
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 /// How often it is looked how much memory is used.
-const MEMORY_INTERVAL: Duration = Duration::from_millis(250);
+const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The tasks of the generation that is served.
 #[derive(Default)]
@@ -111,9 +112,12 @@ pub async fn keep_memory(shared: Shared) {
         let before = overload.pressure();
         let pressure = memory::pressure(resident, limits, before);
         overload.set_pressure(pressure);
-        if pressure != before {
-            let (resident, pressure) = (resident >> 20, pressure.word());
-            tracing::warn!("{resident} MiB of memory are used: pressure is {pressure} now, it was {}", before.word());
+        match pressure.cmp(&before) {
+            Ordering::Greater => {
+                tracing::warn!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word())
+            }
+            Ordering::Less => tracing::info!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word()),
+            Ordering::Equal => {}
         }
         let cache = Arc::clone(&shared.cache);
         // Going over the cache takes long, and what it gives back is the allocator's at first.
@@ -122,9 +126,11 @@ pub async fn keep_memory(shared: Shared) {
 }
 
 fn keep_cache(cache: &Cache, resident: u64, limits: memory::Limits) {
-    let Some(stored_max) = memory::capacity(resident, limits, cache.stored()) else { return };
-    cache.set_stored_max(stored_max);
+    if let Some(stored_max) = memory::capacity(resident, limits, cache.stored()) {
+        cache.set_stored_max(stored_max);
+    }
     if resident >= limits.soft {
+        // What others have let go of as well.
         machine::trim_memory();
     }
 }

@@ -78,11 +78,12 @@ struct Sending {
 impl Fetch<'_> {
     /// Sends the request, if the upstream's breaker lets it through.
     pub async fn send(&self, request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
-        let call = match self.upstream.pool.breaker().map(|breaker| breaker.begin(clock::now().into_std())) {
+        let begun = clock::now();
+        let call = match self.upstream.pool.breaker().map(|breaker| breaker.begin(begun.into_std())) {
             Some(Err(Refused)) => return Err(FetchError::BreakerOpen(self.upstream.config().name.clone())),
             call => call.and_then(Result::ok),
         };
-        let result = self.send_through(request, attempts).await;
+        let result = self.send_through(request, begun, attempts).await;
         if let Some(call) = call {
             self.conclude(call, &result);
         }
@@ -100,8 +101,12 @@ impl Fetch<'_> {
         }
     }
 
-    async fn send_through(&self, request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
-        let begun = clock::now();
+    async fn send_through(
+        &self,
+        request: Request<Body>,
+        begun: Instant,
+        attempts: &mut Attempts,
+    ) -> Result<Reply, FetchError> {
         self.upstream.budget.count_request(begun.into_std());
         let (head, body) = request.into_parts();
         let is_idempotent = retry::is_idempotent(&head);
@@ -209,7 +214,7 @@ impl Fetch<'_> {
         let failed = match outcome {
             Ok(reply) => {
                 let outcome = self.upstream.pool.judge(reply.status());
-                self.upstream.pool.report(&endpoint, outcome, sending.begun.into_std());
+                self.upstream.pool.report(&endpoint, outcome, clock::now().into_std());
                 counted.outcome = Some(AttemptOutcome::Answered);
                 if !self.is_failure(&reply) {
                     return Ok(reply);

@@ -4,7 +4,7 @@
 //!
 //! A process has one control thread and a few workers. [`cli`] reads the arguments, and [`server`] reads the
 //! configuration, builds what lives as long as the process and starts the workers; from then on the control
-//! thread carries [`admin`], [`watch`] and [`reload`], [`background`] (names and probes) and [`supervise`]
+//! thread carries [`admin`], [`watch`] and [`reload`], [`background`] (names, probes, memory), [`warm`] and [`supervise`]
 //! (replicas of its own), so that they answer when every worker is busy, until [`shutdown`] ends it. What they
 //! all work on is one value, [`control::Control`].
 //!
@@ -59,6 +59,7 @@
 //! |---|---|---|
 //! | routes, limits, TLS policies, trusted networks | [`snapshot::Snapshot`] | replaced whole; a request keeps its own |
 //! | health, in-flight counts, drain by hand | [`balance::Endpoint`], by address | carried over to the next pool |
+//! | breakers | each [`balance::Pool`], by the upstream's name | carried over unless their keys changed |
 //! | retry budgets | each [`upstream::Upstream`], by name | kept |
 //! | stored responses, and fetches that many wait for | [`cache::Cache`] | kept; what does not fit new limits goes |
 //! | what rate limits have counted | [`rate_limit::Limit`], by name | kept unless the quota or what it counts by changed |

@@ -249,7 +249,8 @@ fn observe(control: &Control) {
         let expiries = certificates.info().into_iter();
         expiries.flat_map(|info| info.hosts.into_iter().map(move |host| (host.to_string(), info.not_after))).collect()
     });
-    metrics.observe_overload(Arc::clone(&control.shared.overload));
+    let cap = Arc::clone(&control.shared.cap);
+    metrics.observe_overload(Arc::clone(&control.shared.overload), move || cap.max());
     let cache = Arc::clone(&control.shared.cache);
     metrics.observe_cache(move || cache_sample(&cache));
     let live = Arc::clone(&control.shared.live);

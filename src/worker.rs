@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 
 use crate::cache::Cache;
 use crate::client_ip;
-use crate::clock::HttpDate;
+use crate::clock::{self, HttpDate};
 use crate::connection::{self, HeadBudget, Share, Terms};
 use crate::listener::{self, Cap, Place, Socket};
 use crate::overload::{OfAddress, Overload};
@@ -297,7 +297,10 @@ impl Worker {
     fn serve(self: &Rc<Self>, terms: Terms, stream: TcpStream, peer: SocketAddr, place: Place) {
         self.counts.accepted.fetch_add(1, Ordering::Relaxed);
         let Some(of_address) = self.of_address(peer.ip()) else {
-            return self.shared.overload.refuse_connection();
+            if self.shared.overload.refuse_connection(clock::now().into_std()) {
+                tracing::warn!(%peer, "connections are closed: their address has as many as [client] connections_max allows");
+            }
+            return;
         };
         let open = Open::new(&self.counts, (place, of_address));
         let worker = Rc::clone(self);

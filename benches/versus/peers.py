@@ -350,6 +350,25 @@ class Tollgate(Peer):
         return f"tollgate, commit {commit}{' with changes' if changed else ''}"
 
 
+class TollgateLimited(Tollgate):
+    """Tollgate with every limit on, none of which is met: what they cost a request that they let through."""
+
+    name = "tollgate-limited"
+    limits = {
+        "[server]": "requests_max = 1_000_000",
+        "[client]": 'requests_max = 1_000_000\nrate_limit = ["per-ip"]',
+        "[upstream.origin]": "breaker = {}",
+        "[[route]]": "requests_max = 1_000_000",
+    }
+    per_ip = '[rate_limit.per-ip]\nrequests = 1_000_000\nwindow = "1s"\n'
+
+    def text(self) -> str:
+        text = super().text()
+        for table, keys in self.limits.items():
+            text = text.replace(f"\n{table}\n", f"\n{table}\n{keys}\n")
+        return f"{text}\n{self.per_ip}"
+
+
 PEERS = {
     peer.name: peer
     for peer in (
@@ -362,6 +381,7 @@ PEERS = {
         Varnish,
         VarnishWithoutLog,
         Tollgate,
+        TollgateLimited,
     )
 }
 

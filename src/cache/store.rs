@@ -50,6 +50,8 @@ pub struct Store {
     fetching: Memory,
     /// The capacity by the limits, of which memory may be given back.
     configured: AtomicU64,
+    /// Held by who changes the capacity.
+    capacity: Mutex<()>,
     /// The least that an entry counts for: it bounds how many there are.
     charge_min: AtomicU64,
 }
@@ -106,6 +108,7 @@ impl Store {
             sweep: Mutex::default(),
             fetching: Memory::new(division.fetching_bytes),
             configured: AtomicU64::new(division.stored_bytes),
+            capacity: Mutex::default(),
             charge_min: AtomicU64::new(division.charge_min),
         })
     }
@@ -190,9 +193,12 @@ impl Store {
         Ok(resized)
     }
 
-    /// Gives memory back, or may take more, until the next `resize`. The largest object that is stored gets smaller
+    /// Gives memory back, or may take more, up to what is configured. The largest object that is stored gets smaller
     /// and larger with it.
     pub fn set_capacity(&self, stored_bytes: u64) {
+        // A reload may have other limits meanwhile; who comes later brings about what holds.
+        let _changing = lock(&self.capacity);
+        let stored_bytes = stored_bytes.min(self.configured.load(Ordering::Relaxed));
         let shards = self.cache.num_shards() as u64;
         loop {
             let now = self.cache.capacity();

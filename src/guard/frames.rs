@@ -21,6 +21,7 @@ const END_HEADERS: u8 = 4;
 
 const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
+const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 const GOAWAY: u8 = 7;
@@ -37,6 +38,10 @@ const RESETS_MAX: u32 = 256;
 /// A client that takes a request back is impatient; one whose request must be taken from it breaks the rules.
 const RESET_BY_CLIENT: u32 = 1;
 const RESET_BY_EDGE: u32 = 2;
+/// One that it asked for beyond what it may have is told to come again, and cost little.
+const RESET_REFUSED: u32 = 1;
+/// So many are forgotten each second: who watches a film or events leaves streams all day long.
+const RESETS_PER_S: u32 = 10;
 /// Frames that neither ask nor bring anything may come in a burst of so many, ...
 const CONTROL_MAX: u32 = 1000;
 /// ... so many more each second, ...
@@ -90,9 +95,10 @@ pub struct Frames {
     block: Option<Block>,
     last_stream: u32,
     empty_data: u32,
-    resets: u32,
-    control: u32,
-    control_since: Instant,
+    resets: Spent,
+    control: Spent,
+    /// When the client was read last.
+    read_at: Instant,
     cut: Option<Cut>,
 }
 
@@ -112,9 +118,9 @@ impl Frames {
             block: None,
             last_stream: 0,
             empty_data: 0,
-            resets: 0,
-            control: 0,
-            control_since: now,
+            resets: Spent::nothing(now),
+            control: Spent::nothing(now),
+            read_at: now,
             cut: None,
         }
     }
@@ -125,6 +131,7 @@ impl Frames {
         if let Some(cut) = self.cut {
             return Err(cut);
         }
+        self.read_at = now;
         if self.preface_left > 0 {
             let length = self.preface_left.min(bytes.len());
             self.preface_left -= length;
@@ -188,7 +195,7 @@ impl Frames {
             HEADERS => {
                 if head.stream > self.last_stream {
                     self.last_stream = head.stream;
-                    self.control = self.control.saturating_sub(CONTROL_PER_STREAM);
+                    self.control.give_back(CONTROL_PER_STREAM);
                 }
                 self.block = (head.flags & END_HEADERS == 0).then(Block::default);
                 self.grow(head)
@@ -203,7 +210,7 @@ impl Frames {
                         if self.empty_data > EMPTY_DATA_MAX { Err(Cut::EmptyData) } else { Ok(()) }
                     }
                     DATA => Ok(()),
-                    RST_STREAM => self.reset(RESET_BY_CLIENT),
+                    RST_STREAM => self.reset(RESET_BY_CLIENT, now),
                     SETTINGS => self.spend(CONTROL_OF_SETTINGS, now),
                     _ => self.spend(1, now),
                 }
@@ -228,33 +235,55 @@ impl Frames {
 
     fn note(&mut self, head: FrameHead) {
         match head.kind {
-            DATA if head.length > 0 => self.control = self.control.saturating_sub(CONTROL_PER_DATA),
+            DATA if head.length > 0 => self.control.give_back(CONTROL_PER_DATA),
             // What the edge ends for its own reasons is not held against the client, and what stalls has its limit.
             RST_STREAM if !matches!(head.code, NO_ERROR | INTERNAL_ERROR | CANCEL) => {
-                let over = self.reset(RESET_BY_EDGE).err();
+                let cost = if head.code == REFUSED_STREAM { RESET_REFUSED } else { RESET_BY_EDGE };
+                let over = self.reset(cost, self.read_at).err();
                 self.cut = self.cut.or(over);
             }
             _ => {}
         }
         if matches!(head.kind, DATA | HEADERS) && head.flags & END_STREAM != 0 {
-            self.resets = self.resets.saturating_sub(1);
+            self.resets.give_back(1);
         }
     }
 
-    fn reset(&mut self, cost: u32) -> Result<(), Cut> {
-        self.resets += cost;
-        if self.resets > RESETS_MAX { Err(Cut::Resets) } else { Ok(()) }
+    fn reset(&mut self, cost: u32, now: Instant) -> Result<(), Cut> {
+        if self.resets.spend(cost, RESETS_PER_S, now) > RESETS_MAX { Err(Cut::Resets) } else { Ok(()) }
     }
 
     fn spend(&mut self, cost: u32, now: Instant) -> Result<(), Cut> {
-        let passed = now.saturating_duration_since(self.control_since).min(Duration::from_secs(60));
-        let given_back = passed.as_millis() as u32 * CONTROL_PER_S / 1000;
-        if given_back > 0 {
-            self.control = self.control.saturating_sub(given_back);
-            self.control_since = now;
+        if self.control.spend(cost, CONTROL_PER_S, now) > CONTROL_MAX { Err(Cut::ControlFrames) } else { Ok(()) }
+    }
+}
+
+/// What was spent of a budget that fills again with time.
+#[derive(Debug, Clone, Copy)]
+struct Spent {
+    count: u32,
+    since: Instant,
+}
+
+impl Spent {
+    fn nothing(now: Instant) -> Self {
+        Self { count: 0, since: now }
+    }
+
+    /// All that is spent now.
+    fn spend(&mut self, cost: u32, back_per_s: u32, now: Instant) -> u32 {
+        let passed = now.saturating_duration_since(self.since).min(Duration::from_secs(60));
+        let back = passed.as_millis() as u32 * back_per_s / 1000;
+        if back > 0 {
+            self.give_back(back);
+            self.since = now;
         }
-        self.control += cost;
-        if self.control > CONTROL_MAX { Err(Cut::ControlFrames) } else { Ok(()) }
+        self.count += cost;
+        self.count
+    }
+
+    fn give_back(&mut self, count: u32) {
+        self.count = self.count.saturating_sub(count);
     }
 }
 
@@ -477,6 +506,7 @@ mod tests {
         check(([get.clone(), reset(1, CANCEL)].concat(), vec![]), 256);
         check((get.clone(), reset(1, PROTOCOL_ERROR)), 128);
         check(([get.clone(), reset(1, CANCEL)].concat(), reset(1, PROTOCOL_ERROR)), 85);
+        check((get.clone(), reset(1, REFUSED_STREAM)), 256);
         check(([get.clone(), get.clone(), reset(1, CANCEL)].concat(), answer), 2000);
         // What the origin did, and an answer that came before the end of the request.
         check((get.clone(), reset(1, INTERNAL_ERROR)), 2000);
@@ -539,6 +569,17 @@ mod tests {
         assert!(codes.iter().all(|code| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')));
     }
 
+    #[test]
+    fn a_client_that_leaves_a_stream_now_and_then_stays() {
+        let (mut frames, start) = begun();
+        let left = [frame(HEADERS, END_HEADERS | END_STREAM, 1, b"a"), reset(1, CANCEL)].concat();
+        for second in 0..100 {
+            for _ in 0..RESETS_PER_S {
+                assert_eq!(heads(&mut frames, &left, WHOLE, start + Duration::from_secs(second)).1, None);
+            }
+        }
+    }
+
     fn any_frame() -> impl Strategy<Value = Vec<u8>> {
         let kind = prop_oneof![4 => 0..10_u8, 1 => any::<u8>()];
         (kind, any::<u8>(), 0..9_u32, prop::collection::vec(any::<u8>(), 0..40))
@@ -556,7 +597,7 @@ mod tests {
             prop_assert_eq!(whole.is_in_head(), cut_up.is_in_head());
             whole.wrote(&sent);
             sent.chunks(piece).for_each(|bytes| cut_up.wrote(bytes));
-            prop_assert_eq!((whole.cut(), whole.resets), (cut_up.cut(), cut_up.resets));
+            prop_assert_eq!((whole.cut(), whole.resets.count), (cut_up.cut(), cut_up.resets.count));
             prop_assert_eq!(whole.goodbye(Cut::Codec), cut_up.goodbye(Cut::Codec));
         }
 

@@ -3,18 +3,26 @@
 //! A client is an IPv4 address, or an IPv6 network of 64 bits, which one subscriber has whole. An address is in the
 //! table while it has something, so the table is no larger than what is counted.
 
-use std::collections::HashMap;
-use std::collections::hash_map::{Entry, RandomState};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 const SHARDS: usize = 32;
 
 #[derive(Debug)]
 pub struct ByAddress {
-    shards: [Mutex<HashMap<IpAddr, usize>>; SHARDS],
+    shards: [Mutex<HashTable<Row>>; SHARDS],
     hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct Row {
+    client: IpAddr,
+    hash: u64,
+    open: usize,
 }
 
 /// One of an address, counted until it is dropped.
@@ -22,19 +30,22 @@ pub struct ByAddress {
 pub struct OfAddress {
     counts: Arc<ByAddress>,
     client: IpAddr,
+    /// Kept, because it costs as much as all the rest.
+    hash: u64,
 }
 
 impl ByAddress {
     /// None if the client has `max` already.
     pub fn enter(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<OfAddress> {
         let client = subscriber(address);
-        match self.shard(&client).entry(client) {
-            Entry::Occupied(entry) if *entry.get() >= max => return None,
-            Entry::Occupied(mut entry) => *entry.get_mut() += 1,
+        let hash = self.hasher.hash_one(client);
+        match self.shard(hash).entry(hash, |row| row.client == client, |row| row.hash) {
+            Entry::Occupied(entry) if entry.get().open >= max => return None,
+            Entry::Occupied(mut entry) => entry.get_mut().open += 1,
             Entry::Vacant(_) if max == 0 => return None,
-            Entry::Vacant(entry) => _ = entry.insert(1),
+            Entry::Vacant(entry) => _ = entry.insert(Row { client, hash, open: 1 }),
         }
-        Some(OfAddress { counts: Arc::clone(self), client })
+        Some(OfAddress { counts: Arc::clone(self), client, hash })
     }
 
     /// How many clients have something.
@@ -43,8 +54,9 @@ impl ByAddress {
         self.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
     }
 
-    fn shard(&self, client: &IpAddr) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        let shard = &self.shards[self.hasher.hash_one(client) as usize % SHARDS];
+    fn shard(&self, hash: u64) -> MutexGuard<'_, HashTable<Row>> {
+        // The table goes by the upper and the lower bits.
+        let shard = &self.shards[(hash >> 32) as usize % SHARDS];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -57,9 +69,9 @@ impl Default for ByAddress {
 
 impl Drop for OfAddress {
     fn drop(&mut self) {
-        let mut shard = self.counts.shard(&self.client);
-        if let Entry::Occupied(mut entry) = shard.entry(self.client) {
-            match entry.get_mut() {
+        let mut shard = self.counts.shard(self.hash);
+        if let Ok(mut entry) = shard.find_entry(self.hash, |row| row.client == self.client) {
+            match &mut entry.get_mut().open {
                 1 => _ = entry.remove(),
                 open => *open -= 1,
             }

@@ -41,13 +41,12 @@ impl Pressure {
     }
 }
 
-/// How it stands now. What is refused at the hard limit is refused until a sixteenth below it, so that it does not
-/// change with each request.
+/// How it stands now. Each ends a sixteenth below its limit, so that it does not change with each request.
 pub fn pressure(resident: u64, limits: Limits, before: Pressure) -> Pressure {
-    let hard = if before == Pressure::Hard { limits.hard - limits.hard / 16 } else { limits.hard };
+    let end = |limit: u64, is_over: bool| if is_over { limit - limit / 16 } else { limit };
     match resident {
-        resident if resident >= hard => Pressure::Hard,
-        resident if resident >= limits.soft => Pressure::Soft,
+        resident if resident >= end(limits.hard, before == Pressure::Hard) => Pressure::Hard,
+        resident if resident >= end(limits.soft, before >= Pressure::Soft) => Pressure::Soft,
         _ => Pressure::None,
     }
 }
@@ -84,7 +83,7 @@ mod tests {
     const LIMITS: Limits = Limits { soft: 800, hard: 1600 };
 
     #[test]
-    fn refusing_ends_a_sixteenth_below_the_hard_limit() {
+    fn pressure_ends_a_sixteenth_below_its_limit() {
         for (resident, before, after) in [
             (799, Pressure::None, Pressure::None),
             (800, Pressure::None, Pressure::Soft),
@@ -92,6 +91,8 @@ mod tests {
             (1600, Pressure::Soft, Pressure::Hard),
             (1500, Pressure::Hard, Pressure::Hard),
             (1499, Pressure::Hard, Pressure::Soft),
+            (799, Pressure::Soft, Pressure::Soft),
+            (749, Pressure::Soft, Pressure::None),
             (10, Pressure::Hard, Pressure::None),
         ] {
             assert_eq!(pressure(resident, LIMITS, before), after, "{resident} after {before:?}");

@@ -13,10 +13,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 pub use self::address::{ByAddress, OfAddress};
 pub use self::count::{Count, Place};
 pub use self::memory::Pressure;
+
+/// A flood of connections is one line in the log for so long.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// Which limit a request meets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct Overload {
     requests_of: Arc<ByAddress>,
     pub connections_of: Arc<ByAddress>,
     connections_refused: AtomicU64,
+    /// When it was said last that there were such.
+    told: Mutex<Option<Instant>>,
     routes: Mutex<BTreeMap<String, Weak<Count>>>,
     pressure: AtomicU8,
 }
@@ -91,8 +97,16 @@ impl Overload {
         Ok(Some(Box::new(Places { _proxy, _route, _client })))
     }
 
-    pub fn refuse_connection(&self) {
+    /// Counts a connection that was closed because its address has too many. True once a minute: then it is said.
+    pub fn refuse_connection(&self, now: Instant) -> bool {
         self.connections_refused.fetch_add(1, Ordering::Relaxed);
+        // Who finds it taken comes while another one says it.
+        let Ok(mut told) = self.told.try_lock() else { return false };
+        let is_due = told.is_none_or(|told| now.saturating_duration_since(told) >= TOLD_EVERY);
+        if is_due {
+            *told = Some(now);
+        }
+        is_due
     }
 
     /// Connections that were closed because their address had too many.
@@ -138,6 +152,14 @@ mod tests {
         assert_eq!(overload.requests.open(), 0);
         assert_eq!(route.open(), 0);
         assert_eq!(overload.requests_of.addresses(), 0);
+    }
+
+    #[test]
+    fn refused_connections_are_told_of_once_a_minute() {
+        let (overload, start) = (Overload::default(), Instant::now());
+        let told = [0, 1, 59, 60, 61, 300].map(|s| overload.refuse_connection(start + Duration::from_secs(s)));
+        assert_eq!(told, [true, false, false, true, false, true]);
+        assert_eq!(overload.connections_refused(), 6);
     }
 
     #[test]

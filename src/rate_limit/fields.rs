@@ -4,13 +4,12 @@
 //! In the draft, `r` is what is left, and `t` the seconds until there is more of it (its section 4.1), so `t` is that
 //! of the next place and not of all of them. `X-RateLimit-Reset` says the same, in seconds from now.
 
-use std::fmt::Write as _;
-
+use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Limit, RouteLimits, Said, Verdict};
-use crate::config::LimitHeaders;
+use crate::config::{LimitHeaders, Quota};
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -18,8 +17,8 @@ const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit
 const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// A policy or a standing takes about so much.
-const MEMBER_BYTES: usize = 40;
+/// Of a standing, beside the name.
+const MEMBER_BYTES: usize = 24;
 
 impl RouteLimits {
     /// Adds to a response what its client is told. Of a dry run nobody is told.
@@ -38,33 +37,34 @@ impl RouteLimits {
         }
     }
 
-    /// Behind what the origin says of limits of its own: both are lists (RFC 9651 §3.1).
+    /// Behind what the origin says of limits of its own: both are lists, which may stand in several lines (RFC 9651 §3.1).
     fn tell_draft<'a>(&self, told: impl Iterator<Item = (&'a Limit, Said)>, fields: &mut HeaderMap) {
-        let (mut policies, mut standings) = (String::new(), String::new());
         for (limit, said) in told {
-            if policies.is_empty() {
-                policies.reserve(MEMBER_BYTES * self.0.len());
-                standings.reserve(MEMBER_BYTES * self.0.len());
-            } else {
-                policies.push_str(", ");
-                standings.push_str(", ");
-            }
-            let (name, quota) = (limit.name(), &limit.config.quota);
-            // Names are made of letters, digits and three signs, so they need no escape. Writing to a string cannot fail.
-            let _ = write!(policies, "\"{name}\";q={};w={}", quota.requests, quota.window.as_secs());
-            let _ = write!(standings, "\"{name}\";r={}", said.remaining);
-            if said.more_after_s > 0 {
-                let _ = write!(standings, ";t={}", said.more_after_s);
-            }
-        }
-        for (name, text) in [(RATELIMIT_POLICY, policies), (RATELIMIT, standings)] {
-            if !text.is_empty()
-                && let Ok(value) = HeaderValue::try_from(text)
-            {
-                fields.append(name, value);
+            fields.append(RATELIMIT_POLICY, limit.policy.clone());
+            if let Some(standing) = standing(limit.name(), said) {
+                fields.append(RATELIMIT, standing);
             }
         }
     }
+}
+
+/// Names are made of letters, digits and three signs, so they need no escape.
+pub fn policy(name: &str, quota: &Quota) -> HeaderValue {
+    let text = format!("\"{name}\";q={};w={}", quota.requests, quota.window.as_secs());
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("\"unnamed\""))
+}
+
+fn standing(name: &str, said: Said) -> Option<HeaderValue> {
+    let mut text = Vec::with_capacity(MEMBER_BYTES + name.len());
+    for part in [b"\"".as_slice(), name.as_bytes(), b"\";r="] {
+        text.extend_from_slice(part);
+    }
+    text.extend_from_slice(itoa::Buffer::new().format(said.remaining).as_bytes());
+    if said.more_after_s > 0 {
+        text.extend_from_slice(b";t=");
+        text.extend_from_slice(itoa::Buffer::new().format(said.more_after_s).as_bytes());
+    }
+    HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
 }
 
 impl LimitHeaders {

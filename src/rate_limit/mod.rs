@@ -22,6 +22,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::time::Instant;
 
 use crate::clock;
@@ -40,6 +41,8 @@ pub type RateLimits = BTreeMap<String, Arc<Limit>>;
 #[derive(Debug)]
 pub struct Limit {
     config: RateLimit,
+    /// How a response names it and its quota.
+    policy: HeaderValue,
     counts: Arc<Counts>,
 }
 
@@ -64,7 +67,8 @@ pub fn build(limits: &[RateLimit], previous: Option<&RateLimits>) -> RateLimits 
         let before = previous.and_then(|limits| limits.get(&config.name));
         let kept = before.map(|limit| &limit.counts).filter(|counts| counts.quota == config.quota);
         let counts = kept.map_or_else(|| Arc::new(Counts::new(config)), Arc::clone);
-        (config.name.clone(), Arc::new(Limit { config: config.clone(), counts }))
+        let policy = fields::policy(&config.name, &config.quota);
+        (config.name.clone(), Arc::new(Limit { config: config.clone(), policy, counts }))
     };
     limits.iter().map(build).collect()
 }

@@ -68,7 +68,12 @@ fn clients_are_told_as_the_draft_says() {
     };
     assert_eq!(
         told(&limits(&[burst, config("day", 10)]), 2),
-        [r#"ratelimit-policy: "api";q=60;w=60, "day";q=10;w=60"#, r#"ratelimit: "api";r=1;t=1, "day";r=8;t=61"#]
+        [
+            r#"ratelimit-policy: "api";q=60;w=60"#,
+            r#"ratelimit-policy: "day";q=10;w=60"#,
+            r#"ratelimit: "api";r=1;t=1"#,
+            r#"ratelimit: "day";r=8;t=61"#
+        ]
     );
 }
 

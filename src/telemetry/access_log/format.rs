@@ -312,19 +312,8 @@ fn milliseconds(duration: Duration, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'.', digit(fraction / 100), digit(fraction / 10 % 10), digit(fraction % 10)]);
 }
 
-/// The decimal digits of `value`; `write!` takes five times as long.
-fn number(mut value: u64, out: &mut Vec<u8>) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = digit((value % 10) as u16);
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
+fn number(value: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 fn digit(value: u16) -> u8 {

@@ -6,8 +6,18 @@ use super::Metrics;
 use crate::overload::Overload;
 
 impl Metrics {
-    /// Called once.
-    pub fn observe_overload(&self, overload: Arc<Overload>) {
+    /// Called once. `connections_max` is what is in force.
+    pub fn observe_overload(
+        &self,
+        overload: Arc<Overload>,
+        connections_max: impl Fn() -> usize + Send + Sync + 'static,
+    ) {
+        let _max = self
+            .meter
+            .u64_observable_gauge("tollgate_connections_max")
+            .with_description("Connections that there may be at a time.")
+            .with_callback(move |observer| observer.observe(connections_max() as u64, &[]))
+            .build();
         let read = Arc::clone(&overload);
         let _refused = self
             .meter
