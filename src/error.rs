@@ -77,7 +77,7 @@ reasons! {
     RateLimited, StatusCode::TOO_MANY_REQUESTS, "rate-limited", "A rate limit of the route does not let this request through yet.";
     BodyTooLarge, StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request body is larger than the route's body_max.";
     BodyReadTimeout, StatusCode::REQUEST_TIMEOUT, "body-read-timeout", "The client stopped sending its body for longer than body_timeout.";
-    BodyTooSlow, StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The client sent its body more slowly than rate_min.";
+    BodyTooSlow, StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The client sent its body more slowly than rate_min, or than timeout.attempt or timeout.total allow.";
     BodyAborted, StatusCode::BAD_REQUEST, "body-aborted", "The client ended its request in the middle of the body.";
     ClientGone, CLIENT_CLOSED_REQUEST, "client-gone", "The client left before the answer was ready.";
     ProxyFull, StatusCode::SERVICE_UNAVAILABLE, "proxy-full", "There are as many requests in flight as [server] requests_max allows.";
@@ -142,6 +142,7 @@ impl From<&FetchError> for Reason {
             FetchError::BreakerOpen(_) => Self::BreakerOpen,
             FetchError::TotalTimeout(_) => Self::TotalTimeout,
             FetchError::AttemptTimeout(_) => Self::AttemptTimeout,
+            FetchError::UploadTimeout(_) => Self::BodyTooSlow,
             FetchError::Upstream(error) => error.into(),
         }
     }
@@ -283,7 +284,13 @@ mod tests {
         for reason in [Reason::NoEndpoint, Reason::ConnectRefused, Reason::TotalTimeout, Reason::BodyTruncated] {
             assert!(falling_back.contains(&reason), "{reason:?}");
         }
-        for reason in [Reason::NoRoute, Reason::BodyTooLarge, Reason::ClientGone, Reason::CacheOnly] {
+        for reason in [
+            Reason::NoRoute,
+            Reason::BodyTooLarge,
+            Reason::BodyTooSlow,
+            Reason::ClientGone,
+            Reason::CacheOnly,
+        ] {
             assert!(!falling_back.contains(&reason), "{reason:?}");
         }
     }
