@@ -125,7 +125,12 @@ impl Reason {
     /// did nothing wrong.
     pub fn falls_back(self) -> bool {
         let is_of_upstream = matches!(self.status().as_u16(), 502..=504);
-        is_of_upstream && !matches!(self, Self::Guard(_) | Self::CacheOnly | Self::CacheFellBehind)
+        // What there is too much of is said as it is: the page may have any status, and asks nobody to wait.
+        let is_own = matches!(
+            self,
+            Self::ProxyFull | Self::RouteFull | Self::ClientFull | Self::MemoryShort | Self::DrainTimeout
+        );
+        is_of_upstream && !is_own && !matches!(self, Self::Guard(_) | Self::CacheOnly | Self::CacheFellBehind)
     }
 }
 
@@ -290,6 +295,10 @@ mod tests {
             Reason::BodyTooSlow,
             Reason::ClientGone,
             Reason::CacheOnly,
+            Reason::ProxyFull,
+            Reason::RouteFull,
+            Reason::ClientFull,
+            Reason::MemoryShort,
         ] {
             assert!(!falling_back.contains(&reason), "{reason:?}");
         }

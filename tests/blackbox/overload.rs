@@ -43,8 +43,10 @@ async fn requests_beyond_the_limit_of_the_proxy_are_refused_until_there_is_room(
 async fn a_full_route_leaves_the_others_alone_and_stays_full_over_a_reload() {
     let allowed = Arc::new(Semaphore::new(0));
     let origin = Origin::held(&allowed).await;
-    let route =
-        "[[route]]\npath = \"/slow\"\nupstream = \"app\"\nrequests_max = 1\n[[route]]\npath = \"/\"\ntext = \"here\"\n";
+    // The page is for when the upstream brings nothing, and it has not been asked.
+    let page = "fallback = { text = \"soon\", status = 200 }";
+    let slow = format!("[[route]]\npath = \"/slow\"\nupstream = \"app\"\nrequests_max = 1\n{page}\n");
+    let route = &(slow + "[[route]]\npath = \"/\"\ntext = \"here\"\n");
     let config = Edge::standard(upstream(&[origin.address()], "") + route);
     let edge = Edge::verbatim(&config).await;
     let (client, _first) = ask(&edge, request("GET", "/slow")).await;
