@@ -146,7 +146,7 @@ async fn over_the_hard_limit_of_memory_new_requests_are_refused() {
     };
     let edge = Edge::verbatim(&config("")).await;
     assert_eq!(edge.get("/").await.status, 200);
-    edge.write_config(&config("soft = \"1MiB\", hard = \"1MiB\""));
+    edge.write_config(&config("hard = \"1MiB\""));
     edge.reload().await;
     let refused = until("a refusal", async || Some(edge.get("/").await).filter(|answer| answer.status != 200)).await;
     assert_refused(&refused, "memory-short");
