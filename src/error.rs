@@ -77,7 +77,7 @@ reasons! {
     RateLimited, StatusCode::TOO_MANY_REQUESTS, "rate-limited", "A rate limit of the route does not let this request through yet.";
     BodyTooLarge, StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The request body is larger than the route's body_max.";
     BodyReadTimeout, StatusCode::REQUEST_TIMEOUT, "body-read-timeout", "The client stopped sending its body for longer than body_timeout.";
-    BodyTooSlow, StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The client sent its body more slowly than rate_min.";
+    BodyTooSlow, StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The client sent its body more slowly than rate_min, or than timeout.attempt or timeout.total allow.";
     BodyAborted, StatusCode::BAD_REQUEST, "body-aborted", "The client ended its request in the middle of the body.";
     ClientGone, CLIENT_CLOSED_REQUEST, "client-gone", "The client left before the answer was ready.";
     ProxyFull, StatusCode::SERVICE_UNAVAILABLE, "proxy-full", "There are as many requests in flight as [server] requests_max allows.";
@@ -125,7 +125,12 @@ impl Reason {
     /// did nothing wrong.
     pub fn falls_back(self) -> bool {
         let is_of_upstream = matches!(self.status().as_u16(), 502..=504);
-        is_of_upstream && !matches!(self, Self::Guard(_) | Self::CacheOnly | Self::CacheFellBehind)
+        // What there is too much of is said as it is: the page may have any status, and asks nobody to wait.
+        let is_own = matches!(
+            self,
+            Self::ProxyFull | Self::RouteFull | Self::ClientFull | Self::MemoryShort | Self::DrainTimeout
+        );
+        is_of_upstream && !is_own && !matches!(self, Self::Guard(_) | Self::CacheOnly | Self::CacheFellBehind)
     }
 }
 
@@ -142,6 +147,7 @@ impl From<&FetchError> for Reason {
             FetchError::BreakerOpen(_) => Self::BreakerOpen,
             FetchError::TotalTimeout(_) => Self::TotalTimeout,
             FetchError::AttemptTimeout(_) => Self::AttemptTimeout,
+            FetchError::UploadTimeout(_) => Self::BodyTooSlow,
             FetchError::Upstream(error) => error.into(),
         }
     }
@@ -283,7 +289,17 @@ mod tests {
         for reason in [Reason::NoEndpoint, Reason::ConnectRefused, Reason::TotalTimeout, Reason::BodyTruncated] {
             assert!(falling_back.contains(&reason), "{reason:?}");
         }
-        for reason in [Reason::NoRoute, Reason::BodyTooLarge, Reason::ClientGone, Reason::CacheOnly] {
+        for reason in [
+            Reason::NoRoute,
+            Reason::BodyTooLarge,
+            Reason::BodyTooSlow,
+            Reason::ClientGone,
+            Reason::CacheOnly,
+            Reason::ProxyFull,
+            Reason::RouteFull,
+            Reason::ClientFull,
+            Reason::MemoryShort,
+        ] {
             assert!(!falling_back.contains(&reason), "{reason:?}");
         }
     }

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Request;
@@ -37,6 +38,8 @@ pub enum FetchError {
     TotalTimeout(Duration),
     #[error("no response within {0:?} of an attempt")]
     AttemptTimeout(Duration),
+    #[error("the client had not sent all of its request within {0:?}")]
+    UploadTimeout(Duration),
     #[error("the endpoint was taken out while the request waited")]
     Ejected,
     #[error(transparent)]
@@ -96,7 +99,7 @@ impl Fetch<'_> {
         match result {
             Ok(reply) if self.upstream.pool.is_failure(reply.status()) => call.failed(now),
             Ok(_) => call.answered(now),
-            Err(FetchError::NoEndpoint(_) | FetchError::Upstream(UpstreamError::RequestBody(_))) => {}
+            Err(error) if !error.is_of_upstream() => {}
             Err(_) => call.failed(now),
         }
     }
@@ -204,11 +207,11 @@ impl Fetch<'_> {
         let has_begun = &Cell::new(false);
         let outcome = {
             let Sending { head, payload, until, .. } = &mut *sending;
-            let until = *until;
+            let (until, awaited) = (*until, payload.awaited());
             let dispatch =
                 Dispatch { in_flight, endpoint: &endpoint, relay: self.relay, head, payload, over, has_begun };
             let sending = pin!(self.upstream.send(dispatch, self.connections, self.limits));
-            let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until, has_begun };
+            let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until, has_begun, awaited };
             self.within_limits(sending, attempt).await
         };
         let failed = match outcome {
@@ -263,7 +266,7 @@ impl Fetch<'_> {
         };
         match tokio::time::timeout_at(until, sending.as_mut()).await {
             Ok(reply) => reply,
-            Err(_elapsed) => Err(FailedAttempt::new(error, attempt.fate())),
+            Err(_elapsed) => Err(FailedAttempt::new(attempt.blame(error), attempt.fate())),
         }
     }
 
@@ -295,7 +298,9 @@ impl Fetch<'_> {
     /// Tells the pool what an endpoint did to attempt number `made`.
     fn report(&self, endpoint: &Endpoint, error: &FetchError, made: u32) -> AttemptOutcome {
         let outcome = match error {
-            FetchError::Ejected | FetchError::Upstream(UpstreamError::RequestBody(_)) => AttemptOutcome::Abandoned,
+            FetchError::Ejected
+            | FetchError::UploadTimeout(_)
+            | FetchError::Upstream(UpstreamError::RequestBody(_)) => AttemptOutcome::Abandoned,
             // The endpoint had what others had left of the time.
             FetchError::TotalTimeout(_) if made > 1 => AttemptOutcome::Abandoned,
             FetchError::Upstream(
@@ -345,6 +350,8 @@ struct Attempt<'a> {
     /// When all of the time has passed.
     until: Option<Instant>,
     has_begun: &'a Cell<bool>,
+    /// Whether its client is what is waited for.
+    awaited: Option<Arc<AtomicBool>>,
 }
 
 impl Attempt<'_> {
@@ -352,12 +359,30 @@ impl Attempt<'_> {
     fn fate(&self) -> Fate {
         if self.has_begun.get() { Fate::Unknown } else { Fate::Unsent }
     }
+
+    /// Who it is that has let the time of `error` pass.
+    fn blame(&self, error: FetchError) -> FetchError {
+        match error {
+            FetchError::AttemptTimeout(limit) | FetchError::TotalTimeout(limit)
+                if self.awaited.as_ref().is_some_and(|awaited| awaited.load(Ordering::Relaxed)) =>
+            {
+                FetchError::UploadTimeout(limit)
+            }
+            error => error,
+        }
+    }
 }
 
 impl FetchError {
     /// Whether another endpoint, or another connection, may do better.
     fn is_of_endpoint(&self) -> bool {
-        !matches!(self, Self::TotalTimeout(_) | Self::Upstream(UpstreamError::RequestBody(_)))
+        !matches!(self, Self::TotalTimeout(_) | Self::UploadTimeout(_) | Self::Upstream(UpstreamError::RequestBody(_)))
+    }
+
+    /// Whether it says something of the upstream.
+    fn is_of_upstream(&self) -> bool {
+        use UpstreamError::RequestBody;
+        !matches!(self, Self::NoEndpoint(_) | Self::UploadTimeout(_) | Self::Upstream(RequestBody(_)))
     }
 }
 

@@ -13,6 +13,7 @@ use http::Response;
 use http::header::{CONTENT_LENGTH, SET_COOKIE};
 
 use crate::config::FieldEdits;
+use crate::header::CACHE_PURGE;
 use crate::header::hop_by_hop::{self, Trailers};
 use crate::header::via;
 
@@ -83,6 +84,8 @@ impl Relay<'_> {
         fields.remove(CONTENT_LENGTH);
         // Clients may ignore it here (RFC 6265 §3). Whether a cookie may pass is decided by the answer.
         fields.remove(SET_COOKIE);
+        // It is between the endpoint and the edge, and obeyed in the answer alone.
+        fields.remove(CACHE_PURGE);
         // What the route says in place of the endpoint, it says in the answer.
         for name in self.edits.remove.iter().chain(self.edits.set.iter().map(|(name, _)| name)) {
             fields.remove(name);
@@ -125,7 +128,7 @@ mod tests {
         };
         Relay { client: &interims, edits: &edits }.pass_on(early(
             "link: </a>\nlink: </b>\nconnection: x-hop\nx-hop: 1\ncontent-length: 5\ntransfer-encoding: chunked
-             set-cookie: a=1\nserver: app\nx-inside: 7",
+             set-cookie: a=1\ncache-purge: tag:inside\nserver: app\nx-inside: 7",
         ));
         let passed: Vec<_> = taken(&interims).iter().map(|interim| text(interim.headers())).collect();
         assert_eq!(passed, ["link: </a>\nlink: </b>\nvia: 1.1 tollgate"]);

@@ -156,9 +156,9 @@ async fn warm_cache(control: &Control, config: &Config) {
     let names: Vec<_> = control.certificates.info().iter().flat_map(|info| info.hosts.clone()).collect();
     let names: Vec<_> = names.iter().map(ToString::to_string).collect();
     let doors = Doors::new(listeners, names.iter().map(String::as_str), plan.host.clone());
-    let upstreams = control.shared.live.load_full();
-    let pools = upstreams.upstreams.values().map(|upstream| Arc::clone(&upstream.pool)).collect();
-    warm::start::at_start(plan, doors, pools).await;
+    // A reload may bring others meanwhile, and those from before are looked after no longer.
+    let is_ready = || control.shared.live.load().upstreams.values().all(|upstream| upstream.pool.has_proven_member());
+    warm::start::at_start(plan, doors, is_ready).await;
 }
 
 /// Carries out orders, one after the other, for as long as it is polled.

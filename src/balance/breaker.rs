@@ -2,7 +2,8 @@
 //!
 //! Closed, it lets everything through. `failures` within `window`, if they are also a share of the latest
 //! requests, open it: then nothing is sent for a while. After that it is half open and lets one request
-//! at a time through: an answer closes it, a failure opens it again. What a single endpoint is worth is judged by
+//! at a time through: an answer closes it, a failure opens it again, and one that goes on for as long as the breaker is
+//! open no longer keeps the next from trying. What a single endpoint is worth is judged by
 //! [`health`](super::health). This module only decides; it reads no clock, takes no lock and logs nothing.
 
 use std::collections::VecDeque;
@@ -93,7 +94,8 @@ pub enum State {
         until: Instant,
     },
     HalfOpen {
-        trial_under_way: bool,
+        /// When the trial that is under way began.
+        trial: Option<Instant>,
     },
 }
 
@@ -112,17 +114,20 @@ impl State {
         }
     }
 
-    pub fn admit(&mut self, now: Instant) -> (Admission, Option<Transition>) {
+    pub fn admit(&mut self, limits: &Limits, now: Instant) -> (Admission, Option<Transition>) {
         match self {
             State::Closed { .. } => (Admission::Through, None),
             State::Open { until } if now < *until => (Admission::Refused, None),
             State::Open { .. } => {
-                *self = State::HalfOpen { trial_under_way: true };
+                *self = State::HalfOpen { trial: Some(now) };
                 (Admission::Trial, Some(Transition::HalfOpened))
             }
-            State::HalfOpen { trial_under_way: true } => (Admission::Refused, None),
-            State::HalfOpen { trial_under_way } => {
-                *trial_under_way = true;
+            // Its client may send for as long as it likes, and is not to decide for all others.
+            State::HalfOpen { trial: Some(begun) } if now.saturating_duration_since(*begun) < limits.open => {
+                (Admission::Refused, None)
+            }
+            State::HalfOpen { trial } => {
+                *trial = Some(now);
                 (Admission::Trial, None)
             }
         }
@@ -162,10 +167,10 @@ impl State {
         Some(Transition::Reopened { open: limits.open })
     }
 
-    /// The trial ended without an outcome, as when its client left: the next request is the trial.
-    pub fn trial_abandoned(&mut self) {
-        if let State::HalfOpen { trial_under_way } = self {
-            *trial_under_way = false;
+    /// The trial that began at `begun` ended without an outcome, as when its client left: the next request is the trial.
+    pub fn trial_abandoned(&mut self, begun: Instant) {
+        if let State::HalfOpen { trial } = self {
+            *trial = trial.filter(|latest| *latest != begun);
         }
     }
 }
@@ -185,14 +190,14 @@ mod tests {
     /// `r` a request is refused, `l` one is let through, `A` the trial was answered, `F` it failed, `G` it left.
     fn check(script: &str, transition: Option<Transition>, position: &str) {
         let start = Instant::now();
-        let mut state = State::default();
+        let (mut state, mut trial) = (State::default(), start);
         let mut last = None;
         for step in script.split_whitespace() {
             let (event, at) = step.split_once('@').unwrap();
             let now = start + Duration::from_secs(at.parse().unwrap());
             let all_failed = Counts { answered: 0, failed: 9 };
             let mut admitted = |expected| {
-                let (admission, transition) = state.admit(now);
+                let (admission, transition) = state.admit(&LIMITS, now);
                 assert_eq!(admission, expected, "{script}: at {at}");
                 transition
             };
@@ -200,13 +205,16 @@ mod tests {
                 "f" => state.failed(now, all_failed, &LIMITS, now),
                 "s" => state.failed(now, Counts { answered: 10, failed: 9 }, &LIMITS, now),
                 "o" => state.failed(start, all_failed, &LIMITS, now),
-                "t" => admitted(Admission::Trial),
+                "t" => {
+                    trial = now;
+                    admitted(Admission::Trial)
+                }
                 "r" => admitted(Admission::Refused),
                 "l" => admitted(Admission::Through),
                 "A" => state.trial_answered(now),
                 "F" => state.trial_failed(&LIMITS, now),
                 "G" => {
-                    state.trial_abandoned();
+                    state.trial_abandoned(trial);
                     None
                 }
                 other => panic!("no event {other}"),
@@ -243,11 +251,29 @@ mod tests {
     fn half_open_one_request_at_a_time_is_let_through() {
         let open = LIMITS.open;
         check("f@0 f@0 f@0 f@0 f@0 t@60", Some(Transition::HalfOpened), "half-open");
-        check("f@0 f@0 f@0 f@0 f@0 t@60 r@60 r@600", None, "half-open");
+        check("f@0 f@0 f@0 f@0 f@0 t@60 r@60 r@119", None, "half-open");
         check("f@0 f@0 f@0 f@0 f@0 t@60 A@61", Some(Transition::Closed), "closed");
         check("f@0 f@0 f@0 f@0 f@0 t@60 F@61", Some(Transition::Reopened { open }), "open until 121");
         check("f@0 f@0 f@0 f@0 f@0 t@60 F@61 r@120 t@121", Some(Transition::HalfOpened), "half-open");
         check("f@0 f@0 f@0 f@0 f@0 t@60 G@61 t@61 r@61", None, "half-open");
+    }
+
+    #[test]
+    fn a_trial_that_does_not_end_is_not_the_last() {
+        let open = LIMITS.open;
+        check("f@0 f@0 f@0 f@0 f@0 t@60 r@119 t@120 r@120 r@179", None, "half-open");
+        check("f@0 f@0 f@0 f@0 f@0 t@60 t@120 A@121", Some(Transition::Closed), "closed");
+        check("f@0 f@0 f@0 f@0 f@0 t@60 t@120 F@121", Some(Transition::Reopened { open }), "open until 181");
+    }
+
+    #[test]
+    fn an_earlier_trial_that_is_abandoned_makes_no_room_beside_the_latest() {
+        let (begun, latest) = (Instant::now(), Instant::now() + LIMITS.open);
+        let mut state = State::HalfOpen { trial: Some(latest) };
+        state.trial_abandoned(begun);
+        assert_eq!(state.admit(&LIMITS, latest).0, Admission::Refused);
+        state.trial_abandoned(latest);
+        assert_eq!(state.admit(&LIMITS, latest).0, Admission::Trial);
     }
 
     #[test]
@@ -278,7 +304,7 @@ mod tests {
             events in prop::collection::vec((0u8..5, 0u64..40, any::<bool>()), 0..300),
         ) {
             let (mut now, mut state) = (Instant::now(), State::default());
-            let mut trial = false;
+            let mut trial = None;
             for (event, seconds, mostly) in events {
                 now += Duration::from_secs(seconds);
                 let before = state.position();
@@ -288,11 +314,11 @@ mod tests {
                         let latest = Counts { answered: if mostly { 0 } else { 90 }, failed: 9 };
                         state.failed(now, latest, &LIMITS, now)
                     }
-                    2 if trial => { trial = false; state.trial_answered(now) }
-                    3 if trial => { trial = false; state.trial_failed(&LIMITS, now) }
-                    4 if trial && mostly => { trial = false; state.trial_abandoned(); None }
+                    2 if trial.is_some() => { trial = None; state.trial_answered(now) }
+                    3 if trial.is_some() => { trial = None; state.trial_failed(&LIMITS, now) }
+                    4 if trial.is_some() && mostly => { state.trial_abandoned(trial.take().unwrap()); None }
                     _ => {
-                        let (found, told) = state.admit(now);
+                        let (found, told) = state.admit(&LIMITS, now);
                         admission = Some(found);
                         told
                     }
@@ -316,7 +342,10 @@ mod tests {
                 prop_assert_eq!(edge, told);
                 match admission {
                     Some(Admission::Through) => prop_assert_eq!(before, Position::Closed),
-                    Some(Admission::Trial) => { prop_assert!(!trial, "two trials"); trial = true; }
+                    Some(Admission::Trial) => {
+                        prop_assert!(trial.is_none_or(|begun| now - begun >= LIMITS.open), "two trials");
+                        trial = Some(now);
+                    }
                     Some(Admission::Refused) => prop_assert!(before != Position::Closed),
                     None => {}
                 }

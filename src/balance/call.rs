@@ -50,7 +50,7 @@ impl Breaker {
     pub fn begin(&self, now: Instant) -> Result<Call<'_>, Refused> {
         let admission = match self.is_closed.load(Ordering::Acquire) {
             true => Admission::Through,
-            false => self.change(|state| state.admit(now)),
+            false => self.change(|state| state.admit(&self.limits, now)),
         };
         match admission {
             Admission::Refused => {
@@ -151,7 +151,7 @@ impl Call<'_> {
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         if self.is_trial {
-            self.breaker.change(|state| (state.trial_abandoned(), None));
+            self.breaker.change(|state| (state.trial_abandoned(self.begun), None));
         }
     }
 }

@@ -16,6 +16,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -81,6 +82,8 @@ pub struct Body {
     passed: u64,
     /// Held back for a turn.
     failure: Option<BodyError>,
+    /// Told whether its source is what is waited for; None if nobody asks.
+    awaited: Option<Arc<AtomicBool>>,
 }
 
 enum Kind {
@@ -136,7 +139,7 @@ impl Body {
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, guard: None, passed: 0, failure: None }
+        Self { kind, guard: None, passed: 0, failure: None, awaited: None }
     }
 
     /// Lets `guard` end with the delivery of this body; a body has one such guard.
@@ -239,6 +242,14 @@ impl Body {
         }
     }
 
+    fn poll_noted(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.poll_source(cx);
+        if let Some(awaited) = &self.awaited {
+            awaited.store(polled.is_pending(), Ordering::Relaxed);
+        }
+        polled
+    }
+
     fn end(&mut self, end: End<'_>) {
         if let Some(guard) = self.guard.take() {
             guard.ended(self.passed, end);
@@ -266,7 +277,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let frame = match self.failure.take() {
             Some(error) => Some(Err(error)),
-            None => match ready!(self.poll_source(cx)) {
+            None => match ready!(self.poll_noted(cx)) {
                 // hyper drops what it has not written when it is told, and the peer would not see even the head.
                 Some(Err(error)) => {
                     self.failure = Some(error);

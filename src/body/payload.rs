@@ -1,5 +1,8 @@
 //! The body of a request over its attempts.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use http_body::Body as _;
 
 use super::Body;
@@ -9,12 +12,20 @@ use super::Body;
 pub struct Payload {
     body: Option<Body>,
     is_at_hand: bool,
+    /// Whether it is its client that is waited for; None if all of it is at hand.
+    awaited: Option<Arc<AtomicBool>>,
 }
 
 impl Payload {
-    pub fn new(body: Body) -> Self {
+    pub fn new(mut body: Body) -> Self {
         let is_at_hand = body.is_at_hand();
-        Self { body: Some(body), is_at_hand }
+        body.awaited = (!is_at_hand).then(Arc::default);
+        Self { awaited: body.awaited.clone(), body: Some(body), is_at_hand }
+    }
+
+    /// Tells, also while an attempt has it, whether its client is what is waited for.
+    pub fn awaited(&self) -> Option<Arc<AtomicBool>> {
+        self.awaited.clone()
     }
 
     /// Its length; none if it is not known, and chunks or a stream's end are to show it.

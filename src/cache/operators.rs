@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderMap;
 
 use super::purge::{Mode, Purge, What, named_in};
 use super::rules::Policy;
@@ -11,10 +11,8 @@ use super::store::purging::Progress;
 use super::store::{Resized, Usage};
 use super::{Cache, target};
 use crate::division::{LimitsError, StoreLimits};
+use crate::header::CACHE_PURGE;
 use crate::overload::memory::Stored;
-
-/// Names what the response of an app purges.
-const CACHE_PURGE: HeaderName = HeaderName::from_static("cache-purge");
 
 /// Names of one response; a worker looks up what depends on each.
 const NAMES_MAX: usize = 64;

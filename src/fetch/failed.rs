@@ -26,6 +26,7 @@ impl FailedAttempt {
             ) => RetryCause::Connect,
             FetchError::Upstream(UpstreamError::ReadTimeout(_) | UpstreamError::SendTimeout)
             | FetchError::AttemptTimeout(_)
+            | FetchError::UploadTimeout(_)
             | FetchError::TotalTimeout(_) => RetryCause::TimedOut,
             FetchError::NoEndpoint(_) | FetchError::BreakerOpen(_) | FetchError::Upstream(_) => RetryCause::Broken,
         };

@@ -64,8 +64,8 @@ struct Request<'p> {
     is_idempotent: bool,
     key: Option<u64>,
     call: Option<Call<'p>>,
-    /// It was let through while the breaker was not closed.
-    is_trial: bool,
+    /// When it was let through, if the breaker was not closed.
+    trial_at_ms: Option<u64>,
     tried: Vec<u64>,
     attempts: u32,
     next: Next,
@@ -277,12 +277,16 @@ impl<'p> World<'p> {
             call => call.and_then(Result::ok),
         };
         let is_trial = call.is_some() && before != "closed";
-        assert!(!is_trial || self.open.values().all(|other| !other.is_trial), "one trial at a time");
+        // One that goes on for as long as the breaker is open does not keep the next from trying.
+        let trial_at_ms = is_trial.then_some(self.now_ms);
+        let open_ms = self.pool.upstream().breaker.as_ref().map_or(0, |breaker| breaker.open.as_millis() as u64);
+        let is_latest = |other: &Request<'_>| other.trial_at_ms.is_some_and(|at_ms| self.now_ms < at_ms + open_ms);
+        assert!(!is_trial || !self.open.values().any(is_latest), "one trial at a time");
         let request = Request {
             is_idempotent: self.rng.u8(..4) > 0,
             key: self.rng.bool().then(|| self.rng.u64(..)),
             call,
-            is_trial,
+            trial_at_ms,
             tried: Vec::new(),
             attempts: 0,
             next: Next::Untried,

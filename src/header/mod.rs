@@ -27,6 +27,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::FieldEdits;
 
+/// Names what the response of an app purges; it ends at the edge.
+pub const CACHE_PURGE: HeaderName = HeaderName::from_static("cache-purge");
+
 /// Appends one line to a head or a trailer section.
 pub fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
     for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {

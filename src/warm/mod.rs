@@ -53,6 +53,10 @@ pub struct Reason {
 
 /// What was asked for most by an access log.
 pub fn most_asked(log: &Path, top: usize) -> io::Result<Vec<Item>> {
+    // To open a pipe that nobody writes to waits for ever, and a device may have no end.
+    if !std::fs::metadata(log)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let mut file = File::open(log)?;
     let before = file.metadata()?.len().saturating_sub(LOG_BYTES_MAX);
     file.seek(SeekFrom::Start(before))?;
@@ -188,6 +192,16 @@ mod tests {
         log.write_all(b"\n\"GET /new HTTP/1.1\" 200 -\n").unwrap();
         let asked: Vec<_> = most_asked(log.path(), 9).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(asked, ["/new"]);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        for path in [&*pipe, folder.path(), Path::new("/dev/zero")] {
+            assert_eq!(most_asked(path, 9).unwrap_err().to_string(), "it is not a regular file", "{path:?}");
+        }
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! Warming when the proxy starts, as `[cache.warm]` says: once its upstreams can answer, beside the first clients.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 
 use super::{Doors, Item, Report, distinct, most_asked, pages, warm};
-use crate::balance::Pool;
 use crate::config::Warm;
 use crate::telemetry::log;
 
@@ -16,14 +14,15 @@ const READY_PAUSE: Duration = Duration::from_millis(50);
 /// Pages that are named in the log, of each kind.
 const NAMED_MAX: usize = 20;
 
-/// Asks for all that the configuration names and says in the log how it went.
-pub async fn at_start(plan: &Warm, doors: anyhow::Result<Doors>, pools: Vec<Arc<Pool>>) {
+/// Asks for all that the configuration names, once `is_ready` says that upstreams can answer, and says in the log how it
+/// went.
+pub async fn at_start(plan: &Warm, doors: anyhow::Result<Doors>, is_ready: impl Fn() -> bool) {
     let doors = match doors {
         Ok(doors) => doors,
         Err(error) => return tracing::warn!("the cache is not warmed: {error:#}"),
     };
     let ready = async {
-        while !pools.iter().all(|pool| pool.has_proven_member()) {
+        while !is_ready() {
             tokio::time::sleep(READY_PAUSE).await;
         }
     };

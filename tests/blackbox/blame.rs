@@ -88,6 +88,35 @@ async fn an_endpoint_that_uses_up_all_of_the_time_is_to_blame() {
     assert_eq!(ended(&edge, "timed_out").await, 2.0);
 }
 
+/// The endpoint has had all that there is, and waits as the edge does.
+#[tokio::test]
+async fn a_client_whose_upload_takes_too_long_is_to_blame_and_not_the_endpoint() {
+    for protocol in ["h1", "h2"] {
+        let (origin, heads) = silent(protocol).await;
+        for limit in ["attempt", "total"] {
+            let keys = format!(
+                "protocol = \"{protocol}\"\ntimeout = {{ {limit} = \"300ms\" }}\n\
+                 breaker = {{ failures = 1, window = \"10s\", open = \"60s\" }}"
+            );
+            let edge = watchful_edge(&origin, &keys).await;
+            let seen = heads.load(Ordering::Relaxed);
+            for via in [Via::H1, Via::H2] {
+                let name = format!("{limit} {protocol} {via:?}");
+                let mut client = Client::connect(&edge, via).await;
+                let (feed, body) = Body::fed();
+                let response = client.send(request("POST", "/").body(body).unwrap()).await;
+                feed.send(Frame::data("a".into())).await.unwrap();
+                let response = within("an answer", response).await.unwrap();
+                assert_eq!(response.headers()["x-tollgate-reason"], "body-too-slow", "{name}");
+                assert_eq!(response.status(), 408, "{name}");
+                blames_nobody(&edge, origin.address(), &name).await;
+                assert_eq!(edge.status().await["upstreams"][0]["breaker"]["state"], "closed", "{name}");
+            }
+            assert_eq!(heads.load(Ordering::Relaxed), seen + 2);
+        }
+    }
+}
+
 const PART: usize = 200_000;
 
 /// Sends a part of an upload that is too long to be read ahead, and breaks it off once the endpoint has its head.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
@@ -154,4 +155,30 @@ async fn a_reload_keeps_its_state_until_its_keys_change() {
     edge.write_config(&config("breaker = { failures = 2, open = \"1h\" }"));
     edge.reload().await;
     assert_eq!(edge.get("/").await.status, 500);
+}
+
+/// A trial that goes on for ever, for its client never ends what it sends, does not keep the others out for as long.
+#[tokio::test]
+async fn a_trial_that_does_not_end_is_not_the_last() {
+    let fails = Arc::new(AtomicBool::new(true));
+    let origin = failing(&fails).await;
+    let keys = "breaker = { failures = 2, window = \"10s\", open = \"300ms\" }";
+    let client = "[client]\nbody_timeout = \"10min\"\n".to_owned();
+    let edge = Edge::start(client + &upstream(&[origin.address()], keys) + ROUTE).await;
+    for _ in 0..2 {
+        assert_eq!(edge.get("/").await.status, 500);
+    }
+    fails.store(false, Ordering::Relaxed);
+    let dribbling = until("the trial", async || {
+        let mut client = edge.raw().await;
+        client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n").await.unwrap();
+        // Who is refused hears so at once.
+        let refused = tokio::time::timeout(Duration::from_millis(100), client.response("POST")).await;
+        refused.is_err().then_some(client)
+    })
+    .await;
+    breaker_is(&edge, "half-open").await;
+    until("another trial", async || (edge.get("/").await.status == 200).then_some(())).await;
+    breaker_is(&edge, "closed").await;
+    drop(dribbling);
 }

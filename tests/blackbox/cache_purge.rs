@@ -421,3 +421,21 @@ async fn what_is_named_in_the_file_is_there_after_a_start() {
         assert_eq!(cache_status(&page), "hit", "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_reload_that_mends_an_upstream_is_what_the_warming_waits_for() {
+    let wrong = Origin::replies(ok("").status(503)).await;
+    let right = Origin::replies(ok("page").field("cache-control", "max-age=60")).await;
+    let config = |origin: &Origin| {
+        let health = "health = { path = \"/health\", interval = \"50ms\", healthy_after = 1, unhealthy_after = 1 }";
+        let upstream = upstream(&[origin.address()], health);
+        Edge::standard(format!("[cache.warm]\npages = [\"/page\"]\n{upstream}{ROUTE}cache = true\n"))
+    };
+    let edge = Edge::verbatim(&config(&wrong)).await;
+    edge.endpoint_is(wrong.address(), "unhealthy").await;
+    edge.write_config(&config(&right));
+    edge.reload().await;
+    let said =
+        until("a report", async || Some(edge.stderr()).filter(|said| said.contains("the cache is warmed:"))).await;
+    assert!(said.contains("1 fetched, 0 fresh already, 0 not kept, 0 failed"), "{said}");
+}

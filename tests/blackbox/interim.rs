@@ -121,6 +121,23 @@ async fn what_concerns_one_hop_is_not_passed_on() {
     assert_eq!((answer.status, answer.fields.get("x-named")), (200, "edge"));
 }
 
+/// What purges the cache is said in an answer, and is between the endpoint and the edge.
+#[tokio::test]
+async fn what_an_endpoint_says_to_the_cache_is_not_passed_on() {
+    let early = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\nCache-Purge: tag:inside\r\n\r\n";
+    let answer = "HTTP/1.1 200 OK\r\nCache-Purge: tag:inside\r\nContent-Length: 4\r\n\r\nlast";
+    let (origin, gate) = gated(early, answer).await;
+    gate.add_permits(1);
+    let route = ROUTE.to_owned() + "cache = { purge_by_response = true }\n";
+    let edge = Edge::start(upstream(&[origin.address()], "") + &route).await;
+    let mut client = edge.raw().await;
+    client.send(GET).await.unwrap();
+    for status in [103, 200] {
+        let heard = within("a response", client.response("GET")).await.unwrap();
+        assert_eq!((heard.status, heard.fields.has("cache-purge")), (status, false));
+    }
+}
+
 /// 16 are as many as there may be (threats, section G).
 #[tokio::test]
 async fn a_client_is_told_no_more_than_sixteen() {

@@ -43,8 +43,10 @@ async fn requests_beyond_the_limit_of_the_proxy_are_refused_until_there_is_room(
 async fn a_full_route_leaves_the_others_alone_and_stays_full_over_a_reload() {
     let allowed = Arc::new(Semaphore::new(0));
     let origin = Origin::held(&allowed).await;
-    let route =
-        "[[route]]\npath = \"/slow\"\nupstream = \"app\"\nrequests_max = 1\n[[route]]\npath = \"/\"\ntext = \"here\"\n";
+    // The page is for when the upstream brings nothing, and it has not been asked.
+    let page = "fallback = { text = \"soon\", status = 200 }";
+    let slow = format!("[[route]]\npath = \"/slow\"\nupstream = \"app\"\nrequests_max = 1\n{page}\n");
+    let route = &(slow + "[[route]]\npath = \"/\"\ntext = \"here\"\n");
     let config = Edge::standard(upstream(&[origin.address()], "") + route);
     let edge = Edge::verbatim(&config).await;
     let (client, _first) = ask(&edge, request("GET", "/slow")).await;
@@ -144,7 +146,7 @@ async fn over_the_hard_limit_of_memory_new_requests_are_refused() {
     };
     let edge = Edge::verbatim(&config("")).await;
     assert_eq!(edge.get("/").await.status, 200);
-    edge.write_config(&config("soft = \"1MiB\", hard = \"1MiB\""));
+    edge.write_config(&config("hard = \"1MiB\""));
     edge.reload().await;
     let refused = until("a refusal", async || Some(edge.get("/").await).filter(|answer| answer.status != 200)).await;
     assert_refused(&refused, "memory-short");

@@ -57,7 +57,7 @@ pub fn lower(
         server: lowering.server(&file.server.value, &listeners),
         listeners,
         certificates,
-        client: server::client(&file.client.value),
+        client: lowering.client(&file.client.value),
         dns: server::dns(&file.dns.value),
         rate_limits: lowering.rate_limits(&file.rate_limit.value),
         cache: lowering.cache(&file.cache.value),

@@ -13,6 +13,8 @@ const OPEN_FILES_OWN: u64 = 128;
 const OPEN_FILES_WORKER: u64 = 10;
 /// The client's and the endpoint's.
 const OPEN_FILES_CONNECTION: u64 = 2;
+/// As much as the heads of one connection of HTTP/2 may take.
+const HEADS_MIN: u64 = 256 << 10;
 
 /// Connections from clients that this limit of open files leaves room for.
 pub fn connections_left(open_files_max: u64, workers: usize, listeners: usize) -> u64 {
@@ -64,10 +66,15 @@ impl Lowering<'_> {
     fn memory(&mut self, memory: &Setting<file::Memory>) -> Option<memory::Limits> {
         let (soft, hard) = (memory.value.soft.as_ref(), memory.value.hard.as_ref());
         let share = |percent: u64| self.environment.memory_limit.map(|limit| limit / 100 * percent);
+        let hard_given = hard.map(|size| size.value.0);
         let limits = memory::Limits {
-            soft: soft.map(|size| size.value.0).or_else(|| share(80).or(hard.map(|hard| hard.value.0)))?,
-            hard: hard.map(|size| size.value.0).or_else(|| share(95)).unwrap_or(u64::MAX),
+            soft: soft.map(|size| size.value.0).or_else(|| [share(80), hard_given].into_iter().flatten().min())?,
+            hard: hard_given.or_else(|| share(95)).unwrap_or(u64::MAX),
         };
+        for size in [soft, hard].into_iter().flatten().filter(|size| size.value.0 == 0) {
+            let error = Diagnostic::error(size.origin, "a limit of no memory at all");
+            self.report(error.label("expected more than zero").help("to do without a limit, leave the key out"));
+        }
         if limits.soft > limits.hard {
             let origin = soft.or(hard).map_or(memory.origin, |size| size.origin);
             let (soft, hard) = (units::show_size(limits.soft), units::show_size(limits.hard));
@@ -78,26 +85,31 @@ impl Lowering<'_> {
         }
         Some(limits)
     }
-}
 
-pub(super) fn client(client: &file::Client) -> Client {
-    Client {
-        trusted: client.trusted.value.iter().map(|network| network.value).collect(),
-        connections_max: client.connections_max.value.to_usize(),
-        requests_max: client.requests_max.value.to_usize(),
-        handshake_timeout: client.handshake_timeout.value.0,
-        header_timeout: client.header_timeout.value.0,
-        body_timeout: client.body_timeout.value.0,
-        idle_timeout: client.idle_timeout.value.0,
-        send_timeout: client.send_timeout.value.0,
-        rate_min: client.rate_min.value.0,
-        body_max: client.body_max.value.0,
-        h2: h2(&client.h2.value),
+    pub(super) fn client(&mut self, client: &file::Client) -> Client {
+        Client {
+            trusted: client.trusted.value.iter().map(|network| network.value).collect(),
+            connections_max: client.connections_max.value.to_usize(),
+            requests_max: client.requests_max.value.to_usize(),
+            handshake_timeout: client.handshake_timeout.value.0,
+            header_timeout: client.header_timeout.value.0,
+            body_timeout: client.body_timeout.value.0,
+            idle_timeout: client.idle_timeout.value.0,
+            send_timeout: client.send_timeout.value.0,
+            rate_min: client.rate_min.value.0,
+            body_max: client.body_max.value.0,
+            h2: self.h2(&client.h2.value),
+        }
     }
-}
 
-fn h2(h2: &file::H2) -> H2 {
-    H2 { streams_max: h2.streams_max.value.0, heads_max: h2.heads_max.as_ref().map(|max| max.value.0) }
+    fn h2(&mut self, h2: &file::H2) -> H2 {
+        if let Some(max) = h2.heads_max.as_ref().filter(|max| max.value.0 < HEADS_MIN) {
+            let message = format!("{} for the heads of all connections", units::show_size(max.value.0));
+            let error = Diagnostic::error(max.origin, message).label("expected at least \"256KiB\"");
+            self.report(error.help("one connection may take as much, and what does not fit is refused"));
+        }
+        H2 { streams_max: h2.streams_max.value.0, heads_max: h2.heads_max.as_ref().map(|max| max.value.0) }
+    }
 }
 
 pub(super) fn dns(dns: &file::Dns) -> Dns {
