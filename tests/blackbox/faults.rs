@@ -2,10 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::harness::*;
 
@@ -75,60 +72,6 @@ async fn an_only_endpoint_that_fails_is_still_asked() {
     fails.store(false, Ordering::Relaxed);
     assert_eq!(edge.get("/").await.text(), "well");
     edge.endpoint_is(origin.address(), "usable").await;
-}
-
-/// Its health goes up and down with every probe; none of its answers to requests is bad.
-#[tokio::test(flavor = "multi_thread")]
-async fn health_that_flaps_ten_times_a_second_fails_no_get() {
-    let steady = Origin::replies(ok("")).await;
-    let flips = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&flips);
-    let flapping = Origin::answers(move |request| {
-        let is_bad = request.target == "/health" && counted.fetch_add(1, Ordering::Relaxed).is_multiple_of(2);
-        async move { ok("").status(if is_bad { 503 } else { 200 }) }
-    })
-    .await;
-    let keys = "health = { interval = \"100ms\", healthy_after = 1, unhealthy_after = 1 }";
-    let edge = Edge::start(upstream(&[steady.address(), flapping.address()], keys) + ROUTE).await;
-    let load = Load::start(edge.address(), 8, Connecting::Once);
-    until("twenty turns", async || (flips.load(Ordering::Relaxed) >= 20).then_some(())).await;
-    load.answers(200).await;
-    load.succeeded().await;
-    assert!(edge.stderr().matches("is healthy again").count() >= 5, "{}", edge.stderr());
-    edge.in_flight(flapping.address(), 0).await;
-}
-
-/// Requests that wait for a replica that stands still move on when a probe has taken it out.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_stands_still_holds_no_get_longer_than_its_health_check() {
-    let health = "health = { interval = \"100ms\", timeout = \"300ms\", unhealthy_after = 2 }";
-    let run = "run = { command = [\"{self}\", \"backend\", \"--listen\", \"{address}\"], replicas = 3 }";
-    let edge = Edge::start(format!("[upstream.app]\n{run}\n{health}\n{ROUTE}")).await;
-    let replicas = until("three replicas", async || {
-        let status = edge.status().await;
-        let usable = status["upstreams"][0]["usable"] == 3;
-        usable.then(|| status["replicas"].as_array().unwrap().clone())
-    })
-    .await;
-    let load = Load::start(edge.address(), 8, Connecting::Once);
-    load.answers(100).await;
-    let stopped = Pid::from_raw(replicas[0]["pid"].as_i64().unwrap().try_into().unwrap()).unwrap();
-    kill_process(stopped, Signal::STOP).unwrap();
-    let since = Instant::now();
-    // Each of the clients has had its answer, those that were caught there too.
-    until("the ejection", async || (edge.status().await["upstreams"][0]["usable"] == 2).then_some(())).await;
-    load.answers(1000).await;
-    until("an end of waiting", async || {
-        let endpoints = edge.status().await["upstreams"][0]["endpoints"].clone();
-        let out = endpoints.as_array().unwrap().iter().find(|endpoint| endpoint["state"] != "usable").cloned();
-        (out?["in_flight"] == 0).then_some(())
-    })
-    .await;
-    // Twice an interval, a time limit and a tenth; then the two seconds. The read timeout is 30.
-    assert!(since.elapsed() < Duration::from_millis(2 * (110 + 300) + 2_000), "{:?}", since.elapsed());
-    load.succeeded().await;
-    kill_process(stopped, Signal::CONT).unwrap();
-    until("its return", async || (edge.status().await["upstreams"][0]["usable"] == 3).then_some(())).await;
 }
 
 #[tokio::test]

@@ -29,7 +29,7 @@ async fn edge_before(origin: &Origin) -> Edge {
 }
 
 /// Sends pieces until the edge closes; how many it took, and the code of its GOAWAY if there was one.
-async fn flood(client: &mut Frames<TcpStream>, pieces: impl Iterator<Item = Vec<u8>>) -> (usize, Option<u32>) {
+pub async fn flood(client: &mut Frames<TcpStream>, pieces: impl Iterator<Item = Vec<u8>>) -> (usize, Option<u32>) {
     let mut taken = 0;
     for piece in pieces {
         if within("the edge to take or to close", client.send(piece)).await.is_err() {

@@ -7,7 +7,7 @@ use crate::harness::frames::*;
 use crate::harness::*;
 
 /// Fields of one byte each on the wire.
-const FIELDS: usize = 94;
+pub const FIELDS: usize = 94;
 /// A connection may hold 512 KiB by heads. Streams that wait for an endpoint cost something beside them, which is
 /// more in a build for tests.
 const PEAK_KIB_MAX: u64 = 1024;
@@ -28,7 +28,7 @@ async fn edge_before(origin: &Origin, config: &str) -> Edge {
 }
 
 /// A client whose table holds one field. The first request is answered.
-async fn armed(edge: &Edge, name: &str, value: &str) -> Frames<TcpStream> {
+pub async fn armed(edge: &Edge, name: &str, value: &str) -> Frames<TcpStream> {
     let mut client = Frames::connect(edge, &[]).await;
     let first = [block(pseudo("GET", "/")), kept(name, value)].concat();
     client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, &first)).await.unwrap();
@@ -36,17 +36,17 @@ async fn armed(edge: &Edge, name: &str, value: &str) -> Frames<TcpStream> {
     client
 }
 
-fn bomb(stream: u32, fields: usize) -> Vec<u8> {
+pub fn bomb(stream: u32, fields: usize) -> Vec<u8> {
     let head = [block(pseudo("GET", "/hang")), vec![KEPT; fields]].concat();
     frame(HEADERS, END_HEADERS | END_STREAM, stream, &head)
 }
 
-fn streams(count: u32) -> impl Iterator<Item = u32> {
+pub fn streams(count: u32) -> impl Iterator<Item = u32> {
     (0..count).map(|n| 2 * n + 3)
 }
 
 /// As many streams as there may be, each with such a head. How many are refused, once the edge has judged all.
-async fn explode(client: &mut Frames<TcpStream>, fields: usize) -> usize {
+pub async fn explode(client: &mut Frames<TcpStream>, fields: usize) -> usize {
     let bombs: Vec<u8> = streams(120).flat_map(|stream| bomb(stream, fields)).collect();
     // One that is refused for what it is comes last: whatever was to be said of the others is said then.
     let last = frame(HEADERS, END_HEADERS | END_STREAM, 999, &block(pseudo("TRACE", "/")));

@@ -1,10 +1,11 @@
 //! Limits of time and of number: each one fires, and says that it did.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body::Frame;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::harness::*;
@@ -168,17 +169,31 @@ async fn an_endpoint_that_takes_nothing_is_given_up() {
     assert_eq!(edge.logged("/").await["reason"], "send-timeout");
 }
 
+/// An address whose queue of connections is full: the kernel answers no further SYN.
+pub struct Blackhole {
+    pub address: SocketAddr,
+    _full: TcpListener,
+    _queued: Vec<TcpStream>,
+}
+
+impl Blackhole {
+    pub async fn open() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = socket.listen(1).unwrap();
+        let address = full.local_addr().unwrap();
+        let mut queued = Vec::new();
+        while let Ok(stream) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            queued.push(stream.unwrap());
+        }
+        Self { address, _full: full, _queued: queued }
+    }
+}
+
 #[tokio::test]
 async fn connecting_has_a_limit() {
-    // A queue that is full: the kernel answers no further SYN.
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let full = socket.listen(1).unwrap();
-    let address = full.local_addr().unwrap();
-    let mut queued = Vec::new();
-    while let Ok(stream) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
-        queued.push(stream.unwrap());
-    }
+    let hole = Blackhole::open().await;
+    let address = hole.address;
     let edge = Edge::start(upstream(&[address], "timeout = { connect = \"200ms\" }") + ROUTE).await;
     let answer = edge.get("/").await;
     assert_eq!((answer.status, answer.field("x-tollgate-reason")), (504, "connect-timeout"));

@@ -43,7 +43,7 @@ enum End {
     InOrder,
     /// As another protocol.
     Tunnel(proxy::Opened),
-    /// In the middle of a response, whose client has to see that.
+    /// In the middle of a response, whose client has to see that. What it has not taken is not kept for it.
     Cut,
     /// Nobody is there.
     Gone,
@@ -118,7 +118,8 @@ where
                 let _first = link.open.given_up.set(reason);
                 body.into_iter().for_each(Body::abandon);
                 count_unless_on_record(worker, link, reason);
-                return End::Gone;
+                // In order, the kernel would go on with what it holds, at a pace that was too slow.
+                return End::Cut;
             }
             (Err(Broken::Gone), _) => {
                 body.into_iter().for_each(Body::abandon);

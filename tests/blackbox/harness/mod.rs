@@ -1,6 +1,7 @@
 //! What the tests are written in: an edge, origins that remember every byte, and clients that say exactly
 //! what they are told to.
 
+mod arrivals;
 mod client;
 mod dns;
 mod edge;
@@ -12,6 +13,7 @@ mod wire;
 
 use std::time::Duration;
 
+pub use self::arrivals::Arrivals;
 pub use self::client::{Answer, Body, Client, Via, request, tls, try_tls};
 pub use self::dns::{NameServer, Said};
 pub use self::edge::Edge;

@@ -161,6 +161,11 @@ impl Origin {
         self.seen.requests.lock().unwrap().len()
     }
 
+    /// The targets of the whole requests that have come, in their order.
+    pub fn targets(&self) -> Vec<String> {
+        self.seen.requests.lock().unwrap().iter().map(|request| request.target.clone()).collect()
+    }
+
     /// Waits for so many requests in all.
     #[track_caller]
     pub fn has(&self, count: usize) -> impl Future<Output = ()> {
@@ -242,7 +247,7 @@ impl Connection {
     pub async fn reply(&mut self, reply: &Reply, head_only: bool) -> bool {
         let mut bytes = reply.head().into_bytes();
         if !head_only {
-            bytes.extend(&reply.body);
+            bytes.extend_from_slice(&reply.body);
         }
         self.wire.send(bytes).await.is_ok() && !reply.close
     }
