@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use super::ejections::Ejections;
 use super::hash;
 use super::health::{Limits, State, Transition, Verdict};
 use super::outlier::Others;
+use super::queue::Queue;
 use super::slow_start::Warmth;
 use super::tally::{Counts, Tally};
 use crate::clock;
@@ -39,7 +40,8 @@ pub enum Outcome<'a> {
 /// cache then goes from core to core, and not three.
 #[repr(C)]
 pub struct Endpoint {
-    in_flight: AtomicUsize,
+    /// Requests that have a place here, and in the upper half those that have given it back and go on.
+    in_flight: AtomicU64,
     requests: AtomicU64,
     /// Unique in the process: another address, name or transport is another endpoint.
     pub id: u64,
@@ -58,17 +60,22 @@ pub struct Endpoint {
     pub hash: u64,
     last_error: Mutex<Option<Box<str>>>,
     ejections: Ejections,
+    /// Of the upstream.
+    queue: Arc<Queue>,
 }
 
+/// One request that goes on without a place, in [`Endpoint::in_flight`].
+const LASTING: u64 = 1 << 32;
+
 impl Endpoint {
-    pub(super) fn new(address: SocketAddr, name: &str, authority: HeaderValue) -> Arc<Self> {
+    pub(super) fn new(address: SocketAddr, name: &str, authority: HeaderValue, queue: &Arc<Queue>) -> Arc<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Arc::new(Endpoint {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             address,
             name: name.into(),
             authority,
-            in_flight: AtomicUsize::new(0),
+            in_flight: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             health: Health::default(),
@@ -78,12 +85,19 @@ impl Endpoint {
             hash: hash::hash(address.to_string().as_bytes()),
             last_error: Mutex::new(None),
             ejections: Ejections::default(),
+            queue: Arc::clone(queue),
         })
     }
 
     /// Requests in flight over all workers.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        let both = self.in_flight.load(Ordering::Relaxed);
+        ((both >> 32) + (both & (LASTING - 1))) as usize
+    }
+
+    /// Whether fewer than `max` have a place; 0 is no cap.
+    pub(super) fn has_room(&self, max: usize) -> bool {
+        max == 0 || (self.in_flight.load(Ordering::SeqCst) & (LASTING - 1)) < max as u64
     }
 
     pub fn verdict(&self) -> Verdict {
@@ -271,23 +285,71 @@ impl fmt::Debug for Endpoint {
 /// A request counted at its endpoint until this is dropped. It rides in the response body, so that a
 /// response still being sent counts too.
 #[derive(Debug)]
-pub struct InFlight(Arc<Endpoint>);
+pub struct InFlight {
+    endpoint: Arc<Endpoint>,
+    has_place: bool,
+    /// It is counted at the upstream as well.
+    is_of_upstream: bool,
+}
 
 impl InFlight {
-    pub(super) fn begin(endpoint: &Arc<Endpoint>) -> Self {
-        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
-        endpoint.requests.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(endpoint))
+    /// None if the endpoint, or its upstream, has as many as it may have: `max`, and what the queue says. It is never
+    /// more, whoever asks at the same time.
+    pub(super) fn begin(endpoint: &Arc<Endpoint>, max: usize) -> Option<Self> {
+        let is_of_upstream = endpoint.queue.enter()?;
+        let with_room = |both: u64| ((both & (LASTING - 1)) < max as u64).then_some(both + 1);
+        let has_entered = match max {
+            // One addition is cheaper while many threads come at once.
+            0 => {
+                endpoint.in_flight.fetch_add(1, Ordering::SeqCst);
+                true
+            }
+            _ => endpoint.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, with_room).is_ok(),
+        };
+        if !has_entered {
+            if is_of_upstream {
+                endpoint.queue.leave();
+                endpoint.queue.wake();
+            }
+            return None;
+        }
+        Some(Self { endpoint: Arc::clone(endpoint), has_place: true, is_of_upstream })
+    }
+
+    pub(super) fn counted(self) -> Self {
+        self.endpoint.requests.fetch_add(1, Ordering::Relaxed);
+        self
     }
 
     pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.0
+        &self.endpoint
+    }
+
+    /// What has begun stays open for as long as the client likes, and most of the time nothing is to do: it gives its
+    /// place to another one. For the choice of endpoints it still counts.
+    pub fn give_place_back(&mut self) {
+        if std::mem::take(&mut self.has_place) {
+            self.endpoint.in_flight.fetch_add(LASTING - 1, Ordering::SeqCst);
+            self.leave_upstream();
+        }
+    }
+
+    fn leave_upstream(&mut self) {
+        if std::mem::take(&mut self.is_of_upstream) {
+            self.endpoint.queue.leave();
+        }
+        self.endpoint.queue.wake();
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.has_place {
+            self.endpoint.in_flight.fetch_sub(1, Ordering::SeqCst);
+            self.leave_upstream();
+        } else {
+            self.endpoint.in_flight.fetch_sub(LASTING, Ordering::Relaxed);
+        }
     }
 }
 
@@ -400,7 +462,7 @@ mod tests {
     }
 
     fn endpoint() -> Arc<Endpoint> {
-        Endpoint::new(([10, 0, 0, 3], 3000).into(), "app", HeaderValue::from_static("app:3000"))
+        Endpoint::new(([10, 0, 0, 3], 3000).into(), "app", HeaderValue::from_static("app:3000"), &Arc::default())
     }
 
     #[test]
@@ -414,8 +476,8 @@ mod tests {
     #[test]
     fn a_request_counts_until_its_guard_is_dropped() {
         let endpoint = endpoint();
-        let first = InFlight::begin(&endpoint);
-        let second = InFlight::begin(&endpoint);
+        let first = InFlight::begin(&endpoint, 0).unwrap().counted();
+        let second = InFlight::begin(&endpoint, 0).unwrap().counted();
         assert_eq!(endpoint.in_flight(), 2);
         drop(first);
         assert_eq!(endpoint.in_flight(), 1);

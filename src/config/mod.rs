@@ -222,6 +222,12 @@ pub struct Upstream {
     pub hash_by: HashBy,
     /// In percent of the even share; none means that keys stay however much is to do.
     pub hash_load_max: Option<u32>,
+    /// Requests in flight over all endpoints; 0 is no limit.
+    pub requests_max: usize,
+    /// Requests in flight at each endpoint; 0 is no limit.
+    pub endpoint_requests_max: usize,
+    /// None refuses what is over these limits at once.
+    pub queue: Option<Queue>,
     /// Failures within `fail_timeout` that take an endpoint out for `fail_timeout`; 0 switches it off.
     pub fails_max: u32,
     pub fail_timeout: Duration,
@@ -235,6 +241,13 @@ pub struct Upstream {
     pub health: Option<HealthCheck>,
     pub breaker: Option<Breaker>,
     pub retry: Retry,
+}
+
+/// Who waits for room at an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    pub requests_max: usize,
+    pub timeout: Duration,
 }
 
 /// Where an upstream's endpoints come from.

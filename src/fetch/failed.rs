@@ -27,7 +27,11 @@ impl FailedAttempt {
             FetchError::Upstream(UpstreamError::ReadTimeout(_) | UpstreamError::SendTimeout)
             | FetchError::AttemptTimeout(_)
             | FetchError::TotalTimeout(_) => RetryCause::TimedOut,
-            FetchError::NoEndpoint(_) | FetchError::BreakerOpen(_) | FetchError::Upstream(_) => RetryCause::Broken,
+            FetchError::NoEndpoint(_)
+            | FetchError::BreakerOpen(_)
+            | FetchError::Full(_)
+            | FetchError::QueueTimeout(..)
+            | FetchError::Upstream(_) => RetryCause::Broken,
         };
         Self { left: Err(error), cause, request, stale: None, is_paid: false }
     }
