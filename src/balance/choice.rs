@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use http::request::Parts;
 
-use super::endpoint::{Endpoint, InFlight};
+use super::endpoint::Endpoint;
+use super::in_flight::InFlight;
 use super::member::Member;
 use super::{Pool, hash, least_connections, random_two, round_robin, slow_start};
 use crate::config::{Balance, HashBy, WhenAllFail};

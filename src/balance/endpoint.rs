@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::ejections::Ejections;
 use super::hash;
 use super::health::{Limits, State, Transition, Verdict};
+use super::in_flight;
 use super::outlier::Others;
 use super::queue::Queue;
 use super::slow_start::Warmth;
@@ -41,8 +42,8 @@ pub enum Outcome<'a> {
 #[repr(C)]
 pub struct Endpoint {
     /// Requests that have a place here, and in the upper half those that have given it back and go on.
-    in_flight: AtomicU64,
-    requests: AtomicU64,
+    pub(super) in_flight: AtomicU64,
+    pub(super) requests: AtomicU64,
     /// Unique in the process: another address, name or transport is another endpoint.
     pub id: u64,
     pub address: SocketAddr,
@@ -61,11 +62,8 @@ pub struct Endpoint {
     last_error: Mutex<Option<Box<str>>>,
     ejections: Ejections,
     /// Of the upstream.
-    queue: Arc<Queue>,
+    pub(super) queue: Arc<Queue>,
 }
-
-/// One request that goes on without a place, in [`Endpoint::in_flight`].
-const LASTING: u64 = 1 << 32;
 
 impl Endpoint {
     pub(super) fn new(address: SocketAddr, name: &str, authority: HeaderValue, queue: &Arc<Queue>) -> Arc<Self> {
@@ -91,13 +89,12 @@ impl Endpoint {
 
     /// Requests in flight over all workers.
     pub fn in_flight(&self) -> usize {
-        let both = self.in_flight.load(Ordering::Relaxed);
-        ((both >> 32) + (both & (LASTING - 1))) as usize
+        in_flight::all(self.in_flight.load(Ordering::Relaxed))
     }
 
     /// Whether fewer than `max` have a place; 0 is no cap.
     pub(super) fn has_room(&self, max: usize) -> bool {
-        max == 0 || (self.in_flight.load(Ordering::SeqCst) & (LASTING - 1)) < max as u64
+        max == 0 || in_flight::with_place(self.in_flight.load(Ordering::SeqCst)) < max
     }
 
     pub fn verdict(&self) -> Verdict {
@@ -282,77 +279,6 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// A request counted at its endpoint until this is dropped. It rides in the response body, so that a
-/// response still being sent counts too.
-#[derive(Debug)]
-pub struct InFlight {
-    endpoint: Arc<Endpoint>,
-    has_place: bool,
-    /// It is counted at the upstream as well.
-    is_of_upstream: bool,
-}
-
-impl InFlight {
-    /// None if the endpoint, or its upstream, has as many as it may have: `max`, and what the queue says. It is never
-    /// more, whoever asks at the same time.
-    pub(super) fn begin(endpoint: &Arc<Endpoint>, max: usize) -> Option<Self> {
-        let is_of_upstream = endpoint.queue.enter()?;
-        let with_room = |both: u64| ((both & (LASTING - 1)) < max as u64).then_some(both + 1);
-        let has_entered = match max {
-            // One addition is cheaper while many threads come at once.
-            0 => {
-                endpoint.in_flight.fetch_add(1, Ordering::SeqCst);
-                true
-            }
-            _ => endpoint.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, with_room).is_ok(),
-        };
-        if !has_entered {
-            if is_of_upstream {
-                endpoint.queue.leave();
-                endpoint.queue.wake();
-            }
-            return None;
-        }
-        Some(Self { endpoint: Arc::clone(endpoint), has_place: true, is_of_upstream })
-    }
-
-    pub(super) fn counted(self) -> Self {
-        self.endpoint.requests.fetch_add(1, Ordering::Relaxed);
-        self
-    }
-
-    pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
-    }
-
-    /// What has begun stays open for as long as the client likes, and most of the time nothing is to do: it gives its
-    /// place to another one. For the choice of endpoints it still counts.
-    pub fn give_place_back(&mut self) {
-        if std::mem::take(&mut self.has_place) {
-            self.endpoint.in_flight.fetch_add(LASTING - 1, Ordering::SeqCst);
-            self.leave_upstream();
-        }
-    }
-
-    fn leave_upstream(&mut self) {
-        if std::mem::take(&mut self.is_of_upstream) {
-            self.endpoint.queue.leave();
-        }
-        self.endpoint.queue.wake();
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        if self.has_place {
-            self.endpoint.in_flight.fetch_sub(1, Ordering::SeqCst);
-            self.leave_upstream();
-        } else {
-            self.endpoint.in_flight.fetch_sub(LASTING, Ordering::Relaxed);
-        }
-    }
-}
-
 /// One endpoint as metrics and the status page show it.
 #[derive(Debug, Clone, Serialize)]
 pub struct EndpointStatus {
@@ -447,6 +373,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balance::InFlight;
 
     const LIMITS: Limits = Limits {
         fails_max: 1,

@@ -42,7 +42,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use ipnet::IpNet;
 
-pub use self::balancing::{Breaker, HashBy, Outlier, Retry};
+pub use self::balancing::{Breaker, HashBy, Outlier, Queue, Retry};
 pub use self::caching::{
     Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl, Warm,
 };
@@ -241,13 +241,6 @@ pub struct Upstream {
     pub health: Option<HealthCheck>,
     pub breaker: Option<Breaker>,
     pub retry: Retry,
-}
-
-/// Who waits for room at an upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Queue {
-    pub requests_max: usize,
-    pub timeout: Duration,
 }
 
 /// Where an upstream's endpoints come from.
