@@ -86,6 +86,8 @@ reasons! {
     MemoryShort, StatusCode::SERVICE_UNAVAILABLE, "memory-short", "The process uses more memory than its hard limit.";
     DrainTimeout, StatusCode::SERVICE_UNAVAILABLE, "drain-timeout", "The proxy ended before the answer did: drain_timeout had passed, or it was told twice.";
     NoEndpoint, StatusCode::SERVICE_UNAVAILABLE, "no-endpoint", "The upstream has no endpoint that may be used.";
+    UpstreamFull, StatusCode::SERVICE_UNAVAILABLE, "upstream-full", "The upstream has as many requests in flight as it may have, and as many wait.";
+    QueueTimeout, StatusCode::SERVICE_UNAVAILABLE, "queue-timeout", "The upstream had no room for the request within queue.timeout.";
     BreakerOpen, StatusCode::SERVICE_UNAVAILABLE, "breaker-open", "The upstream's breaker is open, so it is not asked for now.";
     ConnectRefused, StatusCode::BAD_GATEWAY, "connect-refused", "The endpoint refused the connection.";
     ConnectFailed, StatusCode::BAD_GATEWAY, "connect-failed", "The endpoint could not be reached.";
@@ -145,6 +147,8 @@ impl From<&FetchError> for Reason {
         match error {
             FetchError::NoEndpoint(_) | FetchError::Ejected => Self::NoEndpoint,
             FetchError::BreakerOpen(_) => Self::BreakerOpen,
+            FetchError::Full(_) => Self::UpstreamFull,
+            FetchError::QueueTimeout(..) => Self::QueueTimeout,
             FetchError::TotalTimeout(_) => Self::TotalTimeout,
             FetchError::AttemptTimeout(_) => Self::AttemptTimeout,
             FetchError::UploadTimeout(_) => Self::BodyTooSlow,

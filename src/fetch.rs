@@ -1,6 +1,7 @@
 //! The origin side of a request: choose an endpoint, send, and where that fails decide whether the next one
 //! may be tried. It needs no client.
 
+mod choosing;
 mod failed;
 #[cfg(test)]
 mod simulation;
@@ -18,7 +19,7 @@ use http::request::Parts;
 use tokio::time::Instant;
 
 use self::failed::FailedAttempt;
-use crate::balance::{Call, Endpoint, InFlight, Outcome, Pool, Refused};
+use crate::balance::{Call, Endpoint, InFlight, Outcome, Refused};
 use crate::body::{Body, Payload};
 use crate::clock;
 use crate::interim::Relay;
@@ -34,6 +35,10 @@ pub enum FetchError {
     NoEndpoint(String),
     #[error("the breaker of {0} is open")]
     BreakerOpen(String),
+    #[error("{0} has no room, and nobody may wait there")]
+    Full(String),
+    #[error("{0} had no room within {1:?}")]
+    QueueTimeout(String, Duration),
     #[error("no response within {0:?} in all")]
     TotalTimeout(Duration),
     #[error("no response within {0:?} of an attempt")]
@@ -62,6 +67,8 @@ pub struct Fetch<'a> {
 pub struct Attempts {
     pub endpoint: Option<SocketAddr>,
     pub made: u32,
+    /// How long it waited for room; None if it did not.
+    pub queued: Option<Duration>,
     tried: Vec<u64>,
 }
 
@@ -123,14 +130,16 @@ impl Fetch<'_> {
             }
             // After a kept connection that turned out to be closed, the same endpoint is asked over a new one.
             let chosen = match stale.take() {
-                Some(in_flight) => Some((in_flight, Over::New)),
+                Some(in_flight) => Ok((in_flight, Over::New)),
                 None => {
-                    let asked = (sending.key, sending.begun.into_std());
-                    choose(&self.upstream.pool, next, &mut attempts.tried, asked).map(|chosen| (chosen, Over::Kept))
+                    // A response at hand has a place itself, and is better than a wait.
+                    let may_wait = !matches!(last, Some((Ok(_), _)));
+                    self.endpoint(next, &mut sending, attempts, may_wait).await.map(|chosen| (chosen, Over::Kept))
                 }
             };
-            let Some((in_flight, over)) = chosen else {
-                return last.map_or_else(|| Err(self.no_endpoint()), |(left, _)| left);
+            let (in_flight, over) = match chosen {
+                Ok(chosen) => chosen,
+                Err(error) => return last.map_or(Err(error), |(left, _)| left),
             };
             // A response that is not passed on ends here, and not before there is somebody else to ask.
             if let Some((_, cause)) = last.take() {
@@ -324,23 +333,6 @@ impl Fetch<'_> {
     }
 }
 
-/// An endpoint for the next attempt. Those that had one come again once all have had one, the last of them last.
-fn choose(
-    pool: &Pool,
-    next: Next,
-    tried: &mut Vec<u64>,
-    (key, now): (Option<u64>, std::time::Instant),
-) -> Option<InFlight> {
-    let untried = pool.choose(tried, key, now);
-    if untried.is_some() || next == Next::Untried {
-        return untried;
-    }
-    let last = tried.pop();
-    tried.clear();
-    tried.extend(last);
-    pool.choose(tried, key, now).or_else(|| pool.choose(&[], key, now))
-}
-
 /// One attempt, as far as what may end it needs to know.
 struct Attempt<'a> {
     endpoint: &'a Endpoint,
@@ -381,8 +373,12 @@ impl FetchError {
 
     /// Whether it says something of the upstream.
     fn is_of_upstream(&self) -> bool {
-        use UpstreamError::RequestBody;
-        !matches!(self, Self::NoEndpoint(_) | Self::UploadTimeout(_) | Self::Upstream(RequestBody(_)))
+        let is_of_others = match self {
+            Self::NoEndpoint(_) | Self::Full(_) | Self::QueueTimeout(..) | Self::UploadTimeout(_) => true,
+            Self::Upstream(error) => matches!(error, UpstreamError::RequestBody(_)),
+            _ => false,
+        };
+        !is_of_others
     }
 }
 

@@ -31,7 +31,8 @@
 //! a task that goes on when its first client has left; they read the content as it grows. A cache that fails
 //! is no failure: the request goes to the origin, and `Cache-Status` says why nothing was kept.
 //!
-//! [`fetch`] is the origin's side and knows no client. It asks [`balance`] for the endpoint with the least to do,
+//! [`fetch`] is the origin's side and knows no client. It asks [`balance`] for the endpoint with the least to do, waits in
+//! the upstream's queue where all have as much as they may have,
 //! has [`upstream`] send the request there on a pooled connection, reports what became of it, and decides
 //! by the rules of [`upstream::retry`] and within [`upstream::budget`] whether the next endpoint may be tried. Connections
 //! belong to the worker, so nobody else is in the way.
@@ -67,6 +68,7 @@
 //! | certificates and ticket keys | [`tls::Certificates`] | replaced while connections go on |
 //! | listen sockets | each worker, by address; [`sockets::Sockets`] knows of all | a socket whose address stays is not touched |
 //! | replicas | [`supervise::Supervisor`] | replaced one by one if their command changed |
+//! | who waits for room at an upstream | [`balance::Queue`], by name | kept; the caps are those of the newest generation |
 //! | requests in flight, connections of an address | [`overload::Overload`] | kept; the limits are the generation's |
 //! | counts and series | [`telemetry::Metrics`] | kept |
 //!

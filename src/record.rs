@@ -227,6 +227,7 @@ impl Record {
                 name: &upstream.config().name,
                 endpoint: self.attempts.endpoint,
                 attempts: self.attempts.made,
+                queued: self.attempts.queued,
                 head_after: self.head_after,
             }),
             request_id: self.request_id.as_ref().map(HeaderValue::as_bytes),

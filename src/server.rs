@@ -17,7 +17,7 @@ use tokio::task::LocalSet;
 
 use crate::background::{self, Background};
 use crate::balance::health::Verdict;
-use crate::balance::{BreakerStatus, Member};
+use crate::balance::{BreakerStatus, Member, QueueStatus};
 use crate::cache::{Cache, Report, Statistics};
 use crate::config::{self, Config, Environment, Loaded, RateLimit, Unusable};
 use crate::connection::HeadBudget;
@@ -33,7 +33,7 @@ use crate::supervise::Supervisor;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::log;
 use crate::telemetry::metrics::{
-    BreakerSample, CacheSample, CachedRouteSample, EndpointSample, Metrics, MetricsError, RateLimitSample,
+    BreakerSample, CacheSample, CachedRouteSample, EndpointSample, Metrics, MetricsError, QueueSample, RateLimitSample,
 };
 use crate::tls::{CertificateError, Certificates};
 use crate::upstream::Upstream;
@@ -261,6 +261,8 @@ fn observe(control: &Control) {
     metrics.observe_breakers(move || {
         live.load().upstreams.values().filter_map(|upstream| breaker_sample(upstream)).collect()
     });
+    let live = Arc::clone(&control.shared.live);
+    metrics.observe_queues(move || live.load().upstreams.values().map(|upstream| queue_sample(upstream)).collect());
 }
 
 /// Makes orders of signals.
@@ -317,6 +319,12 @@ fn limit_sample(limit: &Limit) -> RateLimitSample {
 fn breaker_sample(upstream: &Upstream) -> Option<BreakerSample> {
     let BreakerStatus { state, opened, refused, .. } = upstream.pool.breaker_status(clock::now().into_std())?;
     Some(BreakerSample { upstream: upstream.config().name.clone(), state, opened, refused })
+}
+
+fn queue_sample(upstream: &Upstream) -> QueueSample {
+    let QueueStatus { waiting, waited, waited_s, full, timed_out, .. } = upstream.pool.queue().status();
+    let upstream = upstream.config().name.clone();
+    QueueSample { upstream, waiting: waiting as u64, waited, waited_s, full, timed_out }
 }
 
 fn samples(upstream: &Upstream) -> Vec<EndpointSample> {

@@ -123,5 +123,5 @@ fn upstreams(pools: &BTreeMap<String, Arc<Pool>>) -> Vec<UpstreamStatus> {
 
 fn upstream(name: &str, pool: &Pool) -> UpstreamStatus {
     let now = crate::clock::now().into();
-    UpstreamStatus::new(name, pool.breaker_status(now), pool.snapshot(now))
+    UpstreamStatus::new(name, pool.breaker_status(now), pool.queue().status(), pool.snapshot(now))
 }

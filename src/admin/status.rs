@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::judge::{self, Endpoints, Finding, Health};
-use crate::balance::{BreakerStatus, EndpointStatus};
+use crate::balance::{BreakerStatus, EndpointStatus, QueueStatus};
 use crate::cache::{Report, Statistics};
 use crate::supervise::ReplicaStatus;
 
@@ -70,6 +70,7 @@ pub struct UpstreamStatus {
     pub usable: usize,
     /// None if it has none.
     pub breaker: Option<BreakerStatus>,
+    pub queue: QueueStatus,
     pub endpoints: Vec<EndpointStatus>,
 }
 
@@ -146,9 +147,9 @@ fn cached_route((route, statistics): (String, Statistics)) -> CachedRouteStatus 
 }
 
 impl UpstreamStatus {
-    pub fn new(name: &str, breaker: Option<BreakerStatus>, endpoints: Vec<EndpointStatus>) -> Self {
+    pub fn new(name: &str, breaker: Option<BreakerStatus>, queue: QueueStatus, endpoints: Vec<EndpointStatus>) -> Self {
         let usable = endpoints.iter().filter(|endpoint| is_usable(endpoint)).count();
-        Self { name: name.to_owned(), usable, breaker, endpoints }
+        Self { name: name.to_owned(), usable, breaker, queue, endpoints }
     }
 
     /// For the judgement.
@@ -179,6 +180,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::balance::Queue;
 
     #[test]
     fn times_are_utc_to_the_millisecond() {
@@ -205,7 +207,7 @@ mod tests {
             last_error: None,
         };
         let states = ["usable", "usable", "ejected", "unhealthy", "drained"];
-        let status = UpstreamStatus::new("app", None, states.map(endpoint).into());
+        let status = UpstreamStatus::new("app", None, Queue::default().status(), states.map(endpoint).into());
         assert_eq!(status.usable, 2);
         let expected = Endpoints { upstream: "app".to_owned(), usable: 2, out: 2, drained: 1, is_open: false };
         assert_eq!(status.counts(), expected);

@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,9 @@ use serde::Serialize;
 use super::ejections::Ejections;
 use super::hash;
 use super::health::{Limits, State, Transition, Verdict};
+use super::in_flight;
 use super::outlier::Others;
+use super::queue::Queue;
 use super::slow_start::Warmth;
 use super::tally::{Counts, Tally};
 use crate::clock;
@@ -39,8 +41,9 @@ pub enum Outcome<'a> {
 /// cache then goes from core to core, and not three.
 #[repr(C)]
 pub struct Endpoint {
-    in_flight: AtomicUsize,
-    requests: AtomicU64,
+    /// Requests that have a place here, and in the upper half those that have given it back and go on.
+    pub(super) in_flight: AtomicU64,
+    pub(super) requests: AtomicU64,
     /// Unique in the process: another address, name or transport is another endpoint.
     pub id: u64,
     pub address: SocketAddr,
@@ -58,17 +61,19 @@ pub struct Endpoint {
     pub hash: u64,
     last_error: Mutex<Option<Box<str>>>,
     ejections: Ejections,
+    /// Of the upstream.
+    pub(super) queue: Arc<Queue>,
 }
 
 impl Endpoint {
-    pub(super) fn new(address: SocketAddr, name: &str, authority: HeaderValue) -> Arc<Self> {
+    pub(super) fn new(address: SocketAddr, name: &str, authority: HeaderValue, queue: &Arc<Queue>) -> Arc<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(1);
         Arc::new(Endpoint {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             address,
             name: name.into(),
             authority,
-            in_flight: AtomicUsize::new(0),
+            in_flight: AtomicU64::new(0),
             requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             health: Health::default(),
@@ -78,12 +83,18 @@ impl Endpoint {
             hash: hash::hash(address.to_string().as_bytes()),
             last_error: Mutex::new(None),
             ejections: Ejections::default(),
+            queue: Arc::clone(queue),
         })
     }
 
     /// Requests in flight over all workers.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        in_flight::all(self.in_flight.load(Ordering::Relaxed))
+    }
+
+    /// Whether fewer than `max` have a place; 0 is no cap.
+    pub(super) fn has_room(&self, max: usize) -> bool {
+        max == 0 || in_flight::with_place(self.in_flight.load(Ordering::SeqCst)) < max
     }
 
     pub fn verdict(&self) -> Verdict {
@@ -268,29 +279,6 @@ impl fmt::Debug for Endpoint {
     }
 }
 
-/// A request counted at its endpoint until this is dropped. It rides in the response body, so that a
-/// response still being sent counts too.
-#[derive(Debug)]
-pub struct InFlight(Arc<Endpoint>);
-
-impl InFlight {
-    pub(super) fn begin(endpoint: &Arc<Endpoint>) -> Self {
-        endpoint.in_flight.fetch_add(1, Ordering::Relaxed);
-        endpoint.requests.fetch_add(1, Ordering::Relaxed);
-        InFlight(Arc::clone(endpoint))
-    }
-
-    pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.0
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// One endpoint as metrics and the status page show it.
 #[derive(Debug, Clone, Serialize)]
 pub struct EndpointStatus {
@@ -385,6 +373,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balance::InFlight;
 
     const LIMITS: Limits = Limits {
         fails_max: 1,
@@ -400,7 +389,7 @@ mod tests {
     }
 
     fn endpoint() -> Arc<Endpoint> {
-        Endpoint::new(([10, 0, 0, 3], 3000).into(), "app", HeaderValue::from_static("app:3000"))
+        Endpoint::new(([10, 0, 0, 3], 3000).into(), "app", HeaderValue::from_static("app:3000"), &Arc::default())
     }
 
     #[test]
@@ -414,8 +403,8 @@ mod tests {
     #[test]
     fn a_request_counts_until_its_guard_is_dropped() {
         let endpoint = endpoint();
-        let first = InFlight::begin(&endpoint);
-        let second = InFlight::begin(&endpoint);
+        let first = InFlight::begin(&endpoint, 0).unwrap().counted();
+        let second = InFlight::begin(&endpoint, 0).unwrap().counted();
         assert_eq!(endpoint.in_flight(), 2);
         drop(first);
         assert_eq!(endpoint.in_flight(), 1);

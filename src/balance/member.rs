@@ -10,6 +10,7 @@ use http::HeaderValue;
 
 use super::endpoint::Endpoint;
 use super::least_connections::Load;
+use super::queue::Queue;
 use super::round_robin::Credit;
 use super::slow_start::{self, WHOLE};
 use crate::config::{EndpointAddress, Source, Target, Upstream};
@@ -70,17 +71,17 @@ fn addresses_of(target: &Target, previous: Option<(&Upstream, &[Vec<SocketAddr>]
 /// An endpoint of an address as the first source of `upstream` would have it, unknown to every pool.
 pub(super) fn stranger(upstream: &Upstream, address: SocketAddr) -> Arc<Endpoint> {
     let name = name(configured(upstream).first().map(|source| &source.target), address);
-    Endpoint::new(address, &name, authority(upstream, &name, address))
+    Endpoint::new(address, &name, authority(upstream, &name, address), &Arc::default())
 }
 
 /// One member for each address; the first source that has it decides name and weight. `drained` are the
-/// addresses that were drained by hand.
+/// addresses that were drained by hand, and `queue` is that of the upstream.
 pub(super) fn assemble(
     upstream: &Upstream,
     addresses: &[Vec<SocketAddr>],
     known: &[Member],
     same_transport: bool,
-    drained: &HashSet<SocketAddr>,
+    (drained, queue): (&HashSet<SocketAddr>, &Arc<Queue>),
 ) -> Vec<Member> {
     let known: HashMap<SocketAddr, &Arc<Endpoint>> =
         known.iter().map(|member| (member.endpoint.address, &member.endpoint)).collect();
@@ -93,7 +94,7 @@ pub(super) fn assemble(
             let endpoint = match known.get(&address) {
                 Some(endpoint) if same_transport && *endpoint.name == *name => Arc::clone(endpoint),
                 _ => {
-                    let endpoint = Endpoint::new(address, &name, authority(upstream, &name, address));
+                    let endpoint = Endpoint::new(address, &name, authority(upstream, &name, address), queue);
                     if drained.contains(&address) {
                         endpoint.drain();
                     }
@@ -146,7 +147,7 @@ mod tests {
             };
             let mut upstream = upstream_of(vec![(target, 1)]);
             upstream.tls = tls.then_some(UpstreamTls { server_name: None, ca: None });
-            let members = assemble(&upstream, &[vec![address]], &[], true, &HashSet::new());
+            let members = assemble(&upstream, &[vec![address]], &[], true, (&HashSet::new(), &Arc::default()));
             assert_eq!(members[0].endpoint.authority, expected);
         };
         check(Some("app"), "10.0.0.3:3000", false, "app:3000");
@@ -163,7 +164,8 @@ mod tests {
         let upstream = upstream_of(vec![(named("a"), 3), (named("b"), 1)]);
         let shared = ([10, 0, 0, 1], 3000).into();
         let own = ([10, 0, 0, 2], 3000).into();
-        let members = assemble(&upstream, &[vec![shared], vec![shared, own]], &[], true, &HashSet::new());
+        let members =
+            assemble(&upstream, &[vec![shared], vec![shared, own]], &[], true, (&HashSet::new(), &Arc::default()));
         let shown: Vec<_> = members.iter().map(|m| (m.endpoint.address, &*m.endpoint.name, m.weight)).collect();
         assert_eq!(shown, [(shared, "a", 3), (own, "b", 1)]);
     }
@@ -171,14 +173,23 @@ mod tests {
     #[test]
     fn endpoints_are_kept_by_address_name_and_transport() {
         let drain = HashSet::from([address(2)]);
-        let before = assemble(&upstream(2), &[vec![address(1)], vec![address(2)]], &[], true, &drain);
-        let kept = assemble(&upstream(2), &[vec![address(1)], vec![address(2)]], &before, true, &drain);
+        let before =
+            assemble(&upstream(2), &[vec![address(1)], vec![address(2)]], &[], true, (&drain, &Arc::default()));
+        let kept =
+            assemble(&upstream(2), &[vec![address(1)], vec![address(2)]], &before, true, (&drain, &Arc::default()));
         assert!(Arc::ptr_eq(&kept[0].endpoint, &before[0].endpoint));
-        let moved = assemble(&upstream(2), &[vec![address(1)], vec![address(2)]], &before, false, &drain);
+        let moved =
+            assemble(&upstream(2), &[vec![address(1)], vec![address(2)]], &before, false, (&drain, &Arc::default()));
         assert!(!Arc::ptr_eq(&moved[0].endpoint, &before[0].endpoint));
         let drained = |members: &[Member]| members.iter().map(|m| m.endpoint.is_drained()).collect::<Vec<_>>();
         assert_eq!(drained(&moved), [false, true]);
-        let renamed = assemble(&upstream_of(vec![(named("app"), 1)]), &[vec![address(2)]], &before, true, &drain);
+        let renamed = assemble(
+            &upstream_of(vec![(named("app"), 1)]),
+            &[vec![address(2)]],
+            &before,
+            true,
+            (&drain, &Arc::default()),
+        );
         assert!(!Arc::ptr_eq(&renamed[0].endpoint, &before[1].endpoint));
         assert_eq!(drained(&renamed), [true]);
     }

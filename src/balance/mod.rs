@@ -11,10 +11,12 @@ mod ejections;
 mod endpoint;
 mod hash;
 pub mod health;
+mod in_flight;
 mod least_connections;
 mod member;
 mod outlier;
 pub mod probe;
+mod queue;
 mod random_two;
 pub mod resolve;
 mod round_robin;
@@ -33,14 +35,16 @@ use http::StatusCode;
 use tokio::sync::{Notify, watch};
 
 pub use call::{Breaker, BreakerStatus, Call, Refused};
-pub use choice::Asker;
+pub use choice::{Asker, Unchosen};
 use endpoint::lock;
-pub use endpoint::{Endpoint, EndpointStatus, InFlight, Outcome};
+pub use endpoint::{Endpoint, EndpointStatus, Outcome};
 use health::{Limits, Transition};
+pub use in_flight::InFlight;
 pub use member::Member;
 use member::{assemble, configured, initial_addresses};
 use outlier::{Others, Outlier};
 use probe::ProbeError;
+pub use queue::{Queue, QueueStatus};
 use tally::Counts;
 
 use crate::config::{self, HealthCheck, Target, Upstream};
@@ -65,6 +69,8 @@ pub struct Pool {
     forgets_probes: bool,
     /// Kept over reloads, until its limits change.
     breaker: Option<Arc<Breaker>>,
+    /// Caps, and who waits for room. Shared by all generations of the upstream.
+    queue: Arc<Queue>,
 }
 
 /// A source whose addresses DNS knows.
@@ -90,7 +96,11 @@ impl Pool {
         let same_transport =
             previous.is_some_and(|p| p.upstream.protocol == upstream.protocol && p.upstream.tls == upstream.tls);
         let drained = previous.map(|previous| Arc::clone(&previous.drained)).unwrap_or_default();
-        let members = assemble(upstream, &addresses, &known, same_transport, &lock(&drained));
+        let queue = previous.map(|previous| Arc::clone(&previous.queue)).unwrap_or_default();
+        let members = assemble(upstream, &addresses, &known, same_transport, (&lock(&drained), &queue));
+        if previous.is_none() {
+            queue.set_caps(upstream);
+        }
         Pool {
             limits: limits(upstream),
             members: ArcSwap::from_pointee(members),
@@ -102,14 +112,16 @@ impl Pool {
             drained,
             forgets_probes: previous.is_some_and(|p| asks_otherwise(&p.upstream, upstream)),
             breaker: breaker_of(upstream, previous),
+            queue,
             upstream: upstream.clone(),
         }
     }
 
-    /// To be called once when this generation begins to serve: if it checks health in another way than
+    /// To be called once when this generation begins to serve: its caps hold from then on. If it checks health in another way than
     /// the one before, or no longer, verdicts of the old check end here. A generation that is built and
     /// thrown away thus leaves no trace.
     pub fn activate(&self) {
+        self.queue.set_caps(&self.upstream);
         if self.forgets_probes {
             self.members.load().iter().for_each(|member| member.endpoint.forget_probes());
             self.note_change();
@@ -147,7 +159,7 @@ impl Pool {
         }
         *current = new;
         let known = self.members();
-        let members = assemble(&self.upstream, &sources, &known, true, &lock(&self.drained));
+        let members = assemble(&self.upstream, &sources, &known, true, (&lock(&self.drained), &self.queue));
         let known: HashSet<u64> = known.iter().map(|member| member.endpoint.id).collect();
         let added = members.iter().filter(|member| !known.contains(&member.endpoint.id)).count();
         let removed = known.len() + added - members.len();
@@ -177,6 +189,10 @@ impl Pool {
             endpoint.verdict() == health::Verdict::Usable && !(is_probed && endpoint.is_unknown_to_probes())
         };
         self.members().iter().any(|member| is_proven(&member.endpoint))
+    }
+
+    pub fn queue(&self) -> &Queue {
+        &self.queue
     }
 
     pub fn breaker_status(&self, now: Instant) -> Option<BreakerStatus> {
@@ -298,6 +314,8 @@ impl Pool {
 
     fn note_change(&self) {
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
+        // Who waits may have an endpoint now, or none to wait for.
+        self.queue.wake();
     }
 }
 
@@ -374,6 +392,9 @@ pub(crate) mod tests {
             slow_start: None,
             hash_by: HashBy::ClientIp,
             hash_load_max: None,
+            requests_max: 0,
+            endpoint_requests_max: 0,
+            queue: None,
             keepalive: Keepalive { connections: 32, requests: 100, idle: 60 * second },
             timeout: Timeouts {
                 connect: second,
@@ -457,7 +478,7 @@ pub(crate) mod tests {
     /// The last parts of the addresses that are chosen one after another for one request.
     fn attempts(pool: &Pool, now: Instant) -> Vec<u8> {
         let (mut tried, mut order) = (Vec::new(), Vec::new());
-        while let Some(in_flight) = pool.choose(&tried, None, now) {
+        while let Ok(in_flight) = pool.choose(&tried, None, now) {
             tried.push(in_flight.endpoint().id);
             order.push(in_flight.endpoint().address.to_string().as_bytes()[7] - b'0');
         }
@@ -566,7 +587,7 @@ pub(crate) mod tests {
         let start = Instant::now();
         let pool = Pool::new(&Upstream { slow_start: Some(Duration::from_secs(10)), ..upstream(2) }, None);
         let endpoint = pool.endpoint(address(1)).unwrap();
-        let _busy: Vec<_> = (0..20).map(|_| InFlight::begin(&pool.endpoint(address(2)).unwrap())).collect();
+        let _busy: Vec<_> = (0..20).map(|_| InFlight::begin(&pool.endpoint(address(2)).unwrap(), 0)).collect();
         endpoint.begin_slowly();
         assert!(spread(&pool, 100, start)[0] <= 1);
         assert!((150..=180).contains(&spread(&pool, 1000, start + Duration::from_secs(2))[0]));
@@ -761,7 +782,7 @@ pub(crate) mod tests {
                     let usable: Vec<u64> = pool.members().iter().map(|m| &m.endpoint)
                         .filter(|e| e.is_usable(now)).map(|e| e.id).collect();
                     let has_sound = pool.members().iter().any(|m| m.endpoint.is_sound(now));
-                    let Some(chosen) = pool.choose(&tried, key, now) else {
+                    let Ok(chosen) = pool.choose(&tried, key, now) else {
                         prop_assert!(usable.iter().all(|id| tried.contains(id)));
                         break;
                     };

@@ -51,6 +51,7 @@ struct Which {
 pub struct Upstream {
     name: String,
     breaker: Option<Breaker>,
+    queue: Queue,
     endpoints: Vec<Endpoint>,
 }
 
@@ -60,6 +61,16 @@ struct Breaker {
     open_for_s: Option<f64>,
     opened: u64,
     refused: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Queue {
+    requests_max: Option<usize>,
+    endpoint_requests_max: Option<usize>,
+    waiting: usize,
+    waited: u64,
+    full: u64,
+    timed_out: u64,
 }
 
 #[derive(Debug, Deserialize)]
@@ -103,24 +114,47 @@ impl Which {
     }
 }
 
-/// One line an endpoint, and below one for each breaker.
+/// One line an endpoint, and below one for each breaker, and one for each upstream with a cap.
 pub fn table(upstreams: &[Upstream]) -> String {
     let rows = upstreams.iter().flat_map(|upstream| upstream.endpoints.iter().map(|endpoint| row(upstream, endpoint)));
     let endpoints = output::table(
         ["UPSTREAM", "ENDPOINT", "NAME", "STATE", "WEIGHT", "IN FLIGHT", "REQUESTS", "FAILURES", "LAST ERROR"],
         rows,
     );
-    let breakers: Vec<_> = upstreams
-        .iter()
-        .filter_map(|upstream| {
-            let Breaker { state, open_for_s, opened, refused } = upstream.breaker.as_ref()?;
-            Some([upstream.name.clone(), timed(state, *open_for_s), opened.to_string(), refused.to_string()])
-        })
-        .collect();
-    if breakers.is_empty() {
-        return endpoints;
-    }
-    format!("{endpoints}\n\n{}", output::table(["UPSTREAM", "BREAKER", "OPENED", "REFUSED"], breakers.into_iter()))
+    let breakers = upstreams.iter().filter_map(|upstream| {
+        let Breaker { state, open_for_s, opened, refused } = upstream.breaker.as_ref()?;
+        Some([upstream.name.clone(), timed(state, *open_for_s), opened.to_string(), refused.to_string()])
+    });
+    let queues = upstreams.iter().filter_map(queue_row);
+    let queue_columns = ["UPSTREAM", "IN FLIGHT MAX", "AT AN ENDPOINT", "WAITING", "WAITED", "FULL", "TIMED OUT"];
+    [Some(endpoints), below(["UPSTREAM", "BREAKER", "OPENED", "REFUSED"], breakers), below(queue_columns, queues)]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join("\n\n")
+}
+
+/// None without rows.
+fn below<const N: usize>(columns: [&str; N], rows: impl Iterator<Item = [String; N]>) -> Option<String> {
+    let mut rows = rows.peekable();
+    rows.peek()?;
+    Some(output::table(columns, rows))
+}
+
+/// None if nothing is capped.
+fn queue_row(upstream: &Upstream) -> Option<[String; 7]> {
+    let Queue { requests_max, endpoint_requests_max, waiting, waited, full, timed_out } = &upstream.queue;
+    requests_max.or(*endpoint_requests_max)?;
+    let cap = |max: &Option<usize>| max.map_or_else(|| "-".to_owned(), |max| max.to_string());
+    Some([
+        upstream.name.clone(),
+        cap(requests_max),
+        cap(endpoint_requests_max),
+        waiting.to_string(),
+        waited.to_string(),
+        full.to_string(),
+        timed_out.to_string(),
+    ])
 }
 
 /// A state, and how long it lasts.
@@ -151,6 +185,8 @@ mod tests {
     fn one_line_an_endpoint() {
         let upstreams: Vec<Upstream> = serde_json::from_value(json!([{
             "name": "app", "usable": 1,
+            "queue": { "requests_max": null, "endpoint_requests_max": 200, "waiting": 3, "waited": 9, "waited_s": 1.5,
+                       "full": 1, "timed_out": 2 },
             "breaker": { "state": "open", "open_for_s": 58.6, "opened": 1, "refused": 40 },
             "endpoints": [
                 { "address": "10.0.0.1:3000", "name": "app", "state": "usable", "out_for_s": null, "drained": false,
@@ -172,6 +208,9 @@ mod tests {
                 "",
                 "UPSTREAM BREAKER OPENED REFUSED",
                 "app open (59 s left) 1 40",
+                "",
+                "UPSTREAM IN FLIGHT MAX AT AN ENDPOINT WAITING WAITED FULL TIMED OUT",
+                "app - 200 3 9 1 2",
             ]
         );
     }

@@ -1,4 +1,4 @@
-//! What an upstream does about endpoints that fail, and which one a key belongs to. Shares are in percent.
+//! What an upstream does about endpoints that fail or are full, and which one a key belongs to. Shares are in percent.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -59,4 +59,11 @@ pub struct Retry {
     pub backoff: Duration,
     /// The share of the latest requests that may be retries.
     pub budget_percent: u32,
+}
+
+/// Who waits for room at an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    pub requests_max: usize,
+    pub timeout: Duration,
 }

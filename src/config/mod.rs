@@ -42,7 +42,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use ipnet::IpNet;
 
-pub use self::balancing::{Breaker, HashBy, Outlier, Retry};
+pub use self::balancing::{Breaker, HashBy, Outlier, Queue, Retry};
 pub use self::caching::{
     Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl, Warm,
 };
@@ -222,6 +222,12 @@ pub struct Upstream {
     pub hash_by: HashBy,
     /// In percent of the even share; none means that keys stay however much is to do.
     pub hash_load_max: Option<u32>,
+    /// Requests in flight over all endpoints; 0 is no limit.
+    pub requests_max: usize,
+    /// Requests in flight at each endpoint; 0 is no limit.
+    pub endpoint_requests_max: usize,
+    /// None refuses what is over these limits at once.
+    pub queue: Option<Queue>,
     /// Failures within `fail_timeout` that take an endpoint out for `fail_timeout`; 0 switches it off.
     pub fails_max: u32,
     pub fail_timeout: Duration,

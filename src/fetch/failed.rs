@@ -28,7 +28,11 @@ impl FailedAttempt {
             | FetchError::AttemptTimeout(_)
             | FetchError::UploadTimeout(_)
             | FetchError::TotalTimeout(_) => RetryCause::TimedOut,
-            FetchError::NoEndpoint(_) | FetchError::BreakerOpen(_) | FetchError::Upstream(_) => RetryCause::Broken,
+            FetchError::NoEndpoint(_)
+            | FetchError::BreakerOpen(_)
+            | FetchError::Full(_)
+            | FetchError::QueueTimeout(..)
+            | FetchError::Upstream(_) => RetryCause::Broken,
         };
         Self { left: Err(error), cause, request, stale: None, is_paid: false }
     }

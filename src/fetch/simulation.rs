@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use http::StatusCode;
 
-use super::choose;
+use super::choosing::choose;
 use crate::balance::health::Verdict;
 use crate::balance::probe::ProbeError;
 use crate::balance::{Call, InFlight, Outcome, Pool};
@@ -307,7 +307,7 @@ impl<'p> World<'p> {
         let verdicts: Vec<_> =
             pool.members().iter().map(|member| (member.endpoint.id, member.endpoint.verdict())).collect();
         let Some(request) = self.open.get_mut(&number) else { return };
-        let Some(in_flight) = choose(pool, request.next, &mut request.tried, (request.key, now)) else {
+        let Ok(in_flight) = choose(pool, request.next, &mut request.tried, (request.key, now)) else {
             return self.is_over(number, None);
         };
         let id = in_flight.endpoint().id;

@@ -4,8 +4,9 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use http::header::CONTENT_TYPE;
 use http::uri::Scheme;
-use http::{Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -66,9 +67,10 @@ impl Attempt<'_> {
         }
     }
 
-    fn reply_h1(&self, response: Response<()>, mut exclusive: Box<Exclusive>, in_flight: InFlight) -> Reply {
+    fn reply_h1(&self, response: Response<()>, mut exclusive: Box<Exclusive>, mut in_flight: InFlight) -> Reply {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let stream = exclusive.into_upgraded();
+            in_flight.give_place_back();
             let tunnel = Tunnel { stream, in_flight, idle_timeout: self.limits.timeouts.tunnel_idle };
             return Reply::Tunnel(response, tunnel);
         }
@@ -225,7 +227,10 @@ impl Attempt<'_> {
     }
 
     /// The response with what it holds riding in its body.
-    fn reply(&self, response: Response<Source>, silence: Deadline, lease: Lease) -> Reply {
+    fn reply(&self, response: Response<Source>, silence: Deadline, mut lease: Lease) -> Reply {
+        if self.upstream.pool.queue().has_caps() && is_of_events(response.headers()) {
+            lease.in_flight.give_place_back();
+        }
         let response = response.map(|source| {
             let size = source.size_hint().exact();
             let source = source.silent_at_most(silence, self.limits.timeouts.read).guarded(Box::new(lease));
@@ -296,6 +301,11 @@ impl Guard for Lease {
             upload.stop();
         }
     }
+}
+
+/// Such a stream stays open however little there is to do.
+fn is_of_events(fields: &HeaderMap) -> bool {
+    fields.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// The authority of an HTTP/2 request travels in the target alone (RFC 9113 §8.3.1).

@@ -32,6 +32,7 @@ mod kept;
 mod limits;
 mod overload;
 mod pace;
+mod queue;
 mod rate_limits;
 mod reload;
 mod replicas;

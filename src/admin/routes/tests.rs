@@ -28,6 +28,9 @@ fn pool() -> Arc<Pool> {
         slow_start: None,
         hash_by: config::HashBy::ClientIp,
         hash_load_max: None,
+        requests_max: 0,
+        endpoint_requests_max: 0,
+        queue: None,
         keepalive: Keepalive { connections: 1, requests: 1, idle: second },
         timeout: Timeouts {
             connect: second,

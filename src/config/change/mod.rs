@@ -491,7 +491,13 @@ mod tests {
         );
         check(
             &[("\n        [[listen]]", "profile = \"staging\"\n[[listen]]")],
-            &["compression on → off", "log: level warn → info", "profile production → staging: needs a restart"],
+            &[
+                "upstream app: requests in flight at an endpoint 200 → 50",
+                "upstream jobs: requests in flight at an endpoint 200 → 50",
+                "compression on → off",
+                "log: level warn → info",
+                "profile production → staging: needs a restart",
+            ],
         );
     }
 
@@ -522,6 +528,21 @@ mod tests {
             &["upstream app: endpoint app:80 added", "upstream app: weight of 10.0.0.3:3000 1 → 3"],
         );
         check(&[("replicas = 2", "replicas = 5")], &["upstream jobs: replicas 2 → 5"]);
+        check(
+            &[(
+                "replicas = 2 }",
+                "replicas = 2 }\nrequests_max = 9\nendpoint_requests_max = 0\nqueue = { timeout = \"1s\" }",
+            )],
+            &[
+                "upstream jobs: requests in flight 0 → 9",
+                "upstream jobs: requests in flight at an endpoint 200 → 0",
+                "upstream jobs: longest wait for room 5s → 1s",
+            ],
+        );
+        check(
+            &[("replicas = 2 }", "replicas = 2 }\nqueue = false")],
+            &["upstream jobs: requests no longer wait for room"],
+        );
         check(&[("read = \"30s\" }", "read = \"30s\" }\nhealth = {}")], &["upstream app: health check added"]);
         check(
             &[("run = {", "endpoints = [\"jobs:80\"] #")],

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::config::{Breaker, EndpointAddress, HealthCheck, Keepalive, Retry, Run, Source, Target, Timeouts, Upstream};
+use crate::config::{
+    Breaker, EndpointAddress, HealthCheck, Keepalive, Queue, Retry, Run, Source, Target, Timeouts, Upstream,
+};
 
 use super::{Changes, Shown};
 
@@ -32,6 +34,9 @@ impl Changes {
             balance,
             hash_by,
             hash_load_max,
+            requests_max,
+            endpoint_requests_max,
+            queue,
             fails_max,
             fail_timeout,
             fail_timeout_max,
@@ -51,6 +56,9 @@ impl Changes {
         self.value("failures that take an endpoint out", fails_max, &new.fails_max);
         self.value("hash key", &hash_by.to_string(), &new.hash_by.to_string());
         self.value("hash load", hash_load_max, &new.hash_load_max);
+        self.value("requests in flight", requests_max, &new.requests_max);
+        self.value("requests in flight at an endpoint", endpoint_requests_max, &new.endpoint_requests_max);
+        self.queue(queue.as_ref(), new.queue.as_ref());
         self.value("fail timeout", fail_timeout, &new.fail_timeout);
         self.value("longest fail timeout", fail_timeout_max, &new.fail_timeout_max);
         self.silent("outliers", outlier, &new.outlier);
@@ -100,6 +108,18 @@ impl Changes {
         self.value("tunnel idle timeout", tunnel_idle, &new.tunnel_idle);
         self.value("total timeout", total, &new.total);
         self.value("attempt timeout", attempt, &new.attempt);
+    }
+
+    fn queue(&mut self, old: Option<&Queue>, new: Option<&Queue>) {
+        let (old, new) = match (old, new) {
+            (None, None) => return,
+            (None, Some(_)) => return self.say("requests wait for room"),
+            (Some(_), None) => return self.say("requests no longer wait for room"),
+            (Some(old), Some(new)) => (old, new),
+        };
+        let Queue { requests_max, timeout } = old;
+        self.value("requests that may wait", requests_max, &new.requests_max);
+        self.value("longest wait for room", timeout, &new.timeout);
     }
 
     fn breaker(&mut self, old: Option<&Breaker>, new: Option<&Breaker>) {

@@ -23,7 +23,7 @@ pub use self::compress::{Compress, Levels, RouteCompress};
 pub use self::listen::{Certificate, Client, Dns, H2, Hsts, Listen, Memory, Server};
 pub use self::rate_limit::RateLimit;
 pub use self::route::{BufferTable, FallbackPage, Fields, Route, RouteEtag, RouteTimeout};
-pub use self::upstream::{Breaker, Endpoint, Health, Keepalive, Outlier, Retry, Run, Timeout, Upstream};
+pub use self::upstream::{Breaker, Endpoint, Health, Keepalive, Outlier, Queue, Retry, Run, Timeout, Upstream};
 
 /// The whole file.
 pub fn root() -> SectionShape {

@@ -6,7 +6,7 @@ use http::StatusCode;
 
 use crate::config::decode::{Decode, Decoder, Field, Switch};
 use crate::config::diagnostics::Origin;
-use crate::config::section::Fallback::{Absent, Required, Value};
+use crate::config::section::Fallback::{Absent, ByProfile, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Kind, Node, Table};
 use crate::config::value::{Count, FilePath, Limit, Percent, StatusRanges, UrlPath, target};
@@ -31,6 +31,13 @@ section! {
         hash_by: Option<Setting<HashBy>> = Absent("`\"client-ip\"`"), nginx "hash, ip_hash";
         /// An endpoint with more requests in flight than this part of the even share passes keys of `balance = "hash"` on.
         hash_load_max: Option<Setting<Percent<100, 10_000>>> = Absent("no bound");
+        /// Requests in flight over all endpoints; 0 is no limit.
+        requests_max: Setting<Count<0, 1_000_000>> = Value("0");
+        /// Requests in flight at each endpoint; 0 is no limit. A tunnel, and a stream of events, count until they have begun.
+        endpoint_requests_max: Setting<Count<0, 1_000_000>> =
+            ByProfile { development: "10", staging: "50", production: "200" }, nginx "max_conns";
+        /// What is over these limits waits for its turn; `false` refuses it at once.
+        queue: Setting<Switch<Queue>> = Value("{}"), nginx "queue";
         /// Failures within `fail_timeout` that take an endpoint out, unless it is the last; 0 switches this off.
         fails_max: Setting<Count<0, 1_000_000>> = Value("3"), nginx "max_fails";
         /// Failures count for this long, and an endpoint stays out for this long.
@@ -61,6 +68,16 @@ section! {
         address: Option<Setting<Target>> = Required;
         /// Its share compared with the others'.
         weight: Setting<Count<1, 1000>> = Value("1"), nginx "weight";
+    }
+}
+
+section! {
+    /// Requests that wait until there is room at the endpoints: first come, first served.
+    Queue "`queue`" {
+        /// So many may wait; one more gets 503 at once.
+        requests_max: Setting<Count<1, 1_000_000>> = Value("1000");
+        /// One that has waited for so long gets 503.
+        timeout: Setting<Limit> = Value("\"5s\"");
     }
 }
 

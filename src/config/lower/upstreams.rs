@@ -8,7 +8,7 @@ use crate::config::diagnostics::Diagnostic;
 use crate::config::file::{self, Health};
 use crate::config::section::{List, Setting};
 use crate::config::{
-    Balance, Breaker, EndpointAddress, HashBy, HealthCheck, HostPattern, Keepalive, Outlier, Retry, Run, Source,
+    Balance, Breaker, EndpointAddress, HashBy, HealthCheck, HostPattern, Keepalive, Outlier, Queue, Retry, Run, Source,
     Timeouts, Upstream, UpstreamTls,
 };
 
@@ -40,6 +40,9 @@ impl Lowering<'_> {
             balance: section.balance.value,
             hash_by: section.hash_by.as_ref().map_or(HashBy::ClientIp, |by| by.value.clone()),
             hash_load_max: section.hash_load_max.as_ref().map(|percent| percent.value.0),
+            requests_max: section.requests_max.value.to_usize(),
+            endpoint_requests_max: section.endpoint_requests_max.value.to_usize(),
+            queue: section.queue.value.0.as_ref().map(queue),
             fails_max: section.fails_max.value.0,
             fail_timeout: section.fail_timeout.value.0,
             fail_timeout_max: section.fail_timeout_max.value.0,
@@ -181,6 +184,10 @@ fn keepalive(keepalive: &file::Keepalive) -> Keepalive {
         requests: keepalive.requests.value.0.into(),
         idle: keepalive.idle.value.0,
     }
+}
+
+fn queue(queue: &file::Queue) -> Queue {
+    Queue { requests_max: queue.requests_max.value.to_usize(), timeout: queue.timeout.value.0 }
 }
 
 fn timeouts(timeout: &file::Timeout) -> Timeouts {

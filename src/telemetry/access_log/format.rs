@@ -60,6 +60,8 @@ pub struct UpstreamEntry<'a> {
     /// The endpoint of the last attempt.
     pub endpoint: Option<SocketAddr>,
     pub attempts: u32,
+    /// How long it waited for room at the upstream; None if it did not.
+    pub queued: Option<Duration>,
     /// From the start of the first attempt to the head of the response.
     pub head_after: Option<Duration>,
 }
@@ -238,6 +240,10 @@ fn json_upstream(upstream: &UpstreamEntry<'_>, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b"\",\"attempts\":");
     number(upstream.attempts.into(), out);
+    if let Some(queued) = upstream.queued {
+        out.extend_from_slice(b",\"queued_ms\":");
+        milliseconds(queued, out);
+    }
     if let Some(head_after) = upstream.head_after {
         out.extend_from_slice(b",\"upstream_ms\":");
         milliseconds(head_after, out);

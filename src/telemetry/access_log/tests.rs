@@ -132,6 +132,7 @@ fn lines_in_the_format_json() {
                 name: "app",
                 endpoint: Some(SocketAddr::from(([10, 0, 0, 9], 3000))),
                 attempts: 2,
+                queued: Some(Duration::from_micros(2_500)),
                 head_after: Some(Duration::from_micros(10)),
             }),
             request_id: Some(b"r1"),
@@ -145,7 +146,7 @@ fn lines_in_the_format_json() {
             r#""method":"GET","host":"example.com","path":"/x","query":"q=\"&token=***","protocol":"HTTP/1.1","#,
             r#""status":502,"reason":"connect_refused","rate_limit":"per-ip","duration_ms":1.234,"bytes_sent":512,"#,
             r#""bytes_received":0,"#,
-            r#""route":"api","upstream":"app","endpoint":"10.0.0.9:3000","attempts":2,"upstream_ms":0.010,"#,
+            r#""route":"api","upstream":"app","endpoint":"10.0.0.9:3000","attempts":2,"queued_ms":2.500,"upstream_ms":0.010,"#,
             r#""request_id":"r1","referer":"https://a/?token=***","user_agent":"\\xFF","tls":"TLSv1.3"}"#
         ),
     );
@@ -163,7 +164,7 @@ proptest! {
             client, peer: SocketAddr::new(client, port), method: &method, host: &host, path: &path,
             query: query.as_deref(), status, duration: Duration::from_micros(micros.into()),
             bytes_sent: sent, bytes_received: received, route: Some(&route),
-            upstream: Some(UpstreamEntry { name: &route, endpoint: None, attempts, head_after: None }),
+            upstream: Some(UpstreamEntry { name: &route, endpoint: None, attempts, queued: None, head_after: None }),
             request_id: id.as_ref().map(String::as_bytes), user_agent: agent.as_ref().map(String::as_bytes),
             ..entry()
         };

@@ -1,0 +1,96 @@
+//! An endpoint for an attempt, and the wait until there is room at one.
+
+use std::time::Instant;
+
+use super::{Attempts, Fetch, FetchError, Sending};
+use crate::balance::{InFlight, Pool, Unchosen};
+use crate::clock;
+use crate::config::Queue;
+use crate::upstream::retry::Next;
+
+impl Fetch<'_> {
+    /// Nobody is served before those who wait already. Without `may_wait`, who finds no room goes away.
+    pub(super) async fn endpoint(
+        &self,
+        next: Next,
+        sending: &mut Sending,
+        attempts: &mut Attempts,
+        may_wait: bool,
+    ) -> Result<InFlight, FetchError> {
+        let pool = &self.upstream.pool;
+        let line = pool.upstream().queue.filter(|_| may_wait);
+        let asked = (sending.key, sending.begun.into_std());
+        let chosen = match line {
+            Some(_) if !pool.queue().is_empty() => Err(Unchosen::Full),
+            _ => choose(pool, next, &mut attempts.tried, asked),
+        };
+        match (chosen, line) {
+            (Ok(in_flight), _) => Ok(in_flight),
+            (Err(Unchosen::NoEndpoint), _) => Err(self.no_endpoint()),
+            (Err(Unchosen::Full), None) => {
+                pool.queue().count_full();
+                Err(FetchError::Full(pool.upstream().name.clone()))
+            }
+            // Boxed, since it is rare, and in the future of every request it would cost more than the box.
+            (Err(Unchosen::Full), Some(line)) => Box::pin(self.wait(line, next, sending, attempts)).await,
+        }
+    }
+
+    /// Waits in the line of the upstream.
+    async fn wait(
+        &self,
+        line: Queue,
+        next: Next,
+        sending: &mut Sending,
+        attempts: &mut Attempts,
+    ) -> Result<InFlight, FetchError> {
+        let pool = &self.upstream.pool;
+        let begun = clock::now();
+        let ticket =
+            pool.queue().join(line.requests_max).map_err(|_full| FetchError::Full(pool.upstream().name.clone()))?;
+        let tried = &mut attempts.tried;
+        let turns = async {
+            loop {
+                ticket.turn().await;
+                match choose(pool, next, tried, (sending.key, clock::now().into_std())) {
+                    Ok(in_flight) => return Ok(in_flight),
+                    Err(Unchosen::NoEndpoint) => return Err(self.no_endpoint()),
+                    // The endpoint with room may be one that this request has had.
+                    Err(Unchosen::Full) if !tried.is_empty() => ticket.pass_on(),
+                    Err(Unchosen::Full) => {}
+                }
+            }
+        };
+        let deadline = begun + line.timeout;
+        let until = sending.until.map_or(deadline, |until| until.min(deadline));
+        let result = tokio::time::timeout_at(until, turns).await;
+        drop(ticket);
+        sending.begun = clock::now();
+        let waited = sending.begun.saturating_duration_since(begun);
+        attempts.queued = Some(attempts.queued.unwrap_or_default() + waited);
+        result.unwrap_or_else(|_elapsed| {
+            if until < deadline {
+                return Err(self.total_timeout());
+            }
+            pool.queue().count_timed_out();
+            Err(FetchError::QueueTimeout(pool.upstream().name.clone(), line.timeout))
+        })
+    }
+}
+
+/// An endpoint for the next attempt. Those that had one come again once all have had one, the last of them last.
+pub(super) fn choose(
+    pool: &Pool,
+    next: Next,
+    tried: &mut Vec<u64>,
+    (key, now): (Option<u64>, Instant),
+) -> Result<InFlight, Unchosen> {
+    let untried = pool.choose(tried, key, now);
+    if !matches!(untried, Err(Unchosen::NoEndpoint)) || next == Next::Untried {
+        return untried;
+    }
+    let last = tried.pop();
+    tried.clear();
+    tried.extend(last);
+    pool.choose(tried, key, now).or_else(|_| pool.choose(&[], key, now))
+}
