@@ -5,6 +5,7 @@
 //! give anybody what is another one's. Each world has a seed, which a failure names; `SEED=7 cargo test --lib
 //! cache::model` runs that one.
 
+mod origin;
 mod reference;
 mod world;
 
