@@ -12,7 +12,7 @@ pub use super::bans::Epoch;
 pub use super::cache_control::{DELTA_MAX, Directives};
 pub use super::conditional::{Validators, Verdict, evaluate, not_modified, range_applies, validate};
 pub use super::entry::{Entry, NewEntry};
-pub use super::key::{Key, KeyRules, Parts, QueryRule, begin as begin_key, end as end_key};
+pub use super::key::{Key, KeyRules, Parts, begin as begin_key, end as end_key};
 pub use super::policy::{Exchanged, Rules, TargetUri, Terms, Times, terms};
 pub use super::purge::{Mode, Purge, What};
 pub use super::range::{Multipart, Piece, Selection, select};
@@ -23,8 +23,9 @@ pub use super::stored::{Content, Stored, Whole};
 pub use super::tags::Tags;
 pub use super::target::Target;
 pub use super::vary::{Selecting, matches, write as write_selecting};
-pub use crate::config::NamePattern;
+pub use crate::config::CachedQuery;
 pub use crate::division::StoreLimits;
+pub use crate::pattern::Pattern;
 
 /// A response of 200 as the store takes it.
 pub fn stored(fields: HeaderMap, terms: Terms, selecting: Arc<Selecting>, content: Whole) -> Stored {

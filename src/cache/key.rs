@@ -16,7 +16,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 
 use super::vary;
-use crate::config::NamePattern;
+use crate::config::CachedQuery;
 use crate::header::Scheme;
 
 /// What of a request goes into its key, beside chosen fields.
@@ -36,22 +36,9 @@ pub struct Parts<'a> {
 /// Which parts of a request tell responses apart, beside scheme, host and path.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeyRules {
-    pub query: QueryRule,
-    /// Whether parameters are put in the order of their names. Those of one name keep their order, which is a
-    /// list to most origins.
-    pub sort: bool,
+    pub query: CachedQuery,
     /// Their values are compared as those of a field that `Vary` names.
     pub fields: Vec<HeaderName>,
-}
-
-/// Which parameters of the query count.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum QueryRule {
-    #[default]
-    All,
-    None,
-    Ignore(Vec<NamePattern>),
-    Keep(Vec<NamePattern>),
 }
 
 /// The bytes of a key, which many can share.
@@ -70,36 +57,25 @@ pub struct KeyParts<'a> {
     pub fields: Vec<(&'a str, Option<&'a [u8]>)>,
 }
 
-impl QueryRule {
-    fn keeps(&self, parameter: &str) -> bool {
-        let name = name(parameter);
-        match self {
-            Self::All => true,
-            Self::None => false,
-            Self::Ignore(patterns) => !patterns.iter().any(|pattern| pattern.matches(name)),
-            Self::Keep(patterns) => patterns.iter().any(|pattern| pattern.matches(name)),
-        }
-    }
-}
-
 impl KeyRules {
     /// The query that is in the key, and that has to go upstream in place of the one that came. Borrowed if
     /// nothing changes.
     pub fn query<'a>(&self, raw: Option<&'a str>) -> Option<Cow<'a, str>> {
         let raw = raw?;
-        let is_kept = |parameter: &&str| self.query.keeps(parameter);
-        let keeps_all = matches!(self.query, QueryRule::All) || parameters(raw).all(|parameter| is_kept(&parameter));
-        if keeps_all && (!self.sort || parameters(raw).is_sorted_by_key(name)) {
+        if matches!(self.query, CachedQuery::All) || parameters(raw).all(|parameter| self.keeps(parameter)) {
             return Some(Cow::Borrowed(raw));
         }
-        let mut kept: Vec<_> = parameters(raw).filter(is_kept).collect();
-        if kept.is_empty() {
-            return None;
+        let kept: Vec<_> = parameters(raw).filter(|parameter| self.keeps(parameter)).collect();
+        (!kept.is_empty()).then(|| Cow::Owned(kept.join("&")))
+    }
+
+    fn keeps(&self, parameter: &str) -> bool {
+        let name = name(parameter);
+        match &self.query {
+            CachedQuery::All => true,
+            CachedQuery::Ignore(patterns) => !patterns.iter().any(|pattern| pattern.matches(name)),
+            CachedQuery::Keep(patterns) => patterns.iter().any(|pattern| pattern.matches(name)),
         }
-        if self.sort {
-            kept.sort_by_key(|parameter| name(parameter));
-        }
-        Some(Cow::Owned(kept.join("&")))
     }
 }
 
@@ -121,7 +97,7 @@ pub fn begin(out: &mut Vec<u8>, parts: &Parts<'_>, rules: &KeyRules) {
     write_part(out, parts.host.as_bytes());
     out.extend_from_slice(&parts.port.unwrap_or(NO_PORT).to_be_bytes());
     write_part(out, parts.path.as_bytes());
-    write_query(out, parts.query, rules);
+    write_optional(out, rules.query(parts.query).as_deref().map(str::as_bytes));
 }
 
 /// Ends the key by the chosen fields of the request.
@@ -141,23 +117,6 @@ const NO_PORT: u16 = 0;
 fn write_part(out: &mut Vec<u8>, part: &[u8]) {
     write_length(out, part.len());
     out.extend_from_slice(part);
-}
-
-/// Without an allocation unless parameters have to be sorted.
-fn write_query(out: &mut Vec<u8>, raw: Option<&str>, rules: &KeyRules) {
-    let (Some(raw), false) = (raw, rules.sort) else {
-        return write_optional(out, rules.query(raw).as_deref().map(str::as_bytes));
-    };
-    let kept = || parameters(raw).filter(|parameter| rules.query.keeps(parameter));
-    // With an `&` behind each this is one more than the length of the joined text, which is how an optional part is
-    // counted; and it is zero only if nothing is left.
-    write_length(out, kept().map(|parameter| parameter.len() + 1).sum());
-    for (index, parameter) in kept().enumerate() {
-        if index > 0 {
-            out.push(b'&');
-        }
-        out.extend_from_slice(parameter.as_bytes());
-    }
 }
 
 fn write_field(out: &mut Vec<u8>, name: &HeaderName, fields: &HeaderMap) {
@@ -280,19 +239,13 @@ mod tests {
 
     use super::*;
     use crate::header::rows::fields;
+    use crate::pattern::Pattern;
 
-    fn patterns(names: &str) -> Vec<NamePattern> {
-        names.split(' ').map(pattern).collect()
+    fn patterns(names: &str) -> Vec<Pattern> {
+        names.split(' ').map(|name| Pattern::new(name).unwrap()).collect()
     }
 
-    fn pattern(name: &str) -> NamePattern {
-        match name.strip_suffix('*') {
-            Some(prefix) => NamePattern::Prefix(prefix.to_owned()),
-            None => NamePattern::Exact(name.to_owned()),
-        }
-    }
-
-    fn rules(query: QueryRule) -> KeyRules {
+    fn rules(query: CachedQuery) -> KeyRules {
         KeyRules { query, ..KeyRules::default() }
     }
 
@@ -326,13 +279,13 @@ mod tests {
             check(&KeyRules::default(), raw, raw);
         }
         for raw in [None, Some(""), Some("a=1")] {
-            check(&rules(QueryRule::None), raw, None);
+            check(&rules(CachedQuery::Keep(Vec::new())), raw, None);
         }
     }
 
     #[test]
     fn ignored_parameters() {
-        let rules = rules(QueryRule::Ignore(patterns("utm_* fbclid")));
+        let rules = rules(CachedQuery::Ignore(patterns("utm_* fbclid")));
         for (raw, expected) in [
             ("utm_source=x", None),
             ("utm_", None),
@@ -355,7 +308,7 @@ mod tests {
 
     #[test]
     fn kept_parameters() {
-        let rules = rules(QueryRule::Keep(patterns("id page*")));
+        let rules = rules(CachedQuery::Keep(patterns("id page*")));
         for (raw, expected) in [
             ("id=1", Some("id=1")),
             ("id=1&id=2&x=3", Some("id=1&id=2")),
@@ -367,18 +320,6 @@ mod tests {
             check(&rules, Some(raw), expected);
         }
         check(&rules, None, None);
-    }
-
-    #[test]
-    fn sorted_parameters_keep_the_order_of_one_name() {
-        let sorted = KeyRules { sort: true, ..KeyRules::default() };
-        check(&sorted, Some("b=1&a=2&b=0&a=1"), Some("a=2&a=1&b=1&b=0"));
-        check(&sorted, Some("a=2&a=1&b"), Some("a=2&a=1&b"));
-        check(&sorted, Some("b&a"), Some("a&b"));
-        check(&sorted, None, None);
-        let both = KeyRules { query: QueryRule::Ignore(patterns("b")), sort: true, fields: vec![] };
-        check(&both, Some("c&b&a"), Some("a&c"));
-        check(&both, Some("b"), None);
     }
 
     #[test]
@@ -480,16 +421,16 @@ mod tests {
     }
 
     fn any_rules() -> impl Strategy<Value = KeyRules> {
-        let names = || vec("[ab]{0,2}\\*?", 0..3).prop_map(|names| names.iter().map(|name| pattern(name)).collect());
+        let patterns = |names: Vec<String>| names.iter().map(|name| Pattern::new(name).unwrap()).collect();
+        let names = || vec("[ab]{1,2}\\*?", 0..3).prop_map(patterns);
         let query = prop_oneof![
-            Just(QueryRule::All),
-            Just(QueryRule::None),
-            names().prop_map(QueryRule::Ignore),
-            names().prop_map(QueryRule::Keep),
+            Just(CachedQuery::All),
+            names().prop_map(CachedQuery::Ignore),
+            names().prop_map(CachedQuery::Keep),
         ];
-        (query, any::<bool>(), any::<bool>()).prop_map(|(query, sort, with_field)| {
+        (query, any::<bool>()).prop_map(|(query, with_field)| {
             let fields = with_field.then(|| HeaderName::from_static("x-device")).into_iter().collect();
-            KeyRules { query, sort, fields }
+            KeyRules { query, fields }
         })
     }
 

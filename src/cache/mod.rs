@@ -35,6 +35,9 @@ mod target;
 mod variants;
 mod vary;
 
+#[cfg(test)]
+mod model;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};

@@ -3,11 +3,11 @@
 use http::header::{CONTENT_TYPE, COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::key::{KeyRules, QueryRule};
+use super::key::KeyRules;
 use super::policy::{Heuristic, Rules};
 use super::purge::Dependencies;
 use super::statistics::RouteStatistics;
-use crate::config::{self, Bypass, CachedCookies, CachedQuery, Ttl, TypePattern};
+use crate::config::{self, Bypass, CachedCookies, Ttl, TypePattern};
 use crate::header::cookies;
 use crate::header::forwarded::NAMED_BY_PEERS;
 
@@ -63,13 +63,7 @@ impl Policy {
             by_type: by_type.collect(),
             other: applied(route.ttl, route.default_ttl),
             key: KeyRules {
-                query: match &route.query {
-                    CachedQuery::All => QueryRule::All,
-                    CachedQuery::Keep(names) if names.is_empty() => QueryRule::None,
-                    CachedQuery::Keep(names) => QueryRule::Keep(names.clone()),
-                    CachedQuery::Ignore(names) => QueryRule::Ignore(names.clone()),
-                },
-                sort: false,
+                query: route.query.clone(),
                 // What a trusted peer says of the target, the origin believes.
                 fields: route.key_fields.iter().chain(&NAMED_BY_PEERS).cloned().collect(),
             },

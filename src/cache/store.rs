@@ -113,14 +113,14 @@ impl Store {
         })
     }
 
-    /// The entry of a key. If the key has variants, the newest whose selecting fields the request `meets`.
+    /// The entry of a key. If the key has variants, the newest whose selecting fields `matches` the request.
     ///
     /// It may be stale. It is none that a hard purge took out, if that returned before this began.
-    pub fn get(&self, key: &[u8], mut meets: impl FnMut(&Selecting) -> bool) -> Option<Arc<Entry>> {
+    pub fn get(&self, key: &[u8], mut matches: impl FnMut(&Selecting) -> bool) -> Option<Arc<Entry>> {
         match self.cache.get(&PlaceOf { key, variant: Place::PRIMARY })? {
             Slot::Entry(entry) => self.live(entry),
             Slot::Variants(variants) => {
-                variants.iter().filter(|variant| meets(&variant.selecting)).find_map(|variant| {
+                variants.iter().filter(|variant| matches(&variant.selecting)).find_map(|variant| {
                     match self.cache.get(&PlaceOf { key, variant: variant.id })? {
                         Slot::Entry(entry) => self.live(entry),
                         Slot::Variants(_) => None,

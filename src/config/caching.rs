@@ -1,6 +1,5 @@
 //! The checked configuration of the cache.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -99,11 +98,12 @@ pub enum CachedCookies {
 }
 
 /// Which parameters of the query count.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum CachedQuery {
+    #[default]
     All,
-    Keep(Vec<NamePattern>),
-    Ignore(Vec<NamePattern>),
+    Keep(Vec<Pattern>),
+    Ignore(Vec<Pattern>),
 }
 
 /// Signs of requests that are passed on.
@@ -112,30 +112,4 @@ pub struct Bypass {
     pub fields: Vec<HeaderName>,
     pub cookies: Vec<String>,
     pub query: Vec<String>,
-}
-
-/// A name, or all names with a beginning.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NamePattern {
-    Exact(String),
-    Prefix(String),
-}
-
-impl NamePattern {
-    pub fn matches(&self, name: &str) -> bool {
-        match self {
-            Self::Exact(exact) => exact == name,
-            Self::Prefix(prefix) => name.starts_with(prefix.as_str()),
-        }
-    }
-}
-
-/// As the file writes it.
-impl fmt::Display for NamePattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(name) => f.write_str(name),
-            Self::Prefix(prefix) => write!(f, "{prefix}*"),
-        }
-    }
 }

@@ -43,9 +43,7 @@ use http::HeaderValue;
 use ipnet::IpNet;
 
 pub use self::balancing::{Breaker, HashBy, Outlier, Queue, Retry};
-pub use self::caching::{
-    Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, NamePattern, RouteCache, Ttl, Warm,
-};
+pub use self::caching::{Bypass, Cache, CacheRule, CachedCookies, CachedQuery, Dependency, RouteCache, Ttl, Warm};
 pub use self::compress::{Coding, Compress, Levels, TypePattern};
 pub use self::diagnostics::Diagnostics;
 pub use self::environment::Environment;

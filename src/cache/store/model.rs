@@ -109,8 +109,8 @@ impl Reference {
     }
 
     fn get(&self, path: &str, selecting: &str) -> Option<&Response> {
-        let meets = |response: &&Response| response.selecting.as_deref().is_none_or(|stored| stored == selecting);
-        self.stored.get(path)?.iter().find(meets)
+        let matches = |response: &&Response| response.selecting.as_deref().is_none_or(|stored| stored == selecting);
+        self.stored.get(path)?.iter().find(matches)
     }
 }
 

@@ -9,8 +9,8 @@ use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, ByProfile, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
-use crate::config::value::{Count, FilePath, HostText, PageText, Size};
-use crate::config::{CachedCookies, NamePattern, TypePattern};
+use crate::config::value::{Count, FilePath, HostText, PageText, ParameterText, Size};
+use crate::config::{CachedCookies, TypePattern};
 use crate::pattern::Pattern;
 
 section! {
@@ -103,9 +103,9 @@ section! {
     /// What tells requests apart.
     CacheKey "`key`" {
         /// The only parameters of the query that count. The others do not reach the upstream.
-        query_keep: Option<Setting<List<NamePattern>>> = Absent("all");
+        query_keep: Option<Setting<List<ParameterText>>> = Absent("all");
         /// Parameters of the query that do not count and do not reach the upstream; `utm_*` is all that begin so.
-        query_ignore: Setting<List<NamePattern>> = Value("[]");
+        query_ignore: Setting<List<ParameterText>> = Value("[]");
         /// Fields of the request that count, even if the response's `Vary` does not say so.
         fields: Setting<List<HeaderName>> = Value("[]");
     }

@@ -7,7 +7,8 @@ use crate::config::diagnostics::{Diagnostic, Origin};
 use crate::config::file;
 use crate::config::section::{List, Setting};
 use crate::config::units::show_size;
-use crate::config::{Bypass, Cache, CacheRule, CachedQuery, Dependency, NamePattern, RouteCache, Ttl, Warm};
+use crate::config::value::ParameterText;
+use crate::config::{Bypass, Cache, CacheRule, CachedQuery, Dependency, RouteCache, Ttl, Warm};
 use crate::division::{Division, LimitsError};
 use crate::pattern::Pattern;
 
@@ -101,7 +102,7 @@ impl Lowering<'_> {
     pub(super) fn route_cache(&mut self, section: &file::RouteCache) -> RouteCache {
         self.outlives_its_clients(section.ttl.as_ref());
         let file::CacheKey { query_keep, query_ignore, fields } = &section.key.value;
-        let names = |list: &[Setting<NamePattern>]| list.iter().map(|name| name.value.clone()).collect::<Vec<_>>();
+        let names = |list: &[Setting<ParameterText>]| list.iter().map(|name| name.value.0.clone()).collect::<Vec<_>>();
         let ignored = names(&query_ignore.value);
         let query = match query_keep {
             Some(keep) => {

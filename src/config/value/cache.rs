@@ -3,33 +3,37 @@
 use http::HeaderName;
 use http::uri::Authority;
 
-use crate::config::NamePattern;
 use crate::config::decode::{Decode, Decoder};
 use crate::config::diagnostics::Problem;
 use crate::config::section::Shape;
 use crate::config::tree::Node;
 use crate::pattern::Pattern;
 
-impl Decode for NamePattern {
+/// The name of a parameter of the query, or the beginning of names and `*`.
+#[derive(Debug, Clone)]
+pub struct ParameterText(pub Pattern);
+
+impl Decode for ParameterText {
     fn shape() -> Shape {
         Shape::Text { what: "a name, or the beginning of names and `*`", example: "utm_*" }
     }
 
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
-        decoder.text(node, "a name such as \"page\", or a beginning such as \"utm_*\"", name_pattern)
+        decoder.text(node, "a name such as \"page\", or a beginning such as \"utm_*\"", parameter)
     }
 }
 
-fn name_pattern(text: &str) -> Result<NamePattern, Problem> {
-    let (name, is_prefix) = text.strip_suffix('*').map_or((text, false), |prefix| (prefix, true));
+fn parameter(text: &str) -> Result<ParameterText, Problem> {
+    let name = text.strip_suffix('*').unwrap_or(text);
     if name.contains(['*', '=', '&', '?', '#']) {
         return Err(Problem::new(format!("`{text}` is not the name of a parameter")));
     }
-    match (name, is_prefix) {
-        ("", true) => Err(Problem::new("`*` is every parameter").help("for none, write `query_keep = []`")),
-        ("", false) => Err(Problem::new("an empty name")),
-        (prefix, true) => Ok(NamePattern::Prefix(prefix.to_owned())),
-        (name, false) => Ok(NamePattern::Exact(name.to_owned())),
+    match text {
+        "*" => Err(Problem::new("`*` is every parameter").help("for none, write `query_keep = []`")),
+        "" => Err(Problem::new("an empty name")),
+        _ => {
+            Pattern::new(text).map(ParameterText).map_err(|error| Problem::new(format!("`{text}` is no name: {error}")))
+        }
     }
 }
 

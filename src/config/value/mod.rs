@@ -10,7 +10,7 @@ mod plain;
 mod replacement;
 mod word;
 
-pub use self::cache::{HostText, PageText};
+pub use self::cache::{HostText, PageText, ParameterText};
 pub use self::http::{FieldValue, HostPolicyText, Pattern, StatusRanges, UrlPath, field_name};
 pub use self::net::target;
 pub use self::number::{Count, Limit, Percent, Rate, Size};
