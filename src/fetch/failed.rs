@@ -1,4 +1,4 @@
-//! An attempt that brought nothing that is passed on, and why.
+//! An attempt that brought nothing that is passed on, why, and whose fault it is.
 
 use super::FetchError;
 use crate::balance::InFlight;
@@ -42,5 +42,18 @@ impl FailedAttempt {
     pub fn by_status(reply: Reply) -> Self {
         let cause = RetryCause::Status;
         Self { left: Ok(reply), cause, request: Fate::Unknown, stale: None, is_paid: false }
+    }
+}
+
+impl FetchError {
+    /// Whether another endpoint, or another connection, may do better.
+    pub fn is_of_endpoint(&self) -> bool {
+        !matches!(self, Self::TotalTimeout(_) | Self::UploadTimeout(_) | Self::Upstream(UpstreamError::RequestBody(_)))
+    }
+
+    /// Whether it says something of the upstream.
+    pub fn is_of_upstream(&self) -> bool {
+        use UpstreamError::RequestBody;
+        !matches!(self, Self::NoEndpoint(_) | Self::UploadTimeout(_) | Self::Upstream(RequestBody(_)))
     }
 }
