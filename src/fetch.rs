@@ -365,23 +365,6 @@ impl Attempt<'_> {
     }
 }
 
-impl FetchError {
-    /// Whether another endpoint, or another connection, may do better.
-    fn is_of_endpoint(&self) -> bool {
-        !matches!(self, Self::TotalTimeout(_) | Self::UploadTimeout(_) | Self::Upstream(UpstreamError::RequestBody(_)))
-    }
-
-    /// Whether it says something of the upstream.
-    fn is_of_upstream(&self) -> bool {
-        let is_of_others = match self {
-            Self::NoEndpoint(_) | Self::Full(_) | Self::QueueTimeout(..) | Self::UploadTimeout(_) => true,
-            Self::Upstream(error) => matches!(error, UpstreamError::RequestBody(_)),
-            _ => false,
-        };
-        !is_of_others
-    }
-}
-
 /// Counts an attempt when it is over: as abandoned, if it is dropped because its client has left.
 struct Counted<'a> {
     metrics: &'a UpstreamMetrics,

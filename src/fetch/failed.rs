@@ -1,4 +1,4 @@
-//! An attempt that brought nothing that is passed on, and why.
+//! An attempt that brought nothing that is passed on, why, and whose fault it is.
 
 use super::FetchError;
 use crate::balance::InFlight;
@@ -46,5 +46,22 @@ impl FailedAttempt {
     pub fn by_status(reply: Reply) -> Self {
         let cause = RetryCause::Status;
         Self { left: Ok(reply), cause, request: Fate::Unknown, stale: None, is_paid: false }
+    }
+}
+
+impl FetchError {
+    /// Whether another endpoint, or another connection, may do better.
+    pub fn is_of_endpoint(&self) -> bool {
+        !matches!(self, Self::TotalTimeout(_) | Self::UploadTimeout(_) | Self::Upstream(UpstreamError::RequestBody(_)))
+    }
+
+    /// Whether it says something of the upstream.
+    pub fn is_of_upstream(&self) -> bool {
+        let is_of_others = match self {
+            Self::NoEndpoint(_) | Self::Full(_) | Self::QueueTimeout(..) | Self::UploadTimeout(_) => true,
+            Self::Upstream(error) => matches!(error, UpstreamError::RequestBody(_)),
+            _ => false,
+        };
+        !is_of_others
     }
 }
