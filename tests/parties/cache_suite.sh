@@ -70,6 +70,7 @@ address = "127.0.0.2:0"
 [upstream.origin]
 endpoints = ["$origin"]
 fails_max = 0
+endpoint_requests_max = 0
 retry = { attempts = 1 }
 
 [[route]]
