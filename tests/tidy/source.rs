@@ -116,7 +116,10 @@ pub fn rust_files(root: &Path, folders: &[&str]) -> Vec<Source> {
         .collect();
     let for_tests: BTreeSet<String> = sources.iter().flat_map(test_modules).collect();
     for source in &mut sources {
-        if for_tests.contains(&source.path) {
+        let is_within = |module: &String| {
+            source.path.strip_prefix(module.as_str()).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        };
+        if for_tests.iter().any(is_within) {
             source.tests.fill(true);
         }
     }
@@ -254,7 +257,7 @@ fn end_of_item(code: &str, begin: usize) -> usize {
     begin
 }
 
-/// The files of modules that are declared as `#[cfg(test)] mod name;`.
+/// The modules that are declared as `#[cfg(test)] mod name;`: a file each, or all of a folder.
 fn test_modules(source: &Source) -> Vec<String> {
     let folder = match source.path.rsplit_once('/') {
         Some((folder, "mod.rs" | "lib.rs" | "main.rs")) => folder.to_owned(),
@@ -265,7 +268,7 @@ fn test_modules(source: &Source) -> Vec<String> {
         .filter_map(|item| {
             let declared = item.split([';', '{']).next()?.trim();
             let name = declared.rsplit_once("mod ").map(|(_, name)| name)?;
-            Some(format!("{folder}/{name}.rs"))
+            Some(format!("{folder}/{name}"))
         })
         .collect()
 }
@@ -336,7 +339,7 @@ mod tests {
     fn what_is_compiled_for_tests_is_known() {
         let found = source("a\n#[cfg(test)]\nfn b(c: [u8; 1]) {\n d\n}\ne\n#[cfg(test)]\nmod f;\n");
         assert_eq!(found.tests, [false, true, true, true, true, false, true, true]);
-        assert_eq!(test_modules(&found), ["src/guard/head/f.rs"]);
+        assert_eq!(test_modules(&found), ["src/guard/head/f"]);
     }
 
     #[test]
