@@ -74,7 +74,8 @@ async fn an_answer_of_http_1_while_draining_says_that_it_is_the_last() {
 
 #[tokio::test]
 async fn load_balancers_are_told_before_the_door_is_shut() {
-    let config = "[server]\ndrain_delay = \"1s\"\n[[route]]\npath = \"/\"\ntext = \"in\"\n";
+    // So long that a busy machine asks three times in it.
+    let config = "[server]\ndrain_delay = \"3s\"\n[[route]]\npath = \"/\"\ntext = \"in\"\n";
     let mut edge = Edge::start(config).await;
     assert_eq!(edge.admin("/readyz").await.status, 200);
     edge.signal(Signal::TERM);
