@@ -78,6 +78,7 @@ const PURE: &[&str] = &[
     "src/guard/head.rs",
     "src/guard/machine.rs",
     "src/guard/reject.rs",
+    "src/guard/spent.rs",
     "src/guard/target.rs",
     "src/header/",
     "src/overload/memory.rs",

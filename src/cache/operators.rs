@@ -17,8 +17,8 @@ use crate::overload::memory::Stored;
 /// Names of one response; a worker looks up what depends on each.
 const NAMES_MAX: usize = 64;
 
-/// Entries that one step of a sweep looks at: a few milliseconds of work.
-const SWEEP_STEP: usize = 4096;
+/// Entries that one step of a sweep looks at: less than a millisecond of work.
+const SWEEP_STEP: usize = 128;
 
 /// What is in the cache, and what it did.
 #[derive(Debug, Clone)]

@@ -5,7 +5,9 @@
 //! but for the code of a reset that the edge sends, and never judges what the codec does: order, sizes, contents.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use super::spent::Spent;
 
 const PREFACE_BYTES: usize = 24;
 const HEAD_BYTES: usize = 9;
@@ -258,35 +260,6 @@ impl Frames {
     }
 }
 
-/// What was spent of a budget that fills again with time.
-#[derive(Debug, Clone, Copy)]
-struct Spent {
-    count: u32,
-    since: Instant,
-}
-
-impl Spent {
-    fn nothing(now: Instant) -> Self {
-        Self { count: 0, since: now }
-    }
-
-    /// All that is spent now.
-    fn spend(&mut self, cost: u32, back_per_s: u32, now: Instant) -> u32 {
-        let passed = now.saturating_duration_since(self.since).min(Duration::from_secs(60));
-        let back = passed.as_millis() as u32 * back_per_s / 1000;
-        if back > 0 {
-            self.give_back(back);
-            self.since = now;
-        }
-        self.count += cost;
-        self.count
-    }
-
-    fn give_back(&mut self, count: u32) {
-        self.count = self.count.saturating_sub(count);
-    }
-}
-
 impl Cut {
     pub const ALL: [Self; 8] = [
         Self::Resets,
@@ -402,6 +375,8 @@ impl Walk {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use proptest::prelude::*;
 

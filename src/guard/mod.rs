@@ -26,6 +26,7 @@ mod machine;
 #[cfg(test)]
 pub mod reference;
 mod reject;
+mod spent;
 mod target;
 #[cfg(test)]
 mod tests;

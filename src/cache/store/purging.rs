@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::{Store, lock};
 use crate::cache::ban_list::{Ban, LiveBans};
@@ -13,6 +14,10 @@ use crate::cache::target::Target;
 
 /// Entries that are taken from the index under one lock.
 pub(super) const BATCH: usize = 64;
+
+/// Between two batches. What workers have allocated is given back here, under locks that they allocate under, and
+/// freed memory in large heaps is slow to hand out again: without a pause they wait behind it for seconds.
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// URLs of one purge, and entries of one URL, that are taken out at once by the caller. More go as they are asked for,
 /// and by a sweep.
@@ -67,6 +72,7 @@ impl Store {
                 return matched;
             }
             self.sweep(BATCH);
+            std::thread::sleep(PAUSE);
         }
     }
 
