@@ -18,7 +18,8 @@ pub async fn caching(origin: &Origin, cache: &str) -> Edge {
 pub async fn caching_in(section: &str, origin: &Origin, cache: &str) -> Edge {
     let route = format!("[[route]]\npath = \"/\"\nupstream = \"app\"\ncache = {{ {cache} }}\n");
     let before = format!("[server]\nworkers = 2\n[cache]\n{section}\n");
-    Edge::start(before + &upstream(&[origin.address()], "retry = { attempts = 1 }") + &route).await
+    Edge::start(before + &upstream(&[origin.address()], "retry = { attempts = 1 }\nendpoint_requests_max = 0") + &route)
+        .await
 }
 
 /// What this cache says of an answer, without its name and the time that is left.
