@@ -80,9 +80,9 @@ reasons! {
     BodyTooSlow, StatusCode::REQUEST_TIMEOUT, "body-too-slow", "The client sent its body more slowly than rate_min, or than timeout.attempt or timeout.total allow.";
     BodyAborted, StatusCode::BAD_REQUEST, "body-aborted", "The client ended its request in the middle of the body.";
     ClientGone, CLIENT_CLOSED_REQUEST, "client-gone", "The client left before the answer was ready.";
-    ProxyFull, StatusCode::SERVICE_UNAVAILABLE, "proxy-full", "There are as many requests in flight as [server] requests_max allows.";
+    ProxyFull, StatusCode::SERVICE_UNAVAILABLE, "proxy-full", "There are as many requests in flight as `[server] requests_max` allows.";
     RouteFull, StatusCode::SERVICE_UNAVAILABLE, "route-full", "There are as many requests in flight as the route's requests_max allows.";
-    ClientFull, StatusCode::SERVICE_UNAVAILABLE, "client-full", "The client has as many requests in flight as [client] requests_max allows.";
+    ClientFull, StatusCode::SERVICE_UNAVAILABLE, "client-full", "The client has as many requests in flight as `[client] requests_max` allows.";
     MemoryShort, StatusCode::SERVICE_UNAVAILABLE, "memory-short", "The process uses more memory than its hard limit.";
     DrainTimeout, StatusCode::SERVICE_UNAVAILABLE, "drain-timeout", "The proxy ended before the answer did: drain_timeout had passed, or it was told twice.";
     NoEndpoint, StatusCode::SERVICE_UNAVAILABLE, "no-endpoint", "The upstream has no endpoint that may be used.";

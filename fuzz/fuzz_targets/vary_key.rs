@@ -10,8 +10,7 @@ use std::borrow::Borrow;
 use http::{HeaderMap, HeaderName};
 use libfuzzer_sys::fuzz_target;
 use tollgate::cache_parts::{
-    CachedQuery, Key, KeyRules, Parts, Pattern, Selecting, begin_key, end_key, matches,
-    write_selecting,
+    CachedQuery, Key, KeyRules, Parts, Pattern, Selecting, begin_key, end_key, matches, write_selecting,
 };
 use tollgate::header::Scheme;
 
