@@ -97,7 +97,7 @@ async fn who_waits_for_too_long_and_who_finds_the_line_full_is_refused() {
     allowed.add_permits(2);
     assert_eq!(answer(first).await.text(), "held");
     assert_eq!(edge.get("/").await.text(), "held");
-    assert_eq!((origin.count(), origin.connections()), (2, 1), "nothing was sent for those that were refused");
+    assert_eq!(origin.count(), 2, "nothing was sent for those that were refused");
 }
 
 #[tokio::test]
