@@ -93,7 +93,10 @@ impl Fetch<'_> {
             Some(Err(Refused)) => return Err(FetchError::BreakerOpen(self.upstream.config().name.clone())),
             call => call.and_then(Result::ok),
         };
-        let result = self.send_through(request, begun, attempts).await;
+        self.upstream.budget.count_request(begun.into_std());
+        let mut sending = self.sending(request, begun);
+        let result = self.send_through(&mut sending, attempts).await;
+        spare::keep_fields(sending.head.headers);
         if let Some(call) = call {
             self.conclude(call, &result);
         }
@@ -111,21 +114,18 @@ impl Fetch<'_> {
         }
     }
 
-    async fn send_through(
-        &self,
-        request: Request<Body>,
-        begun: Instant,
-        attempts: &mut Attempts,
-    ) -> Result<Reply, FetchError> {
-        self.upstream.budget.count_request(begun.into_std());
+    fn sending(&self, request: Request<Body>, begun: Instant) -> Sending {
         let (head, body) = request.into_parts();
         let is_idempotent = retry::is_idempotent(&head);
         let key = self.upstream.pool.key(&head);
         let until = self.limits.timeouts.total.map(|total| begun + total);
-        let mut sending = Sending { head, payload: Payload::new(body), is_idempotent, key, until, begun };
+        Sending { head, payload: Payload::new(body), is_idempotent, key, until, begun }
+    }
+
+    async fn send_through(&self, sending: &mut Sending, attempts: &mut Attempts) -> Result<Reply, FetchError> {
         let (mut stale, mut next, mut last) = (None, Next::Untried, None);
         loop {
-            if until.is_some_and(|until| until <= sending.begun) {
+            if sending.until.is_some_and(|until| until <= sending.begun) {
                 return Err(self.total_timeout());
             }
             // After a kept connection that turned out to be closed, the same endpoint is asked over a new one.
@@ -134,7 +134,7 @@ impl Fetch<'_> {
                 None => {
                     // A response at hand has a place itself, and is better than a wait.
                     let may_wait = !matches!(last, Some((Ok(_), _)));
-                    self.endpoint(next, &mut sending, attempts, may_wait).await.map(|chosen| (chosen, Over::Kept))
+                    self.endpoint(next, sending, attempts, may_wait).await.map(|chosen| (chosen, Over::Kept))
                 }
             };
             let (in_flight, over) = match chosen {
@@ -146,14 +146,11 @@ impl Fetch<'_> {
                 self.upstream.metrics.retried(cause);
             }
             attempts.made += u32::from(over == Over::Kept);
-            let mut failed = match self.attempt((in_flight, over), &mut sending, attempts).await {
-                Ok(reply) => {
-                    spare::keep_fields(sending.head.headers);
-                    return Ok(reply);
-                }
+            let mut failed = match self.attempt((in_flight, over), sending, attempts).await {
+                Ok(reply) => return Ok(reply),
                 Err(failed) => failed,
             };
-            next = match self.decide(&failed, &sending, attempts) {
+            next = match self.decide(&failed, sending, attempts) {
                 None | Some(Decision::GiveUp(_)) => return failed.left,
                 Some(Decision::Reconnect) => Next::Untried,
                 Some(Decision::Retry { after, to }) => {
@@ -202,7 +199,7 @@ impl Fetch<'_> {
         (in_flight, over): (InFlight, Over),
         sending: &mut Sending,
         attempts: &mut Attempts,
-    ) -> Result<Reply, FailedAttempt> {
+    ) -> Result<Reply, Box<FailedAttempt>> {
         let endpoint = Arc::clone(in_flight.endpoint());
         attempts.endpoint = Some(endpoint.address);
         if self.host_of_endpoint {
@@ -255,13 +252,13 @@ impl Fetch<'_> {
         &self,
         sending: Pin<&mut impl Future<Output = Result<Reply, Failed>>>,
         attempt: Attempt<'_>,
-    ) -> Result<Reply, FailedAttempt> {
+    ) -> Result<Reply, Box<FailedAttempt>> {
         let mut sending = pin!(async {
             tokio::select! {
                 biased;
                 reply = sending => reply.map_err(FailedAttempt::of_upstream),
                 () = self.taken_out(&attempt) => {
-                    Err(FailedAttempt { is_paid: true, ..FailedAttempt::new(FetchError::Ejected, attempt.fate()) })
+                    Err(FailedAttempt::paid(FetchError::Ejected, attempt.fate()))
                 }
             }
         });

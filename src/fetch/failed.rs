@@ -5,7 +5,8 @@ use crate::balance::InFlight;
 use crate::telemetry::metrics::RetryCause;
 use crate::upstream::{Failed, Fate, Reply, UpstreamError};
 
-/// What is left of an attempt for the decision whether there is another.
+/// What is left of an attempt for the decision whether there is another. It is made in a box: nearly all attempts bring an
+/// answer, and carry no room for it.
 pub struct FailedAttempt {
     /// What the client gets if it was the last.
     pub left: Result<Reply, FetchError>,
@@ -17,7 +18,7 @@ pub struct FailedAttempt {
 }
 
 impl FailedAttempt {
-    pub fn new(error: FetchError, request: Fate) -> Self {
+    pub fn new(error: FetchError, request: Fate) -> Box<Self> {
         let cause = match &error {
             _ if request == Fate::Unprocessed => RetryCause::Refused,
             FetchError::Ejected => RetryCause::Ejected,
@@ -34,18 +35,28 @@ impl FailedAttempt {
             | FetchError::QueueTimeout(..)
             | FetchError::Upstream(_) => RetryCause::Broken,
         };
-        Self { left: Err(error), cause, request, stale: None, is_paid: false }
+        Box::new(Self { left: Err(error), cause, request, stale: None, is_paid: false })
     }
 
-    pub fn of_upstream(Failed { error, request, stale }: Failed) -> Self {
-        let failed = Self::new(error.into(), request);
-        let cause = if stale.is_some() { RetryCause::Stale } else { failed.cause };
-        Self { cause, stale, ..failed }
+    /// Another attempt has been paid for.
+    pub fn paid(error: FetchError, request: Fate) -> Box<Self> {
+        let mut failed = Self::new(error, request);
+        failed.is_paid = true;
+        failed
     }
 
-    pub fn by_status(reply: Reply) -> Self {
+    pub fn of_upstream(Failed { error, request, stale }: Failed) -> Box<Self> {
+        let mut failed = Self::new(error.into(), request);
+        if stale.is_some() {
+            failed.cause = RetryCause::Stale;
+            failed.stale = stale;
+        }
+        failed
+    }
+
+    pub fn by_status(reply: Reply) -> Box<Self> {
         let cause = RetryCause::Status;
-        Self { left: Ok(reply), cause, request: Fate::Unknown, stale: None, is_paid: false }
+        Box::new(Self { left: Ok(reply), cause, request: Fate::Unknown, stale: None, is_paid: false })
     }
 }
 
