@@ -50,6 +50,18 @@ pub fn resolve(trusted: &[IpNet], peer: IpAddr, fields: &HeaderMap) -> ClientIp 
     ClientIp { address, via_trusted: true }
 }
 
+/// Who counts as one client (C6): an address of IPv4, in its mapped form, or the network that begins an address of IPv6,
+/// which one subscriber has whole.
+pub fn network(client: IpAddr, ipv6_prefix: u8) -> u128 {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) => {
+            let prefix = u32::from(ipv6_prefix).clamp(1, u128::BITS);
+            address.to_bits() & (u128::MAX << (u128::BITS - prefix))
+        }
+    }
+}
+
 /// Whether a peer is one whose word is believed.
 pub fn is_trusted(trusted: &[IpNet], address: IpAddr) -> bool {
     let address = address.to_canonical();

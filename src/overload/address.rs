@@ -4,13 +4,17 @@
 //! table while it has something, so the table is no larger than what is counted.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use crate::client_ip;
+
 const SHARDS: usize = 32;
+/// A network of IPv6 that one subscriber has.
+const IPV6_PREFIX: u8 = 64;
 
 #[derive(Debug)]
 pub struct ByAddress {
@@ -20,7 +24,7 @@ pub struct ByAddress {
 
 #[derive(Debug)]
 struct Row {
-    client: IpAddr,
+    client: u128,
     hash: u64,
     open: usize,
 }
@@ -29,7 +33,7 @@ struct Row {
 #[derive(Debug)]
 pub struct OfAddress {
     counts: Arc<ByAddress>,
-    client: IpAddr,
+    client: u128,
     /// Kept, because it costs as much as all the rest.
     hash: u64,
 }
@@ -37,7 +41,7 @@ pub struct OfAddress {
 impl ByAddress {
     /// None if the client has `max` already.
     pub fn enter(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<OfAddress> {
-        let client = subscriber(address);
+        let client = client_ip::network(address, IPV6_PREFIX);
         let hash = self.hasher.hash_one(client);
         match self.shard(hash).entry(hash, |row| row.client == client, |row| row.hash) {
             Entry::Occupied(entry) if entry.get().open >= max => return None,
@@ -76,14 +80,6 @@ impl Drop for OfAddress {
                 open => *open -= 1,
             }
         }
-    }
-}
-
-/// The network that one subscriber has.
-fn subscriber(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
     }
 }
 

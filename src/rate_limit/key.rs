@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use http::HeaderMap;
 
+use crate::client_ip;
 use crate::config::{LimitKey, Quota};
 
 /// What a request is counted by.
@@ -26,7 +27,7 @@ pub struct Key(pub u128);
 #[derive(Debug)]
 pub struct Keys {
     by: LimitKey,
-    ipv6_mask: u128,
+    ipv6_prefix: u8,
     secrets: [RandomState; 2],
 }
 
@@ -41,8 +42,7 @@ enum Text<'a> {
 
 impl Keys {
     pub fn new(quota: &Quota) -> Self {
-        let prefix = u32::from(quota.ipv6_prefix).clamp(1, u128::BITS);
-        Self { by: quota.key.clone(), ipv6_mask: u128::MAX << (u128::BITS - prefix), secrets: Default::default() }
+        Self { by: quota.key.clone(), ipv6_prefix: quota.ipv6_prefix, secrets: Default::default() }
     }
 
     pub fn of(&self, asked: &Asked<'_>) -> Key {
@@ -82,12 +82,8 @@ impl Keys {
         matches!(self.by, LimitKey::ClientIp).then(|| IpAddr::V6(Ipv6Addr::from_bits(key.0)).to_canonical())
     }
 
-    /// An address of IPv4 in its mapped form, or the network of one of IPv6 (C6).
     fn network(&self, client: IpAddr) -> u128 {
-        match client.to_canonical() {
-            IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-            IpAddr::V6(address) => address.to_bits() & self.ipv6_mask,
-        }
+        client_ip::network(client, self.ipv6_prefix)
     }
 
     fn hash(&self, text: &Text<'_>) -> Key {
