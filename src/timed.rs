@@ -7,7 +7,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::pace::{Pace, Terms};
@@ -56,15 +56,10 @@ impl WriteLimit {
         if !std::mem::replace(&mut self.blocked, true) {
             self.waited.resume(self.terms.step());
         }
-        while self.waited.poll_expired(cx).is_ready() {
-            let queued = peer.unacknowledged().unwrap_or_default();
-            let taken = self.written.wrapping_sub_unsigned(queued);
-            if let Err(stalled) = self.pace.look(taken, self.terms.step(), &self.terms) {
-                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, stalled)));
-            }
-            self.waited.arm(self.terms.step());
-        }
-        Poll::Pending
+        let Self { waited, terms, pace, written, .. } = self;
+        let taken = || written.wrapping_sub_unsigned(peer.unacknowledged().unwrap_or_default());
+        let stalled = ready!(waited.poll_stalled(cx, pace, terms, taken));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, stalled)))
     }
 }
 

@@ -10,13 +10,14 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::clock;
+use crate::pace::{Pace, Stalled, Terms};
 
 /// How often the limits of a worker are looked at.
 pub const TICK: Duration = Duration::from_millis(50);
@@ -82,6 +83,24 @@ impl Deadline {
     pub fn poll_expired(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.waker.register(cx.waker());
         if self.is_expired() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Ready once a peer that is waited for has been too slow for too long; `moved` says how much it has moved in all.
+    /// The limit runs in steps of these terms, and is armed or resumed by who begins to wait.
+    pub fn poll_stalled(
+        &self,
+        cx: &mut Context<'_>,
+        pace: &mut Pace,
+        terms: &Terms,
+        mut moved: impl FnMut() -> i64,
+    ) -> Poll<Stalled> {
+        loop {
+            ready!(self.poll_expired(cx));
+            if let Err(stalled) = pace.look(moved(), terms.step(), terms) {
+                return Poll::Ready(stalled);
+            }
+            self.arm(terms.step());
+        }
     }
 
     pub async fn expired(&self) {

@@ -4,6 +4,7 @@
 //! way but that the next frame is not asked for.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -35,13 +36,8 @@ impl Taking {
     /// Ready when the client has stalled: then the body is to be dropped.
     pub async fn stalled(&self) {
         let mut pace = Pace::default();
-        loop {
-            self.waited.expired().await;
-            match pace.look(self.moved.get(), self.terms.step(), &self.terms) {
-                Ok(()) => self.waited.arm(self.terms.step()),
-                Err(stalled) => return self.stalled.set(Some(stalled)),
-            }
-        }
+        let stalled = poll_fn(|cx| self.waited.poll_stalled(cx, &mut pace, &self.terms, || self.moved.get()));
+        self.stalled.set(Some(stalled.await));
     }
 }
 

@@ -104,16 +104,12 @@ impl Silence {
         if has_begun {
             deadline.resume(terms.step());
         }
-        loop {
-            ready!(deadline.poll_expired(cx));
-            let rate_min = if is_lifted.load(Ordering::Relaxed) { 0 } else { terms.rate_min };
-            let received = i64::try_from(received).unwrap_or(i64::MAX);
-            match pace.look(received, terms.step(), &Terms { rate_min, ..*terms }) {
-                Ok(()) => deadline.arm(terms.step()),
-                Err(Stalled::Silent) => return Poll::Ready(BodyError::Silence(*limit)),
-                Err(Stalled::TooSlow) => return Poll::Ready(BodyError::TooSlow),
-            }
-        }
+        let rate_min = if is_lifted.load(Ordering::Relaxed) { 0 } else { terms.rate_min };
+        let received = || i64::try_from(received).unwrap_or(i64::MAX);
+        Poll::Ready(match ready!(deadline.poll_stalled(cx, pace, &Terms { rate_min, ..*terms }, received)) {
+            Stalled::Silent => BodyError::Silence(*limit),
+            Stalled::TooSlow => BodyError::TooSlow,
+        })
     }
 }
 

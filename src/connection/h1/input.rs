@@ -316,19 +316,13 @@ impl Input {
         if self.awaited.replace(Awaited::Body) != Some(Awaited::Body) {
             self.silence.resume(terms.step());
         }
-        loop {
-            ready!(self.silence.poll_expired(cx));
-            match self.pace.look(self.received, terms.step(), &terms) {
-                Ok(()) => self.silence.arm(terms.step()),
-                Err(stalled) => {
-                    self.stop_waiting();
-                    return Poll::Ready(match stalled {
-                        Stalled::Silent => Reason::BodyTimeout,
-                        Stalled::TooSlow => Reason::BodyTooSlow,
-                    });
-                }
-            }
-        }
+        let Self { silence, pace, received, .. } = self;
+        let stalled = ready!(silence.poll_stalled(cx, pace, &terms, || *received));
+        self.stop_waiting();
+        Poll::Ready(match stalled {
+            Stalled::Silent => Reason::BodyTimeout,
+            Stalled::TooSlow => Reason::BodyTooSlow,
+        })
     }
 
     fn stop_waiting(&mut self) {
