@@ -3,11 +3,12 @@
 //! It limits how long and how slowly the peer takes what is written, and nothing else; reading is limited
 //! where it is known what is being waited for.
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::pace::{Pace, Terms};
