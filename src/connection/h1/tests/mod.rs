@@ -6,7 +6,6 @@ mod requests;
 mod responses;
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -19,7 +18,7 @@ use super::*;
 use crate::body::{Arrival, BodyError, Source};
 use crate::guard::Violation;
 use crate::pace::Terms;
-use crate::timers::{Sweep, TICK};
+use crate::timers::{Sweep, TICK, with_sweep};
 
 const LIMITS: Limits = Limits {
     idle_timeout: Duration::from_secs(15),
@@ -37,14 +36,6 @@ struct Seen {
     calls: Vec<String>,
     violation: Option<Reason>,
     end: Option<Broken>,
-}
-
-async fn with_sweep<T>(test: impl AsyncFnOnce(Rc<Sweep>) -> T) -> T {
-    let sweep = Sweep::new();
-    tokio::select! {
-        () = sweep.run() => unreachable!("a sweep never ends"),
-        result = test(Rc::clone(&sweep)) => result,
-    }
 }
 
 fn codec(stream: DuplexStream, limits: Limits, sweep: &Sweep) -> Codec<DuplexStream> {
