@@ -31,6 +31,9 @@ use crate::config::FieldEdits;
 /// Names what the response of an app purges; it ends at the edge.
 pub const CACHE_PURGE: HeaderName = HeaderName::from_static("cache-purge");
 
+/// What a request is given on its way, at most: who the client is, over which hop, under which name.
+pub const REQUEST_FIELDS_ADDED: usize = 8;
+
 /// Appends one line to a head or a trailer section.
 pub fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
     for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
