@@ -18,9 +18,10 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::endpoint::lock;
+use super::endpoint::{Endpoint, lock};
 use crate::clock;
 use crate::config;
+use crate::overload::crowd::Use;
 
 /// The caps of an upstream, what is in flight there, and who waits.
 #[derive(Debug, Default)]
@@ -69,6 +70,11 @@ impl Queue {
 
     pub(super) fn endpoint_requests_max(&self) -> usize {
         self.endpoint_requests_max.load(SeqCst)
+    }
+
+    /// How many of the places at an endpoint are taken.
+    pub fn in_use_at(&self, endpoint: &Endpoint) -> Use {
+        Use { used: endpoint.with_place(), max: self.endpoint_requests_max() }
     }
 
     /// Whether anything is capped.

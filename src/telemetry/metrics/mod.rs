@@ -27,6 +27,7 @@ mod overload;
 mod process;
 mod queues;
 mod rate_limits;
+mod recovery;
 mod requests;
 mod upstreams;
 
