@@ -70,6 +70,8 @@ pub struct Attempts {
     /// How long it waited for room; None if it did not.
     pub queued: Option<Duration>,
     tried: Vec<u64>,
+    /// When the head of the last response was there; None if the last attempt brought none.
+    pub answered: Option<Instant>,
 }
 
 /// One request over its attempts.
@@ -98,14 +100,14 @@ impl Fetch<'_> {
         let result = self.send_through(&mut sending, attempts).await;
         spare::keep_fields(sending.head.headers);
         if let Some(call) = call {
-            self.conclude(call, &result);
+            self.conclude(call, &result, attempts.answered);
         }
         result
     }
 
     /// Tells the breaker how a call ended; not if that says nothing of the upstream.
-    fn conclude(&self, call: Call<'_>, result: &Result<Reply, FetchError>) {
-        let now = clock::now().into_std();
+    fn conclude(&self, call: Call<'_>, result: &Result<Reply, FetchError>, answered: Option<Instant>) {
+        let now = answered.unwrap_or_else(clock::now).into_std();
         match result {
             Ok(reply) if self.upstream.pool.is_failure(reply.status()) => call.failed(now),
             Ok(_) => call.answered(now),
@@ -202,6 +204,7 @@ impl Fetch<'_> {
     ) -> Result<Reply, Box<FailedAttempt>> {
         let endpoint = Arc::clone(in_flight.endpoint());
         attempts.endpoint = Some(endpoint.address);
+        attempts.answered = None;
         if self.host_of_endpoint {
             name_endpoint(&mut sending.head, &endpoint);
         }
@@ -222,8 +225,10 @@ impl Fetch<'_> {
         };
         let failed = match outcome {
             Ok(reply) => {
+                let now = clock::now();
+                attempts.answered = Some(now);
                 let outcome = self.upstream.pool.judge(reply.status());
-                self.upstream.pool.report(&endpoint, outcome, clock::now().into_std());
+                self.upstream.pool.report(&endpoint, outcome, now.into_std());
                 counted.outcome = Some(AttemptOutcome::Answered);
                 if !self.is_failure(&reply) {
                     return Ok(reply);

@@ -210,21 +210,23 @@ impl Tracked {
     }
 }
 
+/// Runs a test beside a sweep, as a worker runs its connections.
+#[cfg(test)]
+pub async fn with_sweep<T>(test: impl AsyncFnOnce(Rc<Sweep>) -> T) -> T {
+    let sweep = Sweep::new();
+    tokio::select! {
+        () = sweep.run() => unreachable!("a sweep never ends"),
+        result = test(Rc::clone(&sweep)) => result,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    async fn with_sweep<F: Future>(test: impl FnOnce(Rc<Sweep>) -> F) {
-        let sweep = Sweep::new();
-        tokio::select! {
-            () = sweep.run() => unreachable!("a sweep never ends"),
-            _ = test(Rc::clone(&sweep)) => {}
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn an_armed_limit_fires_after_its_time_and_never_before() {
-        with_sweep(|sweep| async move {
+        with_sweep(async |sweep| {
             let deadline = sweep.deadline();
             let start = Instant::now();
             deadline.arm(Duration::from_millis(200));
@@ -237,7 +239,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn arming_again_starts_anew_and_disarming_ends_it() {
-        with_sweep(|sweep| async move {
+        with_sweep(async |sweep| {
             let deadline = sweep.deadline();
             for _ in 0..10 {
                 deadline.arm(Duration::from_millis(200));
@@ -253,7 +255,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_resumed_counts_on() {
-        with_sweep(|sweep| async move {
+        with_sweep(async |sweep| {
             let (deadline, limit) = (sweep.deadline(), Duration::from_millis(200));
             for _ in 0..2 {
                 let mut stood = Duration::ZERO;
@@ -276,7 +278,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn idle_limits_can_be_cut_short() {
-        with_sweep(|sweep| async move {
+        with_sweep(async |sweep| {
             let (idle, busy) = (sweep.deadline(), sweep.deadline());
             idle.arm_idle(Duration::from_secs(15));
             busy.arm(Duration::from_secs(15));
@@ -297,7 +299,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_dropped_limit_leaves_the_sweep() {
-        with_sweep(|sweep| async move {
+        with_sweep(async |sweep| {
             let deadline = sweep.deadline();
             deadline.arm(Duration::from_secs(1));
             drop(deadline);

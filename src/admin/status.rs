@@ -159,7 +159,7 @@ impl UpstreamStatus {
     pub fn counts(&self) -> Endpoints {
         let drained = self.endpoints.iter().filter(|endpoint| endpoint.drained).count();
         let out = self.endpoints.len() - self.usable - drained;
-        let is_open = self.breaker.as_ref().is_some_and(|breaker| breaker.state == "open");
+        let is_open = self.breaker.as_ref().is_some_and(|breaker| breaker.open_for_s.is_some());
         Endpoints { upstream: self.name.clone(), usable: self.usable, out, drained, is_open }
     }
 }

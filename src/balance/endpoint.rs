@@ -128,7 +128,11 @@ impl Endpoint {
 
     /// Whether nothing speaks against it, but perhaps that it has to be tried.
     pub(super) fn is_sound(&self, now: Instant) -> bool {
-        self.is_usable(now) && self.health.gate() != Gate::Failing
+        match self.health.gate() {
+            Gate::Open => true,
+            Gate::OpensAt(at) => at <= now,
+            Gate::Failing | Gate::Unhealthy | Gate::Drained => false,
+        }
     }
 
     /// Adds itself to those that are left beside another one.

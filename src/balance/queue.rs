@@ -211,8 +211,9 @@ pub struct QueueStatus {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::poll;
     use std::pin::pin;
+
+    use futures_util::poll;
 
     use super::*;
 

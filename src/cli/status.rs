@@ -91,10 +91,7 @@ struct Recovery {
 impl Status {
     pub fn run(self, config: &ConfigFile) -> Result<(), Failure> {
         let reply = self.reach.client(config)?.get("/status")?;
-        if self.json && reply.status.is_success() {
-            return output::print(&reply.body);
-        }
-        output::print(&describe(&reply.read()?))
+        reply.print(self.json, |reply| Ok(describe(&reply.read()?)))
     }
 }
 

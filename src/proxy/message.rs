@@ -4,7 +4,6 @@
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-
 use http_body::Body as _;
 
 use crate::body::Body;

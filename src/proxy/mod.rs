@@ -53,7 +53,7 @@ pub async fn serve(
     link: &Link,
     request: Unread<'_>,
     refused: Option<guard::Reason>,
-) -> Response<Body> {
+) -> Box<Response<Body>> {
     let snapshot = worker.view();
     let mut record = Record::begin(request, &link.downstream, link.open_request(worker));
     record.is_unread = refused.is_some() && record.is_h1();
@@ -70,12 +70,12 @@ pub async fn serve(
             record.status = response.status();
             tell_rate(&record, response.headers_mut());
             link.tunnel.replace(Some(Opened { tunnel, record }));
-            return response.map(|()| Body::empty());
+            return Box::new(response.map(|()| Body::empty()));
         }
         Err(reason) => {
             record.reason = Some(reason);
             record.request_id.get_or_insert_with(fresh_id);
-            exchange.refuse(reason, &record)
+            Box::new(exchange.refuse(reason, &record))
         }
     };
     exchange.finish(&mut response);
@@ -107,10 +107,11 @@ fn end_early(unread: Source, response: &mut Response<Body>, record: &Record) {
 /// A request, with its body while nobody has begun to read it. Who sends it on takes it.
 type Unread<'a> = &'a mut Request<Option<Source>>;
 
+/// Responses are in boxes, since they go through many hands.
 enum Answer {
-    Response(Response<Body>),
+    Response(Box<Response<Body>>),
     /// Made of a response that is kept.
-    Kept(Response<Body>, Arc<Stored>),
+    Kept(Box<Response<Body>>, Arc<Stored>),
     Tunnel(Response<()>, Tunnel),
 }
 
@@ -143,7 +144,7 @@ impl Exchange<'_> {
         if !route.as_ref().is_some_and(|route| answers_challenge(&route.config.path, &path))
             && let Some(response) = self.redirect_to_https(&authority.host, &path, query)
         {
-            return Ok(Answer::Response(response));
+            return Ok(Answer::Response(Box::new(response)));
         }
         let route = route.ok_or(Reason::NoRoute)?;
         record.route = Some(Arc::clone(&route));
@@ -154,9 +155,11 @@ impl Exchange<'_> {
         let recoding = Recoding::of(&route.config, request.method(), request.headers());
         let mut kept = None;
         let mut response = match &route.action {
-            Action::Redirect { to, status } => redirect(to.render(&authority.host, &path, query), *status),
-            Action::Text { body, status } => text(body.clone(), *status),
-            Action::StubStatus => text(stub_status::page(&self.worker.shared.totals()).into(), StatusCode::OK),
+            Action::Redirect { to, status } => Box::new(redirect(to.render(&authority.host, &path, query), *status)),
+            Action::Text { body, status } => Box::new(text(body.clone(), *status)),
+            Action::StubStatus => {
+                Box::new(text(stub_status::page(&self.worker.shared.totals()).into(), StatusCode::OK))
+            }
             Action::Proxy(pass) => {
                 let target = TargetUri { scheme: self.scheme(), authority: &authority, path: &path, query };
                 let caching = Caching::of(&self.worker.shared.cache, pass, &target);
@@ -171,7 +174,7 @@ impl Exchange<'_> {
                 match answer {
                     Answer::Response(response) => match tagging {
                         None => response,
-                        Some(tagging) => tagging.apply(response).await?,
+                        Some(tagging) => Box::new(tagging.apply(*response).await?),
                     },
                     Answer::Kept(response, stored) => {
                         kept = Some(stored);
@@ -183,9 +186,9 @@ impl Exchange<'_> {
         };
         edit(response.headers_mut(), &route.config.response_fields);
         if let Some(recoding) = recoding {
-            response = match kept {
-                Some(stored) => cached::recode(&recoding, response, &stored, &mut record.coding).await?,
-                None => recoding.apply(response, &mut record.coding).await?,
+            *response = match kept {
+                Some(stored) => cached::recode(&recoding, *response, &stored, &mut record.coding).await?,
+                None => recoding.apply(*response, &mut record.coding).await?,
             };
         }
         Ok(Answer::Response(response))
@@ -211,7 +214,8 @@ impl Exchange<'_> {
             fetch.limits.early_max = splice::EARLY_BYTES_MAX;
         }
         let reply = fetch.send(request, &mut record.attempts).await;
-        record.head_after = Some(clock::now().saturating_duration_since(record.started()));
+        let answered = record.attempts.answered.unwrap_or_else(clock::now);
+        record.head_after = Some(answered.saturating_duration_since(record.started()));
         match reply? {
             Reply::Response(mut response) => {
                 receive(&mut response);

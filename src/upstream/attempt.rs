@@ -76,7 +76,7 @@ impl Attempt<'_> {
         }
         if let Some(body) = exclusive.connection.take_whole(self.limits.buffered_max.max(SMALL_BODY_BYTES)) {
             exclusive.give_back();
-            return Reply::Response(response.map(|()| body));
+            return Reply::Response(Box::new(response.map(|()| body)));
         }
         let silence = exclusive.connection.silence.clone();
         let source = Source::arriving(exclusive);
@@ -240,7 +240,7 @@ impl Attempt<'_> {
                 _ => source.into_body_ahead(&self.connections.read_ahead, self.limits.buffered_max),
             }
         });
-        Reply::Response(response)
+        Reply::Response(Box::new(response))
     }
 
     fn pool(&self) -> Arc<Pool> {

@@ -106,7 +106,8 @@ impl Failed {
 }
 
 pub enum Reply {
-    Response(Response<Body>),
+    /// In a box, since it goes through many hands.
+    Response(Box<Response<Body>>),
     /// 101: both sides now speak another protocol.
     Tunnel(Response<()>, Tunnel),
 }

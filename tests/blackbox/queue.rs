@@ -265,15 +265,8 @@ async fn who_waits_hears_of_endpoints_that_go_and_come() {
 #[tokio::test]
 async fn stale_content_and_the_fallback_stand_in() {
     let allowed = Arc::new(Semaphore::new(1));
-    let gate = Arc::clone(&allowed);
-    let origin = Origin::answers(move |_| {
-        let gate = Arc::clone(&gate);
-        async move {
-            gate.acquire().await.unwrap().forget();
-            ok("kept").field("cache-control", "max-age=60, stale-if-error=600").field("age", "60")
-        }
-    })
-    .await;
+    let kept = ok("kept").field("cache-control", "max-age=60, stale-if-error=600").field("age", "60");
+    let origin = Origin::answers_once(&allowed, move |_| kept.clone()).await;
     let keys = "requests_max = 1\nqueue = false";
     let edge =
         Edge::start(upstream(&[origin.address()], keys) + ROUTE + "cache = {}\nfallback = { text = \"later\" }\n")

@@ -159,5 +159,5 @@ pub fn answer(found: Found, wanted: Wanted<'_>, passing: &Passing<'_>, (said, no
         cache::tell_clients(fields, lifetime, found.terms().age(now));
     }
     cache::annotate(fields, &said);
-    Answer::Kept(response, found.stored)
+    Answer::Kept(Box::new(response), found.stored)
 }
