@@ -66,11 +66,13 @@ pub async fn serve(
     spare::keep_fields(std::mem::take(request.headers_mut()));
     let mut response = match answered {
         Ok(Answer::Response(response) | Answer::Kept(response, _)) => response,
-        Ok(Answer::Tunnel(mut response, tunnel)) => {
+        Ok(Answer::Tunnel(mut response)) => {
             record.status = response.status();
             tell_rate(&record, response.headers_mut());
-            link.tunnel.replace(Some(Opened { tunnel, record }));
-            return Box::new(response.map(|()| Body::empty()));
+            return Box::new(response.map(|tunnel| {
+                link.tunnel.replace(Some(Opened { tunnel, record }));
+                Body::empty()
+            }));
         }
         Err(reason) => {
             record.reason = Some(reason);
@@ -112,7 +114,7 @@ enum Answer {
     Response(Box<Response<Body>>),
     /// Made of a response that is kept.
     Kept(Box<Response<Body>>, Arc<Stored>),
-    Tunnel(Response<()>, Tunnel),
+    Tunnel(Box<Response<Tunnel>>),
 }
 
 /// One request and where it happens.
@@ -180,7 +182,7 @@ impl Exchange<'_> {
                         kept = Some(stored);
                         response
                     }
-                    tunnel @ Answer::Tunnel(..) => return Ok(tunnel),
+                    tunnel @ Answer::Tunnel(_) => return Ok(tunnel),
                 }
             }
         };
@@ -221,13 +223,13 @@ impl Exchange<'_> {
                 receive(&mut response);
                 Ok(Answer::Response(response))
             }
-            Reply::Tunnel(mut response, tunnel) => {
+            Reply::Tunnel(mut response) => {
                 let fields = response.headers_mut();
                 let agreed = hop_by_hop::remove(fields, Trailers::Drop);
                 let agreed = agreed.or_else(|| passing.upgrade.clone());
                 announce_upgrade(fields, agreed.as_ref());
                 edit(fields, &passing.route.config.response_fields);
-                Ok(Answer::Tunnel(response, tunnel))
+                Ok(Answer::Tunnel(response))
             }
         }
     }

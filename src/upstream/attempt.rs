@@ -4,9 +4,8 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::CONTENT_TYPE;
 use http::uri::Scheme;
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -20,6 +19,7 @@ use crate::balance::{Endpoint, InFlight, Outcome, Pool};
 use crate::body::{Body, BodyError, End, Guard, Source};
 use crate::clock;
 use crate::header::framing;
+use crate::header::media_type::has_events;
 use crate::timers::Deadline;
 
 /// A body up to this size fits into the buffers of the downstream connection.
@@ -72,7 +72,7 @@ impl Attempt<'_> {
             let stream = exclusive.into_upgraded();
             in_flight.give_place_back();
             let tunnel = Tunnel { stream, in_flight, idle_timeout: self.limits.timeouts.tunnel_idle };
-            return Reply::Tunnel(response, tunnel);
+            return Reply::Tunnel(Box::new(response.map(|()| tunnel)));
         }
         if let Some(body) = exclusive.connection.take_whole(self.limits.buffered_max.max(SMALL_BODY_BYTES)) {
             exclusive.give_back();
@@ -228,7 +228,8 @@ impl Attempt<'_> {
 
     /// The response with what it holds riding in its body.
     fn reply(&self, response: Response<Source>, silence: Deadline, mut lease: Lease) -> Reply {
-        if self.upstream.pool.queue().has_caps() && is_of_events(response.headers()) {
+        // Such a stream stays open however little there is to do.
+        if self.upstream.pool.queue().has_caps() && has_events(response.headers()) {
             lease.in_flight.give_place_back();
         }
         let response = response.map(|source| {
@@ -301,11 +302,6 @@ impl Guard for Lease {
             upload.stop();
         }
     }
-}
-
-/// Such a stream stays open however little there is to do.
-fn is_of_events(fields: &HeaderMap) -> bool {
-    fields.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// The authority of an HTTP/2 request travels in the target alone (RFC 9113 §8.3.1).
