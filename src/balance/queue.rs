@@ -83,7 +83,7 @@ impl Queue {
     }
 
     /// Whether one more may be in flight at the upstream.
-    pub(super) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         let max = self.requests_max.load(SeqCst);
         max == 0 || self.in_flight.load(SeqCst) < max
     }
@@ -168,6 +168,10 @@ impl Ticket<'_> {
     /// after [`Ticket::pass_on`] of the one before.
     pub async fn turn(&self) {
         self.woken.notified().await;
+    }
+
+    pub fn is_first(&self) -> bool {
+        lock(&self.queue.line).waiting.first_key_value().is_some_and(|(first, _)| *first == self.number)
     }
 
     /// What is free is of no use for this request; the next one may look.
