@@ -201,17 +201,7 @@ async fn a_reload_that_raises_the_cap_lets_those_in_who_wait() {
 #[tokio::test]
 async fn who_waits_gets_an_endpoint_that_comes_back_by_the_clock() {
     let allowed = Arc::new(Semaphore::new(0));
-    let gate = Arc::clone(&allowed);
-    let slow = Origin::answers(move |request| {
-        let gate = Arc::clone(&gate);
-        async move {
-            if request.target == "/held" {
-                gate.acquire().await.unwrap().forget();
-            }
-            ok("slow")
-        }
-    })
-    .await;
+    let slow = Origin::holds(&allowed, |request| request.target == "/held", |_| ok("slow")).await;
     let has_failed = Arc::new(AtomicBool::new(false));
     let failed = Arc::clone(&has_failed);
     let back = Origin::serves(move |mut connection| {
@@ -270,17 +260,8 @@ async fn who_waits_asks_the_breaker_in_its_turn() {
 #[tokio::test]
 async fn who_waits_does_not_hold_the_trial_of_a_half_open_breaker() {
     let allowed = Arc::new(Semaphore::new(0));
-    let gate = Arc::clone(&allowed);
-    let origin = Origin::answers(move |request| {
-        let gate = Arc::clone(&gate);
-        async move {
-            if request.target == "/held" {
-                gate.acquire().await.unwrap().forget();
-            }
-            ok("").status(if request.target == "/fails" { 500 } else { 200 })
-        }
-    })
-    .await;
+    let by_path = |request: Request| ok("").status(if request.target == "/fails" { 500 } else { 200 });
+    let origin = Origin::holds(&allowed, |request| request.target == "/held", by_path).await;
     let config = |max: usize| {
         let breaker = "breaker = { failures = 1, share = \"1%\", open = \"100ms\" }";
         let keys = format!("requests_max = {max}\nqueue = {{ timeout = \"1h\" }}\n{breaker}");
