@@ -58,8 +58,7 @@ async fn keep_memory(shared: &Shared) {
         tokio::time::sleep(LOOK_INTERVAL).await;
         let Some(limits) = shared.live.load().config.server.memory else {
             overload.set_pressure(Pressure::None);
-            let cache = Arc::clone(&shared.cache);
-            let _ended = tokio::task::spawn_blocking(move || give_all(&cache)).await;
+            give_all(&shared.cache).await;
             continue;
         };
         let Some(resident) = machine::memory() else { continue };
@@ -96,10 +95,10 @@ fn keep_cache(cache: &Cache, overload: &Overload, resident: u64, limits: memory:
 }
 
 /// Without limits the cache has all that it may have, whatever it gave back before.
-fn give_all(cache: &Cache) {
-    let stored = cache.stored();
+async fn give_all(cache: &Arc<Cache>) {
+    let (stored, cache) = (cache.stored(), Arc::clone(cache));
     if stored.capacity < stored.configured {
-        cache.set_stored_max(stored.configured);
+        let _ended = tokio::task::spawn_blocking(move || cache.set_stored_max(stored.configured)).await;
     }
 }
 
