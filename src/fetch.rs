@@ -99,8 +99,7 @@ impl Fetch<'_> {
         let begun = clock::now();
         let call = self.begin(begun)?;
         self.upstream.budget.count_request(begun.into_std());
-        let mut sending = self.sending(request, begun);
-        sending.call = call;
+        let mut sending = self.sending(request, begun, call);
         let result = self.send_through(&mut sending, attempts).await;
         spare::keep_fields(sending.head.headers);
         if let Some(call) = sending.call {
@@ -128,12 +127,12 @@ impl Fetch<'_> {
         }
     }
 
-    fn sending<'c>(&self, request: Request<Body>, begun: Instant) -> Sending<'c> {
+    fn sending<'c>(&self, request: Request<Body>, begun: Instant, call: Option<Call<'c>>) -> Sending<'c> {
         let (head, body) = request.into_parts();
         let is_idempotent = retry::is_idempotent(&head);
         let key = self.upstream.pool.key(&head);
         let until = self.limits.timeouts.total.map(|total| begun + total);
-        Sending { call: None, head, payload: Payload::new(body), is_idempotent, key, until, begun }
+        Sending { call, head, payload: Payload::new(body), is_idempotent, key, until, begun }
     }
 
     async fn send_through<'s>(
