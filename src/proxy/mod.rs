@@ -10,7 +10,7 @@ mod tagging;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{ALLOW, CONNECTION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use self::admit::{admit, admit_body, admit_rate, refuse_expectation, tell_rate};
@@ -264,6 +264,9 @@ impl Exchange<'_> {
         };
         let status = response.status();
         let fields = response.headers_mut();
+        // The next request may fare better, and some of these statuses may be kept by who is told nothing
+        // (RFC 9110 §15.1).
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if reason.status() == StatusCode::METHOD_NOT_ALLOWED {
             fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::uri::Scheme;
-use http::{Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -18,8 +18,7 @@ use super::{Dispatch, Failed, Fate, Limits, Over, Reply, Tunnel, Upstream, Upstr
 use crate::balance::{Endpoint, InFlight, Outcome, Pool};
 use crate::body::{Body, BodyError, End, Guard, Source};
 use crate::clock;
-use crate::header::framing;
-use crate::header::media_type::has_events;
+use crate::header::{framing, media_type};
 use crate::timers::Deadline;
 
 /// A body up to this size fits into the buffers of the downstream connection.
@@ -228,8 +227,7 @@ impl Attempt<'_> {
 
     /// The response with what it holds riding in its body.
     fn reply(&self, response: Response<Source>, silence: Deadline, mut lease: Lease) -> Reply {
-        // Such a stream stays open however little there is to do.
-        if self.upstream.pool.queue().has_caps() && has_events(response.headers()) {
+        if self.upstream.pool.queue().has_caps() && is_stream(response.headers()) {
             lease.in_flight.give_place_back();
         }
         let response = response.map(|source| {
@@ -302,6 +300,12 @@ impl Guard for Lease {
             upload.stop();
         }
     }
+}
+
+/// Such a stream stays open however little there is to do. The head of a call of gRPC comes with its first message, or with
+/// its end if it has one answer.
+fn is_stream(fields: &HeaderMap) -> bool {
+    media_type::has_events(fields) || media_type::is_grpc(fields)
 }
 
 /// The authority of an HTTP/2 request travels in the target alone (RFC 9113 §8.3.1).

@@ -105,11 +105,22 @@ impl Origin {
         allowed: &Arc<Semaphore>,
         answer: impl Fn(Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Self::holds(allowed, |_| true, answer).await
+    }
+
+    /// The same for those that it `holds`. It answers the others at once.
+    pub async fn holds(
+        allowed: &Arc<Semaphore>,
+        holds: fn(&Request) -> bool,
+        answer: impl Fn(Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let (allowed, answer) = (Arc::clone(allowed), Arc::new(answer));
         Self::answers(move |request| {
             let (allowed, answer) = (Arc::clone(&allowed), Arc::clone(&answer));
             async move {
-                allowed.acquire().await.unwrap().forget();
+                if holds(&request) {
+                    allowed.acquire().await.unwrap().forget();
+                }
                 answer(request)
             }
         })
