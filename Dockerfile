@@ -3,6 +3,8 @@
 # This file was written without a container engine at hand: it has not been built yet.
 
 FROM rust:1.95-slim-bookworm AS source
+# For the allocator's own build.
+RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .
 

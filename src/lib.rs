@@ -176,6 +176,7 @@ mod machine;
 mod pattern;
 pub mod path;
 mod clock;
+mod lock;
 
 /// What the fuzz targets try of the cache.
 pub use cache::fuzzed as cache_parts;

@@ -9,13 +9,14 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockFilter, SockRef, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::lock::lock;
 use crate::overload::crowd::Use;
 
 /// Connections that wait to be accepted, per socket; the kernel cuts it to its own limit.
@@ -245,9 +246,9 @@ impl Default for Reserve {
 
 impl Reserve {
     async fn turn_away_one(&self, listener: &TcpListener) {
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(lock(&self.0).take());
         let _elapsed = tokio::time::timeout(Duration::ZERO, listener.accept()).await;
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = open_reserve();
+        *lock(&self.0) = open_reserve();
     }
 }
 

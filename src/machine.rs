@@ -7,6 +7,13 @@ use rustix::process::{Resource, getrlimit};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
+/// What a thread frees of another one's memory goes back in batches under a lock for each size. glibc's allocator joins and
+/// searches all that is free under one, and held up whoever allocated, for seconds, while a million stored responses were
+/// taken out.
+#[cfg(not(fuzzing))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Memory of this process that is held in RAM, in bytes.
 pub fn memory() -> Option<u64> {
     fs::read_to_string("/proc/self/status").ok().and_then(|status| resident_bytes(&status))
@@ -31,28 +38,18 @@ pub fn descriptors_limit() -> Option<u64> {
 
 /// Has the allocator give back to the machine what it keeps for later. It goes over all of its arenas, so it is for
 /// threads that may block.
-#[cfg(target_env = "gnu")]
+#[cfg(not(fuzzing))]
 #[allow(unsafe_code)]
 pub fn trim_memory() {
-    // SAFETY: it takes a number, and works on the allocator's own locks as `free` does.
-    unsafe { libc::malloc_trim(0) };
+    use std::ptr::null_mut;
+    // MALLCTL_ARENAS_ALL is 4096.
+    let name = c"arena.4096.purge";
+    // SAFETY: the name ends in NUL, and this order takes and returns nothing.
+    unsafe { tikv_jemalloc_sys::mallctl(name.as_ptr(), null_mut(), null_mut(), null_mut(), 0) };
 }
 
-#[cfg(not(target_env = "gnu"))]
+#[cfg(fuzzing)]
 pub fn trim_memory() {}
-
-/// Has the allocator join small pieces of memory as they are freed, and not all of them at once: it would hold up
-/// whoever allocates meanwhile, for a second while 200,000 stored responses are taken out. Of a million it is slow all
-/// the same (`benches/purge/results`). Called before there are other threads.
-#[cfg(target_env = "gnu")]
-#[allow(unsafe_code)]
-pub fn keep_allocator_even() {
-    // SAFETY: it takes two numbers. M_MXFAST of 0 means that no freed piece is kept apart.
-    unsafe { libc::mallopt(libc::M_MXFAST, 0) };
-}
-
-#[cfg(not(target_env = "gnu"))]
-pub fn keep_allocator_even() {}
 
 /// From `/proc/self/status`.
 fn resident_bytes(status: &str) -> Option<u64> {

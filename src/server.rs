@@ -40,7 +40,7 @@ use crate::upstream::Upstream;
 use crate::warm::{self, Doors};
 use crate::watch::Watch;
 use crate::worker::{self, Shared};
-use crate::{admin, capacity, clock, inherited, machine, ready, recovery, reload, shutdown};
+use crate::{admin, capacity, clock, inherited, ready, recovery, reload, shutdown};
 
 /// Replicas of our own and names have this long to be there before connections are accepted anyway.
 const FIRST_MEMBERS_LIMIT: Duration = Duration::from_secs(5);
@@ -90,7 +90,6 @@ impl StartError {
 
 /// Runs the proxy until it is told to end.
 pub fn run(options: Options) -> Result<Ended, StartError> {
-    machine::keep_allocator_even();
     capacity::raise_open_files_limit();
     let loaded = config::load(&options.config, &Environment::system())?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::breaker::{Admission, Limits, Position, State, Transition};
-use super::endpoint::lock;
 use super::tally::{Counts, Tally};
+use crate::lock::lock;
 use crate::telemetry::metrics::PerThread;
 
 /// The state behind a lock, and what a call reads and counts while it is closed.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
@@ -21,6 +21,7 @@ use super::queue::Queue;
 use super::slow_start::Warmth;
 use super::tally::{Counts, Tally};
 use crate::clock;
+use crate::lock::lock;
 
 /// Bytes kept of the text of the last error.
 const LAST_ERROR_BYTES_MAX: usize = 256;
@@ -372,11 +373,6 @@ impl Health {
         let ms = since_start.as_nanos().div_ceil(1_000_000);
         u64::try_from(ms).unwrap_or(FAILING).clamp(OPEN + 1, FAILING - 1)
     }
-}
-
-/// A panic elsewhere while the lock was held leaves counters and flags that are still of use.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

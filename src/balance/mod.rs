@@ -36,7 +36,6 @@ use tokio::sync::{Notify, watch};
 
 pub use call::{Breaker, BreakerStatus, Call, Refused};
 pub use choice::{Asker, Unchosen};
-use endpoint::lock;
 pub use endpoint::{Endpoint, EndpointStatus, Outcome};
 use health::{Limits, Transition};
 pub use in_flight::InFlight;
@@ -48,6 +47,7 @@ pub use queue::{Queue, QueueStatus, Ticket};
 use tally::Counts;
 
 use crate::config::{self, HealthCheck, Target, Upstream};
+use crate::lock::lock;
 
 /// The endpoints of one upstream.
 pub struct Pool {

@@ -133,9 +133,9 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::balance::endpoint::lock;
     use crate::balance::tests::{address, check_of, named, upstream, upstream_of};
     use crate::config::Upstream;
+    use crate::lock::lock;
 
     #[test]
     fn answers_are_judged_by_status_and_body() {

@@ -18,9 +18,10 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::endpoint::{Endpoint, lock};
+use super::endpoint::Endpoint;
 use crate::clock;
 use crate::config;
+use crate::lock::lock;
 use crate::overload::crowd::Use;
 
 /// The caps of an upstream, what is in flight there, and who waits.

@@ -180,8 +180,8 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::balance::endpoint::lock;
     use crate::balance::tests::{named, upstream_of};
+    use crate::lock::lock;
 
     /// A name server that knows `app.test` alone.
     #[derive(Default)]

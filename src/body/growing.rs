@@ -4,13 +4,15 @@
 //! From then on the fastest reader sets the pace, and a reader that falls out of the window is cut off.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http_body::SizeHint;
 
 use super::BodyError;
+
+use crate::lock::lock;
 
 /// What readers of a body that is not kept can be apart from each other.
 pub const WINDOW_BYTES: u64 = 1024 * 1024;
@@ -63,7 +65,7 @@ impl Growing {
 
     /// Plain data whose every state is good: a panic elsewhere leaves nothing half done.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// As announced.

@@ -8,13 +8,14 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::{BodyError, Source};
+use crate::lock::lock;
 use crate::splice::Pipe;
 use crate::timers::TICK;
 
@@ -126,7 +127,7 @@ impl Drop for Ahead {
 impl Shared {
     /// Plain data whose every state is good: a panic elsewhere leaves nothing half done.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -19,6 +19,8 @@ use super::entry::Entry;
 use super::purge::Purge;
 use super::target::Target;
 
+use crate::lock::lock;
+
 #[derive(Debug)]
 pub struct Bans {
     hasher: DefaultHashBuilder,
@@ -203,7 +205,7 @@ impl Bans {
 
     /// Taken after the list, where both are.
     fn fetches(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
-        self.fetches.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.fetches)
     }
 }
 

@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::entry::Entry;
+
+use crate::lock::lock;
 
 const STRIPES: u64 = 32;
 
@@ -70,8 +72,4 @@ impl Default for Index {
     fn default() -> Self {
         Self((0..STRIPES).map(|_| Mutex::default()).collect())
     }
-}
-
-fn lock(stripe: &Mutex<Stripe>) -> MutexGuard<'_, Stripe> {
-    stripe.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -39,7 +39,7 @@ mod vary;
 mod model;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Instant, SystemTime};
 
 use http::{HeaderMap, Method, Response, StatusCode};
@@ -73,6 +73,7 @@ use crate::body::Body;
 use crate::division::{LimitsError, StoreLimits};
 use crate::fetch::FetchError;
 use crate::header::authority::Authority;
+use crate::lock::lock;
 
 /// Why a fetch for many brought nothing that they could have.
 #[derive(Debug, Clone)]
@@ -179,7 +180,7 @@ impl Cache {
 
     /// The counts of a route.
     pub fn statistics(&self, route: &str) -> RouteStatistics {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut routes = lock(&self.routes);
         match routes.get(route) {
             Some(statistics) => statistics.clone(),
             None => routes.entry(route.to_owned()).or_default().clone(),

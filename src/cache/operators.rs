@@ -1,7 +1,5 @@
 //! The cache as operators see and move it: what is in it, purges, new limits.
 
-use std::sync::PoisonError;
-
 use http::HeaderMap;
 
 use super::purge::{Mode, Purge, What, named_in};
@@ -12,6 +10,7 @@ use super::store::{Resized, Usage};
 use super::{Cache, target};
 use crate::division::{LimitsError, StoreLimits};
 use crate::header::CACHE_PURGE;
+use crate::lock::lock;
 use crate::overload::memory::Stored;
 
 /// Names of one response; a worker looks up what depends on each.
@@ -67,7 +66,7 @@ impl Cache {
 
     /// Forgets the counts of routes that are gone with all that they had stored.
     pub fn report(&self) -> Report {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut routes = lock(&self.routes);
         routes.retain(|_, statistics| !statistics.is_left());
         let routes = routes.iter().map(|(name, statistics)| (name.clone(), statistics.read())).collect();
         Report { usage: self.store.usage(), routes }

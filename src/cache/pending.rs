@@ -8,12 +8,14 @@
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 use super::key::Key;
+
+use crate::lock::lock;
 
 /// How long a key is remembered whose requests do not line up.
 const ALONE: Duration = Duration::from_secs(10);
@@ -94,7 +96,7 @@ impl<T: Clone, E: Clone> Pendings<T, E> {
     /// Plain data whose every state is good: a panic elsewhere leaves nothing half done.
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<T, E>> {
         let index = usize::try_from(hash % SHARDS as u64).unwrap_or_default();
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[index])
     }
 
     /// Joins the fetch for a key, or begins one. One in flight that `is_outdated` is not joined: another takes its place.

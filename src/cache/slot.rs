@@ -1,7 +1,7 @@
 //! What quick_cache holds for the store, what it counts for, and what happens when it goes.
 
 use std::mem;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use quick_cache::{Lifecycle, Weighter};
 
@@ -10,6 +10,7 @@ use super::index::Index;
 use super::statistics::Leave;
 use super::variants::Variants;
 use crate::division::ENTRY_OVERHEAD_BYTES;
+use crate::lock::lock;
 
 #[derive(Debug, Clone)]
 pub enum Slot {
@@ -76,7 +77,7 @@ impl Departures {
 
     /// Entries that are to be removed by whoever comes along next.
     pub fn take_orphans(&self) -> Vec<(Place, Leave)> {
-        mem::take(&mut *self.orphans.lock().unwrap_or_else(PoisonError::into_inner))
+        mem::take(&mut *lock(&self.orphans))
     }
 
     fn depart(&self, place: Place, slot: Slot, why: Leave, kept: &Variants) {
@@ -85,7 +86,7 @@ impl Departures {
             Slot::Variants(variants) => {
                 let left = variants.iter().filter(|variant| !kept.contains(variant.id));
                 let places = left.map(|variant| (Place { key: place.key.clone(), variant: variant.id }, why));
-                self.orphans.lock().unwrap_or_else(PoisonError::into_inner).extend(places);
+                lock(&self.orphans).extend(places);
             }
         }
     }

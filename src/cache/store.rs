@@ -5,7 +5,7 @@
 //! microseconds. `count`, `finish`, `resize` and `set_capacity` go over everything and belong on a thread that may block.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder};
@@ -20,6 +20,7 @@ use super::statistics::Leave;
 use super::variants::{Variant, Variants};
 use super::vary::Selecting;
 use crate::division::{Division, LimitsError, StoreLimits, admitted};
+use crate::lock::lock;
 use crate::overload::memory::Stored;
 
 pub mod purging;
@@ -301,10 +302,6 @@ impl Store {
     fn list(&self, entry: &Entry) -> MutexGuard<'_, ()> {
         lock(&self.lists[(entry.url % LISTS) as usize])
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -7,13 +7,14 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
 use super::count;
 use crate::client_ip;
+use crate::lock::lock;
 
 const SHARDS: usize = 32;
 /// A network of IPv6 that one subscriber has.
@@ -75,7 +76,7 @@ impl ByAddress {
     fn shard(&self, hash: u64) -> MutexGuard<'_, HashTable<Row>> {
         // The table goes by the upper and the lower bits.
         let shard = &self.shards[(hash >> 32) as usize % SHARDS];
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(shard)
     }
 }
 

@@ -13,10 +13,12 @@ pub mod recovery;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+
+use crate::lock::lock;
 
 pub use self::address::{ByAddress, Client, OfAddress};
 pub use self::count::{Count, Place};
@@ -68,7 +70,7 @@ pub struct Places {
 impl Overload {
     /// The count of a route by its name, shared by the generations that have it.
     pub fn route(&self, name: &str) -> Arc<Count> {
-        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut routes = lock(&self.routes);
         if let Some(count) = routes.get(name).and_then(Weak::upgrade) {
             return count;
         }

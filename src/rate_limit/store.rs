@@ -1,12 +1,14 @@
 //! The counts of one limit, for all workers: shards of keys, each behind a short lock.
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::count::{Count, Standing};
 use super::key::Key;
 use super::shard::{Row, Shard, Tally};
+
+use crate::lock::lock;
 
 /// Enough that workers seldom meet.
 const SHARDS: usize = 16;
@@ -125,10 +127,6 @@ impl<C: Count> Store<C> {
     fn shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard<C>>> {
         self.shards.iter().map(lock)
     }
-}
-
-fn lock<C>(shard: &Mutex<Shard<C>>) -> MutexGuard<'_, Shard<C>> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

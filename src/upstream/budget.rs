@@ -3,10 +3,11 @@
 //! Who fails under its load must not be sent more of it. A request is counted on its own thread, and only a
 //! retry adds the counts up, under a lock that requests never take. The time is an argument.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::lock::lock;
 use crate::telemetry::metrics::PerThread;
 
 /// Requests and retries count for so many seconds, the one that runs included.
@@ -47,7 +48,7 @@ impl Budget {
         let since_start = self.since_start(now);
         let second = since_start.as_secs();
         let requests = self.requests.iter().map(|window| window.sum(second)).sum();
-        self.spent.lock().unwrap_or_else(PoisonError::into_inner).spend(since_start, share(requests, percent))
+        lock(&self.spent).spend(since_start, share(requests, percent))
     }
 
     fn since_start(&self, now: Instant) -> Duration {

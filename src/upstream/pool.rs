@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use super::h1;
 use super::h2_body::Uploading;
 use crate::body::{Arrival, BodyError, ReadAhead};
 use crate::config::Keepalive;
+use crate::lock::lock;
 use crate::overload::Crowded;
 use crate::spare;
 use crate::splice::Pipe;
@@ -344,9 +345,4 @@ impl Drop for OpenStream {
 
 fn rounds(idle: Duration) -> u64 {
     idle.as_secs().div_ceil(REAP_INTERVAL.as_secs()).max(1)
-}
-
-/// A worker that panicked while holding such a lock left a plain list behind; it is still good.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,8 +15,8 @@ use crate::cache::target::Target;
 /// Entries that are taken from the index under one lock.
 pub(super) const BATCH: usize = 64;
 
-/// Between two batches. What workers have allocated is given back here, under locks that they allocate under, and
-/// freed memory in large heaps is slow to hand out again: without a pause they wait behind it for seconds.
+/// Between two batches. What workers have allocated is given back here, under locks that they allocate under, on a core
+/// that they may want.
 const PAUSE: Duration = Duration::from_micros(500);
 
 /// URLs of one purge, and entries of one URL, that are taken out at once by the caller. More go as they are asked for,

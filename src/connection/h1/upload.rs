@@ -4,7 +4,7 @@
 //! client is not faster than what it uploads to.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +14,7 @@ use http_body::{Frame, SizeHint};
 use super::head;
 use crate::body::{Arrival, BodyError};
 use crate::guard::{Body, Reason, Violation};
+use crate::lock::lock;
 
 /// The connection's side.
 #[derive(Debug)]
@@ -74,7 +75,7 @@ impl Upload {
 impl Shared {
     /// Plain data whose every state is good: a panic elsewhere leaves nothing half done.
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::sink::Sink;
 
+use crate::lock::lock;
+
 /// Lines that wait to be written, over all workers, in bytes.
 const QUEUED_BYTES_MAX: usize = 8 << 20;
 /// Empty buffers kept for the next batch.
@@ -95,7 +97,7 @@ impl Queue {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // No section can leave the state half changed, so a panic elsewhere does not end the log.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -4,13 +4,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use memchr::memrchr;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::config::LogTarget;
+use crate::lock::lock;
 
 /// How long a full pipe in non-blocking mode is waited for before its lines are given up.
 const PIPE_PATIENCE: Duration = Duration::from_secs(1);
@@ -137,10 +138,6 @@ fn write_some(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
         }
         result => result,
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+
+use crate::lock::lock;
 
 /// Threads beyond this number share a cell with another one: slower, and still right.
 const SLOTS: usize = 64;
@@ -55,7 +57,7 @@ pub const OTHER: &str = "other";
 impl<T: Default> ByName<T> {
     /// The value of a name, shared by all who ask while there is one. To be asked at a reload, not for each request.
     pub fn get(&self, name: &str) -> Arc<T> {
-        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut values = lock(&self.0);
         if let Some(value) = values.get(name).and_then(Weak::upgrade) {
             return value;
         }
@@ -74,7 +76,7 @@ impl<T: Default> ByName<T> {
 
     /// All that are in use, for a scrape.
     pub fn all(&self) -> Vec<(Box<str>, Arc<T>)> {
-        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut values = lock(&self.0);
         values.retain(|_, value| value.strong_count() > 0);
         values.iter().filter_map(|(name, value)| Some((name.clone(), value.upgrade()?))).collect()
     }

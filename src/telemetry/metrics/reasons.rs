@@ -2,12 +2,14 @@
 //! there is to count.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
 use super::cells::PerThread;
+
+use crate::lock::lock;
 
 /// Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -16,7 +18,7 @@ pub(super) struct Reasons(Arc<PerThread<Mutex<BTreeMap<&'static str, u64>>>>);
 impl Reasons {
     pub fn count(&self, reason: &'static str) {
         // Only a scrape wants the same lock.
-        *self.0.local().lock().unwrap_or_else(PoisonError::into_inner).entry(reason).or_default() += 1;
+        *lock(self.0.local()).entry(reason).or_default() += 1;
     }
 
     /// Registers the instrument that reads the counts at a scrape.
@@ -36,7 +38,7 @@ impl Reasons {
     fn sums(&self) -> BTreeMap<&'static str, u64> {
         let mut sums = BTreeMap::new();
         for counted in self.0.iter() {
-            for (reason, count) in counted.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            for (reason, count) in lock(counted).iter() {
                 *sums.entry(*reason).or_default() += count;
             }
         }
