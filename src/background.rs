@@ -21,8 +21,6 @@ use crate::worker::Shared;
 /// How often it is looked whether there are purges.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);
-/// How often it is looked how much memory is used.
-const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The tasks of the generation that is served.
 #[derive(Default)]
@@ -101,37 +99,39 @@ pub async fn sweep(cache: Arc<Cache>) {
 
 /// Looks after the limits of memory, as long as it is polled.
 pub async fn keep_memory(shared: Shared) {
-    let overload = &shared.overload;
+    let (mut before, mut pause) = (None, Duration::ZERO);
     loop {
-        tokio::time::sleep(MEMORY_INTERVAL).await;
-        let Some(limits) = shared.live.load().config.server.memory else {
-            overload.set_pressure(Pressure::None);
-            continue;
-        };
-        let Some(resident) = machine::memory() else { continue };
-        let before = overload.pressure();
-        let pressure = memory::pressure(resident, limits, before);
-        overload.set_pressure(pressure);
-        match pressure.cmp(&before) {
-            Ordering::Greater => {
-                tracing::warn!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word())
-            }
-            Ordering::Less => tracing::info!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word()),
-            Ordering::Equal => {}
+        tokio::time::sleep(pause).await;
+        let Some(resident) = machine::memory() else { return };
+        let limits = shared.live.load().config.server.memory;
+        set_pressure(&shared, resident, limits);
+        let grown = before.replace(resident).map_or(0, |before| resident.saturating_sub(before));
+        pause = memory::next_look(resident, limits, (grown, pause));
+        let stored_max = memory::capacity(resident, limits, shared.cache.stored());
+        let is_short = limits.is_some_and(|limits| resident >= limits.soft);
+        if stored_max.is_some() || is_short {
+            let cache = Arc::clone(&shared.cache);
+            // Going over the cache takes long, and what it gives back is the allocator's at first.
+            let _ended = tokio::task::spawn_blocking(move || {
+                stored_max.into_iter().for_each(|stored_max| cache.set_stored_max(stored_max));
+                if is_short {
+                    // What others have let go of as well.
+                    machine::trim_memory();
+                }
+            })
+            .await;
         }
-        let cache = Arc::clone(&shared.cache);
-        // Going over the cache takes long, and what it gives back is the allocator's at first.
-        let _ended = tokio::task::spawn_blocking(move || keep_cache(&cache, resident, limits)).await;
     }
 }
 
-fn keep_cache(cache: &Cache, resident: u64, limits: memory::Limits) {
-    if let Some(stored_max) = memory::capacity(resident, limits, cache.stored()) {
-        cache.set_stored_max(stored_max);
-    }
-    if resident >= limits.soft {
-        // What others have let go of as well.
-        machine::trim_memory();
+fn set_pressure(shared: &Shared, resident: u64, limits: Option<memory::Limits>) {
+    let before = shared.overload.pressure();
+    let pressure = limits.map_or(Pressure::None, |limits| memory::pressure(resident, limits, before));
+    shared.overload.set_pressure(pressure);
+    match pressure.cmp(&before) {
+        Ordering::Greater => tracing::warn!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word()),
+        Ordering::Less => tracing::info!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word()),
+        Ordering::Equal => {}
     }
 }
 
