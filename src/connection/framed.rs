@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::heads::Room;
-use crate::guard::{Cut, Frames, Run};
+use crate::frames::{Cut, Frames, Run};
 use crate::tcp::Peer;
 use crate::timers::{Deadline, Sweep};
 

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use super::h1;
 use super::h2_body::Uploading;
 use crate::body::{Arrival, BodyError, ReadAhead};
 use crate::config::Keepalive;
+use crate::frames::Cut;
 use crate::spare;
 use crate::splice::Pipe;
 use crate::timers::Sweep;
@@ -74,6 +75,8 @@ struct Usage {
 pub struct Allowed {
     pub streams_max: AtomicUsize,
     pub driver: AtomicWaker,
+    /// Why it was cut: it said too much.
+    pub cut: OnceLock<Cut>,
 }
 
 /// One stream on a shared connection, counted until it is dropped.
@@ -97,7 +100,7 @@ impl Connections {
         Rc::new(Self { sweep, read_ahead: ReadAhead::default(), endpoints: RefCell::default() })
     }
 
-    pub fn sweep(&self) -> &Sweep {
+    pub fn sweep(&self) -> &Rc<Sweep> {
         &self.sweep
     }
 
@@ -269,6 +272,11 @@ impl SharedH2 {
 
     pub(super) fn is_new(&self) -> bool {
         self.usage.served.load(Ordering::Relaxed) == 0
+    }
+
+    /// Why the edge has cut it, if it has.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        self.usage.allowed.cut.get().copied()
     }
 
     fn is_same(&self, other: &Self) -> bool {
