@@ -1,8 +1,7 @@
 //! What the control thread does for the pools of a generation: resolves their names and probes their
-//! endpoints. And for what outlives them: works off the purges of the cache, and looks after memory.
+//! endpoints. And for what outlives them: works off the purges of the cache.
 
 use std::cell::RefCell;
-use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +11,8 @@ use crate::balance::resolve::{self, ResolveError, Resolver};
 use crate::balance::{Pool, probe};
 use crate::cache::{Cache, Progress};
 use crate::config::Dns;
-use crate::machine;
-use crate::overload::{Pressure, memory};
 use crate::snapshot::Snapshot;
 use crate::upstream::Probing;
-use crate::worker::Shared;
 
 /// How often it is looked whether there are purges.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
@@ -94,44 +90,6 @@ pub async fn sweep(cache: Arc<Cache>) {
                 Ok(Progress::Idle) | Err(_) => break,
             }
         }
-    }
-}
-
-/// Looks after the limits of memory, as long as it is polled.
-pub async fn keep_memory(shared: Shared) {
-    let (mut before, mut pause) = (None, Duration::ZERO);
-    loop {
-        tokio::time::sleep(pause).await;
-        let Some(resident) = machine::memory() else { return };
-        let limits = shared.live.load().config.server.memory;
-        set_pressure(&shared, resident, limits);
-        let grown = before.replace(resident).map_or(0, |before| resident.saturating_sub(before));
-        pause = memory::next_look(resident, limits, (grown, pause));
-        let stored_max = memory::capacity(resident, limits, shared.cache.stored());
-        let is_short = limits.is_some_and(|limits| resident >= limits.soft);
-        if stored_max.is_some() || is_short {
-            let cache = Arc::clone(&shared.cache);
-            // Going over the cache takes long, and what it gives back is the allocator's at first.
-            let _ended = tokio::task::spawn_blocking(move || {
-                stored_max.into_iter().for_each(|stored_max| cache.set_stored_max(stored_max));
-                if is_short {
-                    // What others have let go of as well.
-                    machine::trim_memory();
-                }
-            })
-            .await;
-        }
-    }
-}
-
-fn set_pressure(shared: &Shared, resident: u64, limits: Option<memory::Limits>) {
-    let before = shared.overload.pressure();
-    let pressure = limits.map_or(Pressure::None, |limits| memory::pressure(resident, limits, before));
-    shared.overload.set_pressure(pressure);
-    match pressure.cmp(&before) {
-        Ordering::Greater => tracing::warn!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word()),
-        Ordering::Less => tracing::info!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word()),
-        Ordering::Equal => {}
     }
 }
 

@@ -161,9 +161,10 @@ impl Drop for Room {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::HeadCost::{Large, Ordinary};
     use super::*;
-    use proptest::prelude::*;
 
     const KIB: usize = 1024;
 

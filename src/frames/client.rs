@@ -204,10 +204,11 @@ impl Frames {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::frames::testing::{PING, PROTOCOL_ERROR, WINDOW_UPDATE, frame, reset};
     use crate::frames::{ENHANCE_YOUR_CALM, GOAWAY};
-    use proptest::prelude::*;
 
     const WHOLE: usize = 1 << 30;
 

@@ -126,10 +126,11 @@ impl EndpointFrames {
 mod tests {
     use std::time::Duration;
 
+    use proptest::prelude::*;
+
     use super::*;
     use crate::frames::testing::{PING, PROTOCOL_ERROR, WINDOW_UPDATE, frame, reset};
     use crate::frames::{END_HEADERS, END_STREAM, GOAWAY};
-    use proptest::prelude::*;
 
     /// A connection whose preface has been written.
     fn begun() -> (EndpointFrames, Instant) {

@@ -8,8 +8,9 @@
 
 use std::time::Duration;
 
-/// Between two looks at the memory that is used, as long as it hardly grows, and at its fastest.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Between two looks at the memory that is used, as long as it hardly grows.
+pub const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The same, at its fastest.
 const LOOK_SOONEST: Duration = Duration::from_millis(20);
 
 /// Resident bytes of the process.
@@ -70,11 +71,9 @@ pub struct Stored {
 
 /// The capacity that the cache is to have from now on, if it is another one. It gives back what is too much at once,
 /// and has no more than is left to the soft limit, or it would be full before the next look. It takes more in steps of a
-/// sixteenth, while memory is used to less than seven eighths of the soft limit. Without limits it has what is
-/// configured.
-pub fn capacity(resident: u64, limits: Option<Limits>, stored: Stored) -> Option<u64> {
+/// sixteenth, while memory is used to less than seven eighths of the soft limit.
+pub fn capacity(resident: u64, limits: Limits, stored: Stored) -> Option<u64> {
     let Stored { bytes, capacity, configured } = stored;
-    let Some(limits) = limits else { return (capacity < configured).then_some(configured) };
     if resident >= limits.soft {
         // To below the limit, so that it is not met again by the next response.
         let excess = resident - limits.soft + limits.soft / 16;
@@ -92,8 +91,8 @@ pub fn capacity(resident: u64, limits: Option<Limits>, stored: Stored) -> Option
 
 /// When to look again: before memory that has grown by so much since the last look, so long ago, could meet a limit that
 /// it has not met yet.
-pub fn next_look(resident: u64, limits: Option<Limits>, (grown, since): (u64, Duration)) -> Duration {
-    let next = limits.and_then(|limits| [limits.soft, limits.hard].into_iter().find(|limit| *limit > resident));
+pub fn next_look(resident: u64, limits: Limits, (grown, since): (u64, Duration)) -> Duration {
+    let next = [limits.soft, limits.hard].into_iter().find(|limit| *limit > resident);
     let Some(left) = next.map(|limit| limit - resident) else { return LOOK_EVERY };
     let nanoseconds = since.as_nanos() * u128::from(left) / u128::from(grown.max(1)) / 2;
     Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX)).clamp(LOOK_SOONEST, LOOK_EVERY)
@@ -127,11 +126,7 @@ mod tests {
     #[track_caller]
     fn check(resident: u64, bytes: u64, capacity_now: u64, expected: Option<u64>) {
         let stored = Stored { bytes, capacity: capacity_now, configured: 640 };
-        assert_eq!(
-            capacity(resident, Some(LIMITS), stored),
-            expected,
-            "{resident} resident, {bytes} of {capacity_now}"
-        );
+        assert_eq!(capacity(resident, LIMITS, stored), expected, "{resident} resident, {bytes} of {capacity_now}");
     }
 
     #[test]
@@ -159,18 +154,10 @@ mod tests {
     }
 
     #[test]
-    fn without_limits_it_has_what_is_configured() {
-        for (now, expected) in [(0, Some(640)), (250, Some(640)), (640, None)] {
-            let stored = Stored { bytes: 0, capacity: now, configured: 640 };
-            assert_eq!(capacity(u64::MAX, None, stored), expected);
-        }
-    }
-
-    #[test]
     fn the_faster_memory_grows_the_sooner_is_the_next_look() {
         let check = |resident, grown, since_ms, expected_ms| {
             let since = Duration::from_millis(since_ms);
-            let found = next_look(resident, Some(LIMITS), (grown, since));
+            let found = next_look(resident, LIMITS, (grown, since));
             assert_eq!(found.as_millis(), expected_ms, "{grown} more in {since_ms} ms, now {resident}");
         };
         check(100, 0, 500, 500);
@@ -183,7 +170,6 @@ mod tests {
         // The soft limit is met, the hard one is next.
         check(900, 500, 500, 350);
         check(2000, 500, 500, 500);
-        assert_eq!(next_look(100, None, (500, LOOK_EVERY)), LOOK_EVERY);
     }
 
     proptest! {
@@ -192,7 +178,7 @@ mod tests {
             resident in 0u64..4000, bytes in 0u64..640, now in 0u64..=640,
         ) {
             let stored = Stored { bytes, capacity: now, configured: 640 };
-            let wanted = capacity(resident, Some(LIMITS), stored);
+            let wanted = capacity(resident, LIMITS, stored);
             prop_assert!(wanted.is_none_or(|wanted| wanted <= 640 && wanted != now));
             let filled = resident + wanted.unwrap_or(now).saturating_sub(bytes);
             prop_assert!(filled <= LIMITS.soft.max(resident) + 640 / 64 || wanted.unwrap_or(now) == 0, "{filled}");

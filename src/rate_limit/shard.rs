@@ -5,8 +5,9 @@
 //! once each does not give a limited one its quota back. Only so many are looked at: when they are all of that kind,
 //! the stalest goes. Nobody is refused because the table is full.
 
-use hashbrown::HashTable;
 use std::time::Duration;
+
+use hashbrown::HashTable;
 
 use super::count::{Count, Standing};
 use super::key::Key;

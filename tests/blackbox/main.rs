@@ -34,6 +34,7 @@ mod overload;
 mod pace;
 mod queue;
 mod rate_limits;
+mod recovery;
 mod reload;
 mod replicas;
 mod retries;
