@@ -147,7 +147,7 @@ async fn a_client_that_takes_nothing_is_given_up_before_the_kernel_has_it_all() 
     let mut client = Wire::new(little_ahead(edge.address()).await);
     client.send("GET /32 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     let logged = edge.logged("/32").await;
-    assert_eq!(logged["reason"], "send-timeout", "{logged}");
+    assert_eq!(logged["reason"], "client-send-timeout", "{logged}");
     edge.in_flight(origin.address(), 0).await;
 }
 
