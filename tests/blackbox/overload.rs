@@ -184,7 +184,7 @@ async fn over_the_soft_limit_the_cache_gives_memory_back_and_takes_it_again_late
 /// Filled as fast as it can be, between two looks at the memory that is used.
 #[tokio::test]
 async fn a_cache_that_is_filled_in_a_burst_stays_within_the_limits() {
-    const OBJECTS: usize = 120;
+    const OBJECTS: usize = 64;
     let origin = Origin::replies(ok(vec![b'x'; 1 << 20]).field("cache-control", "max-age=600")).await;
     let cache = "[cache]\nmemory = \"512MiB\"\n";
     let route = "[[route]]\npath = \"/\"\nupstream = \"app\"\ncache = true\n";
@@ -195,7 +195,8 @@ async fn a_cache_that_is_filled_in_a_burst_stays_within_the_limits() {
     let edge = Edge::verbatim(&config(String::new())).await;
     let whole = stored(&edge).await["stored_bytes_max"].as_u64().unwrap();
     assert_eq!(edge.get("/").await.status, 200);
-    let (soft, hard) = (edge.rss_kib() + (64 << 10), edge.rss_kib() + (96 << 10));
+    let before = edge.rss_kib();
+    let (soft, hard) = (before + (24 << 10), before + (48 << 10));
     edge.write_config(&config(format!("soft = \"{soft}KiB\", hard = \"{hard}KiB\"")));
     edge.reload().await;
     until("less than configured", async || {
@@ -217,5 +218,6 @@ async fn a_cache_that_is_filled_in_a_burst_stays_within_the_limits() {
     }
     let peak = edge.peak_kib();
     assert!(peak < hard, "{peak} KiB of {hard}");
-    assert!(stored(&edge).await["entries"].as_u64() > Some(16), "it is of use all the same");
+    // It is of use all the same.
+    until("a hit", async || (edge.get("/").await.field("x-cache") == "HIT").then_some(())).await;
 }
