@@ -85,8 +85,8 @@ fn keep_cache(cache: &Cache, overload: &Overload, resident: u64, limits: memory:
     let before = cache.stored();
     if let Some(stored_max) = memory::capacity(resident, limits, before) {
         cache.set_stored_max(stored_max);
-        // Where it may only have less than it might have had, it gives nothing back.
-        if stored_max < before.bytes {
+        // Below the limit it may only not have what is not there.
+        if resident >= limits.soft && stored_max < before.capacity {
             overload.done.count_memory_given_back();
             let (had, has) = (before.bytes >> 20, stored_max >> 20);
             tracing::warn!("the cache gives memory back: of {had} MiB it keeps {has} MiB at most");

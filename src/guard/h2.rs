@@ -104,6 +104,19 @@ mod tests {
     }
 
     #[test]
+    fn b8_a_head_counts_with_its_size_until_it_is_large() {
+        let check = |fields: usize, value: &str, expected| {
+            let request = (0..fields).fold(request(), |request, _| request.header("x", value));
+            assert_eq!(head_cost(&request.body(()).unwrap()), expected, "{fields} fields of {}", value.len());
+        };
+        check(0, "", HeadCost::Ordinary(3 + 4 * FIELD_BYTES));
+        check(32, "", HeadCost::Ordinary(3 + 32 + 36 * FIELD_BYTES));
+        check(33, "", HeadCost::Large(STREAM_BYTES + 3 * (3 + 33) + 64 * PLACE_BYTES));
+        check(1, &"v".repeat(3900), HeadCost::Ordinary(3901 + 3 + 5 * FIELD_BYTES));
+        check(1, &"v".repeat(4000), HeadCost::Large(STREAM_BYTES + 3 * (4001 + 3) + 16 * PLACE_BYTES));
+    }
+
+    #[test]
     fn what_the_guard_refuses_over_http1_is_refused() {
         check(request().method("CONNECT"), Err(Reason::MethodNotAllowed));
         check(request().method("TRACE"), Err(Reason::MethodNotAllowed));
