@@ -98,6 +98,7 @@ reasons! {
     UpstreamFraming, StatusCode::BAD_GATEWAY, "upstream-framing", "The length of the endpoint's response can be read in two ways.";
     UpstreamHeadTooLarge, StatusCode::BAD_GATEWAY, "upstream-head-too-large", "The endpoint's response head is over the limit.";
     UpstreamInterimLimit, StatusCode::BAD_GATEWAY, "upstream-interim-limit", "The endpoint sent more than 16 interim (1xx) responses.";
+    UpstreamFlood, StatusCode::BAD_GATEWAY, "upstream-flood", "The endpoint sent more frames of HTTP/2 that ask and bring nothing than it may.";
     UpstreamBadUpgrade, StatusCode::BAD_GATEWAY, "upstream-bad-upgrade", "The endpoint changed to a protocol that was not asked for.";
     SendTimeout, StatusCode::GATEWAY_TIMEOUT, "send-timeout", "The endpoint took nothing of the request for longer than timeout.send.";
     ReadTimeout, StatusCode::GATEWAY_TIMEOUT, "read-timeout", "The endpoint sent nothing for longer than timeout.read.";
@@ -170,6 +171,7 @@ impl From<&UpstreamError> for Reason {
             UpstreamError::ReadTimeout(_) => Self::ReadTimeout,
             UpstreamError::SendTimeout => Self::SendTimeout,
             UpstreamError::InterimLimit => Self::UpstreamInterimLimit,
+            UpstreamError::Flood(_) => Self::UpstreamFlood,
             UpstreamError::UnaskedUpgrade => Self::UpstreamBadUpgrade,
             UpstreamError::Framing(_) => Self::UpstreamFraming,
             UpstreamError::RequestBody(error) => error.into(),

@@ -17,6 +17,7 @@
 //! Each byte of a client passes the guard. What an origin might read differently becomes no request; it is answered
 //! when the requests before it are, and the connection ends. The body of a request is read when somebody upstream
 //! has asked for more of it. How slowly a client may send and take while it is waited for, [`pace`] says.
+//! What either side may do with the frames of HTTP/2 beside asking and answering, [`frames`] says.
 //!
 //! [`proxy`] is the path, with every branch of it in one place. It takes the [`snapshot`], the generation of the
 //! configuration that is in force, and keeps it to the end. It settles which host is asked for
@@ -162,6 +163,7 @@ mod balance;
 mod telemetry;
 mod compress;
 mod body;
+pub mod frames;
 mod interim;
 pub mod header;
 mod timers;

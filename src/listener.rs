@@ -21,6 +21,9 @@ use crate::overload::crowd::Use;
 
 /// Connections that wait to be accepted, per socket; the kernel cuts it to its own limit.
 const BACKLOG: i32 = 4096;
+/// What the kernel takes for a client before it is sent, and so counts as sent here; without a limit it is four times as
+/// much. Less would cost a cached response of this size a second write and a wait. Connections have it of their socket.
+const UNSENT_BYTES_MAX: u32 = 1024 * 1024;
 /// After an error that accepting again at once would only repeat.
 const BACK_OFF: Duration = Duration::from_millis(50);
 /// Hand-shakes that had begun when a socket was closed to new ones have this long to end.
@@ -70,6 +73,7 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>>
 /// One socket a worker for a socket that was handed over, all sharing its queue.
 pub fn duplicate(socket: &StdListener, workers: usize) -> io::Result<Vec<StdListener>> {
     socket.set_nonblocking(true)?;
+    SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     (0..workers).map(|_| socket.try_clone()).collect()
 }
 
@@ -77,6 +81,7 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     if shared {
         socket.set_reuse_port(true)?;
     }

@@ -13,13 +13,11 @@ use crate::cache::Cache;
 use crate::clock;
 use crate::machine;
 use crate::overload::crowd::{Crowded, Use};
+use crate::overload::memory::LOOK_EVERY;
 use crate::overload::recovery::{Action, Recovery};
 use crate::overload::{Overload, Pressure, memory};
 use crate::snapshot::Snapshot;
 use crate::worker::Shared;
-
-/// How often it is looked how much is used.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Looks after memory and connections, for as long as it is polled.
 pub async fn run(shared: Shared) {
@@ -53,28 +51,33 @@ pub fn report(snapshot: &Snapshot, overload: &Overload) -> [Recovery; 3] {
 }
 
 async fn keep_memory(shared: &Shared) {
-    let overload = &shared.overload;
+    let (mut before, mut pause) = (None, Duration::ZERO);
     loop {
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(pause).await;
+        let looked_before = std::mem::replace(&mut pause, LOOK_EVERY);
         let Some(limits) = shared.live.load().config.server.memory else {
-            overload.set_pressure(Pressure::None);
+            shared.overload.set_pressure(Pressure::None);
             give_all(&shared.cache).await;
             continue;
         };
         let Some(resident) = machine::memory() else { continue };
-        let before = overload.pressure();
-        let pressure = memory::pressure(resident, limits, before);
-        overload.set_pressure(pressure);
-        match pressure.cmp(&before) {
-            Ordering::Greater => {
-                tracing::warn!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word())
-            }
-            Ordering::Less => tracing::info!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word()),
-            Ordering::Equal => {}
-        }
-        let (cache, overload) = (Arc::clone(&shared.cache), Arc::clone(overload));
+        let grown = before.replace(resident).map_or(0, |before| resident.saturating_sub(before));
+        pause = memory::next_look(resident, limits, (grown, looked_before));
+        set_pressure(&shared.overload, resident, limits);
+        let (cache, overload) = (Arc::clone(&shared.cache), Arc::clone(&shared.overload));
         // Going over the cache takes long, and what it gives back is the allocator's at first.
         let _ended = tokio::task::spawn_blocking(move || keep_cache(&cache, &overload, resident, limits)).await;
+    }
+}
+
+fn set_pressure(overload: &Overload, resident: u64, limits: memory::Limits) {
+    let before = overload.pressure();
+    let pressure = memory::pressure(resident, limits, before);
+    overload.set_pressure(pressure);
+    match pressure.cmp(&before) {
+        Ordering::Greater => tracing::warn!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word()),
+        Ordering::Less => tracing::info!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word()),
+        Ordering::Equal => {}
     }
 }
 
@@ -82,7 +85,8 @@ fn keep_cache(cache: &Cache, overload: &Overload, resident: u64, limits: memory:
     let before = cache.stored();
     if let Some(stored_max) = memory::capacity(resident, limits, before) {
         cache.set_stored_max(stored_max);
-        if stored_max < before.capacity {
+        // Below the limit it may only not have what is not there.
+        if resident >= limits.soft && stored_max < before.capacity {
             overload.done.count_memory_given_back();
             let (had, has) = (before.bytes >> 20, stored_max >> 20);
             tracing::warn!("the cache gives memory back: of {had} MiB it keeps {has} MiB at most");
@@ -104,7 +108,7 @@ async fn give_all(cache: &Arc<Cache>) {
 
 async fn keep_room(shared: &Shared) {
     loop {
-        tokio::time::sleep(LOOK_INTERVAL).await;
+        tokio::time::sleep(LOOK_EVERY).await;
         let before = shared.overload.crowded();
         let crowded = match shared.live.load().config.server.idle_close_at {
             Some(percent) => look(shared, percent, &before),

@@ -16,7 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::heads::Room;
-use crate::guard::{Cut, Frames, Run};
+use crate::frames::{Cut, Frames, Run};
+use crate::guard::HeadCost;
 use crate::tcp::Peer;
 use crate::timers::{Deadline, Sweep};
 
@@ -191,7 +192,7 @@ impl Held {
     /// `seen` of them have been looked at. What waits behind a whole head is one read at most, and not counted.
     fn keep(&mut self, bytes: &[u8], seen: usize, is_in_head: bool) -> Result<(), Cut> {
         if is_in_head {
-            self.room.grow(bytes.len()).map_err(|_| Cut::HeadMemory)?;
+            self.room.grow(HeadCost::Large(bytes.len())).map_err(|_| Cut::HeadMemory)?;
         }
         self.bytes.extend_from_slice(bytes);
         self.seen += seen;

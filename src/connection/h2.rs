@@ -1,6 +1,6 @@
 //! HTTP/2 downstream.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -16,7 +16,8 @@ use super::framed::Framed;
 use super::heads::{Heads, NoRoom, Room};
 use super::{Downstream, Limits, Link};
 use crate::body::{Paced, Source, Taking};
-use crate::guard::{self, Cut};
+use crate::frames::Cut;
+use crate::guard;
 use crate::pace::Terms;
 use crate::proxy;
 use crate::tcp::Peer;
@@ -43,7 +44,8 @@ where
     let mut draining = worker.draining();
     let link = Rc::new(Link::new(downstream, None));
     let streams = Streams { worker: Rc::clone(&worker), sending: limits.sending };
-    let serving = Serving { worker: Rc::clone(&worker), link: Rc::clone(&link), heads };
+    let asked = Rc::new(Cell::new(false));
+    let serving = Serving { worker: Rc::clone(&worker), link: Rc::clone(&link), heads, asked: Rc::clone(&asked) };
     let mut connection = pin!(
         http2::Builder::new(streams)
             .max_concurrent_streams(limits.h2_streams_max)
@@ -70,6 +72,10 @@ where
         }
         turn.begin();
         let outcome = connection.as_mut().poll(cx);
+        // A request may come and be answered between two looks at the connection.
+        if asked.take() {
+            idle.disarm();
+        }
         // Told to end, a client has little time left after its last stream.
         watch_idle(&link, &idle, if told { GOAWAY_GRACE } else { limits.idle_timeout });
         outcome
@@ -103,6 +109,8 @@ struct Serving {
     worker: Rc<Worker>,
     link: Rc<Link>,
     heads: Rc<Heads>,
+    /// Set by each request.
+    asked: Rc<Cell<bool>>,
 }
 
 type Request = http::Request<hyper::body::Incoming>;
@@ -118,6 +126,7 @@ impl Serving {
     fn answer(&self, request: Request) -> impl Future<Output = Result<http::Response<Paced>, h2::Error>> + use<> {
         // Before the first turn of its task, since until then the codec hands out one head after the other.
         let admitted = self.admit(request);
+        self.asked.set(true);
         let serving = self.clone();
         async move {
             let Admitted { request, room } = admitted?;

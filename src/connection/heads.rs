@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::guard::HeadCost;
+
 /// Of one connection. More streams are refused.
 const CONNECTION_BYTES_MAX: usize = 256 * 1024;
 const STEP_BYTES: usize = 64 * 1024;
@@ -30,8 +32,10 @@ impl HeadBudget {
         self.bytes_max.store(usize::try_from(bytes_max).unwrap_or(usize::MAX), Ordering::Relaxed);
     }
 
-    fn take(&self, bytes: usize) -> bool {
+    /// The last quarter is for ordinary heads, so that those who attack with others do not keep everybody out.
+    fn take(&self, bytes: usize, is_ordinary: bool) -> bool {
         let bytes_max = self.bytes_max.load(Ordering::Relaxed);
+        let bytes_max = if is_ordinary { bytes_max } else { bytes_max - bytes_max / 4 };
         let fits = |taken: usize| taken.checked_add(bytes).filter(|taken| *taken <= bytes_max);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok()
     }
@@ -50,13 +54,15 @@ impl Share {
         Rc::new(Self { budget, taken: Cell::new(0), used: Cell::new(0) })
     }
 
-    fn take(&self, bytes: usize) -> bool {
+    fn take(&self, bytes: usize, is_ordinary: bool) -> bool {
         let used = self.used.get() + bytes;
         let missing = used.saturating_sub(self.taken.get());
         if missing > 0 {
             // Near the end of the budget what is missing may fit where a step does not.
             let step = missing.next_multiple_of(STEP_BYTES);
-            let Some(more) = [step, missing].into_iter().find(|more| self.budget.take(*more)) else { return false };
+            let Some(more) = [step, missing].into_iter().find(|more| self.budget.take(*more, is_ordinary)) else {
+                return false;
+            };
             self.taken.set(self.taken.get() + more);
         }
         self.used.set(used);
@@ -104,9 +110,9 @@ impl Heads {
     }
 
     /// Room for a head, until it is dropped.
-    pub fn room(self: &Rc<Self>, bytes: usize) -> Result<Room, NoRoom> {
+    pub fn room(self: &Rc<Self>, head: HeadCost) -> Result<Room, NoRoom> {
         let mut room = Room::none(self);
-        room.grow(bytes)?;
+        room.grow(head)?;
         Ok(room)
     }
 }
@@ -124,12 +130,16 @@ impl Room {
         Self { heads: Rc::clone(heads), bytes: 0 }
     }
 
-    pub fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
+    pub fn grow(&mut self, head: HeadCost) -> Result<(), NoRoom> {
+        let (bytes, is_ordinary) = match head {
+            HeadCost::Ordinary(bytes) => (bytes, true),
+            HeadCost::Large(bytes) => (bytes, false),
+        };
         let used = self.heads.used.get() + bytes;
         if used > CONNECTION_BYTES_MAX {
             return Err(NoRoom::OnConnection);
         }
-        if !self.heads.share.take(bytes) {
+        if !self.heads.share.take(bytes, is_ordinary) {
             return Err(NoRoom::InProcess);
         }
         self.heads.used.set(used);
@@ -153,6 +163,7 @@ impl Drop for Room {
 mod tests {
     use proptest::prelude::*;
 
+    use super::HeadCost::{Large, Ordinary};
     use super::*;
 
     const KIB: usize = 1024;
@@ -171,20 +182,32 @@ mod tests {
     fn a_connection_has_its_bound_and_the_process_has_one() {
         let (_, share) = budget_of(400 * KIB);
         let (one, other) = (Heads::new(Rc::clone(&share)), Heads::new(share));
-        let held: Vec<_> = (0..16).map(|_| one.room(16 * KIB).unwrap()).collect();
-        assert_eq!(one.room(1).unwrap_err(), NoRoom::OnConnection);
-        let more: Vec<_> = (0..9).map(|_| other.room(16 * KIB).unwrap()).collect();
-        assert_eq!(other.room(1).unwrap_err(), NoRoom::InProcess);
+        let held: Vec<_> = (0..16).map(|_| one.room(Ordinary(16 * KIB)).unwrap()).collect();
+        assert_eq!(one.room(Ordinary(1)).unwrap_err(), NoRoom::OnConnection);
+        let more: Vec<_> = (0..9).map(|_| other.room(Ordinary(16 * KIB)).unwrap()).collect();
+        assert_eq!(other.room(Ordinary(1)).unwrap_err(), NoRoom::InProcess);
         drop(held);
-        assert!(other.room(16 * KIB).is_ok() && one.room(16 * KIB).is_ok());
+        assert!(other.room(Large(16 * KIB)).is_ok() && one.room(Large(16 * KIB)).is_ok());
         drop(more);
+    }
+
+    #[test]
+    fn large_heads_leave_room_for_ordinary_ones() {
+        let (budget, share) = budget_of(512 * KIB);
+        let connections: Vec<_> = (0..3).map(|_| Heads::new(Rc::clone(&share))).collect();
+        let fill = |head| connections.iter().flat_map(move |heads| std::iter::from_fn(move || heads.room(head).ok()));
+        let large: Vec<_> = fill(Large(16 * KIB)).collect();
+        assert_eq!((large.len(), taken(&budget)), (24, 384 * KIB));
+        assert_eq!(connections[2].room(Large(1)).unwrap_err(), NoRoom::InProcess);
+        let ordinary: Vec<_> = fill(Ordinary(2 * KIB)).collect();
+        assert_eq!(ordinary.len(), 64);
     }
 
     #[test]
     fn what_a_worker_does_not_use_is_for_the_others() {
         let (budget, share) = budget_of(512 * KIB);
         let heads = Heads::new(Rc::clone(&share));
-        drop((0..16).map(|_| heads.room(16 * KIB).unwrap()).collect::<Vec<_>>());
+        drop((0..16).map(|_| heads.room(Ordinary(16 * KIB)).unwrap()).collect::<Vec<_>>());
         assert!(taken(&budget) <= 2 * STEP_BYTES, "{}", taken(&budget));
         drop((heads, share));
         assert_eq!(taken(&budget), 0);
@@ -193,14 +216,15 @@ mod tests {
     proptest! {
         #[test]
         fn never_more_than_allowed_and_all_comes_back(
-            steps in prop::collection::vec((any::<bool>(), 0..3_usize, 0..40 * KIB), 0..200),
+            steps in prop::collection::vec((any::<bool>(), any::<bool>(), 0..3_usize, 0..40 * KIB), 0..200),
         ) {
             let (budget, share) = budget_of(300 * KIB);
             let connections: Vec<_> = (0..3).map(|_| Heads::new(Rc::clone(&share))).collect();
             let mut held = std::collections::VecDeque::new();
-            for (takes, connection, bytes) in steps {
+            for (takes, is_large, connection, bytes) in steps {
                 if takes {
-                    held.extend(connections[connection].room(bytes));
+                    let head = if is_large { Large(bytes) } else { Ordinary(bytes) };
+                    held.extend(connections[connection].room(head));
                 } else {
                     held.pop_front();
                 }

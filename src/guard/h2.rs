@@ -21,9 +21,22 @@ const FIELD_BYTES: usize = 32;
 /// What a place for a field takes in the map, of which a quarter stays free and which doubles as it grows.
 const PLACE_BYTES: usize = 82;
 
-/// What a head counts in the budgets of heads: its size by RFC 9113, or, for one that is not ordinary, the memory that
-/// it takes, with the copy for the endpoint. So a connection has room for many heads as they are, and for few bombs.
-pub fn head_cost<B>(request: &Request<B>) -> usize {
+/// The bytes of a head are in the request, and in a buffer for the endpoint that has grown to hold them.
+const COPIES: usize = 3;
+/// What a stream takes while its head waits for an answer, beside the head.
+const STREAM_BYTES: usize = 8 * 1024;
+
+/// What a head counts in the budgets of heads, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeadCost {
+    /// Its size by RFC 9113. So there is room for many heads as they are.
+    Ordinary(usize),
+    /// The memory that it takes, with the copy for the endpoint and with all that its stream takes. So there is room for
+    /// few bombs.
+    Large(usize),
+}
+
+pub fn head_cost<B>(request: &Request<B>) -> HeadCost {
     let (uri, fields) = (request.uri(), request.headers());
     let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
     let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
@@ -31,10 +44,10 @@ pub fn head_cost<B>(request: &Request<B>) -> usize {
     let bytes = target + authority + of_fields;
     let size = bytes + (fields.len() + 4) * FIELD_BYTES;
     if size <= ORDINARY_BYTES && fields.len() <= ORDINARY_FIELDS {
-        return size;
+        return HeadCost::Ordinary(size);
     }
     let places = ((fields.len() + REQUEST_FIELDS_ADDED) * 4 / 3).next_power_of_two();
-    size.max(bytes + bytes / 2 + places * PLACE_BYTES)
+    HeadCost::Large(STREAM_BYTES + size.max(bytes * COPIES + places * PLACE_BYTES))
 }
 
 /// Judges the head of a request.
@@ -88,6 +101,19 @@ mod tests {
         check(request().method("POST").header("content-length", "9223372036854775807"), Ok(()));
         check(request().header("a", "").header("b", "x y"), Ok(()));
         check((0..FIELDS_MAX).fold(request(), |request, n| request.header(format!("x-{n}"), "1")), Ok(()));
+    }
+
+    #[test]
+    fn b8_a_head_counts_with_its_size_until_it_is_large() {
+        let check = |fields: usize, value: &str, expected| {
+            let request = (0..fields).fold(request(), |request, _| request.header("x", value));
+            assert_eq!(head_cost(&request.body(()).unwrap()), expected, "{fields} fields of {}", value.len());
+        };
+        check(0, "", HeadCost::Ordinary(3 + 4 * FIELD_BYTES));
+        check(32, "", HeadCost::Ordinary(3 + 32 + 36 * FIELD_BYTES));
+        check(33, "", HeadCost::Large(STREAM_BYTES + 3 * (3 + 33) + 64 * PLACE_BYTES));
+        check(1, &"v".repeat(3900), HeadCost::Ordinary(3901 + 3 + 5 * FIELD_BYTES));
+        check(1, &"v".repeat(4000), HeadCost::Large(STREAM_BYTES + 3 * (4001 + 3) + 16 * PLACE_BYTES));
     }
 
     #[test]

@@ -11,28 +11,25 @@
 //! - The bytes after a request that asks for an upgrade wait until the tunnel is opened. If it is not, they
 //!   are never parsed, and neither is what follows a client's last request.
 //!
-//! HTTP/2 is parsed by its codec. The guard counts its *frames*, which the codec does for some and not for all, and
-//! demands of a request that came so what it demands of others.
+//! HTTP/2 is parsed by its codec, and its frames are counted by [`crate::frames`]. Of a request that came so the guard
+//! demands what it demands of others.
 //!
 //! All of this is pure: `connection` reads the socket, keeps the time, and gives the bytes to the [`Machine`].
 //! Not decided here: names that are dropped from heads and trailers, limits of body size, routing.
 
 mod chunked;
 mod class;
-mod frames;
 mod h2;
 mod head;
 mod machine;
 #[cfg(test)]
 pub mod reference;
 mod reject;
-mod spent;
 mod target;
 #[cfg(test)]
 mod tests;
 
-pub use frames::{Cut, Frames, Run};
-pub use h2::{H2_HEAD_BYTES_MAX, check_h2, head_cost};
+pub use h2::{H2_HEAD_BYTES_MAX, HeadCost, check_h2, head_cost};
 pub use head::{Body, Complete, FIELDS_MAX, HEAD_BYTES_MAX, Lines, Then};
 pub use machine::{Machine, Phase, Step, Stop};
 pub use reject::{Reason, Violation};

@@ -18,6 +18,7 @@ use super::{Dispatch, Failed, Fate, Limits, Over, Reply, Tunnel, Upstream, Upstr
 use crate::balance::{Endpoint, InFlight, Outcome, Pool};
 use crate::body::{Body, BodyError, End, Guard, Source};
 use crate::clock;
+use crate::frames::Cut;
 use crate::header::{framing, media_type};
 use crate::timers::Deadline;
 
@@ -109,12 +110,9 @@ impl Attempt<'_> {
             }
             has_begun.set(false);
             if !(reused && failed.request == Fate::Unsent) {
-                let is_stale = reused && failed.is_closing;
-                return Err(Failed {
-                    error: failed.error,
-                    request: failed.request,
-                    stale: is_stale.then_some(in_flight),
-                });
+                let error = shared.cut().map_or(failed.error, UpstreamError::Flood);
+                let is_stale = reused && failed.is_closing && !matches!(error, UpstreamError::Flood(_));
+                return Err(Failed { error, request: failed.request, stale: is_stale.then_some(in_flight) });
             }
         }
     }
@@ -220,7 +218,7 @@ impl Attempt<'_> {
             let is_closing = is_unprocessed || !is_reset(&error);
             let of_client = watch.upload.as_ref().and_then(|upload| upload.failure());
             let error = of_client.map_or_else(|| classify(error), UpstreamError::RequestBody);
-            let is_closing = is_closing && matches!(error, UpstreamError::Closed(_));
+            let is_closing = is_closing && matches!(error, UpstreamError::Closed(_) | UpstreamError::Flood(_));
             NoHead { error, request, unsent, is_closing }
         })
     }
@@ -339,6 +337,10 @@ fn classify(error: hyper::Error) -> UpstreamError {
     let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
     if source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut) {
         return UpstreamError::SendTimeout;
+    }
+    let calmed = |error: &h2::Error| error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+    if of_h2(&error).is_some_and(calmed) {
+        return UpstreamError::Flood(Cut::Codec);
     }
     if error.is_parse() { UpstreamError::Protocol(error.into()) } else { UpstreamError::Closed(error.into()) }
 }

@@ -2,8 +2,8 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
@@ -14,9 +14,12 @@ use tokio::net::TcpStream;
 
 use super::h1::{self, Stream};
 use super::h2_body::Uploading;
+use super::h2_frames::Counted;
 use super::pool::{Allowed, Connections, SharedH2};
 use super::{HEAD_BYTES_MAX, Upstream, UpstreamError};
-use crate::balance::Endpoint;
+use crate::balance::{Endpoint, Outcome};
+use crate::clock;
+use crate::frames::Cut;
 use crate::local_executor::LocalExecutor;
 use crate::pace::Terms;
 use crate::tcp::Peer;
@@ -34,7 +37,7 @@ const TCP_KEEPALIVE: TcpKeepalive =
 
 /// Where a connection leads, and what it may take.
 pub struct Dial<'a> {
-    pub upstream: &'a Upstream,
+    pub upstream: &'a Arc<Upstream>,
     pub endpoint: &'a Endpoint,
     pub connections: &'a Connections,
     /// Writes that the endpoint does not take fail after so long.
@@ -82,9 +85,13 @@ impl Dial<'_> {
 
     async fn speak_h2<S>(&self, stream: S) -> Result<SharedH2, UpstreamError>
     where
-        S: AsyncRead + AsyncWrite + Peer + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + Peer + Unpin + 'static,
     {
-        let stream = Timed::new(stream, self.connections.sweep().deadline(), Terms::of_silence(self.send_timeout));
+        let (streams_max, cut) = (AtomicUsize::new(H2_STREAMS_AT_FIRST), OnceLock::new());
+        let allowed = Arc::new(Allowed { streams_max, driver: AtomicWaker::new(), cut });
+        let sweep = self.connections.sweep();
+        let stream = Counted::new(stream, sweep, Arc::clone(&allowed));
+        let stream = Timed::new(stream, sweep.deadline(), Terms::of_silence(self.send_timeout));
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(H2_STREAM_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW)
@@ -94,15 +101,32 @@ impl Dial<'_> {
             .await
             .map_err(|error| UpstreamError::Protocol(error.into()))?;
         self.upstream.metrics.connection_opened();
-        let allowed =
-            Arc::new(Allowed { streams_max: AtomicUsize::new(H2_STREAMS_AT_FIRST), driver: AtomicWaker::new() });
-        tokio::task::spawn_local(drive_h2(connection, Arc::clone(&allowed)));
+        let (upstream, endpoint, shared) = (Arc::clone(self.upstream), self.endpoint.id, Arc::clone(&allowed));
+        tokio::task::spawn_local(async move {
+            drive_h2(connection, &shared).await;
+            if let Some(cut) = shared.cut.get() {
+                upstream.note_cut(endpoint, *cut);
+            }
+        });
         Ok(SharedH2::new(sender, allowed))
     }
 }
 
+impl Upstream {
+    /// Requests that were under way have failed for themselves; but there may have been none.
+    fn note_cut(&self, endpoint: u64, cut: Cut) {
+        self.metrics.connection_cut();
+        let members = self.pool.members();
+        let Some(endpoint) = members.iter().map(|member| &member.endpoint).find(|known| known.id == endpoint) else {
+            return;
+        };
+        tracing::warn!(endpoint = %endpoint.address, reason = cut.code(), "HTTP/2 connection to an endpoint cut off");
+        self.pool.report(endpoint, Outcome::Failed(&cut), clock::now().into_std());
+    }
+}
+
 /// Runs a connection and keeps what its peer allows in sight.
-async fn drive_h2<S>(mut connection: http2::Connection<Timed<S>, Uploading, LocalExecutor>, allowed: Arc<Allowed>)
+async fn drive_h2<S>(mut connection: http2::Connection<Timed<S>, Uploading, LocalExecutor>, allowed: &Allowed)
 where
     S: AsyncRead + AsyncWrite + Peer + Unpin + 'static,
 {

@@ -10,6 +10,7 @@ mod connect;
 pub mod fuzzed;
 mod h1;
 mod h2_body;
+mod h2_frames;
 mod pool;
 mod probing;
 pub mod retry;
@@ -30,6 +31,7 @@ pub use self::probing::Probing;
 use crate::balance::{Endpoint, InFlight, Pool};
 use crate::body::{Body, BodyError, Payload};
 use crate::config::{self, Timeouts, UpstreamProtocol};
+use crate::frames::Cut;
 use crate::header::framing::FramingError;
 use crate::interim::{INTERIM_MAX, Relay};
 use crate::telemetry::UpstreamMetrics;
@@ -72,6 +74,8 @@ pub enum UpstreamError {
     InterimLimit,
     #[error("101 was not asked for, or came before the end of the request")]
     UnaskedUpgrade,
+    #[error("too much of HTTP/2 that says nothing: {0}")]
+    Flood(#[source] Cut),
     #[error("the response's framing is ambiguous: {0}")]
     Framing(#[source] FramingError),
     /// The fault is the client's, not the endpoint's.

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use super::h1;
 use super::h2_body::Uploading;
 use crate::body::{Arrival, BodyError, ReadAhead};
 use crate::config::Keepalive;
+use crate::frames::Cut;
 use crate::lock::lock;
 use crate::overload::Crowded;
 use crate::spare;
@@ -79,6 +80,8 @@ struct Usage {
 pub struct Allowed {
     pub streams_max: AtomicUsize,
     pub driver: AtomicWaker,
+    /// Why it was cut: it said too much.
+    pub cut: OnceLock<Cut>,
 }
 
 /// One stream on a shared connection, counted until it is dropped.
@@ -118,7 +121,7 @@ impl Connections {
         self.closed_early.take()
     }
 
-    pub fn sweep(&self) -> &Sweep {
+    pub fn sweep(&self) -> &Rc<Sweep> {
         &self.sweep
     }
 
@@ -300,6 +303,11 @@ impl SharedH2 {
 
     pub(super) fn is_new(&self) -> bool {
         self.usage.served.load(Ordering::Relaxed) == 0
+    }
+
+    /// Why the edge has cut it, if it has.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        self.usage.allowed.cut.get().copied()
     }
 
     fn is_same(&self, other: &Self) -> bool {

@@ -298,6 +298,23 @@ async fn a_first_head_that_does_not_end_is_given_up() {
     assert_eq!(origin.bytes(), 0);
 }
 
+/// C1: that limit ends with the first head, however soon it is answered; then a connection has its idle time.
+#[tokio::test]
+async fn a_first_request_that_is_answered_at_once_has_kept_the_limit_of_the_head() {
+    let config =
+        "[server]\nworkers = 1\n[client]\nheader_timeout = \"300ms\"\n[[route]]\npath = \"/\"\ntext = \"here\"\n";
+    let edge = Edge::start(config).await;
+    let mut client = Frames::connect(&edge, &[]).await;
+    client.send(get(1, "/")).await.unwrap();
+    assert_eq!(within("an answer", client.of(1)).await.unwrap().status(), 200);
+    // One that came later and says nothing has spent its time.
+    let mut silent = Frames::connect(&edge, &[]).await;
+    assert_eq!(within("its end", silent.next()).await.unwrap().kind, GOAWAY);
+    client.send(get(3, "/")).await.unwrap();
+    let next = within("another answer", client.of(3)).await.unwrap();
+    assert_eq!((next.kind, next.stream), (HEADERS, 3), "{next:?}");
+}
+
 async fn impatient_edge(origin: &Origin) -> Edge {
     let client = "[client]\nsend_timeout = \"600ms\"\nidle_timeout = \"60s\"\n[server]\ndrain_timeout = \"60s\"\n";
     Edge::start(client.to_owned() + &upstream(&[origin.address()], "") + ROUTE).await

@@ -46,4 +46,5 @@ mod streams;
 mod tags;
 mod under_load;
 mod uploads;
+mod upstream_floods;
 mod upstream_threats;

@@ -139,6 +139,18 @@ async fn a_client_that_sips_is_given_up() {
     edge.in_flight(origin.address(), 0).await;
 }
 
+/// C3: what the kernel takes and cannot send is no response that was taken. Without a bound it would be all of this.
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_given_up_before_the_kernel_has_it_all() {
+    let origin = bulk().await;
+    let edge = with_client(&origin, "send_timeout = \"300ms\"").await;
+    let mut client = Wire::new(little_ahead(edge.address()).await);
+    client.send("GET /32 HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let logged = edge.logged("/32").await;
+    assert_eq!(logged["reason"], "client-send-timeout", "{logged}");
+    edge.in_flight(origin.address(), 0).await;
+}
+
 /// Who waits for its origin is not slow, however little comes.
 #[tokio::test]
 async fn what_has_little_to_say_has_no_rate() {

@@ -18,6 +18,7 @@ pub(super) type Upstreams = ByName<PerThread<Cells>>;
 #[derive(Debug, Default)]
 pub(super) struct Cells {
     connections: AtomicU64,
+    connections_cut: AtomicU64,
     attempts: [AtomicU64; AttemptOutcome::ALL.len()],
     retries: [AtomicU64; RetryCause::ALL.len()],
     budget_exhausted: AtomicU64,
@@ -64,6 +65,11 @@ impl UpstreamMetrics {
         self.0.local().connections.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// The edge cut a connection off, because the endpoint said too much on it.
+    pub fn connection_cut(&self) {
+        self.0.local().connections_cut.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub fn attempt_ended(&self, outcome: AttemptOutcome) {
         self.0.local().attempts[outcome as usize].fetch_add(1, Ordering::Relaxed);
     }
@@ -81,6 +87,10 @@ impl UpstreamMetrics {
 impl PerThread<Cells> {
     fn connections(&self) -> u64 {
         self.iter().map(|cells| cells.connections.load(Ordering::Relaxed)).sum()
+    }
+
+    fn connections_cut(&self) -> u64 {
+        self.iter().map(|cells| cells.connections_cut.load(Ordering::Relaxed)).sum()
     }
 
     fn attempts(&self, outcome: AttemptOutcome) -> u64 {
@@ -154,6 +164,16 @@ pub(super) fn observe(meter: &Meter, upstreams: &Arc<Upstreams>) {
         .with_callback(move |observer| {
             for (name, upstream) in shared.all() {
                 observer.observe(upstream.connections(), &[KeyValue::new("upstream", name.to_string())]);
+            }
+        })
+        .build();
+    let shared = Arc::clone(upstreams);
+    let _cut = meter
+        .u64_observable_counter("tollgate_upstream_h2_connections_cut_total")
+        .with_description("Connections of HTTP/2 to an upstream that were cut off because the endpoint said too much.")
+        .with_callback(move |observer| {
+            for (name, upstream) in shared.all() {
+                observer.observe(upstream.connections_cut(), &[KeyValue::new("upstream", name.to_string())]);
             }
         })
         .build();

@@ -1,32 +1,18 @@
-//! What a client does with the frames of HTTP/2, seen by the heads of the frames alone (RFC 9113 §4.1).
+//! The frames of a client, as its server sees them.
 //!
 //! Decides where a head ends, so that the codec gets one head at a time and none in parts, and when a client costs more
 //! than it asks for: resets of either side, frames that say nothing, heads without end. It never looks into a payload,
 //! but for the code of a reset that the edge sends, and never judges what the codec does: order, sizes, contents.
 
-use std::fmt;
 use std::time::Instant;
 
 use super::spent::Spent;
-
-const PREFACE_BYTES: usize = 24;
-const HEAD_BYTES: usize = 9;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const CONTINUATION: u8 = 9;
-
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-const NO_ERROR: u32 = 0;
-const INTERNAL_ERROR: u32 = 2;
-const REFUSED_STREAM: u32 = 7;
-const CANCEL: u32 = 8;
-const ENHANCE_YOUR_CALM: u32 = 11;
-const GOAWAY: u8 = 7;
+use super::walk::{FrameHead, Walk};
+use super::{
+    CANCEL, CONTINUATION, CONTROL_MAX, CONTROL_OF_SETTINGS, CONTROL_PER_DATA, CONTROL_PER_S, CONTROL_PER_STREAM, Cut,
+    DATA, END_HEADERS, END_STREAM, HEADERS, INTERNAL_ERROR, NO_ERROR, PREFACE_BYTES, REFUSED_STREAM, RESET_BY_EDGE,
+    RESET_BY_PEER, RESETS_MAX, RESETS_PER_S, RST_STREAM, SETTINGS, goodbye,
+};
 
 /// On the wire, over all its frames. What is larger cannot be but too large when it is unpacked; up to here it is
 /// unpacked, so that the client hears 431.
@@ -35,46 +21,8 @@ const BLOCK_BYTES_MAX: usize = 64 * 1024;
 const CONTINUATIONS_MAX: u32 = 5;
 /// As the codec allows, which counts them over the life of a connection.
 const EMPTY_DATA_MAX: u32 = 100;
-/// Resets may exceed answers by so many: twice as many as there may be streams by default.
-const RESETS_MAX: u32 = 256;
-/// A client that takes a request back is impatient; one whose request must be taken from it breaks the rules.
-const RESET_BY_CLIENT: u32 = 1;
-const RESET_BY_EDGE: u32 = 2;
 /// One that it asked for beyond what it may have is told to come again, and cost little.
 const RESET_REFUSED: u32 = 1;
-/// So many are forgotten each second: who watches a film or events leaves streams all day long.
-const RESETS_PER_S: u32 = 10;
-/// Frames that neither ask nor bring anything may come in a burst of so many, ...
-const CONTROL_MAX: u32 = 1000;
-/// ... so many more each second, ...
-const CONTROL_PER_S: u32 = 100;
-/// ... so many with each request, such as priorities, ...
-const CONTROL_PER_STREAM: u32 = 8;
-/// ... and so many with each frame of data that the client gets, whose window it has to open again.
-const CONTROL_PER_DATA: u32 = 4;
-/// Each SETTINGS is applied to every open stream.
-const CONTROL_OF_SETTINGS: u32 = 10;
-
-/// Why a connection of HTTP/2 is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Cut {
-    /// Streams were reset, by either side, and few were answered.
-    Resets,
-    /// PING, SETTINGS, WINDOW_UPDATE, PRIORITY and unknown frames in masses.
-    ControlFrames,
-    /// DATA without data.
-    EmptyData,
-    /// A head in more frames than any needs.
-    Continuations,
-    /// A head of more bytes than any has.
-    HeadBytes,
-    /// A head that does not end.
-    HeaderTimeout,
-    /// There is no memory left for a head that is not whole yet.
-    HeadMemory,
-    /// The codec found it too much (ENHANCE_YOUR_CALM).
-    Codec,
-}
 
 /// What the bytes at the front are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,20 +124,12 @@ impl Frames {
 
     /// A head has begun and is not whole.
     pub fn is_in_head(&self) -> bool {
-        self.block.is_some() || self.read.frame.is_some_and(|frame| frame.kind == HEADERS)
+        self.block.is_some() || self.read.frame().is_some_and(|frame| frame.kind == HEADERS)
     }
 
     /// The frame that says goodbye, if one may be written now; between two frames, that is.
     pub fn goodbye(&self, cut: Cut) -> Option<Vec<u8>> {
-        self.written.is_between().then(|| {
-            let debug = cut.code().as_bytes();
-            let mut frame = Vec::with_capacity(HEAD_BYTES + 8 + debug.len());
-            frame.extend([0, 0, 8 + debug.len() as u8, GOAWAY, 0, 0, 0, 0, 0]);
-            frame.extend(self.last_stream.to_be_bytes());
-            frame.extend(ENHANCE_YOUR_CALM.to_be_bytes());
-            frame.extend(debug);
-            frame
-        })
+        self.written.is_between().then(|| goodbye(self.last_stream, cut))
     }
 
     fn judge(&mut self, head: FrameHead, now: Instant) -> Result<(), Cut> {
@@ -212,7 +152,7 @@ impl Frames {
                         if self.empty_data > EMPTY_DATA_MAX { Err(Cut::EmptyData) } else { Ok(()) }
                     }
                     DATA => Ok(()),
-                    RST_STREAM => self.reset(RESET_BY_CLIENT, now),
+                    RST_STREAM => self.reset(RESET_BY_PEER, now),
                     SETTINGS => self.spend(CONTROL_OF_SETTINGS, now),
                     _ => self.spend(1, now),
                 }
@@ -260,119 +200,6 @@ impl Frames {
     }
 }
 
-impl Cut {
-    pub const ALL: [Self; 8] = [
-        Self::Resets,
-        Self::ControlFrames,
-        Self::EmptyData,
-        Self::Continuations,
-        Self::HeadBytes,
-        Self::HeaderTimeout,
-        Self::HeadMemory,
-        Self::Codec,
-    ];
-
-    /// The stable name in the log, the metric and the frame that says goodbye.
-    pub fn code(self) -> &'static str {
-        match self {
-            Self::Resets => "resets",
-            Self::ControlFrames => "control-frames",
-            Self::EmptyData => "empty-data",
-            Self::Continuations => "continuations",
-            Self::HeadBytes => "head-bytes",
-            Self::HeaderTimeout => "header-timeout",
-            Self::HeadMemory => "head-memory",
-            Self::Codec => "codec",
-        }
-    }
-}
-
-impl fmt::Display for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.code())
-    }
-}
-
-impl std::error::Error for Cut {}
-
-/// The head of a frame.
-#[derive(Debug, Clone, Copy)]
-struct FrameHead {
-    length: usize,
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    /// Of a reset.
-    code: u32,
-}
-
-/// A place in a sequence of frames.
-#[derive(Debug, Default)]
-struct Walk {
-    head: [u8; HEAD_BYTES + 4],
-    have: usize,
-    /// Of the payload of `frame`.
-    left: usize,
-    /// The one that has begun and not ended.
-    frame: Option<FrameHead>,
-}
-
-/// A step to the end of a head, of a payload or of the bytes.
-struct Step {
-    bytes: usize,
-    begun: Option<FrameHead>,
-    ended: Option<FrameHead>,
-}
-
-impl Walk {
-    fn is_between(&self) -> bool {
-        self.have == 0 && self.frame.is_none()
-    }
-
-    fn step(&mut self, bytes: &[u8]) -> Step {
-        if let Some(frame) = self.frame {
-            let length = self.left.min(bytes.len());
-            self.left -= length;
-            let ended = (self.left == 0).then_some(frame);
-            self.frame = self.frame.filter(|_| self.left > 0);
-            return Step { bytes: length, begun: None, ended };
-        }
-        let mut length = 0;
-        while let Some(&byte) = bytes.get(length) {
-            if let Some(place) = self.head.get_mut(self.have) {
-                *place = byte;
-            }
-            (self.have, length) = (self.have + 1, length + 1);
-            if self.have >= self.wanted() {
-                let begun = self.head();
-                self.left = begun.length.saturating_sub(self.have - HEAD_BYTES);
-                self.have = 0;
-                let ended = (self.left == 0).then_some(begun);
-                self.frame = Some(begun).filter(|_| self.left > 0);
-                return Step { bytes: length, begun: Some(begun), ended };
-            }
-        }
-        Step { bytes: length, begun: None, ended: None }
-    }
-
-    /// A reset is known once its code is.
-    fn wanted(&self) -> usize {
-        let [_, _, length, kind, ..] = self.head;
-        if self.have >= HEAD_BYTES && kind == RST_STREAM { HEAD_BYTES + usize::from(length.min(4)) } else { HEAD_BYTES }
-    }
-
-    fn head(&self) -> FrameHead {
-        let [l0, l1, l2, kind, flags, s0, s1, s2, s3, c0, c1, c2, c3] = self.head;
-        FrameHead {
-            length: u32::from_be_bytes([0, l0, l1, l2]) as usize,
-            kind,
-            flags,
-            stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]),
-            code: u32::from_be_bytes([c0, c1, c2, c3]),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -380,20 +207,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::frames::testing::{PING, PROTOCOL_ERROR, WINDOW_UPDATE, frame, reset};
+    use crate::frames::{ENHANCE_YOUR_CALM, GOAWAY};
 
-    const PING: u8 = 6;
-    const WINDOW_UPDATE: u8 = 8;
     const WHOLE: usize = 1 << 30;
-    const PROTOCOL_ERROR: u32 = 1;
-
-    fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let length = (payload.len() as u32).to_be_bytes();
-        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-    }
-
-    fn reset(stream: u32, code: u32) -> Vec<u8> {
-        frame(RST_STREAM, 0, stream, &code.to_be_bytes())
-    }
 
     /// A connection whose preface has been read.
     fn begun() -> (Frames, Instant) {
@@ -536,13 +353,6 @@ mod tests {
         assert_eq!(goodbye, frame(GOAWAY, 0, 0, &payload));
         frames.wrote(&frame(DATA, 0, 7, b"data")[..11]);
         assert_eq!(frames.goodbye(Cut::Resets), None);
-    }
-
-    #[test]
-    fn codes_are_kebab_case_and_used_once() {
-        let codes: std::collections::HashSet<_> = Cut::ALL.iter().map(|cut| cut.code()).collect();
-        assert_eq!(codes.len(), Cut::ALL.len());
-        assert!(codes.iter().all(|code| code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-')));
     }
 
     #[test]

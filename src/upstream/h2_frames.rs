@@ -1,0 +1,106 @@
+//! An endpoint's stream under HTTP/2, between the socket or TLS and the codec.
+//!
+//! Passes bytes on and counts the frames in them. When the endpoint says too much it hears GOAWAY, if it can, and the
+//! codec gets an error, which ends all requests on this connection and no other. What that means for the endpoint is
+//! decided elsewhere.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::pool::Allowed;
+use crate::frames::{Cut, EndpointFrames};
+use crate::tcp::Peer;
+use crate::timers::Sweep;
+
+pub struct Counted<S> {
+    stream: S,
+    frames: EndpointFrames,
+    sweep: Rc<Sweep>,
+    /// Where it is told that the connection was cut.
+    allowed: Arc<Allowed>,
+}
+
+impl<S> Counted<S> {
+    pub fn new(stream: S, sweep: &Rc<Sweep>, allowed: Arc<Allowed>) -> Self {
+        let frames = EndpointFrames::new(sweep.last_tick().into_std());
+        Self { stream, frames, sweep: Rc::clone(sweep), allowed }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Counted<S> {
+    /// Says why, as far as the socket takes it at once, and fails.
+    fn cut(&mut self, cx: &mut Context<'_>, cut: Cut) -> Poll<io::Result<()>> {
+        if self.allowed.cut.set(cut).is_ok()
+            && let Some(goodbye) = self.frames.goodbye(cut)
+            && Pin::new(&mut self.stream).poll_write(cx, &goodbye).is_ready()
+        {
+            let _as_far_as_it_goes = Pin::new(&mut self.stream).poll_flush(cx);
+        }
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, cut)))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Counted<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = out.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
+        let new = out.filled().get(before..).unwrap_or_default();
+        match this.frames.read(new, this.sweep.last_tick().into_std()) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(cut) => {
+                out.set_filled(before);
+                this.cut(cx, cut)
+            }
+        }
+    }
+}
+
+impl<S: Peer> Peer for Counted<S> {
+    fn tcp(&self) -> Option<&TcpStream> {
+        self.stream.tcp()
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
+        this.frames.wrote(bytes.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, parts))?;
+        let mut left = written;
+        for part in parts {
+            let length = left.min(part.len());
+            this.frames.wrote(part.get(..length).unwrap_or_default());
+            left -= length;
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

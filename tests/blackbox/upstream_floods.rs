@@ -1,0 +1,125 @@
+//! Floods over HTTP/2 by an endpoint (B5, B7, B10, G): the connection is cut off, its endpoint has failed, and what others
+//! do is not concerned.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::h2_upstream::{answers_all, early, origin};
+use crate::harness::frames::*;
+use crate::harness::*;
+
+const GROWTH_KIB_MAX: u64 = 32 * 1024;
+/// Far more frames than any budget has, and than the kernels between take.
+const ROUNDS: usize = 2000;
+const AT_ONCE: usize = 1000;
+
+/// What is said on a stream.
+type Said = fn(u32) -> Vec<u8>;
+
+/// What it says first to a request, and then again and again.
+#[derive(Clone, Copy)]
+struct Flood(Said, Said);
+
+/// Floods the first connection, and answers on all others.
+async fn flooding(flood: Flood, closed: &Arc<AtomicUsize>) -> Origin {
+    let closed = Arc::clone(closed);
+    origin(&[], move |n, mut peer| {
+        let closed = Arc::clone(&closed);
+        async move {
+            if n > 1 {
+                return answers_all(peer).await;
+            }
+            let stream = peer.request().await?;
+            peer.send(flood.0(stream)).await.ok()?;
+            let piece = flood.1(stream).repeat(AT_ONCE);
+            for _ in 0..ROUNDS {
+                if peer.send(&piece).await.is_err() {
+                    closed.fetch_add(1, Ordering::Relaxed);
+                    return None;
+                }
+            }
+            panic!("all of it was taken");
+        }
+    })
+    .await
+}
+
+/// The upstream that floods, and another for `/other`.
+fn config(flooding: &Origin, other: &Origin) -> String {
+    let keys = "protocol = \"h2\"\nfails_max = 1\nfail_timeout = \"1s\"\nretry = { attempts = 1 }\n";
+    let other = upstream(&[other.address()], "").replace("upstream.app", "upstream.other");
+    let route = "[[route]]\npath = \"/other\"\nupstream = \"other\"\n";
+    upstream(&[flooding.address()], keys) + &other + ROUTE + route
+}
+
+/// What became of the request that is flooded.
+async fn asked(edge: &Edge) -> String {
+    let mut client = Client::connect(edge, Via::H1).await;
+    let response = client.send(request("GET", "/").body(Body::whole("")).unwrap()).await;
+    match within("an end", async { Answer::read(response.await?).await }).await {
+        Ok(answer) => answer.field("x-tollgate-reason").to_owned(),
+        Err(_) => edge.logged("/").await["reason"].as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+/// What is in the log beside it is what the connection was cut for, where it was not the codec that did.
+#[tokio::test]
+async fn b5_b7_b10_g_an_endpoint_that_says_too_much_is_cut_off() {
+    const NOTHING: Said = |_| Vec::new();
+    const HEAD: Said = |stream| frame(HEADERS, END_HEADERS, stream, &[0x88]);
+    const TRAILERS: Said = |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &block([("x", "y")]));
+    let rows: [(&str, Flood, &str, &str); 11] = [
+        ("PING", Flood(NOTHING, |_| frame(PING, 0, 0, &[0; 8])), "upstream-flood", "control-frames"),
+        (
+            "SETTINGS",
+            Flood(NOTHING, |_| settings(&[(INITIAL_WINDOW_SIZE, 65_535)])),
+            "upstream-flood",
+            "control-frames",
+        ),
+        (
+            "WINDOW_UPDATE",
+            Flood(NOTHING, |_| frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
+            "upstream-flood",
+            "control-frames",
+        ),
+        ("PRIORITY", Flood(NOTHING, |_| frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 0])), "upstream-flood", "control-frames"),
+        ("a frame that nobody knows", Flood(NOTHING, |_| frame(0xee, 0, 0, b"x")), "upstream-flood", "control-frames"),
+        ("interim answers", Flood(NOTHING, early), "upstream-flood", "heads"),
+        (
+            "CONTINUATION",
+            Flood(|stream| frame(HEADERS, 0, stream, &[0x88]), |stream| frame(CONTINUATION, 0, stream, b"")),
+            "upstream-flood",
+            "",
+        ),
+        ("empty DATA", Flood(HEAD, |stream| frame(DATA, 0, stream, b"")), "body-truncated", ""),
+        ("PING beside a body", Flood(HEAD, |_| frame(PING, 0, 0, &[0; 8])), "body-truncated", "control-frames"),
+        ("trailers", Flood(NOTHING, |stream| [HEAD(stream), TRAILERS(stream)].concat()), "upstream-flood", "heads"),
+        ("resets", Flood(NOTHING, |stream| rst_stream(stream, CANCEL)), "upstream-flood", "resets"),
+    ];
+    let other = Origin::replies(ok("other")).await;
+    for (name, flood, became, reason) in rows {
+        let closed = Arc::new(AtomicUsize::new(0));
+        let origin = flooding(flood, &closed).await;
+        let edge = Edge::start(config(&origin, &other)).await;
+        let before_kib = edge.rss_kib();
+        let (found, beside) = tokio::join!(asked(&edge), edge.get("/other"));
+        assert_eq!(beside.text(), "other", "{name}");
+        until("the end of the flood", async || (closed.load(Ordering::Relaxed) == 1).then_some(())).await;
+        let grown_kib = edge.rss_kib().saturating_sub(before_kib);
+        assert!(grown_kib < GROWTH_KIB_MAX, "{name}: grown by {grown_kib} KiB");
+        assert_eq!(edge.get("/other").await.text(), "other", "{name}");
+        let cut = edge.metric("tollgate_upstream_h2_connections_cut_total{upstream=\"app\"}").await;
+        assert_eq!(found, became, "{name}");
+        assert!(
+            reason.is_empty() || edge.stderr().contains(&format!("reason=\"{reason}\"")),
+            "{name}: {}",
+            edge.stderr()
+        );
+        let endpoint = edge.endpoint(origin.address()).await;
+        assert!(endpoint["failures"].as_u64() > Some(0), "{name}: {endpoint}");
+        assert_eq!(cut, if reason.is_empty() { 0.0 } else { 1.0 }, "{name}");
+        // Its time is over, and it is asked again.
+        until("the next answer", async || (edge.get("/").await.status == 200).then_some(())).await;
+        edge.in_flight(origin.address(), 0).await;
+    }
+}
