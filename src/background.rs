@@ -1,8 +1,7 @@
 //! What the control thread does for the pools of a generation: resolves their names and probes their
-//! endpoints. And for what outlives them: works off the purges of the cache, and looks after memory.
+//! endpoints. And for what outlives them: works off the purges of the cache.
 
 use std::cell::RefCell;
-use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,17 +11,12 @@ use crate::balance::resolve::{self, ResolveError, Resolver};
 use crate::balance::{Pool, probe};
 use crate::cache::{Cache, Progress};
 use crate::config::Dns;
-use crate::machine;
-use crate::overload::{Pressure, memory};
 use crate::snapshot::Snapshot;
 use crate::upstream::Probing;
-use crate::worker::Shared;
 
 /// How often it is looked whether there are purges.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);
-/// How often it is looked how much memory is used.
-const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The tasks of the generation that is served.
 #[derive(Default)]
@@ -96,42 +90,6 @@ pub async fn sweep(cache: Arc<Cache>) {
                 Ok(Progress::Idle) | Err(_) => break,
             }
         }
-    }
-}
-
-/// Looks after the limits of memory, as long as it is polled.
-pub async fn keep_memory(shared: Shared) {
-    let overload = &shared.overload;
-    loop {
-        tokio::time::sleep(MEMORY_INTERVAL).await;
-        let Some(limits) = shared.live.load().config.server.memory else {
-            overload.set_pressure(Pressure::None);
-            continue;
-        };
-        let Some(resident) = machine::memory() else { continue };
-        let before = overload.pressure();
-        let pressure = memory::pressure(resident, limits, before);
-        overload.set_pressure(pressure);
-        match pressure.cmp(&before) {
-            Ordering::Greater => {
-                tracing::warn!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word())
-            }
-            Ordering::Less => tracing::info!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word()),
-            Ordering::Equal => {}
-        }
-        let cache = Arc::clone(&shared.cache);
-        // Going over the cache takes long, and what it gives back is the allocator's at first.
-        let _ended = tokio::task::spawn_blocking(move || keep_cache(&cache, resident, limits)).await;
-    }
-}
-
-fn keep_cache(cache: &Cache, resident: u64, limits: memory::Limits) {
-    if let Some(stored_max) = memory::capacity(resident, limits, cache.stored()) {
-        cache.set_stored_max(stored_max);
-    }
-    if resident >= limits.soft {
-        // What others have let go of as well.
-        machine::trim_memory();
     }
 }
 

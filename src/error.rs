@@ -152,7 +152,7 @@ impl From<&FetchError> for Reason {
             FetchError::TotalTimeout(_) => Self::TotalTimeout,
             FetchError::AttemptTimeout(_) => Self::AttemptTimeout,
             FetchError::UploadTimeout(_) => Self::BodyTooSlow,
-            FetchError::Upstream(error) => error.into(),
+            FetchError::GivenUp(error) | FetchError::Upstream(error) => error.into(),
         }
     }
 }

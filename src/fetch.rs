@@ -1,6 +1,7 @@
 //! The origin side of a request: choose an endpoint, send, and where that fails decide whether the next one
 //! may be tried. It needs no client.
 
+mod attempt;
 mod choosing;
 mod failed;
 #[cfg(test)]
@@ -10,7 +11,6 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Request;
@@ -18,6 +18,7 @@ use http::header::HOST;
 use http::request::Parts;
 use tokio::time::Instant;
 
+use self::attempt::Attempt;
 use self::failed::FailedAttempt;
 use crate::balance::{Call, Endpoint, InFlight, Outcome, Refused};
 use crate::body::{Body, Payload};
@@ -47,6 +48,9 @@ pub enum FetchError {
     UploadTimeout(Duration),
     #[error("the endpoint was taken out while the request waited")]
     Ejected,
+    /// It may have waited for as long as it wanted to.
+    #[error("the endpoint gave up while the client was to send more: {0}")]
+    GivenUp(UpstreamError),
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
 }
@@ -70,10 +74,14 @@ pub struct Attempts {
     /// How long it waited for room; None if it did not.
     pub queued: Option<Duration>,
     tried: Vec<u64>,
+    /// When the head of the last response was there; None if the last attempt brought none.
+    pub answered: Option<Instant>,
 }
 
 /// One request over its attempts.
-struct Sending {
+struct Sending<'a> {
+    /// What the breaker is told by how it ends. While the request waits for its first attempt there is none.
+    call: Option<Call<'a>>,
     head: Parts,
     payload: Payload,
     is_idempotent: bool,
@@ -89,23 +97,28 @@ impl Fetch<'_> {
     /// Sends the request, if the upstream's breaker lets it through.
     pub async fn send(&self, request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
         let begun = clock::now();
-        let call = match self.upstream.pool.breaker().map(|breaker| breaker.begin(begun.into_std())) {
-            Some(Err(Refused)) => return Err(FetchError::BreakerOpen(self.upstream.config().name.clone())),
-            call => call.and_then(Result::ok),
-        };
+        let call = self.begin(begun)?;
         self.upstream.budget.count_request(begun.into_std());
-        let mut sending = self.sending(request, begun);
+        let mut sending = self.sending(request, begun, call);
         let result = self.send_through(&mut sending, attempts).await;
         spare::keep_fields(sending.head.headers);
-        if let Some(call) = call {
-            self.conclude(call, &result);
+        if let Some(call) = sending.call {
+            self.conclude(call, &result, attempts.answered);
         }
         result
     }
 
+    /// Asks the breaker. None if there is none.
+    fn begin(&self, now: Instant) -> Result<Option<Call<'_>>, FetchError> {
+        match self.upstream.pool.breaker().map(|breaker| breaker.begin(now.into_std())) {
+            Some(Err(Refused)) => Err(FetchError::BreakerOpen(self.upstream.config().name.clone())),
+            call => Ok(call.and_then(Result::ok)),
+        }
+    }
+
     /// Tells the breaker how a call ended; not if that says nothing of the upstream.
-    fn conclude(&self, call: Call<'_>, result: &Result<Reply, FetchError>) {
-        let now = clock::now().into_std();
+    fn conclude(&self, call: Call<'_>, result: &Result<Reply, FetchError>, answered: Option<Instant>) {
+        let now = answered.unwrap_or_else(clock::now).into_std();
         match result {
             Ok(reply) if self.upstream.pool.is_failure(reply.status()) => call.failed(now),
             Ok(_) => call.answered(now),
@@ -114,15 +127,19 @@ impl Fetch<'_> {
         }
     }
 
-    fn sending(&self, request: Request<Body>, begun: Instant) -> Sending {
+    fn sending<'c>(&self, request: Request<Body>, begun: Instant, call: Option<Call<'c>>) -> Sending<'c> {
         let (head, body) = request.into_parts();
         let is_idempotent = retry::is_idempotent(&head);
         let key = self.upstream.pool.key(&head);
         let until = self.limits.timeouts.total.map(|total| begun + total);
-        Sending { head, payload: Payload::new(body), is_idempotent, key, until, begun }
+        Sending { call, head, payload: Payload::new(body), is_idempotent, key, until, begun }
     }
 
-    async fn send_through(&self, sending: &mut Sending, attempts: &mut Attempts) -> Result<Reply, FetchError> {
+    async fn send_through<'s>(
+        &'s self,
+        sending: &mut Sending<'s>,
+        attempts: &mut Attempts,
+    ) -> Result<Reply, FetchError> {
         let (mut stale, mut next, mut last) = (None, Next::Untried, None);
         loop {
             if sending.until.is_some_and(|until| until <= sending.begun) {
@@ -167,7 +184,7 @@ impl Fetch<'_> {
     }
 
     /// None: another endpoint would do no better.
-    fn decide(&self, failed: &FailedAttempt, sending: &Sending, attempts: &Attempts) -> Option<Decision> {
+    fn decide(&self, failed: &FailedAttempt, sending: &Sending<'_>, attempts: &Attempts) -> Option<Decision> {
         if failed.left.as_ref().is_err_and(|error| !error.is_of_endpoint()) {
             return None;
         }
@@ -197,11 +214,12 @@ impl Fetch<'_> {
     async fn attempt(
         &self,
         (in_flight, over): (InFlight, Over),
-        sending: &mut Sending,
+        sending: &mut Sending<'_>,
         attempts: &mut Attempts,
     ) -> Result<Reply, Box<FailedAttempt>> {
         let endpoint = Arc::clone(in_flight.endpoint());
         attempts.endpoint = Some(endpoint.address);
+        attempts.answered = None;
         if self.host_of_endpoint {
             name_endpoint(&mut sending.head, &endpoint);
         }
@@ -222,8 +240,10 @@ impl Fetch<'_> {
         };
         let failed = match outcome {
             Ok(reply) => {
+                let now = clock::now();
+                attempts.answered = Some(now);
                 let outcome = self.upstream.pool.judge(reply.status());
-                self.upstream.pool.report(&endpoint, outcome, clock::now().into_std());
+                self.upstream.pool.report(&endpoint, outcome, now.into_std());
                 counted.outcome = Some(AttemptOutcome::Answered);
                 if !self.is_failure(&reply) {
                     return Ok(reply);
@@ -256,7 +276,7 @@ impl Fetch<'_> {
         let mut sending = pin!(async {
             tokio::select! {
                 biased;
-                reply = sending => reply.map_err(FailedAttempt::of_upstream),
+                reply = sending => reply.map_err(|failed| attempt.judge(FailedAttempt::of_upstream(failed))),
                 () = self.taken_out(&attempt) => {
                     Err(FailedAttempt::paid(FetchError::Ejected, attempt.fate()))
                 }
@@ -305,6 +325,7 @@ impl Fetch<'_> {
     fn report(&self, endpoint: &Endpoint, error: &FetchError, made: u32) -> AttemptOutcome {
         let outcome = match error {
             FetchError::Ejected
+            | FetchError::GivenUp(_)
             | FetchError::UploadTimeout(_)
             | FetchError::Upstream(UpstreamError::RequestBody(_)) => AttemptOutcome::Abandoned,
             // The endpoint had what others had left of the time.
@@ -327,38 +348,6 @@ impl Fetch<'_> {
             self.upstream.pool.report(endpoint, Outcome::Failed(error), clock::now().into_std());
         }
         outcome
-    }
-}
-
-/// One attempt, as far as what may end it needs to know.
-struct Attempt<'a> {
-    endpoint: &'a Endpoint,
-    tried: &'a [u64],
-    /// How often the endpoint had been taken out before; None if the request must wait.
-    ejection: Option<u64>,
-    /// When all of the time has passed.
-    until: Option<Instant>,
-    has_begun: &'a Cell<bool>,
-    /// Whether its client is what is waited for.
-    awaited: Option<Arc<AtomicBool>>,
-}
-
-impl Attempt<'_> {
-    /// What has become of the request if the attempt ends now.
-    fn fate(&self) -> Fate {
-        if self.has_begun.get() { Fate::Unknown } else { Fate::Unsent }
-    }
-
-    /// Who it is that has let the time of `error` pass.
-    fn blame(&self, error: FetchError) -> FetchError {
-        match error {
-            FetchError::AttemptTimeout(limit) | FetchError::TotalTimeout(limit)
-                if self.awaited.as_ref().is_some_and(|awaited| awaited.load(Ordering::Relaxed)) =>
-            {
-                FetchError::UploadTimeout(limit)
-            }
-            error => error,
-        }
     }
 }
 

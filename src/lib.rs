@@ -4,7 +4,7 @@
 //!
 //! A process has one control thread and a few workers. [`cli`] reads the arguments, and [`server`] reads the
 //! configuration, builds what lives as long as the process and starts the workers; from then on the control
-//! thread carries [`admin`], [`watch`] and [`reload`], [`background`] (names, probes, memory), [`warm`] and [`supervise`]
+//! thread carries [`admin`], [`watch`] and [`reload`], [`background`] (names, probes), [`recovery`] (memory, room), [`warm`] and [`supervise`]
 //! (replicas of its own), so that they answer when every worker is busy, until [`shutdown`] ends it. What they
 //! all work on is one value, [`control::Control`].
 //!
@@ -122,6 +122,7 @@ mod reload;
 mod control;
 mod watch;
 mod background;
+mod recovery;
 mod warm;
 mod supervise;
 mod sockets;

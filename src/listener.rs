@@ -16,6 +16,8 @@ use socket2::{Domain, Protocol, SockFilter, SockRef, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::overload::crowd::Use;
+
 /// Connections that wait to be accepted, per socket; the kernel cuts it to its own limit.
 const BACKLOG: i32 = 4096;
 /// After an error that accepting again at once would only repeat.
@@ -113,10 +115,8 @@ impl Cap {
         self.max.load(Ordering::Relaxed)
     }
 
-    /// Whether so many hundredths of what may be open are.
-    pub fn is_full_to(&self, percent: u32) -> bool {
-        let threshold = self.max().saturating_mul(percent as usize) / 100;
-        self.open.load(Ordering::Relaxed) >= threshold.max(1)
+    pub fn in_use(&self) -> Use {
+        Use { used: self.open.load(Ordering::Relaxed), max: self.max() }
     }
 
     /// Waits until there is room; meanwhile new connections wait in the kernel's queue.

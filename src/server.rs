@@ -40,7 +40,7 @@ use crate::upstream::Upstream;
 use crate::warm::{self, Doors};
 use crate::watch::Watch;
 use crate::worker::{self, Shared};
-use crate::{admin, capacity, clock, inherited, machine, ready, reload, shutdown};
+use crate::{admin, capacity, clock, inherited, machine, ready, recovery, reload, shutdown};
 
 /// Replicas of our own and names have this long to be there before connections are accepted anyway.
 const FIRST_MEMBERS_LIMIT: Duration = Duration::from_secs(5);
@@ -111,7 +111,7 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     let control = Rc::new(start(options, &loaded, diagnostics, Inbox { orders, stops })?);
     tokio::task::spawn_local(pass_on(signalled, control.clone()));
     tokio::task::spawn_local(background::sweep(Arc::clone(&control.shared.cache)));
-    tokio::task::spawn_local(background::keep_memory(control.shared.clone()));
+    tokio::task::spawn_local(recovery::run(control.shared.clone()));
     control.supervisor.adopt_orphans();
     // First of all: an address that is taken must not start anything.
     let sockets = open_all(&control, &loaded.config).await?;
@@ -250,6 +250,8 @@ fn observe(control: &Control) {
         let expiries = certificates.info().into_iter();
         expiries.flat_map(|info| info.hosts.into_iter().map(move |host| (host.to_string(), info.not_after))).collect()
     });
+    let live = Arc::clone(&control.shared.live);
+    metrics.observe_recovery(&control.shared.overload, move |overload| recovery::report(&live.load(), overload));
     let cap = Arc::clone(&control.shared.cap);
     metrics.observe_overload(Arc::clone(&control.shared.overload), move || cap.max());
     let cache = Arc::clone(&control.shared.cache);

@@ -3,11 +3,12 @@
 //! It limits how long and how slowly the peer takes what is written, and nothing else; reading is limited
 //! where it is known what is being waited for.
 
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::pace::{Pace, Terms};
@@ -126,23 +127,20 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::timers::Sweep;
+    use crate::timers::with_sweep;
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up() {
-        let sweep = Sweep::new();
         let (near, _far) = tokio::io::duplex(16);
-        let mut timed = Timed::new(near, sweep.deadline(), Terms::of_silence(Duration::from_millis(200)));
-        let write_all = async {
+        let error = with_sweep(async |sweep| {
+            let mut timed = Timed::new(near, sweep.deadline(), Terms::of_silence(Duration::from_millis(200)));
             loop {
                 if let Err(error) = poll_fn(|cx| Pin::new(&mut timed).poll_write(cx, b"0123456789")).await {
                     return error;
                 }
             }
-        };
-        tokio::select! {
-            () = sweep.run() => unreachable!("a sweep never ends"),
-            error = write_all => assert_eq!(error.kind(), io::ErrorKind::TimedOut),
-        }
+        })
+        .await;
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -113,6 +113,8 @@ impl Deadline {
 pub struct Sweep {
     tracked: RefCell<Vec<Tracked>>,
     idle_max: Cell<Option<Duration>>,
+    /// Limits of idle connections that were cut short since somebody asked.
+    cut_short: Cell<u64>,
     last_tick: Cell<Instant>,
 }
 
@@ -126,7 +128,8 @@ struct Tracked {
 
 impl Sweep {
     pub fn new() -> Rc<Self> {
-        Rc::new(Self { tracked: RefCell::default(), idle_max: Cell::new(None), last_tick: Cell::new(clock::now()) })
+        let (idle_max, last_tick) = (Cell::new(None), Cell::new(clock::now()));
+        Rc::new(Self { tracked: RefCell::default(), idle_max, cut_short: Cell::new(0), last_tick })
     }
 
     /// A new limit, off. It leaves the sweep with its last clone.
@@ -148,6 +151,11 @@ impl Sweep {
         self.idle_max.set(limit);
     }
 
+    /// How many have had less time than they were given, since this was asked last.
+    pub fn take_cut_short(&self) -> u64 {
+        self.cut_short.take()
+    }
+
     /// Looks at the limits once a tick, for as long as it is polled.
     pub async fn run(&self) {
         let mut ticks = tokio::time::interval(TICK);
@@ -157,38 +165,58 @@ impl Sweep {
             let passed = now.saturating_duration_since(self.last_tick.replace(now));
             let idle_max = self.idle_max.get();
             self.tracked.borrow_mut().retain_mut(|tracked| {
-                tracked.check(passed, idle_max);
+                if tracked.check(passed, idle_max) == Some(Fired::CutShort) {
+                    self.cut_short.update(|count| count + 1);
+                }
                 Arc::strong_count(&tracked.entry) > 1
             });
         }
     }
 }
 
+/// How a limit came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fired {
+    InTime,
+    /// Before its own time, because idle connections have less of it for now.
+    CutShort,
+}
+
 impl Tracked {
-    fn check(&mut self, passed: Duration, idle_max: Option<Duration>) {
+    /// None as long as it runs.
+    fn check(&mut self, passed: Duration, idle_max: Option<Duration>) -> Option<Fired> {
         let setting = self.entry.setting.load(Ordering::Acquire);
         let limit_ms = setting & LIMIT_MASK;
         let seen = std::mem::replace(&mut self.seen, setting);
         if setting >> 32 != seen >> 32 {
             self.stood = Duration::ZERO;
-            return;
+            return None;
         }
         // One that was set since the last tick has not stood for all of it.
         if setting != seen || limit_ms == OFF || limit_ms == EXPIRED {
-            return;
+            return None;
         }
-        let mut limit = Duration::from_millis(limit_ms);
-        if setting & IDLE != 0 {
-            limit = idle_max.map_or(limit, |idle_max| limit.min(idle_max));
-        }
+        let own = Duration::from_millis(limit_ms);
+        let limit = idle_max.filter(|_| setting & IDLE != 0).map_or(own, |idle_max| own.min(idle_max));
         self.stood += passed;
-        if self.stood >= limit {
-            // A setting made meanwhile wins: the exchange fails and the next tick sees it.
-            let expired = setting & !LIMIT_MASK | EXPIRED;
-            if self.entry.setting.compare_exchange(setting, expired, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                self.entry.waker.wake();
-            }
+        if self.stood < limit {
+            return None;
         }
+        // A setting made meanwhile wins: the exchange fails and the next tick sees it.
+        let expired = setting & !LIMIT_MASK | EXPIRED;
+        self.entry.setting.compare_exchange(setting, expired, Ordering::AcqRel, Ordering::Relaxed).ok()?;
+        self.entry.waker.wake();
+        Some(if self.stood < own { Fired::CutShort } else { Fired::InTime })
+    }
+}
+
+/// Runs a test beside a sweep, as a worker runs its connections.
+#[cfg(test)]
+pub async fn with_sweep<T>(test: impl AsyncFnOnce(Rc<Sweep>) -> T) -> T {
+    let sweep = Sweep::new();
+    tokio::select! {
+        () = sweep.run() => unreachable!("a sweep never ends"),
+        result = test(Rc::clone(&sweep)) => result,
     }
 }
 
@@ -196,17 +224,9 @@ impl Tracked {
 mod tests {
     use super::*;
 
-    async fn with_sweep<F: Future>(test: impl FnOnce(Rc<Sweep>) -> F) {
-        let sweep = Sweep::new();
-        tokio::select! {
-            () = sweep.run() => unreachable!("a sweep never ends"),
-            _ = test(Rc::clone(&sweep)) => {}
-        }
-    }
-
     #[tokio::test(start_paused = true)]
     async fn an_armed_limit_fires_after_its_time_and_never_before() {
-        with_sweep(|sweep| async move {
+        with_sweep(async |sweep| {
             let deadline = sweep.deadline();
             let start = Instant::now();
             deadline.arm(Duration::from_millis(200));
@@ -219,7 +239,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn arming_again_starts_anew_and_disarming_ends_it() {
-        with_sweep(|sweep| async move {
+        with_sweep(async |sweep| {
             let deadline = sweep.deadline();
             for _ in 0..10 {
                 deadline.arm(Duration::from_millis(200));
@@ -235,7 +255,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_resumed_counts_on() {
-        with_sweep(|sweep| async move {
+        with_sweep(async |sweep| {
             let (deadline, limit) = (sweep.deadline(), Duration::from_millis(200));
             for _ in 0..2 {
                 let mut stood = Duration::ZERO;
@@ -258,7 +278,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn idle_limits_can_be_cut_short() {
-        with_sweep(|sweep| async move {
+        with_sweep(async |sweep| {
             let (idle, busy) = (sweep.deadline(), sweep.deadline());
             idle.arm_idle(Duration::from_secs(15));
             busy.arm(Duration::from_secs(15));
@@ -279,7 +299,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_dropped_limit_leaves_the_sweep() {
-        with_sweep(|sweep| async move {
+        with_sweep(async |sweep| {
             let deadline = sweep.deadline();
             deadline.arm(Duration::from_secs(1));
             drop(deadline);

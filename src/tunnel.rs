@@ -108,7 +108,7 @@ async fn pass(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timers::Sweep;
+    use crate::timers::{Sweep, with_sweep};
 
     #[tokio::test(start_paused = true)]
     async fn bytes_pass_both_ways_until_both_sides_end() {
@@ -133,13 +133,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_tunnel_is_closed() {
-        let sweep = Sweep::new();
         let ((_client, near), (far, _upstream)) = (tokio::io::duplex(64), tokio::io::duplex(64));
-        tokio::select! {
-            () = sweep.run() => unreachable!("a sweep never ends"),
-            passed = relay(near, far, sweep.deadline(), Duration::from_secs(1)) => {
-                assert_eq!(passed.end, TunnelEnd::Idle);
-            }
-        }
+        let passed = with_sweep(async |sweep| relay(near, far, sweep.deadline(), Duration::from_secs(1)).await).await;
+        assert_eq!(passed.end, TunnelEnd::Idle);
     }
 }

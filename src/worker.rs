@@ -21,6 +21,7 @@ use crate::client_ip;
 use crate::clock::{self, HttpDate};
 use crate::connection::{self, HeadBudget, Share, Terms};
 use crate::listener::{self, Cap, Place, Socket};
+use crate::overload::recovery::Side;
 use crate::overload::{OfAddress, Overload};
 use crate::record;
 use crate::snapshot::{Live, Snapshot, View};
@@ -219,10 +220,19 @@ impl Worker {
             ticks.tick().await;
             record::flush_desk();
             self.date.renew();
-            let close_at = self.view().config.server.idle_close_at;
-            self.sweep.limit_idle(self.shared.cap.is_full_to(close_at).then_some(IDLE_WHEN_CROWDED));
+            self.make_room();
             drop(self.view());
         }
+    }
+
+    /// Where it is crowded, connections that idle are closed; what that came to is added up for all workers.
+    fn make_room(&self) {
+        let overload = &self.shared.overload;
+        let crowded = overload.crowded();
+        self.sweep.limit_idle(crowded.clients.then_some(IDLE_WHEN_CROWDED));
+        self.connections.limit_idle(crowded);
+        overload.done.count_closed(Side::Client, self.sweep.take_cut_short());
+        overload.done.count_closed(Side::Endpoint, self.connections.take_closed_early());
     }
 
     /// Ends once the worker was told to drain and its last connection and socket are closed.

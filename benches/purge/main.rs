@@ -230,9 +230,11 @@ fn measure(program: &str, config: &Path, edge: SocketAddr, mode: &str) -> Result
         thread.join().map_err(|_| "an asking thread panicked")??;
     }
     println!(
-        "purge {mode}: {} It took {:.2} s.",
+        "purge {mode}: {}{} It took {:.2} s, {}.",
         String::from_utf8_lossy(&purged.stdout).trim(),
-        (ended - began).as_secs_f64()
+        String::from_utf8_lossy(&purged.stderr).trim(),
+        (ended - began).as_secs_f64(),
+        purged.status
     );
     let samples = samples.lock().map_err(|_| "a thread panicked")?;
     for (name, is_in) in [

@@ -122,7 +122,7 @@ class Origin(Server):
         self._asked = 0
 
     def command(self, config: Path) -> list[str]:
-        return ["nginx", "-e", str(self.folder / "error.log"), "-c", str(config)]
+        return nginx_command(self.folder, config)
 
     def port(self) -> int:
         return int(self.address.rpartition(":")[2])
@@ -161,7 +161,7 @@ class Peer(Server):
     # Commands that it needs and that may be missing, each with its Debian package.
     needs: dict[str, str] = {}
 
-    def __init__(self, bench: Bench, features: tuple[str, ...], settings: dict[str, object]):
+    def __init__(self, bench: Bench, features: tuple[str, ...]):
         self.http, self.https = free_port(), free_port()
         self.features = features
         self.memory = Path(tempfile.mkdtemp(prefix=f"{self.name}-", dir=bench.memory))
@@ -171,9 +171,13 @@ class Peer(Server):
             {"ORIGIN": bench.origin.address, "ORIGIN_HOST": host, "ORIGIN_PORT": port}
             | {"HTTP": self.http, "HTTPS": self.https, "MEMORY": self.memory}
             | {"CERTIFICATE": bench.certificate[0], "KEY": bench.certificate[1]}
-            | settings,
+            | self.own_settings(),
         )
         self.access_log = self.folder / "access.log"
+
+    def own_settings(self) -> dict[str, object]:
+        """What a peer's template has beside what all have."""
+        return {}
 
     def text(self) -> str:
         template = HERE / self.template
@@ -209,13 +213,12 @@ class Nginx(Peer):
     tcp_nopush = "off"
     open_files = ""
 
-    def __init__(self, bench: Bench, features: tuple[str, ...]):
+    def own_settings(self) -> dict[str, object]:
         settings = {"USER": nginx_user(), "LOG": self.log, "BUFFERS": self.buffers}
-        settings |= {"SENDFILE": self.sendfile, "TCP_NOPUSH": self.tcp_nopush, "OPEN_FILES": self.open_files}
-        super().__init__(bench, features, settings)
+        return settings | {"SENDFILE": self.sendfile, "TCP_NOPUSH": self.tcp_nopush, "OPEN_FILES": self.open_files}
 
     def command(self, config: Path) -> list[str]:
-        return ["nginx", "-e", str(self.folder / "error.log"), "-c", str(config)]
+        return nginx_command(self.folder, config)
 
     def complete(self):
         # It would end by itself after a minute, as if a process had died; a store that is new has nothing to load.
@@ -281,9 +284,6 @@ class Varnish(Peer):
     passes_on = False
     needs = {"varnishd": "varnish", "varnishncsa": "varnish"}
 
-    def __init__(self, bench: Bench, features: tuple[str, ...]):
-        super().__init__(bench, features, {})
-
     def command(self, config: Path) -> list[str]:
         parameters = {"thread_pools": WORKERS, "timeout_idle": 300, "backend_idle_timeout": 300, "listen_depth": 4096}
         command = ["varnishd", "-F", "-j", "none", "-n", str(self.memory), "-f", str(config), "-s", "malloc,256m"]
@@ -321,7 +321,7 @@ class Tollgate(Peer):
     template = "tollgate.toml"
 
     def __init__(self, bench: Bench, features: tuple[str, ...]):
-        super().__init__(bench, features, {})
+        super().__init__(bench, features)
         self.executable = bench.tollgate
 
     def __enter__(self):
@@ -390,6 +390,10 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+def nginx_command(folder: Path, config: Path) -> list[str]:
+    return ["nginx", "-e", str(folder / "error.log"), "-c", str(config)]
 
 
 def nginx_user() -> str:

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::judge::{self, Endpoints, Finding, Health};
 use crate::balance::{BreakerStatus, EndpointStatus, QueueStatus};
 use crate::cache::{Report, Statistics};
+use crate::overload::recovery::Recovery;
 use crate::supervise::ReplicaStatus;
 
 #[derive(Debug, Serialize)]
@@ -30,6 +31,8 @@ pub struct Status {
     pub replicas: Vec<ReplicaStatus>,
     pub certificates: Vec<CertificateStatus>,
     pub checks: Vec<Check>,
+    /// What the process does by itself when something is short.
+    pub recovery: [Recovery; 3],
 }
 
 #[derive(Debug, Serialize)]
@@ -156,7 +159,7 @@ impl UpstreamStatus {
     pub fn counts(&self) -> Endpoints {
         let drained = self.endpoints.iter().filter(|endpoint| endpoint.drained).count();
         let out = self.endpoints.len() - self.usable - drained;
-        let is_open = self.breaker.as_ref().is_some_and(|breaker| breaker.state == "open");
+        let is_open = self.breaker.as_ref().is_some_and(|breaker| breaker.open_for_s.is_some());
         Endpoints { upstream: self.name.clone(), usable: self.usable, out, drained, is_open }
     }
 }

@@ -22,7 +22,7 @@ use crate::cache::Cache;
 use crate::control::{Control, Order, Outcome, Stop};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
-use crate::{clock, config, machine};
+use crate::{clock, config, machine, recovery};
 
 impl Process for Control {
     fn rules(&self) -> Option<config::Admin> {
@@ -96,6 +96,7 @@ fn status(control: &Control) -> Status {
         replicas: control.supervisor.status(),
         certificates: certificates.iter().map(certificate).collect(),
         checks,
+        recovery: recovery::report(&snapshot, &control.shared.overload),
         response_time_ms: milliseconds_since(begun),
     }
 }

@@ -11,7 +11,8 @@ use serde::Serialize;
 
 use super::breaker::{Admission, Limits, Position, State, Transition};
 use super::endpoint::lock;
-use super::tally::Tally;
+use super::tally::{Counts, Tally};
+use crate::telemetry::metrics::PerThread;
 
 /// The state behind a lock, and what a call reads and counts while it is closed.
 #[derive(Debug)]
@@ -20,7 +21,8 @@ pub struct Breaker {
     limits: Limits,
     is_closed: AtomicBool,
     state: Mutex<State>,
-    latest: Tally,
+    /// By each worker for itself, since every answer is counted.
+    latest: PerThread<Tally>,
     refused: AtomicU64,
     opened: AtomicU64,
 }
@@ -36,7 +38,7 @@ impl Breaker {
             limits,
             is_closed: AtomicBool::new(true),
             state: Mutex::default(),
-            latest: Tally::default(),
+            latest: PerThread::default(),
             refused: AtomicU64::new(0),
             opened: AtomicU64::new(0),
         }
@@ -87,9 +89,10 @@ impl Breaker {
 
     fn failed(&self, begun: Instant, now: Instant) {
         let window = self.limits.share_window();
-        self.latest.count(true, window, now);
-        let latest = self.latest.counts(window, now);
-        self.change(|state| ((), state.failed(begun, latest, &self.limits, now)));
+        self.latest.local().count(true, window, now);
+        // Summed up behind the lock: who comes last of those that fail at the same time sees all of them.
+        let latest = || self.latest.iter().map(|tally| tally.counts(window, now)).fold(Counts::default(), Counts::and);
+        self.change(|state| ((), state.failed(begun, latest(), &self.limits, now)));
     }
 
     /// Changes the state and what is read of it, while no one else does.
@@ -113,7 +116,7 @@ impl Breaker {
             Transition::HalfOpened => tracing::info!("the breaker of {upstream} {transition}"),
             Transition::Closed => {
                 // What failed before is settled.
-                self.latest.clear();
+                self.latest.iter().for_each(Tally::clear);
                 tracing::info!("the breaker of {upstream} {transition}");
             }
         }
@@ -135,7 +138,7 @@ impl Call<'_> {
         if std::mem::take(&mut self.is_trial) {
             self.breaker.change(|state| ((), state.trial_answered(now)));
         } else {
-            self.breaker.latest.count(false, self.breaker.limits.share_window(), now);
+            self.breaker.latest.local().count(false, self.breaker.limits.share_window(), now);
         }
     }
 
@@ -221,6 +224,29 @@ mod tests {
         assert_eq!(state(&breaker, now), "closed");
         breaker.begin(now).unwrap().failed(now);
         assert_eq!(state(&breaker, now), "open");
+    }
+
+    /// Each worker counts for itself, and what they have counted is in the sum of who decides.
+    #[test]
+    fn failures_of_all_threads_at_once_open_it_with_the_last_of_them() {
+        const THREADS: u32 = 8;
+        let limits = Limits { failures: THREADS, ..LIMITS };
+        for _ in 0..100 {
+            let (breaker, now) = (Breaker::new("app", limits), Instant::now());
+            let barrier = std::sync::Barrier::new(THREADS as usize);
+            std::thread::scope(|scope| {
+                for _ in 0..THREADS {
+                    scope.spawn(|| {
+                        breaker.begin(now).unwrap().answered(now);
+                        let call = breaker.begin(now).unwrap();
+                        barrier.wait();
+                        call.failed(now);
+                    });
+                }
+            });
+            // Just half of them.
+            assert_eq!((state(&breaker, now), breaker.status(now).opened), ("open", 1));
+        }
     }
 
     #[test]

@@ -92,9 +92,14 @@ impl Endpoint {
         in_flight::all(self.in_flight.load(Ordering::Relaxed))
     }
 
+    /// Those of them that have a place.
+    pub(super) fn with_place(&self) -> usize {
+        in_flight::with_place(self.in_flight.load(Ordering::SeqCst))
+    }
+
     /// Whether fewer than `max` have a place; 0 is no cap.
     pub(super) fn has_room(&self, max: usize) -> bool {
-        max == 0 || in_flight::with_place(self.in_flight.load(Ordering::SeqCst)) < max
+        max == 0 || self.with_place() < max
     }
 
     pub fn verdict(&self) -> Verdict {
@@ -123,7 +128,11 @@ impl Endpoint {
 
     /// Whether nothing speaks against it, but perhaps that it has to be tried.
     pub(super) fn is_sound(&self, now: Instant) -> bool {
-        self.is_usable(now) && self.health.gate() != Gate::Failing
+        match self.health.gate() {
+            Gate::Open => true,
+            Gate::OpensAt(at) => at <= now,
+            Gate::Failing | Gate::Unhealthy | Gate::Drained => false,
+        }
     }
 
     /// Adds itself to those that are left beside another one.

@@ -16,8 +16,14 @@ pub fn choose<T: Copy>(
     load_max: Option<u32>,
 ) -> Option<T> {
     let bound = load_max.map(|percent| Bound::of(candidates.clone().map(|(_, _, load)| load), percent));
-    let fitting = candidates.filter(|(_, _, load)| bound.is_none_or(|bound| bound.leaves_room(*load)));
-    let scored = fitting.map(|(candidate, endpoint, load)| (candidate, score(key, endpoint, load.share)));
+    let fitting = candidates.clone().filter(|(_, _, load)| bound.is_none_or(|bound| bound.leaves_room(*load)));
+    // The bound leaves room somewhere, but other workers may have taken it since it was drawn.
+    first_of(fitting, key).or_else(|| first_of(candidates, key))
+}
+
+/// The best for the key.
+fn first_of<T>(candidates: impl Iterator<Item = (T, u64, Load)>, key: u64) -> Option<T> {
+    let scored = candidates.map(|(candidate, endpoint, load)| (candidate, score(key, endpoint, load.share)));
     scored.min_by(|(_, one), (_, other)| one.total_cmp(other)).map(|(candidate, _)| candidate)
 }
 
@@ -99,6 +105,17 @@ mod tests {
             assert!(count.abs_diff(1000 * weight) < 120, "{counts:?}");
         }
         assert_eq!(chosen(&[], 7, Some(125)), None);
+    }
+
+    #[test]
+    fn a_bound_that_others_have_passed_meanwhile_leaves_a_choice() {
+        let looks = std::cell::Cell::new(0);
+        let candidate = |endpoint: u64| {
+            looks.set(looks.get() + 1);
+            let in_flight = if looks.get() <= 2 { 0 } else { 9 };
+            (endpoint, endpoint, Load { in_flight, share: WHOLE, begins: false })
+        };
+        assert!(choose((0..2).map(candidate), 7, Some(100)).is_some());
     }
 
     /// The places of keys are part of what is promised: after an upgrade each is where it was.

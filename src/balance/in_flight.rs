@@ -64,6 +64,11 @@ impl InFlight {
         &self.endpoint
     }
 
+    #[cfg(test)]
+    pub fn has_place(&self) -> bool {
+        self.has_place
+    }
+
     /// What has begun stays open for as long as the client likes, and most of the time nothing is to do: it gives its
     /// place to another one. For the choice of endpoints it still counts.
     pub fn give_place_back(&mut self) {

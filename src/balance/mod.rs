@@ -44,7 +44,7 @@ pub use member::Member;
 use member::{assemble, configured, initial_addresses};
 use outlier::{Others, Outlier};
 use probe::ProbeError;
-pub use queue::{Queue, QueueStatus};
+pub use queue::{Queue, QueueStatus, Ticket};
 use tally::Counts;
 
 use crate::config::{self, HealthCheck, Target, Upstream};
@@ -406,7 +406,7 @@ pub(crate) mod tests {
             },
             health: None,
             breaker: None,
-            retry: Retry { attempts: 2, statuses: vec![], backoff: second, budget_percent: 20 },
+            retry: Retry { attempts: 2, status: vec![], backoff: second, budget_percent: 20 },
         }
     }
 

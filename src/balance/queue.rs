@@ -18,9 +18,10 @@ use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::endpoint::lock;
+use super::endpoint::{Endpoint, lock};
 use crate::clock;
 use crate::config;
+use crate::overload::crowd::Use;
 
 /// The caps of an upstream, what is in flight there, and who waits.
 #[derive(Debug, Default)]
@@ -71,13 +72,18 @@ impl Queue {
         self.endpoint_requests_max.load(SeqCst)
     }
 
+    /// How many of the places at an endpoint are taken.
+    pub fn in_use_at(&self, endpoint: &Endpoint) -> Use {
+        Use { used: endpoint.with_place(), max: self.endpoint_requests_max() }
+    }
+
     /// Whether anything is capped.
     pub fn has_caps(&self) -> bool {
         self.requests_max.load(Relaxed) != 0 || self.endpoint_requests_max.load(Relaxed) != 0
     }
 
     /// Whether one more may be in flight at the upstream.
-    pub(super) fn has_room(&self) -> bool {
+    pub fn has_room(&self) -> bool {
         let max = self.requests_max.load(SeqCst);
         max == 0 || self.in_flight.load(SeqCst) < max
     }
@@ -164,6 +170,10 @@ impl Ticket<'_> {
         self.woken.notified().await;
     }
 
+    pub fn is_first(&self) -> bool {
+        lock(&self.queue.line).waiting.first_key_value().is_some_and(|(first, _)| *first == self.number)
+    }
+
     /// What is free is of no use for this request; the next one may look.
     pub fn pass_on(&self) {
         let line = lock(&self.queue.line);
@@ -205,8 +215,9 @@ pub struct QueueStatus {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::poll;
     use std::pin::pin;
+
+    use futures_util::poll;
 
     use super::*;
 

@@ -8,9 +8,11 @@ use super::least_connections::Load;
 /// Chooses among `candidates`, which are walked a few times. `rolls` are two numbers of 64 random bits.
 pub fn choose<T: Copy>(candidates: impl Iterator<Item = (T, Load)> + Clone, rolls: [u64; 2]) -> Option<T> {
     let total: u64 = candidates.clone().map(|(_, load)| u64::from(load.share)).sum();
-    let (index, first, load) = at(candidates.clone().enumerate(), scaled(rolls[0], total))?;
+    let drawn = at(candidates.clone().enumerate(), scaled(rolls[0], total));
+    // Other workers may have moved the shares, or taken the last place of one, between the walks.
+    let (index, first, load) = drawn.or_else(|| at(candidates.clone().enumerate(), 0))?;
     let others = candidates.enumerate().filter(|&(other, _)| other != index);
-    let second = at(others, scaled(rolls[1], total - u64::from(load.share)));
+    let second = at(others, scaled(rolls[1], total.saturating_sub(load.share.into())));
     match second {
         Some((_, second, other)) if other.cmp(load).is_lt() => Some(second),
         _ => Some(first),
@@ -35,6 +37,8 @@ fn at<T>(candidates: impl Iterator<Item = (usize, (T, Load))>, mut position: u64
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -58,6 +62,22 @@ mod tests {
         check(&[(1, 1), (1, 1), (1, 1)], [LAST, 0], 2);
         check(&[(3, 4), (1, 1)], [LAST, 0], 0);
         assert_eq!(chosen(&[], [1, 2]), None);
+    }
+
+    #[test]
+    fn what_changes_between_the_walks_leaves_a_choice() {
+        let check = |expected: usize, share: fn(usize, usize) -> Option<u32>| {
+            let looks = Cell::new(0);
+            // `share` of an endpoint at the look of this number; None while it is full.
+            let candidate = |endpoint| {
+                looks.set(looks.get() + 1);
+                Some((endpoint, Load { in_flight: 0, share: share(endpoint, looks.get())?, begins: false }))
+            };
+            assert_eq!(choose((0..2).filter_map(candidate), [u64::MAX, 0]), Some(expected));
+        };
+        check(0, |endpoint, look| (endpoint == 0 || look <= 2).then_some(WHOLE));
+        check(1, |endpoint, _| (endpoint == 1).then_some(WHOLE));
+        check(0, |endpoint, look| (endpoint == 0).then_some(if look <= 2 { 1 } else { WHOLE }));
     }
 
     proptest! {

@@ -84,9 +84,9 @@ impl Tally {
 
     fn tick(&self, window: Duration, now: Instant) -> u64 {
         let start = *self.start.get_or_init(|| now);
-        let slot_ns = (window.as_nanos() / SLOTS as u128).max(1);
-        // Centuries of nanoseconds don't come about; what is cut off is whole turns.
-        (now.saturating_duration_since(start).as_nanos() / slot_ns) as u64
+        // Centuries of nanoseconds don't come about, and 64 bits are divided at once.
+        let slot_ns = (window.as_nanos() as u64 / SLOTS as u64).max(1);
+        now.saturating_duration_since(start).as_nanos() as u64 / slot_ns
     }
 }
 

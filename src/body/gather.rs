@@ -24,6 +24,10 @@ pub enum Gathered {
 
 /// Reads a body for as long as it keeps coming, and until it has brought more than `bytes_max`.
 pub async fn gather(body: &mut Body, bytes_max: usize) -> Result<Gathered, BodyError> {
+    // Mostly it came with its head: then there is nothing to wait for, and no time to be kept.
+    if let Some(whole) = body.take_whole() {
+        return Ok(if whole.len() > bytes_max { Gathered::Part(whole) } else { Gathered::Whole(whole) });
+    }
     let expected = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
     let mut first = Bytes::new();
     let mut read = Vec::new();
@@ -63,4 +67,32 @@ pub async fn gather(body: &mut Body, bytes_max: usize) -> Result<Gathered, BodyE
 
 fn joined(first: Bytes, read: Vec<u8>) -> Bytes {
     if read.is_empty() { first } else { read.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    /// What is read of a body, whether that is all, and what is left of it.
+    async fn check(mut body: Body, bytes_max: usize, is_whole: bool, read: &str, rest: &str) {
+        let found = match gather(&mut body, bytes_max).await.unwrap() {
+            Gathered::Whole(bytes) => (true, bytes),
+            Gathered::Part(bytes) => (false, bytes),
+            Gathered::WithTrailers(..) => panic!("there are none"),
+        };
+        assert_eq!(found, (is_whole, Bytes::from(read.to_owned())));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), rest);
+    }
+
+    #[tokio::test]
+    async fn small_content_is_read_and_of_large_the_rest_is_left() {
+        let pieces = || Body::pieces(["ab".into(), "cd".into()]);
+        check(Body::empty(), 3, true, "", "").await;
+        check(Body::whole("abc"), 3, true, "abc", "").await;
+        check(Body::whole("abc"), 2, false, "abc", "").await;
+        check(pieces(), 4, true, "abcd", "").await;
+        check(pieces(), 1, false, "ab", "cd").await;
+    }
 }

@@ -117,7 +117,7 @@ impl Body {
 
     /// Nothing but trailers.
     pub fn trailing(trailers: HeaderMap) -> Self {
-        Self::of(Kind::Buffered(Box::new(Buffered { chunks: VecDeque::new(), trailers: Some(trailers), rest: None })))
+        Self::buffered(VecDeque::new(), Some(trailers), None)
     }
 
     /// The same body, with what was read of it put back.
@@ -129,13 +129,17 @@ impl Body {
         let rest = (!self.is_end_stream()).then_some(self);
         match rest {
             None => Self::whole(read),
-            rest => Self::of(Kind::Buffered(Box::new(Buffered { chunks: [read].into(), trailers: None, rest }))),
+            rest => Self::buffered([read].into(), None, rest),
         }
     }
 
     /// What `codec` makes of a body; `read` has been read of it already.
     pub fn recoded(self, read: Bytes, codec: Box<dyn Codec>) -> Self {
         Self::of(Kind::Recoded(Box::new(Recoded::new(self, read, codec))))
+    }
+
+    fn buffered(chunks: VecDeque<Bytes>, trailers: Option<HeaderMap>, rest: Option<Self>) -> Self {
+        Self::of(Kind::Buffered(Box::new(Buffered { chunks, trailers, rest })))
     }
 
     fn of(kind: Kind) -> Self {
@@ -158,7 +162,7 @@ impl Body {
         let mut chunks: VecDeque<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
         match chunks.len() {
             0 | 1 => Self::whole(chunks.pop_front().unwrap_or_default()),
-            _ => Self::of(Kind::Buffered(Box::new(Buffered { chunks, trailers: None, rest: None }))),
+            _ => Self::buffered(chunks, None, None),
         }
     }
 
@@ -187,9 +191,7 @@ impl Body {
             Kind::Empty => Some(Self::empty()),
             Kind::Whole(bytes) => Some(Self::whole(bytes.clone())),
             Kind::Buffered(buffered) if buffered.rest.is_none() => {
-                let again =
-                    Buffered { chunks: buffered.chunks.clone(), trailers: buffered.trailers.clone(), rest: None };
-                Some(Self::of(Kind::Buffered(Box::new(again))))
+                Some(Self::buffered(buffered.chunks.clone(), buffered.trailers.clone(), None))
             }
             Kind::Buffered(_) | Kind::Peer(_) | Kind::Ahead(_) | Kind::Growing(_) | Kind::Recoded(_) => None,
         }

@@ -15,7 +15,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::read_ahead::ReadAhead;
-use super::{Body, BodyError, Buffered, End, Guard, Kind};
+use super::{Body, BodyError, End, Guard, Kind};
 use crate::header::trailers;
 use crate::pace::{Pace, Stalled, Terms};
 use crate::splice::Pipe;
@@ -186,7 +186,7 @@ impl Source {
         let mut buffered = 0;
         while buffered < ahead && !self.is_end_stream() {
             let Some(frame) = poll_fn(|cx| self.poll_frame(cx)).await else {
-                return Ok(Body::of(Kind::Buffered(Box::new(Buffered { chunks, trailers: None, rest: None }))));
+                return Ok(Body::buffered(chunks, None, None));
             };
             match frame?.into_data() {
                 Ok(data) => {
@@ -195,7 +195,7 @@ impl Source {
                 }
                 Err(last) => {
                     let trailers = last.into_trailers().ok().filter(|fields| !fields.is_empty());
-                    return Ok(Body::of(Kind::Buffered(Box::new(Buffered { chunks, trailers, rest: None }))));
+                    return Ok(Body::buffered(chunks, trailers, None));
                 }
             }
         }
@@ -203,7 +203,7 @@ impl Source {
         Ok(match (chunks.len(), rest) {
             (0, None) => Body::empty(),
             (1, None) => Body::whole(chunks.pop_front().unwrap_or_default()),
-            (_, rest) => Body::of(Kind::Buffered(Box::new(Buffered { chunks, trailers: None, rest }))),
+            (_, rest) => Body::buffered(chunks, None, rest),
         })
     }
 

@@ -6,9 +6,9 @@ use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, IF_MODIFIED
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::Found;
-use super::cache_control::Directives;
 use super::cache_status::{self, Said};
 use super::conditional::{self, Validators, Verdict};
+use super::policy::Terms;
 use super::range::{self, Multipart, Piece, Selection, Slice};
 use super::stored::Stored;
 use crate::body::Body;
@@ -141,10 +141,9 @@ pub fn annotate(fields: &mut HeaderMap, said: &Said) {
 
 /// The lifetime that clients are told, in place of what the origin says. What has passed of it here is added, for
 /// they subtract the `Age`.
-pub fn tell_clients(fields: &mut HeaderMap, lifetime: Duration, age: Duration) {
-    let is_fixed = Directives::of_response(fields, &[]).no_transform;
-    let more = if is_fixed { ", no-transform" } else { "" };
-    let value = format!("max-age={}{more}", whole_seconds(lifetime.saturating_add(age)));
+pub fn tell_clients(fields: &mut HeaderMap, lifetime: Duration, terms: &Terms, now: Instant) {
+    let more = if terms.no_transform() { ", no-transform" } else { "" };
+    let value = format!("max-age={}{more}", whole_seconds(lifetime.saturating_add(terms.age(now))));
     if let Ok(value) = HeaderValue::try_from(value) {
         fields.insert(http::header::CACHE_CONTROL, value);
         fields.remove(http::header::EXPIRES);

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ETAG, LAST_MODIFIED, SET_COOKIE};
+use http::header::{ETAG, LAST_MODIFIED, SET_COOKIE};
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body as _;
 
@@ -29,6 +29,7 @@ use crate::body::{Body, BodyError, Demand, Growing, Reader};
 use crate::clock;
 use crate::config::CachedCookies;
 use crate::header::authority::Authority;
+use crate::header::media_type::has_events;
 
 /// Room for a body of unknown length is asked for in steps.
 const ROOM_STEP: u64 = 64 * 1024;
@@ -164,7 +165,7 @@ fn freshen_by_head(cache: &Cache, asked: &Asked, policy: &Policy, response: &Res
 fn judge(asked: &Asked, policy: &Policy, response: &Response<Body>, times: Times) -> Result<Frame, NotKept> {
     let (status, fields) = (response.status(), response.headers());
     // Those who come later would get the events from the first one on, and the origin would go on for nobody.
-    if fields.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream")) {
+    if has_events(fields) {
         return Err(NotKept::Events);
     }
     let terms = terms(asked, policy, &asked.method, (status, fields), times)?;

@@ -47,7 +47,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::bans::Epoch;
 pub use self::cache_control::Directives;
-use self::cache_control::Scope;
 pub use self::cache_status::{Forward, Forwarded, Said};
 pub use self::coded::Coded;
 pub use self::conditional::remove as remove_preconditions;
@@ -135,10 +134,9 @@ impl Found {
         self.purged.as_deref().unwrap_or(&self.stored.terms)
     }
 
-    /// Whether clients may be told another lifetime: a failure, or what is to be validated each time, has its own.
+    /// Whether clients may be told another lifetime; a failure has its own.
     pub fn may_be_told_fresh(&self, now: Instant) -> bool {
-        let directives = Directives::of_response(&self.stored.fields, &[]);
-        self.stored.status.is_success() && directives.no_cache != Scope::All && self.terms().ttl(now) > 0
+        self.stored.status.is_success() && self.terms().may_be_told_fresh(now)
     }
 
     /// The response with these terms for its own.

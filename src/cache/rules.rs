@@ -1,15 +1,15 @@
 //! What the configuration says of the responses of one route, ready to be asked.
 
-use http::header::{CONTENT_TYPE, COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderName};
 
 use super::key::KeyRules;
 use super::policy::{Heuristic, Rules};
 use super::purge::Dependencies;
 use super::statistics::RouteStatistics;
 use crate::config::{self, Bypass, CachedCookies, Ttl, TypePattern};
-use crate::header::cookies;
 use crate::header::forwarded::NAMED_BY_PEERS;
+use crate::header::{cookies, media_type};
 
 /// How a route uses the cache.
 #[derive(Debug)]
@@ -77,8 +77,7 @@ impl Policy {
 
     /// The rules for a response with these fields.
     pub fn of(&self, response: &HeaderMap) -> &Applied {
-        let content_type = response.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-        let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let essence = media_type::essence(response);
         let fits = self.by_type.iter().find(|(pattern, _)| pattern.matches(essence));
         fits.map_or(&self.other, |(_, applied)| applied)
     }

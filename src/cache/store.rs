@@ -92,6 +92,7 @@ impl Store {
         let expected = usize::try_from(expected).unwrap_or(usize::MAX).max(division.shards * 32);
         let mut options = OptionsBuilder::new();
         options.shards(division.shards).estimated_items_capacity(expected).weight_capacity(division.stored_bytes);
+        // `build` fails only where one of the two capacities was not given, and both are, right above.
         let Ok(options) = options.build() else { unreachable!("both capacities are given") };
         let index = Arc::<Index>::default();
         let departures = Departures::new(Arc::clone(&index));

@@ -126,10 +126,7 @@ impl Cache {
             Action::Purge(purge) => (client.post("/cache/purge", purge.body())?, |reply| Ok(outcome(&reply.read()?))),
             Action::Warm(warm) => return warm.run(&client, self.json),
         };
-        if self.json && reply.status.is_success() {
-            return output::print(&reply.body);
-        }
-        output::print(&show(reply)?)
+        reply.print(self.json, show)
     }
 }
 
@@ -262,10 +259,8 @@ mod tests {
             ],
         }))
         .unwrap();
-        let squeezed: Vec<String> =
-            describe(&kept).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(
-            squeezed,
+            output::squeezed(&describe(&kept)),
             [
                 "on: 2 responses in 1.5 KiB of 48.0 MiB; 0 B of 16.0 MiB in use for bodies being fetched",
                 "3 hits and 1 misses since the start",

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::Failure;
 use super::config_file::{ConfigFile, Contact};
+use super::{Failure, output};
 use crate::warm::reachable;
 
 const ANSWER_BYTES_MAX: usize = 16 << 20;
@@ -93,6 +93,14 @@ impl Client {
 }
 
 impl Reply {
+    /// To stdout: as it came if JSON is wanted, else as `describe` puts it for people. Both are told of an error alike.
+    pub fn print(self, json: bool, describe: impl FnOnce(Self) -> anyhow::Result<String>) -> Result<(), Failure> {
+        if json && self.status.is_success() {
+            return output::print(&self.body);
+        }
+        output::print(&describe(self)?)
+    }
+
     /// The body, if all went well; otherwise what the proxy says of it.
     pub fn read<T: DeserializeOwned>(self) -> anyhow::Result<T> {
         if self.status.is_success() {

@@ -97,10 +97,7 @@ impl Limits {
                 (client.post("/limits/reset", json!({ "address": address }).to_string())?, read_standings)
             }
         };
-        if self.json && reply.status.is_success() {
-            return output::print(&reply.body);
-        }
-        output::print(&show(reply)?)
+        reply.print(self.json, show)
     }
 }
 
@@ -173,10 +170,6 @@ fn quota(shape: &Shape) -> String {
 mod tests {
     use super::*;
 
-    fn squeezed(text: &str) -> Vec<String> {
-        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
-    }
-
     #[test]
     fn limits_for_people() {
         let limits: Vec<Limit> = serde_json::from_value(json!([
@@ -191,7 +184,7 @@ mod tests {
         ]))
         .unwrap();
         assert_eq!(
-            squeezed(&list(&limits)),
+            output::squeezed(&list(&limits)),
             [
                 "LIMIT KEY QUOTA KEYS LIMITED NOW ALLOWED LIMITED EVICTED",
                 "per-ip client-ip 100 in 60 s 2 of 100000 1 140 7 0",
@@ -215,7 +208,7 @@ mod tests {
         counted.as_object_mut().unwrap().extend(count.as_object().unwrap().clone());
         let limits: Vec<Standing> = serde_json::from_value(json!([shape, counted])).unwrap();
         assert_eq!(
-            squeezed(&standings(&limits)),
+            output::squeezed(&standings(&limits)),
             [
                 "LIMIT QUOTA STATE WHO USED LEFT MORE IN REFUSED",
                 "per-ip 100 in 60 s exempt - - - - -",

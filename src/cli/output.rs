@@ -72,6 +72,12 @@ pub fn count(count: usize, name: &str) -> String {
     if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
 }
 
+/// The lines of a table without its padding.
+#[cfg(test)]
+pub fn squeezed(text: &str) -> Vec<String> {
+    text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

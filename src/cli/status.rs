@@ -37,6 +37,7 @@ struct Report {
     upstreams: Vec<Upstream>,
     certificates: Vec<Certificate>,
     checks: Vec<Check>,
+    recovery: Vec<Recovery>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -79,13 +80,18 @@ struct Check {
     detail: String,
 }
 
+#[derive(Debug, Deserialize)]
+struct Recovery {
+    action: String,
+    enabled: bool,
+    active: bool,
+    times: u64,
+}
+
 impl Status {
     pub fn run(self, config: &ConfigFile) -> Result<(), Failure> {
         let reply = self.reach.client(config)?.get("/status")?;
-        if self.json && reply.status.is_success() {
-            return output::print(&reply.body);
-        }
-        output::print(&describe(&reply.read()?))
+        reply.print(self.json, |reply| Ok(describe(&reply.read()?)))
     }
 }
 
@@ -97,6 +103,8 @@ fn describe(report: &Report) -> String {
     if !report.upstreams.is_empty() {
         sections.push(upstreams::table(&report.upstreams));
     }
+    let recovery = report.recovery.iter().map(recovery);
+    sections.push(output::table(["RECOVERY", "STATE", "TIMES"], recovery));
     if !report.certificates.is_empty() {
         let rows = report.certificates.iter().map(|certificate| {
             [certificate.hosts.join(", "), certificate.not_after.clone().unwrap_or_else(|| "never".to_owned())]
@@ -132,6 +140,15 @@ fn head(report: &Report) -> String {
 fn listener(listener: &Listener) -> [String; 3] {
     let bound = listener.bound.map_or_else(|| "not open".to_owned(), |bound| bound.to_string());
     [listener.configured.to_string(), bound, if listener.tls { "yes" } else { "no" }.to_owned()]
+}
+
+fn recovery(recovery: &Recovery) -> [String; 3] {
+    let state = match recovery {
+        Recovery { active: true, .. } => "acts",
+        Recovery { enabled: true, .. } => "ready",
+        Recovery { .. } => "off",
+    };
+    [recovery.action.replace('_', " "), state.to_owned(), recovery.times.to_string()]
 }
 
 /// In the two largest units that there are.
@@ -176,6 +193,8 @@ mod tests {
             "upstreams": [], "replicas": [],
             "certificates": [{ "hosts": ["localhost"], "not_after": "2027-01-01T00:00:00.000Z" }],
             "checks": [{ "name": "config", "status": "degraded", "duration_ms": 0.0, "detail": "refused" }],
+            "recovery": [{ "action": "cache_memory", "enabled": true, "active": true, "times": 2 },
+                         { "action": "breaker", "enabled": false, "active": false, "times": 0 }],
         }))
         .unwrap();
         let text = describe(&report);
@@ -191,6 +210,10 @@ config  degraded  refused
 
 LISTENER     BOUND           TLS
 127.0.0.1:0  127.0.0.1:4711  no
+
+RECOVERY      STATE  TIMES
+cache memory  acts   2
+breaker       off    0
 
 CERTIFICATE  ENDS
 localhost    2027-01-01T00:00:00.000Z";

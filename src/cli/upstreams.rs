@@ -94,13 +94,12 @@ impl Upstreams {
             Some(Action::Drain(which)) => client.post(&which.path("drain"), which.body())?,
             Some(Action::Undrain(which)) => client.post(&which.path("undrain"), which.body())?,
         };
-        if self.json && reply.status.is_success() {
-            return output::print(&reply.body);
-        }
-        let found: serde_json::Value = reply.read()?;
-        let upstreams: Vec<Upstream> =
-            if found.is_array() { serde_json::from_value(found)? } else { vec![serde_json::from_value(found)?] };
-        output::print(&table(&upstreams))
+        reply.print(self.json, |reply| {
+            let found: serde_json::Value = reply.read()?;
+            let upstreams: Vec<Upstream> =
+                if found.is_array() { serde_json::from_value(found)? } else { vec![serde_json::from_value(found)?] };
+            Ok(table(&upstreams))
+        })
     }
 }
 
@@ -196,11 +195,8 @@ mod tests {
             ],
         }]))
         .unwrap();
-        let text = table(&upstreams);
-        let squeezed: Vec<String> =
-            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         assert_eq!(
-            squeezed,
+            output::squeezed(&table(&upstreams)),
             [
                 "UPSTREAM ENDPOINT NAME STATE WEIGHT IN FLIGHT REQUESTS FAILURES LAST ERROR",
                 "app 10.0.0.1:3000 app usable 1 2 10 0",

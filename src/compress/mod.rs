@@ -25,9 +25,10 @@ use self::decoder::Decoder;
 pub use self::encoder::code_whole;
 use self::encoder::{Encoder, failed, share};
 pub use self::negotiate::NotCoded;
-use self::negotiate::{Asked, Plan, has_events, plan};
+use self::negotiate::{Asked, Plan, plan};
 use crate::body::{Body, BodyError, Gathered, gather};
 use crate::config::{Coding, Compress, Route};
+use crate::header::media_type::has_events;
 use crate::header::{etag, framing};
 
 /// A larger content is coded as it comes.

@@ -2,12 +2,12 @@
 //! messages alone; it changes nothing and reads no body.
 
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, COOKIE, SET_COOKIE,
+    ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_RANGE, COOKIE, SET_COOKIE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::config::{Coding, Compress};
-use crate::header::{framing, list};
+use crate::header::{framing, list, media_type};
 
 /// A client that sends this wants its response as it is.
 const NO_COMPRESSION: HeaderName = HeaderName::from_static("x-no-compression");
@@ -276,7 +276,7 @@ fn may_be_changed(status: StatusCode, fields: &HeaderMap) -> Result<(), NotCoded
 }
 
 fn is_worth_it(fields: &HeaderMap, length: Option<u64>, policy: &Compress) -> Result<(), NotCoded> {
-    let essence = fields.get(CONTENT_TYPE).map(essence).unwrap_or_default();
+    let essence = media_type::essence(fields);
     // Its messages are framed, and compressed or not, by the two ends.
     let is_grpc = essence.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"));
     if is_grpc || !policy.types.iter().any(|pattern| pattern.matches(essence)) {
@@ -295,17 +295,6 @@ fn is_worth_it(fields: &HeaderMap, length: Option<u64>, policy: &Compress) -> Re
 fn whole_length(fields: &HeaderMap) -> Option<u64> {
     let range = fields.get(CONTENT_RANGE)?.as_bytes();
     framing::length(range.rsplit(|byte| *byte == b'/').next()?)
-}
-
-/// Whether it is a stream of events, which stays open and is silent for long.
-pub fn has_events(fields: &HeaderMap) -> bool {
-    fields.get(CONTENT_TYPE).is_some_and(|value| essence(value).eq_ignore_ascii_case(b"text/event-stream"))
-}
-
-/// A media type without its parameters.
-fn essence(content_type: &HeaderValue) -> &[u8] {
-    let value = content_type.as_bytes();
-    value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii()
 }
 
 fn is_gzip(coding: &[u8]) -> bool {

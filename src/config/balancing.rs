@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use http::{HeaderName, StatusCode};
+use http::HeaderName;
 
 /// The key that keeps requests to one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub struct Retry {
     /// Attempts in all for a request that may be sent again: 2 is one retry.
     pub attempts: u32,
     /// Responses that are taken for failures.
-    pub statuses: Vec<StatusCode>,
+    pub status: Vec<RangeInclusive<u16>>,
     /// The first pause; each is twice the one before.
     pub backoff: Duration,
     /// The share of the latest requests that may be retries.

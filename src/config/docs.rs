@@ -74,6 +74,7 @@ fn fallback(key: &Key) -> String {
 fn kind(shape: &Shape) -> String {
     match shape {
         Shape::Bool => "true or false".to_owned(),
+        Shape::False => "false".to_owned(),
         Shape::Integer { min, max } => format!("number, {min} to {max}"),
         Shape::Text { what, example: "" } => (*what).to_owned(),
         Shape::Text { what, example } | Shape::Secret { what, example } => format!("{what}: `\"{example}\"`"),

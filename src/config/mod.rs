@@ -90,11 +90,11 @@ pub struct Server {
     pub workers: usize,
     /// Downstream connections over all workers; 0 is what the descriptor limit leaves.
     pub connections_max: usize,
-    /// From this share of them on, in hundredths, idle ones are closed early.
-    pub idle_close_at: u32,
+    /// From this share of them on, in hundredths, idle ones are closed early. None: never.
+    pub idle_close_at: Option<u32>,
     /// Requests in flight over all; 0 is no limit.
     pub requests_max: usize,
-    /// None if nothing says how much there is.
+    /// None if it is off, or nothing says how much there is.
     pub memory: Option<memory::Limits>,
     /// How long accepting goes on after `/readyz` says 503.
     pub drain_delay: Duration,

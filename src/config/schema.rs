@@ -61,6 +61,7 @@ fn json_default(toml: &str) -> Option<Value> {
 fn shape(of: &Shape) -> Value {
     match of {
         Shape::Bool => json!({ "type": "boolean" }),
+        Shape::False => json!({ "enum": [false] }),
         Shape::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
         Shape::Text { example: "", .. } => json!({ "type": "string" }),
         Shape::Text { example, .. } | Shape::Secret { example, .. } => {

@@ -70,6 +70,8 @@ pub enum Fallback {
 #[derive(Debug, Clone)]
 pub enum Shape {
     Bool,
+    /// `false` alone.
+    False,
     Integer {
         min: u64,
         max: u64,

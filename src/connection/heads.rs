@@ -151,8 +151,9 @@ impl Drop for Room {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     const KIB: usize = 1024;
 

@@ -25,7 +25,7 @@ use crate::error::Reason;
 use crate::guard;
 use crate::header::forwarded;
 use crate::interim::Interims;
-use crate::pace::{Stalled, Terms as Pace};
+use crate::pace::{self, Stalled};
 use crate::proxy::Opened;
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{Handshake, ListenerProtocol};
@@ -48,9 +48,9 @@ pub struct Limits {
     /// From the first byte of a head to its end. It is refused with 408 then.
     pub header_timeout: Duration,
     /// Of a body, while it is waited for.
-    pub body: Pace,
+    pub body: pace::Terms,
     /// Of a response, while its client is waited for.
-    pub sending: Pace,
+    pub sending: pace::Terms,
     /// Open at a time on a connection of HTTP/2.
     pub h2_streams_max: u32,
 }
@@ -196,8 +196,8 @@ impl Terms {
             limits: Limits {
                 idle_timeout: client.idle_timeout,
                 header_timeout: client.header_timeout,
-                body: Pace { silence: client.body_timeout, rate_min: client.rate_min },
-                sending: Pace { silence: client.send_timeout, rate_min: client.rate_min },
+                body: pace::Terms { silence: client.body_timeout, rate_min: client.rate_min },
+                sending: pace::Terms { silence: client.send_timeout, rate_min: client.rate_min },
                 h2_streams_max: client.h2.streams_max,
             },
             handshake_timeout: client.handshake_timeout,

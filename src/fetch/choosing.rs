@@ -1,19 +1,22 @@
 //! An endpoint for an attempt, and the wait until there is room at one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Attempts, Fetch, FetchError, Sending};
-use crate::balance::{InFlight, Pool, Unchosen};
+use crate::balance::{InFlight, Pool, Ticket, Unchosen};
 use crate::clock;
 use crate::config::Queue;
 use crate::upstream::retry::Next;
 
+/// An endpoint that was taken out comes back by the clock alone, and wakes nobody.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 impl Fetch<'_> {
     /// Nobody is served before those who wait already. Without `may_wait`, who finds no room goes away.
-    pub(super) async fn endpoint(
-        &self,
+    pub(super) async fn endpoint<'s>(
+        &'s self,
         next: Next,
-        sending: &mut Sending,
+        sending: &mut Sending<'s>,
         attempts: &mut Attempts,
         may_wait: bool,
     ) -> Result<InFlight, FetchError> {
@@ -36,28 +39,39 @@ impl Fetch<'_> {
         }
     }
 
-    /// Waits in the line of the upstream.
-    async fn wait(
-        &self,
+    /// Waits in the line of the upstream. What the breaker said of a request that has had no attempt does not hold for as
+    /// long: it is asked again once there is room.
+    async fn wait<'s>(
+        &'s self,
         line: Queue,
         next: Next,
-        sending: &mut Sending,
+        sending: &mut Sending<'s>,
         attempts: &mut Attempts,
     ) -> Result<InFlight, FetchError> {
         let pool = &self.upstream.pool;
         let begun = clock::now();
         let ticket =
             pool.queue().join(line.requests_max).map_err(|_full| FetchError::Full(pool.upstream().name.clone()))?;
-        let tried = &mut attempts.tried;
+        let (is_first, tried, key) = (attempts.made == 0, &mut attempts.tried, sending.key);
+        if is_first {
+            sending.call = None;
+        }
+        let call = &mut sending.call;
         let turns = async {
             loop {
-                ticket.turn().await;
-                match choose(pool, next, tried, (sending.key, clock::now().into_std())) {
-                    Ok(in_flight) => return Ok(in_flight),
-                    Err(Unchosen::NoEndpoint) => return Err(self.no_endpoint()),
-                    // The endpoint with room may be one that this request has had.
-                    Err(Unchosen::Full) if !tried.is_empty() => ticket.pass_on(),
-                    Err(Unchosen::Full) => {}
+                if tokio::time::timeout(LOOK_AGAIN, ticket.turn()).await.is_err() && !ticket.is_first() {
+                    continue;
+                }
+                let now = clock::now();
+                match take_turn(pool, &ticket, next, tried, (key, now.into_std())) {
+                    Some(Ok(in_flight)) => {
+                        if is_first {
+                            *call = self.begin(now)?;
+                        }
+                        return Ok(in_flight);
+                    }
+                    Some(Err(_)) => return Err(self.no_endpoint()),
+                    None => {}
                 }
             }
         };
@@ -75,6 +89,26 @@ impl Fetch<'_> {
             pool.queue().count_timed_out();
             Err(FetchError::QueueTimeout(pool.upstream().name.clone(), line.timeout))
         })
+    }
+}
+
+/// Looks for an endpoint in one's turn. None: there is no room for this request, and it goes on to wait.
+pub(super) fn take_turn(
+    pool: &Pool,
+    ticket: &Ticket<'_>,
+    next: Next,
+    tried: &mut Vec<u64>,
+    asked: (Option<u64>, Instant),
+) -> Option<Result<InFlight, Unchosen>> {
+    match choose(pool, next, tried, asked) {
+        Err(Unchosen::Full) => {
+            // The endpoint with room may be one that this request has had.
+            if !tried.is_empty() {
+                ticket.pass_on();
+            }
+            None
+        }
+        chosen => Some(chosen),
     }
 }
 

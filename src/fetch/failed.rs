@@ -33,6 +33,7 @@ impl FailedAttempt {
             | FetchError::BreakerOpen(_)
             | FetchError::Full(_)
             | FetchError::QueueTimeout(..)
+            | FetchError::GivenUp(_)
             | FetchError::Upstream(_) => RetryCause::Broken,
         };
         Box::new(Self { left: Err(error), cause, request, stale: None, is_paid: false })
@@ -63,13 +64,16 @@ impl FailedAttempt {
 impl FetchError {
     /// Whether another endpoint, or another connection, may do better.
     pub fn is_of_endpoint(&self) -> bool {
-        !matches!(self, Self::TotalTimeout(_) | Self::UploadTimeout(_) | Self::Upstream(UpstreamError::RequestBody(_)))
+        let is_of_client =
+            matches!(self, Self::UploadTimeout(_) | Self::GivenUp(_) | Self::Upstream(UpstreamError::RequestBody(_)));
+        !is_of_client && !matches!(self, Self::TotalTimeout(_))
     }
 
     /// Whether it says something of the upstream.
     pub fn is_of_upstream(&self) -> bool {
         let is_of_others = match self {
-            Self::NoEndpoint(_) | Self::Full(_) | Self::QueueTimeout(..) | Self::UploadTimeout(_) => true,
+            Self::NoEndpoint(_) | Self::BreakerOpen(_) | Self::Full(_) | Self::QueueTimeout(..) => true,
+            Self::UploadTimeout(_) | Self::GivenUp(_) => true,
             Self::Upstream(error) => matches!(error, UpstreamError::RequestBody(_)),
             _ => false,
         };

@@ -377,8 +377,9 @@ impl Walk {
 mod tests {
     use std::time::Duration;
 
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
 
     const PING: u8 = 6;
     const WINDOW_UPDATE: u8 = 8;

@@ -9,7 +9,7 @@ use http::{Method, Request};
 
 use super::head::{BODY_BYTES_MAX, FIELDS_MAX, TARGET_BYTES_MAX};
 use super::reject::Reason;
-use crate::header::framing;
+use crate::header::{REQUEST_FIELDS_ADDED, framing};
 
 /// Of one head, unpacked, with 32 bytes for each field (RFC 9113 §6.5.2).
 pub const H2_HEAD_BYTES_MAX: u32 = 16 * 1024;
@@ -18,8 +18,6 @@ pub const H2_HEAD_BYTES_MAX: u32 = 16 * 1024;
 const ORDINARY_BYTES: usize = 4 * 1024;
 const ORDINARY_FIELDS: usize = 32;
 const FIELD_BYTES: usize = 32;
-/// Fields that the edge adds.
-const FIELDS_ADDED: usize = 8;
 /// What a place for a field takes in the map, of which a quarter stays free and which doubles as it grows.
 const PLACE_BYTES: usize = 82;
 
@@ -35,7 +33,7 @@ pub fn head_cost<B>(request: &Request<B>) -> usize {
     if size <= ORDINARY_BYTES && fields.len() <= ORDINARY_FIELDS {
         return size;
     }
-    let places = ((fields.len() + FIELDS_ADDED) * 4 / 3).next_power_of_two();
+    let places = ((fields.len() + REQUEST_FIELDS_ADDED) * 4 / 3).next_power_of_two();
     size.max(bytes + bytes / 2 + places * PLACE_BYTES)
 }
 

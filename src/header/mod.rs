@@ -5,7 +5,7 @@
 //! claims about the client and writes what is known instead, [`via`] and [`request_id`] mark it. A response passes
 //! [`framing`], [`hop_by_hop`] and [`via`]; trailers of either pass [`trailers`]. Where the edge codes
 //! content, [`etag`] marks its tag and takes the mark off when it comes back. [`entity_tag`] and [`date`] read
-//! validators, for whoever compares them.
+//! validators, for whoever compares them, and [`media_type`] says what the content is.
 //!
 //! These are rules over a `HeaderMap`: they know no route, no config and no connection. A message that
 //! needs nothing removed is looked through once by each and not copied.
@@ -18,6 +18,7 @@ pub mod etag;
 pub mod forwarded;
 pub mod framing;
 pub mod hop_by_hop;
+pub mod media_type;
 pub mod request_id;
 pub mod trailers;
 pub mod via;
@@ -29,6 +30,9 @@ use crate::config::FieldEdits;
 
 /// Names what the response of an app purges; it ends at the edge.
 pub const CACHE_PURGE: HeaderName = HeaderName::from_static("cache-purge");
+
+/// What a request is given on its way, at most: who the client is, over which hop, under which name.
+pub const REQUEST_FIELDS_ADDED: usize = 8;
 
 /// Appends one line to a head or a trailer section.
 pub fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {

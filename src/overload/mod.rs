@@ -1,5 +1,5 @@
 //! What is refused because there is too much of it: requests in flight, over all, by route and by client; connections
-//! of one address; anything at all while memory is short.
+//! of one address; anything at all while memory is short. And what is done before it comes to that.
 //!
 //! The counts belong to the process and go on over reloads; the limits are those of the generation that a request is
 //! served by, so they are arguments. A refusal is a comparison: nothing is read, chosen or waited for before it. How
@@ -7,7 +7,9 @@
 
 mod address;
 mod count;
+pub mod crowd;
 pub mod memory;
+pub mod recovery;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,9 +17,13 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+
 pub use self::address::{ByAddress, OfAddress};
 pub use self::count::{Count, Place};
+pub use self::crowd::Crowded;
 pub use self::memory::Pressure;
+pub use self::recovery::Done;
 
 /// A flood of connections is one line in the log for so long.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
@@ -41,6 +47,8 @@ pub struct Overload {
     told: Mutex<Option<Instant>>,
     routes: Mutex<BTreeMap<String, Weak<Count>>>,
     pressure: AtomicU8,
+    crowded: ArcSwap<Crowded>,
+    pub done: Done,
 }
 
 /// The limits of requests in flight in one generation; 0 is none.
@@ -120,6 +128,14 @@ impl Overload {
 
     pub fn set_pressure(&self, pressure: Pressure) {
         self.pressure.store(pressure as u8, Ordering::Relaxed);
+    }
+
+    pub fn crowded(&self) -> Arc<Crowded> {
+        self.crowded.load_full()
+    }
+
+    pub fn set_crowded(&self, crowded: Crowded) {
+        self.crowded.store(Arc::new(crowded));
     }
 }
 

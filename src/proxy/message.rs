@@ -2,9 +2,8 @@
 //! gives.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, LOCATION};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-
 use http_body::Body as _;
 
 use crate::body::Body;
@@ -51,12 +50,11 @@ pub fn text(body: Bytes, status: StatusCode) -> Response<Body> {
     response
 }
 
-/// A route's own page in place of a response that failed with `status`. The next request may fare better.
+/// A route's own page in place of a response that failed with `status`.
 pub fn fallback(page: &Fallback, status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::whole(page.body.clone()));
     *response.status_mut() = page.status.unwrap_or(status);
     response.headers_mut().insert(CONTENT_TYPE, page.content_type.clone());
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

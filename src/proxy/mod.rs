@@ -10,7 +10,7 @@ mod tagging;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{ALLOW, CONNECTION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use self::admit::{admit, admit_body, admit_rate, refuse_expectation, tell_rate};
@@ -53,7 +53,7 @@ pub async fn serve(
     link: &Link,
     request: Unread<'_>,
     refused: Option<guard::Reason>,
-) -> Response<Body> {
+) -> Box<Response<Body>> {
     let snapshot = worker.view();
     let mut record = Record::begin(request, &link.downstream, link.open_request(worker));
     record.is_unread = refused.is_some() && record.is_h1();
@@ -66,16 +66,18 @@ pub async fn serve(
     spare::keep_fields(std::mem::take(request.headers_mut()));
     let mut response = match answered {
         Ok(Answer::Response(response) | Answer::Kept(response, _)) => response,
-        Ok(Answer::Tunnel(mut response, tunnel)) => {
+        Ok(Answer::Tunnel(mut response)) => {
             record.status = response.status();
             tell_rate(&record, response.headers_mut());
-            link.tunnel.replace(Some(Opened { tunnel, record }));
-            return response.map(|()| Body::empty());
+            return Box::new(response.map(|tunnel| {
+                link.tunnel.replace(Some(Opened { tunnel, record }));
+                Body::empty()
+            }));
         }
         Err(reason) => {
             record.reason = Some(reason);
             record.request_id.get_or_insert_with(fresh_id);
-            exchange.refuse(reason, &record)
+            Box::new(exchange.refuse(reason, &record))
         }
     };
     exchange.finish(&mut response);
@@ -107,11 +109,12 @@ fn end_early(unread: Source, response: &mut Response<Body>, record: &Record) {
 /// A request, with its body while nobody has begun to read it. Who sends it on takes it.
 type Unread<'a> = &'a mut Request<Option<Source>>;
 
+/// Responses are in boxes, since they go through many hands.
 enum Answer {
-    Response(Response<Body>),
+    Response(Box<Response<Body>>),
     /// Made of a response that is kept.
-    Kept(Response<Body>, Arc<Stored>),
-    Tunnel(Response<()>, Tunnel),
+    Kept(Box<Response<Body>>, Arc<Stored>),
+    Tunnel(Box<Response<Tunnel>>),
 }
 
 /// One request and where it happens.
@@ -143,7 +146,7 @@ impl Exchange<'_> {
         if !route.as_ref().is_some_and(|route| answers_challenge(&route.config.path, &path))
             && let Some(response) = self.redirect_to_https(&authority.host, &path, query)
         {
-            return Ok(Answer::Response(response));
+            return Ok(Answer::Response(Box::new(response)));
         }
         let route = route.ok_or(Reason::NoRoute)?;
         record.route = Some(Arc::clone(&route));
@@ -154,9 +157,11 @@ impl Exchange<'_> {
         let recoding = Recoding::of(&route.config, request.method(), request.headers());
         let mut kept = None;
         let mut response = match &route.action {
-            Action::Redirect { to, status } => redirect(to.render(&authority.host, &path, query), *status),
-            Action::Text { body, status } => text(body.clone(), *status),
-            Action::StubStatus => text(stub_status::page(&self.worker.shared.totals()).into(), StatusCode::OK),
+            Action::Redirect { to, status } => Box::new(redirect(to.render(&authority.host, &path, query), *status)),
+            Action::Text { body, status } => Box::new(text(body.clone(), *status)),
+            Action::StubStatus => {
+                Box::new(text(stub_status::page(&self.worker.shared.totals()).into(), StatusCode::OK))
+            }
             Action::Proxy(pass) => {
                 let target = TargetUri { scheme: self.scheme(), authority: &authority, path: &path, query };
                 let caching = Caching::of(&self.worker.shared.cache, pass, &target);
@@ -171,21 +176,21 @@ impl Exchange<'_> {
                 match answer {
                     Answer::Response(response) => match tagging {
                         None => response,
-                        Some(tagging) => tagging.apply(response).await?,
+                        Some(tagging) => Box::new(tagging.apply(*response).await?),
                     },
                     Answer::Kept(response, stored) => {
                         kept = Some(stored);
                         response
                     }
-                    tunnel @ Answer::Tunnel(..) => return Ok(tunnel),
+                    tunnel @ Answer::Tunnel(_) => return Ok(tunnel),
                 }
             }
         };
         edit(response.headers_mut(), &route.config.response_fields);
         if let Some(recoding) = recoding {
-            response = match kept {
-                Some(stored) => cached::recode(&recoding, response, &stored, &mut record.coding).await?,
-                None => recoding.apply(response, &mut record.coding).await?,
+            *response = match kept {
+                Some(stored) => cached::recode(&recoding, *response, &stored, &mut record.coding).await?,
+                None => recoding.apply(*response, &mut record.coding).await?,
             };
         }
         Ok(Answer::Response(response))
@@ -211,19 +216,20 @@ impl Exchange<'_> {
             fetch.limits.early_max = splice::EARLY_BYTES_MAX;
         }
         let reply = fetch.send(request, &mut record.attempts).await;
-        record.head_after = Some(clock::now().saturating_duration_since(record.started()));
+        let answered = record.attempts.answered.unwrap_or_else(clock::now);
+        record.head_after = Some(answered.saturating_duration_since(record.started()));
         match reply? {
             Reply::Response(mut response) => {
                 receive(&mut response);
                 Ok(Answer::Response(response))
             }
-            Reply::Tunnel(mut response, tunnel) => {
+            Reply::Tunnel(mut response) => {
                 let fields = response.headers_mut();
                 let agreed = hop_by_hop::remove(fields, Trailers::Drop);
                 let agreed = agreed.or_else(|| passing.upgrade.clone());
                 announce_upgrade(fields, agreed.as_ref());
                 edit(fields, &passing.route.config.response_fields);
-                Ok(Answer::Tunnel(response, tunnel))
+                Ok(Answer::Tunnel(response))
             }
         }
     }
@@ -258,6 +264,9 @@ impl Exchange<'_> {
         };
         let status = response.status();
         let fields = response.headers_mut();
+        // The next request may fare better, and some of these statuses may be kept by who is told nothing
+        // (RFC 9110 §15.1).
+        fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if reason.status() == StatusCode::METHOD_NOT_ALLOWED {
             fields.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
         }

@@ -15,14 +15,11 @@ use crate::error::Reason;
 use crate::header::cookies;
 use crate::header::forwarded::{self, Hop};
 use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
-use crate::header::{edit, etag, request_id, via};
+use crate::header::{REQUEST_FIELDS_ADDED, edit, etag, request_id, via};
 use crate::pace::Terms;
 use crate::record::Record;
 use crate::rewrite;
 use crate::snapshot::{Pass, Route};
-
-/// What a request is given on its way, at most: who the client is, over which hop, under which name.
-const FIELDS_ADDED: usize = 8;
 
 impl Exchange<'_> {
     /// The request as it goes upstream.
@@ -50,7 +47,7 @@ impl Exchange<'_> {
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let fields = request.headers_mut();
         // One growth of the map, and not one for each doubling.
-        fields.reserve(FIELDS_ADDED);
+        fields.reserve(REQUEST_FIELDS_ADDED);
         let to_h1 = pass.upstream.config().protocol == UpstreamProtocol::H1;
         // Over HTTP/1.1 it concerns this connection alone (RFC 9110 §10.1.4).
         if upgrade.is_some() {

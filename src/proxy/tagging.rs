@@ -4,7 +4,7 @@
 //! whole, hashed, and answered by 304 to a client that has it. Nothing stays here. What is no 200 to a GET, has
 //! a validator already, has no end, or is larger than the route says, goes on as it came.
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH, LAST_MODIFIED};
+use http::header::{CONTENT_LENGTH, ETAG, IF_NONE_MATCH, LAST_MODIFIED};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body::Body as _;
 
@@ -13,6 +13,7 @@ use crate::cache::{self, Wanted};
 use crate::clock;
 use crate::error::Reason;
 use crate::header::etag;
+use crate::header::media_type::has_events;
 use crate::snapshot::Pass;
 
 /// What has to be known of a request when its answer comes.
@@ -59,8 +60,7 @@ impl Tagging {
     fn is_meant(&self, response: &Response<Body>) -> bool {
         let (fields, length) = (response.headers(), response.body().size_hint().exact());
         let has_validator = fields.contains_key(ETAG) || fields.contains_key(LAST_MODIFIED);
-        let has_events = fields.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
         let is_small = length.is_none_or(|length| length <= self.body_max as u64);
-        response.status() == StatusCode::OK && !has_validator && !has_events && is_small
+        response.status() == StatusCode::OK && !has_validator && !has_events(fields) && is_small
     }
 }

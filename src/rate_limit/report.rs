@@ -67,7 +67,10 @@ impl Limit {
             if standing.is_spent() {
                 return;
             }
-            most_used.push(Reverse((used_millionths(standing), refused, key.0)));
+            // A key that moved meanwhile comes twice.
+            if most_used.iter().all(|Reverse((_, _, other))| *other != key.0) {
+                most_used.push(Reverse((used_millionths(standing), refused, key.0)));
+            }
             if most_used.len() > SHOWN_MAX {
                 most_used.pop();
             }

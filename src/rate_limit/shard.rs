@@ -5,8 +5,9 @@
 //! once each does not give a limited one its quota back. Only so many are looked at: when they are all of that kind,
 //! the stalest goes. Nobody is refused because the table is full.
 
-use hashbrown::HashTable;
 use std::time::Duration;
+
+use hashbrown::HashTable;
 
 use super::count::{Count, Standing};
 use super::key::Key;
@@ -18,6 +19,9 @@ const SWEPT_MAX: usize = 2;
 
 /// After `keys_max` was lowered, no request is kept waiting by all that are beyond it.
 const EVICTED_MAX: usize = 32;
+
+/// So many places are looked at while the lock is held, when all are to be seen.
+const ROWS_A_STEP: usize = 128;
 
 /// No entry: the end of a list.
 const NONE: u32 = u32::MAX;
@@ -138,14 +142,18 @@ impl<C: Count> Shard<C> {
         Some(Row { key, standing: entry.count.standing(rule, now), refused: entry.refused })
     }
 
-    /// Every key, the newest first.
-    pub fn each(&mut self, rule: &C::Rule, now: Duration, mut look: impl FnMut(Row)) {
-        let mut at = self.newest;
-        while at != NONE {
-            let entry = self.entry(at);
-            look(Row { key: entry.key, standing: entry.count.standing(rule, now), refused: entry.refused });
-            at = entry.staler;
+    /// The keys at so many places from the first one on, in no order; where to go on, if there are more places.
+    pub fn rows(&mut self, from: usize, (rule, now): (&C::Rule, Duration), rows: &mut Vec<Row>) -> Option<usize> {
+        let end = self.entries.len().min(from.saturating_add(ROWS_A_STEP));
+        for at in from..end {
+            let Entry { key, hash, .. } = self.entries[at];
+            // Places that are free have their last key still.
+            if self.find(key, hash) == Some(at as u32) {
+                let entry = &mut self.entries[at];
+                rows.push(Row { key, standing: entry.count.standing(rule, now), refused: entry.refused });
+            }
         }
+        (end < self.entries.len()).then_some(end)
     }
 
     /// Takes out the stalest as far as they say nothing any more.
@@ -267,9 +275,27 @@ mod tests {
 
         /// From the newest on.
         fn keys(&mut self, at_s: u64) -> Vec<u128> {
-            let mut keys = Vec::new();
-            self.shard.each(&self.rule, Duration::from_secs(at_s), |row| keys.push(row.key.0));
+            let (mut keys, mut at) = (Vec::new(), self.shard.newest);
+            while at != NONE {
+                let entry = self.shard.entry(at);
+                keys.push(entry.key.0);
+                at = entry.staler;
+            }
+            self.seen_in_steps(at_s, &keys);
             keys
+        }
+
+        /// Who goes over all places sees the same ones.
+        fn seen_in_steps(&mut self, at_s: u64, keys: &[u128]) {
+            let (mut rows, mut from) = (Vec::new(), Some(0));
+            while let Some(at) = from {
+                from = self.shard.rows(at, (&self.rule, Duration::from_secs(at_s)), &mut rows);
+            }
+            let mut seen: Vec<_> = rows.iter().map(|row| row.key.0).collect();
+            seen.sort_unstable();
+            let mut keys = keys.to_vec();
+            keys.sort_unstable();
+            assert_eq!(seen, keys);
         }
     }
 

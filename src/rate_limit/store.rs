@@ -97,9 +97,17 @@ impl<C: Count> Store<C> {
         C::default().standing(&self.rule, now)
     }
 
-    /// Every key. It goes over all there are, one shard after the other.
+    /// Every key. It goes over all there are, and holds up nobody for longer than a few of them take. So a key that
+    /// comes or goes meanwhile may be seen or not, and seldom twice.
     pub fn each(&self, now: Duration, mut look: impl FnMut(Row)) {
-        self.shards().for_each(|mut shard| shard.each(&self.rule, now, &mut look));
+        let mut rows = Vec::new();
+        for shard in &self.shards {
+            let mut from = Some(0);
+            while let Some(at) = from {
+                from = lock(shard).rows(at, (&self.rule, now), &mut rows);
+                rows.drain(..).for_each(&mut look);
+            }
+        }
     }
 
     /// Forgets a key; false if it was not there.
@@ -111,12 +119,16 @@ impl<C: Count> Store<C> {
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<C>> {
         // The table takes the low bits for its places and the highest seven for its marks.
         let at = (hash >> 40) as usize % self.shards.len();
-        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.shards[at])
     }
 
     fn shards(&self) -> impl Iterator<Item = MutexGuard<'_, Shard<C>>> {
-        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner))
+        self.shards.iter().map(lock)
     }
+}
+
+fn lock<C>(shard: &Mutex<Shard<C>>) -> MutexGuard<'_, Shard<C>> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -169,6 +181,22 @@ mod tests {
             store.admit(Key(key), NOW, false, |passes| passes);
         }
         assert_eq!(store.totals().0, 1_600);
+    }
+
+    /// Who looks at all holds up nobody: in the middle of it the shard that is looked at is free.
+    #[test]
+    fn whoever_looks_at_all_keys_lets_others_ask_meanwhile() {
+        let store = store(10, 10_000);
+        for key in 0..5_000 {
+            store.admit(Key(key), NOW, false, |passes| passes);
+        }
+        let mut seen = 0;
+        store.each(NOW, |row| {
+            assert!(store.shards.iter().all(|shard| shard.try_lock().is_ok()));
+            assert!(store.admit(row.key, NOW, false, |passes| passes).wait.is_none());
+            seen += 1;
+        });
+        assert_eq!(seen, 5_000);
     }
 
     #[test]

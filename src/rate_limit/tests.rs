@@ -56,11 +56,11 @@ fn told(limits: &RouteLimits, count: usize) -> Vec<String> {
 #[test]
 fn clients_are_told_as_the_draft_says() {
     let one = &[config("per-ip", 100)];
-    assert_eq!(told(&limits(one), 1), [r#"ratelimit-policy: "per-ip";q=100;w=60"#, r#"ratelimit: "per-ip";r=99;t=61"#]);
+    assert_eq!(told(&limits(one), 1), [r#"ratelimit-policy: "per-ip";q=100;w=60"#, r#"ratelimit: "per-ip";r=99;t=60"#]);
     let few = &[config("per-ip", 2)];
     assert_eq!(
         told(&limits(few), 3),
-        [r#"ratelimit-policy: "per-ip";q=2;w=60"#, r#"ratelimit: "per-ip";r=0;t=61"#, "retry-after: 61"]
+        [r#"ratelimit-policy: "per-ip";q=2;w=60"#, r#"ratelimit: "per-ip";r=0;t=60"#, "retry-after: 60"]
     );
     let burst = RateLimit {
         quota: Quota { algorithm: Algorithm::Gcra { burst: 3 }, ..config("api", 60).quota },
@@ -72,7 +72,7 @@ fn clients_are_told_as_the_draft_says() {
             r#"ratelimit-policy: "api";q=60;w=60"#,
             r#"ratelimit-policy: "day";q=10;w=60"#,
             r#"ratelimit: "api";r=1;t=1"#,
-            r#"ratelimit: "day";r=8;t=61"#
+            r#"ratelimit: "day";r=8;t=60"#
         ]
     );
 }
@@ -81,8 +81,8 @@ fn clients_are_told_as_the_draft_says() {
 fn clients_are_told_in_the_older_way_where_that_is_wanted() {
     let with = |headers, config| RateLimit { headers, ..config };
     assert!(told(&limits(&[with(LimitHeaders::Off, config("a", 5))]), 1).is_empty());
-    assert_eq!(told(&limits(&[with(LimitHeaders::Off, config("a", 1))]), 2), ["retry-after: 61"]);
-    let x = ["x-ratelimit-limit: 5", "x-ratelimit-remaining: 4", "x-ratelimit-reset: 61"];
+    assert_eq!(told(&limits(&[with(LimitHeaders::Off, config("a", 1))]), 2), ["retry-after: 60"]);
+    let x = ["x-ratelimit-limit: 5", "x-ratelimit-remaining: 4", "x-ratelimit-reset: 60"];
     assert_eq!(told(&limits(&[with(LimitHeaders::X, config("a", 5)), with(LimitHeaders::X, config("b", 9))]), 1), x);
     assert_eq!(told(&limits(&[with(LimitHeaders::Both, config("a", 5))]), 1).len(), 5);
 }
@@ -95,7 +95,7 @@ fn what_the_origin_says_of_its_own_limits_stays() {
     fields.insert(HeaderName::from_static("ratelimit"), HeaderValue::from_static("\"app\";r=1"));
     limits.tell(&ask(&limits, "192.0.2.1", clock::now()), &mut fields);
     let lines: Vec<_> = fields.get_all("ratelimit").iter().collect();
-    assert_eq!(lines, ["\"app\";r=1", "\"a\";r=4;t=61"]);
+    assert_eq!(lines, ["\"app\";r=1", "\"a\";r=4;t=60"]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn the_longest_wait_is_told() {
     let hour = Duration::from_secs(3_600);
     let long = RateLimit { quota: Quota { window: hour, ..config("long", 1).quota }, ..config("long", 1) };
     let told = told(&limits(&[config("short", 1), long]), 2);
-    assert!(told.contains(&"retry-after: 3604".to_owned()), "{told:?}");
+    assert!(told.contains(&"retry-after: 3600".to_owned()), "{told:?}");
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_dry_run_refuses_nothing_and_uses_nothing_up() {
     assert_eq!(tallies[1], Tally { allowed: 3, limited: 1, ..Tally::default() });
     let mut fields = HeaderMap::new();
     limits.tell(&verdicts[1], &mut fields);
-    assert_eq!(fields["ratelimit"], r#""real";r=1;t=61"#);
+    assert_eq!(fields["ratelimit"], r#""real";r=1;t=60"#);
 }
 
 #[test]

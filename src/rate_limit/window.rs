@@ -2,8 +2,9 @@
 //!
 //! A key has a log of its requests: each holds a place until it is as old as the window. The log is as fine as a
 //! thousandth of the window, a tick, and requests of one tick are one entry of 4 bytes. So it is bounded by the number
-//! of ticks, however many requests there are, and by the number of requests, however fine the ticks. A place comes
-//! back at the end of a tick: up to one tick late and never early, so that the rule holds strictly.
+//! of ticks, however many requests there are, and by the number of requests, however fine the ticks. A request counts
+//! as one of the end of its tick, so that its place comes back up to one tick late and never early, and the rule holds
+//! strictly. Ticks are told from the first request of an empty log on; so nobody has to wait for longer than a window.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,13 +25,8 @@ impl Rule {
         Self { requests, tick_ns: nanoseconds(window).div_ceil(TICKS).max(1) }
     }
 
-    /// Which tick it is.
-    fn tick(&self, now: Duration) -> u64 {
-        nanoseconds(now) / self.tick_ns
-    }
-
-    fn begin(&self, tick: u64) -> Duration {
-        Duration::from_nanos(tick.saturating_mul(self.tick_ns))
+    fn ticks_ns(&self, ticks: u64) -> u64 {
+        ticks.saturating_mul(self.tick_ns)
     }
 }
 
@@ -40,41 +36,41 @@ pub struct Log {
     /// In the order of time.
     runs: VecDeque<Run>,
     requests: u32,
-    /// The tick of the last run.
-    newest: u64,
+    /// The tick of the last run, and its end.
+    newest: u16,
+    newest_ns: u64,
 }
 
 /// Requests of one tick.
 #[derive(Debug, Clone, Copy)]
 struct Run {
-    /// The low bits of its number: those in a log are never further apart than two windows.
+    /// The low bits of its number: those in a log are no further apart than a window.
     tick: u16,
     requests: u16,
 }
 
 impl Log {
-    /// Lets go of requests that are old enough, and says which tick it is for this log.
-    fn release(&mut self, rule: &Rule, now: Duration) -> u64 {
-        let tick = rule.tick(now).max(self.newest);
-        if tick - self.newest > TICKS {
-            self.runs.clear();
-            self.requests = 0;
-            return tick;
-        }
-        while let Some(oldest) = self.runs.front()
-            && u64::from((tick as u16).wrapping_sub(oldest.tick)) > TICKS
+    /// When the requests of a run are as old as the window.
+    fn due_ns(&self, rule: &Rule, run: Run) -> u64 {
+        let age = u64::from(self.newest.wrapping_sub(run.tick));
+        self.newest_ns.saturating_add(rule.ticks_ns(TICKS.saturating_sub(age)))
+    }
+
+    /// Lets go of requests that are old enough.
+    fn release(&mut self, rule: &Rule, now_ns: u64) {
+        while let Some(oldest) = self.runs.front().copied()
+            && self.due_ns(rule, oldest) <= now_ns
         {
             self.requests -= u32::from(oldest.requests);
             self.runs.pop_front();
         }
-        tick
     }
 
-    /// Until the oldest request gives its place back.
-    fn first_release(&self, rule: &Rule, tick: u64, now: Duration) -> Duration {
-        let Some(oldest) = self.runs.front() else { return Duration::ZERO };
-        let age = u64::from((tick as u16).wrapping_sub(oldest.tick));
-        rule.begin((tick + TICKS + 1).saturating_sub(age)).saturating_sub(now)
+    /// Until the oldest request gives its place back. For a moment that lies before the last one it would be more than a
+    /// window, by as much.
+    fn first_release(&self, rule: &Rule, now_ns: u64) -> Duration {
+        let left_ns = self.runs.front().map_or(0, |oldest| self.due_ns(rule, *oldest).saturating_sub(now_ns));
+        Duration::from_nanos(left_ns.min(rule.ticks_ns(TICKS)))
     }
 }
 
@@ -82,27 +78,36 @@ impl Count for Log {
     type Rule = Rule;
 
     fn wait(&mut self, rule: &Rule, now: Duration) -> Option<Duration> {
-        let tick = self.release(rule, now);
-        (self.requests >= rule.requests).then(|| self.first_release(rule, tick, now))
+        let now_ns = nanoseconds(now);
+        self.release(rule, now_ns);
+        (self.requests >= rule.requests).then(|| self.first_release(rule, now_ns))
     }
 
     fn take(&mut self, rule: &Rule, now: Duration) {
-        let tick = self.release(rule, now);
-        let this_tick = self.runs.back_mut().filter(|last| last.tick == tick as u16 && last.requests < u16::MAX);
+        let now_ns = nanoseconds(now);
+        self.release(rule, now_ns);
+        if self.runs.is_empty() {
+            self.newest_ns = now_ns;
+        }
+        let ticks = now_ns.saturating_sub(self.newest_ns).div_ceil(rule.tick_ns);
+        self.newest = self.newest.wrapping_add(ticks as u16);
+        self.newest_ns = self.newest_ns.saturating_add(rule.ticks_ns(ticks));
+        let tick = self.newest;
+        let this_tick = self.runs.back_mut().filter(|last| last.tick == tick && last.requests < u16::MAX);
         match this_tick {
             Some(run) => run.requests += 1,
-            None => self.runs.push_back(Run { tick: tick as u16, requests: 1 }),
+            None => self.runs.push_back(Run { tick, requests: 1 }),
         }
         self.requests += 1;
-        self.newest = tick;
     }
 
     fn standing(&mut self, rule: &Rule, now: Duration) -> Standing {
-        let tick = self.release(rule, now);
+        let now_ns = nanoseconds(now);
+        self.release(rule, now_ns);
         Standing {
             capacity: rule.requests,
             remaining: rule.requests.saturating_sub(self.requests),
-            more_after: self.first_release(rule, tick, now),
+            more_after: self.first_release(rule, now_ns),
         }
     }
 }
@@ -136,15 +141,15 @@ mod tests {
 
     #[test]
     fn places_come_back_one_by_one() {
-        check(2, MINUTE, &[(0, '+'), (30_000, '+'), (59_999, '-'), (60_060, '+'), (60_061, '-'), (90_060, '+')]);
-        check(1, MINUTE, &[(0, '+'), (1, '-'), (60_000, '-'), (60_060, '+')]);
-        check(1, Duration::from_secs(1), &[(0, '+'), (1_000, '-'), (1_001, '+'), (2_001, '-'), (2_002, '+')]);
+        check(2, MINUTE, &[(0, '+'), (30_000, '+'), (59_999, '-'), (60_000, '+'), (60_001, '-'), (90_000, '+')]);
+        check(1, MINUTE, &[(0, '+'), (1, '-'), (59_999, '-'), (60_000, '+')]);
+        check(1, Duration::from_secs(1), &[(0, '+'), (999, '-'), (1_000, '+'), (1_999, '-'), (2_000, '+')]);
     }
 
     /// The known gap of counters that begin anew each minute: twice as many around the turn.
     #[test]
     fn there_is_no_turn_of_a_window_to_wait_for() {
-        check(3, MINUTE, &[(59_000, '+'), (59_500, '+'), (59_900, '+'), (60_100, '-'), (118_000, '-'), (119_060, '+')]);
+        check(3, MINUTE, &[(59_000, '+'), (59_500, '+'), (59_900, '+'), (60_100, '-'), (118_999, '-'), (119_000, '+')]);
     }
 
     #[test]
@@ -156,7 +161,13 @@ mod tests {
     /// Workers read their clocks before they come to the lock.
     #[test]
     fn a_moment_before_the_last_counts_as_the_last() {
-        check(2, MINUTE, &[(30_000, '+'), (0, '+'), (60_060, '-'), (90_060, '+')]);
+        check(2, MINUTE, &[(30_000, '+'), (0, '+'), (60_060, '-'), (89_999, '-'), (90_000, '+')]);
+    }
+
+    /// A request in the middle of a tick counts as one of its end.
+    #[test]
+    fn a_place_comes_back_at_the_end_of_a_tick() {
+        check(2, MINUTE, &[(0, '+'), (10_001, '+'), (60_000, '+'), (70_001, '-'), (70_019, '-'), (70_020, '+')]);
     }
 
     #[test]
@@ -171,10 +182,10 @@ mod tests {
             (capacity, remaining, more_after.as_millis())
         };
         assert_eq!(at(0, false), (2, 2, 0));
-        assert_eq!(at(0, true), (2, 1, 60_060));
-        assert_eq!(at(30_000, true), (2, 0, 30_060));
-        assert_eq!(at(60_060, false), (2, 1, 30_000));
-        assert_eq!(at(90_060, false), (2, 2, 0));
+        assert_eq!(at(0, true), (2, 1, 60_000));
+        assert_eq!(at(30_000, true), (2, 0, 30_000));
+        assert_eq!(at(60_000, false), (2, 1, 30_000));
+        assert_eq!(at(90_000, false), (2, 2, 0));
     }
 
     #[test]
@@ -192,7 +203,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list of all moments: in no window too many, and nobody waits whom two ticks more would let pass.
+        /// Against a list of all moments: in no window too many, and nobody waits whom a tick more would let pass,
+        /// and no wait is longer than a window.
         #[test]
         fn never_more_and_hardly_fewer(
             requests in 1_u32..6,
@@ -205,7 +217,7 @@ mod tests {
             let mut now = Duration::ZERO;
             for (thousandths, rest) in steps {
                 now += window * thousandths as u32 / 1_000 + Duration::from_nanos(rest);
-                let within = |span: Duration| passed.iter().filter(|at| now - **at <= span).count() as u32;
+                let within = |span: Duration| passed.iter().filter(|at| now - **at < span).count() as u32;
                 match log.wait(&rule, now) {
                     None => {
                         prop_assert!(within(window) < requests);
@@ -213,6 +225,7 @@ mod tests {
                         passed.push(now);
                     }
                     Some(wait) => {
+                        prop_assert!(wait <= window);
                         prop_assert!(within(window + window / 1_000 + Duration::from_micros(1)) >= requests);
                         prop_assert!(!wait.is_zero());
                         prop_assert!(log.clone().wait(&rule, now + wait).is_none(), "the wait was too short");

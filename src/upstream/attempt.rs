@@ -4,7 +4,6 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use http::header::CONTENT_TYPE;
 use http::uri::Scheme;
 use http::{HeaderMap, Request, Response, StatusCode, Uri};
 use http_body::Body as _;
@@ -19,7 +18,7 @@ use super::{Dispatch, Failed, Fate, Limits, Over, Reply, Tunnel, Upstream, Upstr
 use crate::balance::{Endpoint, InFlight, Outcome, Pool};
 use crate::body::{Body, BodyError, End, Guard, Source};
 use crate::clock;
-use crate::header::framing;
+use crate::header::{framing, media_type};
 use crate::timers::Deadline;
 
 /// A body up to this size fits into the buffers of the downstream connection.
@@ -72,11 +71,11 @@ impl Attempt<'_> {
             let stream = exclusive.into_upgraded();
             in_flight.give_place_back();
             let tunnel = Tunnel { stream, in_flight, idle_timeout: self.limits.timeouts.tunnel_idle };
-            return Reply::Tunnel(response, tunnel);
+            return Reply::Tunnel(Box::new(response.map(|()| tunnel)));
         }
         if let Some(body) = exclusive.connection.take_whole(self.limits.buffered_max.max(SMALL_BODY_BYTES)) {
             exclusive.give_back();
-            return Reply::Response(response.map(|()| body));
+            return Reply::Response(Box::new(response.map(|()| body)));
         }
         let silence = exclusive.connection.silence.clone();
         let source = Source::arriving(exclusive);
@@ -228,7 +227,7 @@ impl Attempt<'_> {
 
     /// The response with what it holds riding in its body.
     fn reply(&self, response: Response<Source>, silence: Deadline, mut lease: Lease) -> Reply {
-        if self.upstream.pool.queue().has_caps() && is_of_events(response.headers()) {
+        if self.upstream.pool.queue().has_caps() && is_stream(response.headers()) {
             lease.in_flight.give_place_back();
         }
         let response = response.map(|source| {
@@ -240,7 +239,7 @@ impl Attempt<'_> {
                 _ => source.into_body_ahead(&self.connections.read_ahead, self.limits.buffered_max),
             }
         });
-        Reply::Response(response)
+        Reply::Response(Box::new(response))
     }
 
     fn pool(&self) -> Arc<Pool> {
@@ -303,9 +302,10 @@ impl Guard for Lease {
     }
 }
 
-/// Such a stream stays open however little there is to do.
-fn is_of_events(fields: &HeaderMap) -> bool {
-    fields.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
+/// Such a stream stays open however little there is to do. The head of a call of gRPC comes with its first message, or with
+/// its end if it has one answer.
+fn is_stream(fields: &HeaderMap) -> bool {
+    media_type::has_events(fields) || media_type::is_grpc(fields)
 }
 
 /// The authority of an HTTP/2 request travels in the target alone (RFC 9113 §8.3.1).

@@ -106,16 +106,18 @@ impl Failed {
 }
 
 pub enum Reply {
-    Response(Response<Body>),
+    /// In a box, since it goes through many hands.
+    Response(Box<Response<Body>>),
     /// 101: both sides now speak another protocol.
-    Tunnel(Response<()>, Tunnel),
+    /// A 101.
+    Tunnel(Box<Response<Tunnel>>),
 }
 
 impl Reply {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Response(response) => response.status(),
-            Self::Tunnel(response, _) => response.status(),
+            Self::Tunnel(response) => response.status(),
         }
     }
 }

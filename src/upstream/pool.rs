@@ -4,7 +4,7 @@
 //! that moment bytes of the old answer may still come. The last one returned is taken first, so that the
 //! surplus ages out.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,6 +21,7 @@ use super::h1;
 use super::h2_body::Uploading;
 use crate::body::{Arrival, BodyError, ReadAhead};
 use crate::config::Keepalive;
+use crate::overload::Crowded;
 use crate::spare;
 use crate::splice::Pipe;
 use crate::timers::Sweep;
@@ -33,6 +34,9 @@ pub struct Connections {
     sweep: Rc<Sweep>,
     pub(super) read_ahead: ReadAhead,
     endpoints: RefCell<HashMap<u64, Rc<EndpointConnections>>>,
+    crowded: RefCell<Arc<Crowded>>,
+    /// Idle ones that had to go before their time, since somebody asked.
+    closed_early: Cell<u64>,
 }
 
 /// The connections to one endpoint.
@@ -94,7 +98,23 @@ struct Idle {
 
 impl Connections {
     pub fn new(sweep: Rc<Sweep>) -> Rc<Self> {
-        Rc::new(Self { sweep, read_ahead: ReadAhead::default(), endpoints: RefCell::default() })
+        Rc::new(Self {
+            sweep,
+            read_ahead: ReadAhead::default(),
+            endpoints: RefCell::default(),
+            crowded: RefCell::default(),
+            closed_early: Cell::new(0),
+        })
+    }
+
+    /// Where idle connections have only about a second from now on.
+    pub fn limit_idle(&self, crowded: Arc<Crowded>) {
+        self.crowded.replace(crowded);
+    }
+
+    /// How many were closed before their time, since this was asked last.
+    pub fn take_closed_early(&self) -> u64 {
+        self.closed_early.take()
     }
 
     pub fn sweep(&self) -> &Sweep {
@@ -119,8 +139,10 @@ impl Connections {
         loop {
             ticks.tick().await;
             spare::shrink();
-            self.endpoints.borrow_mut().retain(|_, connections| {
-                connections.reap();
+            let crowded = Arc::clone(&self.crowded.borrow());
+            self.endpoints.borrow_mut().retain(|id, connections| {
+                let closed_early = connections.reap(crowded.concerns(*id));
+                self.closed_early.update(|count| count + closed_early);
                 Rc::strong_count(connections) > 1 || !connections.is_empty() || connections.is_awaited()
             });
         }
@@ -180,17 +202,25 @@ impl EndpointConnections {
         lock(&self.idle.idle).is_empty() && self.shared.borrow().is_empty()
     }
 
-    fn reap(&self) {
+    /// Closes what idled for too long: a round where it is crowded. Says how many would have had more time.
+    fn reap(&self, is_crowded: bool) -> u64 {
         let round = self.idle.rounds.fetch_add(1, Ordering::Relaxed);
-        let rounds_max = self.idle.rounds_max.load(Ordering::Relaxed);
+        let own_max = self.idle.rounds_max.load(Ordering::Relaxed);
+        let rounds_max = if is_crowded { 1 } else { own_max };
+        let mut closed_early = 0;
+        let mut may_stay = |rounds| {
+            closed_early += u64::from(rounds >= rounds_max && rounds < own_max);
+            rounds < rounds_max
+        };
         lock(&self.idle.idle).retain_mut(|idle| {
             let rounds = round.saturating_sub(idle.returned_in);
             if rounds == 1 {
                 idle.exclusive.connection.shrink();
             }
-            rounds < rounds_max && idle.exclusive.connection.is_open()
+            idle.exclusive.connection.is_open() && may_stay(rounds)
         });
-        self.shared.borrow_mut().retain(|shared| !shared.sender.is_closed() && shared.idle_rounds() < rounds_max);
+        self.shared.borrow_mut().retain(|shared| !shared.sender.is_closed() && may_stay(shared.idle_rounds()));
+        closed_early
     }
 }
 

@@ -79,7 +79,7 @@ pub fn is_idempotent(head: &Parts) -> bool {
 
 /// Whether a response with this status is taken for a failure.
 pub fn is_failure(rules: &Retry, status: StatusCode) -> bool {
-    rules.statuses.contains(&status)
+    rules.status.iter().any(|range| range.contains(&status.as_u16()))
 }
 
 /// Decides by the failure alone, and then asks `spend` for the budget, unless the attempt did not reach its
@@ -144,7 +144,7 @@ mod tests {
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
     fn rules(attempts: u32) -> Retry {
-        Retry { attempts, statuses: vec![StatusCode::BAD_GATEWAY], backoff: MS(20), budget_percent: 20 }
+        Retry { attempts, status: vec![502..=502], backoff: MS(20), budget_percent: 20 }
     }
 
     /// Of a GET whose first attempt broke off, while another endpoint is there.

@@ -59,17 +59,17 @@ pub fn distinct(items: Vec<Item>) -> Vec<Item> {
 /// What a sitemap names: pages, or if it is an index, further sitemaps.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Sitemap {
-    Pages(Vec<String>),
-    Index(Vec<String>),
+    Pages(Vec<Item>),
+    Index(Vec<Item>),
 }
 
-/// Reads the text of each `loc` (<https://www.sitemaps.org/protocol.html>).
+/// Reads the text of each `loc` that is a URL (<https://www.sitemaps.org/protocol.html>).
 pub fn sitemap(xml: &str) -> Sitemap {
     let mut locations = Vec::new();
     let mut rest = xml;
     while let Some((_, after)) = rest.split_once("<loc>") {
         let Some((location, after)) = after.split_once("</loc>") else { break };
-        locations.push(unescaped(location.trim()));
+        locations.extend(Item::read(&unescaped(location.trim())));
         rest = after;
     }
     if xml.contains("<sitemapindex") { Sitemap::Index(locations) } else { Sitemap::Pages(locations) }
@@ -159,12 +159,12 @@ mod tests {
     #[test]
     fn sitemaps() {
         let pages = "<urlset><url><loc> https://a/x?b=1&amp;c=2 </loc></url><url><loc>https://a/y</loc></url></urlset>";
-        let expected = ["https://a/x?b=1&c=2", "https://a/y"].map(str::to_owned);
-        assert_eq!(sitemap(pages), Sitemap::Pages(expected.into()));
+        let items = |texts: &[&str]| texts.iter().map(|text| Item::read(text).unwrap()).collect::<Vec<_>>();
+        assert_eq!(sitemap(pages), Sitemap::Pages(items(&["https://a/x?b=1&c=2", "https://a/y"])));
         let index = "<sitemapindex><sitemap><loc><![CDATA[https://a/1.xml]]></loc></sitemap></sitemapindex>";
-        assert_eq!(sitemap(index), Sitemap::Index(vec!["https://a/1.xml".to_owned()]));
+        assert_eq!(sitemap(index), Sitemap::Index(items(&["https://a/1.xml"])));
         assert_eq!(sitemap("<loc>https://a/"), Sitemap::Pages(Vec::new()));
-        assert_eq!(sitemap("<loc>&amp;lt;</loc>"), Sitemap::Pages(vec!["&lt;".to_owned()]));
+        assert_eq!(sitemap("<loc>/?&amp;lt;</loc><loc>no page</loc>"), Sitemap::Pages(items(&["/?&lt;"])));
     }
 
     #[test]

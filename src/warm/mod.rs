@@ -75,19 +75,25 @@ pub fn most_asked(log: &Path, top: usize) -> io::Result<Vec<Item>> {
 /// The pages of a sitemap, or of those that an index names. `say` is told what could not be read.
 pub async fn pages(doors: &Doors, root: Item, say: impl Fn(&str)) -> anyhow::Result<Vec<Item>> {
     let text = doors.read(&root).await.with_context(|| format!("cannot read the sitemap {root}"))?;
-    let sitemaps = match sitemap(&text) {
-        Sitemap::Pages(pages) => return Ok(pages.iter().filter_map(|page| Item::read(page)).collect()),
+    let sitemaps = match understood(text).await? {
+        Sitemap::Pages(pages) => return Ok(pages),
         Sitemap::Index(sitemaps) => sitemaps,
     };
     let mut items = Vec::new();
-    for item in sitemaps.iter().filter_map(|location| Item::read(location)).take(SITEMAPS_MAX) {
-        match doors.read(&item).await.map(|text| sitemap(&text)) {
-            Ok(Sitemap::Pages(pages)) => items.extend(pages.iter().filter_map(|page| Item::read(page))),
+    for item in sitemaps.into_iter().take(SITEMAPS_MAX) {
+        let read = async { understood(doors.read(&item).await?).await };
+        match read.await {
+            Ok(Sitemap::Pages(pages)) => items.extend(pages),
             Ok(Sitemap::Index(_)) => say(&format!("{item}: an index within an index is not read")),
             Err(error) => say(&format!("{item}: {error:#}")),
         }
     }
     Ok(items)
+}
+
+/// A sitemap may be tens of megabytes, and who waits for it here may be the thread that answers operators.
+async fn understood(text: String) -> anyhow::Result<Sitemap> {
+    Ok(tokio::task::spawn_blocking(move || sitemap(&text)).await?)
 }
 
 /// Asks for each, so many at the same time. `say` is told how far it is, ten times in all.

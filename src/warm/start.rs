@@ -29,7 +29,8 @@ pub async fn at_start(plan: &Warm, doors: anyhow::Result<Doors>, is_ready: impl 
     if tokio::time::timeout(READY_LIMIT, ready).await.is_err() {
         tracing::warn!("the cache is warmed although an upstream has no usable endpoint yet");
     }
-    let items = distinct(items(plan, &doors).await);
+    let items = items(plan, &doors).await;
+    let items = tokio::task::spawn_blocking(|| distinct(items)).await.unwrap_or_default();
     tracing::info!("the cache is warmed with {} pages", items.len());
     let report = warm(&doors, items, plan.concurrency, |done| tracing::info!("warming the cache: {done}")).await;
     tell(&report);

@@ -299,3 +299,30 @@ async fn what_has_no_content_is_complete_without() {
         assert_eq!(line["reason"], serde_json::Value::Null, "{line}");
     }
 }
+
+/// What is wrong now may be right a moment later, and a 404 may be kept by who is told nothing (RFC 9110 §15.1).
+#[tokio::test]
+async fn error_pages_are_not_kept() {
+    let mut gone = Origin::replies(ok("")).await;
+    let route = |path: &str, keys: &str| format!("[[route]]\npath = \"{path}\"\n{keys}\n");
+    let routes = [
+        route("/gone", "upstream = \"app\""),
+        route("/page", "upstream = \"app\"\nfallback = { text = \"later\" }"),
+        route("/closed", "text = \"here\"\ndeny = [\"127.0.0.0/8\"]"),
+    ];
+    let edge = Edge::start(upstream(&[gone.address()], "") + &routes.concat()).await;
+    gone.kill().await;
+    for (method, path, status) in [
+        ("GET", "/gone", 502),
+        ("GET", "/page", 502),
+        ("GET", "/closed", 403),
+        ("GET", "/nowhere", 404),
+        ("TRACE", "/", 405),
+        ("GET", "/%00", 400),
+    ] {
+        for via in Via::ALL {
+            let answer = Client::connect(&edge, via).await.ask(request(method, path), "").await;
+            assert_eq!((answer.status, answer.field("cache-control")), (status, "no-store"), "{method} {path} {via:?}");
+        }
+    }
+}

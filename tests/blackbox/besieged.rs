@@ -64,7 +64,9 @@ struct Besieged {
 impl Besieged {
     async fn start(config: &str) -> Self {
         let origin = origin().await;
-        let edge = Edge::start(config.to_owned() + &upstream(&[origin.address()], "") + ROUTE).await;
+        // Who stalls holds his place at the endpoint until his deadline; how many do so at a time is up to the machine.
+        let upstream = upstream(&[origin.address()], "endpoint_requests_max = 0");
+        let edge = Edge::start(config.to_owned() + &upstream + ROUTE).await;
         let load = Arrivals::start(edge.address(), "/", PAGE, Connecting::Once);
         load.answers(50).await;
         let before = (edge.rss_kib(), edge.descriptors());

@@ -117,6 +117,37 @@ async fn a_client_whose_upload_takes_too_long_is_to_blame_and_not_the_endpoint()
     }
 }
 
+/// An endpoint has time limits of its own. Whether it closes with a word or without, clients that dribble take no
+/// endpoint out, and open no breaker.
+#[tokio::test]
+async fn an_endpoint_that_gives_up_on_a_dribbling_client_is_not_to_blame() {
+    let impatient = Origin::serves(|mut connection| async move {
+        let Some(head) = connection.request_head().await else { return };
+        if head.method == "POST" {
+            // It has had a part of the body.
+            connection.wire.exact(1).await.unwrap();
+        }
+    })
+    .await;
+    let keys = "breaker = { failures = 1, window = \"10s\", open = \"60s\" }";
+    let edge = watchful_edge(&impatient, keys).await;
+    for (number, via) in [Via::H1, Via::H2].into_iter().enumerate() {
+        let mut client = Client::connect(&edge, via).await;
+        let (feed, body) = Body::fed();
+        let response = client.send(request("POST", "/").body(body).unwrap()).await;
+        feed.send(Frame::data("a".into())).await.unwrap();
+        let response = within("an answer", response).await.unwrap();
+        let reason = response.headers()["x-tollgate-reason"].to_str().unwrap();
+        assert_eq!((response.status().as_u16(), reason), (502, "upstream-closed-early"), "{via:?}");
+        blames_nobody(&edge, impatient.address(), "a dribbling client").await;
+        assert_eq!(edge.status().await["upstreams"][0]["breaker"]["state"], "closed");
+        assert_eq!(ended(&edge, "abandoned").await, (number + 1) as f64);
+    }
+    // To one that has all of the request it is another matter.
+    assert_eq!(edge.get("/").await.status, 502);
+    assert_eq!(edge.status().await["upstreams"][0]["breaker"]["state"], "open");
+}
+
 const PART: usize = 200_000;
 
 /// Sends a part of an upload that is too long to be read ahead, and breaks it off once the endpoint has its head.

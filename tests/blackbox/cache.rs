@@ -317,17 +317,10 @@ async fn a_stale_response_is_better_than_none() {
 #[tokio::test]
 async fn a_response_that_may_be_stale_for_a_while_is_validated_behind_the_clients_back() {
     let gate = Arc::new(Semaphore::new(1));
-    let gated = Arc::clone(&gate);
-    let count = Arc::new(AtomicUsize::new(0));
-    let origin = Origin::answers(move |_| {
-        let (gate, count) = (Arc::clone(&gated), Arc::clone(&count));
-        async move {
-            gate.acquire().await.unwrap().forget();
-            match count.fetch_add(1, Ordering::Relaxed) {
-                0 => ok("old").field("cache-control", "max-age=60, stale-while-revalidate=600").field("age", "60"),
-                _ => ok("new").field("cache-control", "max-age=60"),
-            }
-        }
+    let count = AtomicUsize::new(0);
+    let origin = Origin::answers_once(&gate, move |_| match count.fetch_add(1, Ordering::Relaxed) {
+        0 => ok("old").field("cache-control", "max-age=60, stale-while-revalidate=600").field("age", "60"),
+        _ => ok("new").field("cache-control", "max-age=60"),
     })
     .await;
     let edge = caching(&origin, "").await;

@@ -88,15 +88,7 @@ async fn a_part_by_a_date_does_not_continue_what_is_coded() {
 async fn who_waits_for_an_answer_that_is_one_users_begins_anew() {
     const CLIENTS: usize = 20;
     let gate = Arc::new(Semaphore::new(0));
-    let gated = Arc::clone(&gate);
-    let origin = Origin::answers(move |_| {
-        let gate = Arc::clone(&gated);
-        async move {
-            gate.acquire().await.unwrap().forget();
-            ok("").field("cache-control", "max-age=60")
-        }
-    })
-    .await;
+    let origin = Origin::answers_once(&gate, |_| ok("").field("cache-control", "max-age=60")).await;
     let edge = caching(&origin, "").await;
     let user = ask(&edge, &[("authorization", "alice")]);
     let others = async {

@@ -119,15 +119,8 @@ async fn what_depends_on_it_goes_too_and_the_table_follows_the_file() {
 #[tokio::test]
 async fn a_purge_holds_for_what_is_being_fetched() {
     let gate = Arc::new(Semaphore::new(0));
-    let gated = Arc::clone(&gate);
-    let origin = Origin::answers(move |_| {
-        let gate = Arc::clone(&gated);
-        async move {
-            gate.acquire().await.unwrap().forget();
-            ok("old").field("cache-control", "max-age=60").field("cache-tag", "user:7")
-        }
-    })
-    .await;
+    let old = ok("old").field("cache-control", "max-age=60").field("cache-tag", "user:7");
+    let origin = Origin::answers_once(&gate, move |_| old.clone()).await;
     let edge = caching(&origin, "").await;
     let meanwhile = async {
         origin.has(1).await;
@@ -143,18 +136,10 @@ async fn a_purge_holds_for_what_is_being_fetched() {
 #[tokio::test]
 async fn a_purge_holds_for_what_would_stand_in() {
     let gate = Arc::new(Semaphore::new(1));
-    let gated = Arc::clone(&gate);
-    let origin = Origin::answers(move |request| {
-        let gate = Arc::clone(&gated);
-        async move {
-            gate.acquire().await.unwrap().forget();
-            match request.fields.has("if-none-match") {
-                true => ok("broken").status(503),
-                false => ok("old")
-                    .field("cache-control", "max-age=60, stale-if-error=600")
-                    .field("age", "60")
-                    .field("etag", "\"1\""),
-            }
+    let origin = Origin::answers_once(&gate, |request| match request.fields.has("if-none-match") {
+        true => ok("broken").status(503),
+        false => {
+            ok("old").field("cache-control", "max-age=60, stale-if-error=600").field("age", "60").field("etag", "\"1\"")
         }
     })
     .await;
@@ -174,15 +159,8 @@ async fn a_purge_holds_for_what_would_stand_in() {
 async fn a_purge_holds_for_the_answer_to_a_post() {
     for (is_purged, named) in [(false, ""), (true, "--url"), (true, "--prefix")] {
         let gate = Arc::new(Semaphore::new(0));
-        let gated = Arc::clone(&gate);
-        let origin = Origin::answers(move |_| {
-            let gate = Arc::clone(&gated);
-            async move {
-                gate.acquire().await.unwrap().forget();
-                ok("made").field("cache-control", "max-age=60").field("content-location", "/item")
-            }
-        })
-        .await;
+        let made = ok("made").field("cache-control", "max-age=60").field("content-location", "/item");
+        let origin = Origin::answers_once(&gate, move |_| made.clone()).await;
         let edge = caching(&origin, "").await;
         let mut client = Client::connect(&edge, Via::H1).await;
         let meanwhile = async {

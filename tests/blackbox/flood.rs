@@ -65,7 +65,7 @@ type Attack = fn(u32) -> Vec<u8>;
 /// (CVE-2025-8671), are counted.
 #[tokio::test]
 async fn b5_b6_resets_in_masses_end_the_connection() {
-    const STREAMS: usize = 20_000;
+    const STREAMS: usize = 200_000;
     let rapid = |stream| [get(stream, "/hang"), rst_stream(stream, CANCEL)].concat();
     let empty_window = |stream| [get(stream, "/hang"), frame(WINDOW_UPDATE, 0, stream, &[0; 4])].concat();
     let full_window =

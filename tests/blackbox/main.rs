@@ -35,6 +35,7 @@ mod overload;
 mod pace;
 mod queue;
 mod rate_limits;
+mod recovery;
 mod reload;
 mod replicas;
 mod retries;

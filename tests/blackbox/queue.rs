@@ -1,6 +1,7 @@
 //! Caps on what is in flight at an upstream and at its endpoints (P19), and the line in front of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -196,6 +197,148 @@ async fn a_reload_that_raises_the_cap_lets_those_in_who_wait() {
     edge.in_flight(origin.address(), 0).await;
 }
 
+/// That its time out is over is an event for nobody.
+#[tokio::test]
+async fn who_waits_gets_an_endpoint_that_comes_back_by_the_clock() {
+    let allowed = Arc::new(Semaphore::new(0));
+    let slow = Origin::holds(&allowed, |request| request.target == "/held", |_| ok("slow")).await;
+    let has_failed = Arc::new(AtomicBool::new(false));
+    let failed = Arc::clone(&has_failed);
+    let back = Origin::serves(move |mut connection| {
+        let has_failed = Arc::clone(&failed);
+        async move {
+            while connection.request().await.is_some() {
+                if !has_failed.swap(true, Ordering::Relaxed) || !connection.reply(&ok("back"), false).await {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let keys = "endpoint_requests_max = 1\nqueue = { timeout = \"1h\" }\nretry = { attempts = 1 }\nfails_max = 1\n\
+                fail_timeout = \"3s\"";
+    let edge = Edge::start(upstream(&[slow.address(), back.address()], keys) + ROUTE).await;
+    until("a failure", async || (edge.get("/").await.status == 502).then_some(())).await;
+    let (_client, held) = ask(&edge, "/held").await;
+    edge.in_flight(slow.address(), 1).await;
+    let waits = ask(&edge, "/waits").await;
+    assert_eq!(answer(waits.1).await.text(), "back");
+    allowed.add_permits(1);
+    assert!(["slow", "back"].contains(&answer(held).await.text()));
+}
+
+/// What the breaker said when they came does not hold for as long as they wait.
+#[tokio::test]
+async fn who_waits_asks_the_breaker_in_its_turn() {
+    let allowed = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&allowed);
+    let origin = Origin::answers(move |_| {
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            ok("").status(500)
+        }
+    })
+    .await;
+    let keys = "requests_max = 1\nqueue = { timeout = \"1h\" }\nbreaker = { failures = 1, open = \"1h\" }";
+    // With one worker, what has failed is known before the next is let in.
+    let edge = Edge::start("[server]\nworkers = 1\n".to_owned() + &upstream(&[origin.address()], keys) + ROUTE).await;
+    let (_client, first) = ask(&edge, "/first").await;
+    origin.has(1).await;
+    let asked = line_up(&edge, &["/a", "/b", "/c"]).await;
+    allowed.add_permits(1);
+    assert_eq!(answer(first).await.status, 500);
+    for (_client, asked) in asked {
+        let answer = answer(asked).await;
+        assert_eq!((answer.status, answer.field("x-tollgate-reason")), (503, "breaker-open"));
+    }
+    waiting(&edge, 0).await;
+    assert_eq!(origin.count(), 1, "nothing was sent once it was open");
+}
+
+/// Who tries an upstream is the first that gets there, and not the first that came.
+#[tokio::test]
+async fn who_waits_does_not_hold_the_trial_of_a_half_open_breaker() {
+    let allowed = Arc::new(Semaphore::new(0));
+    let by_path = |request: Request| ok("").status(if request.target == "/fails" { 500 } else { 200 });
+    let origin = Origin::holds(&allowed, |request| request.target == "/held", by_path).await;
+    let config = |max: usize| {
+        let breaker = "breaker = { failures = 1, share = \"1%\", open = \"100ms\" }";
+        let keys = format!("requests_max = {max}\nqueue = {{ timeout = \"1h\" }}\n{breaker}");
+        Edge::standard("[server]\nworkers = 1\n".to_owned() + &upstream(&[origin.address()], &keys) + ROUTE)
+    };
+    let edge = Edge::verbatim(&config(2)).await;
+    let (_client, held) = ask(&edge, "/held").await;
+    origin.has(1).await;
+    assert_eq!(edge.get("/fails").await.status, 500);
+    edge.write_config(&config(1));
+    edge.reload().await;
+    let first = until("the pause to be over", async || {
+        let (client, asked) = ask(&edge, "/first").await;
+        let queue = async || edge.status().await["upstreams"][0]["queue"]["waiting"] == 1;
+        until("a place in the line, or a refusal", async || (asked.is_finished() || queue().await).then_some(())).await;
+        (!asked.is_finished()).then_some((client, asked))
+    })
+    .await;
+    let second = ask(&edge, "/second").await;
+    waiting(&edge, 2).await;
+    allowed.add_permits(1);
+    assert_eq!(answer(held).await.status, 200);
+    assert_eq!(answer(first.1).await.status, 200);
+    assert_eq!(answer(second.1).await.status, 200);
+}
+
+/// The endpoint works on it all the same, and the cache wants it.
+#[tokio::test]
+async fn a_fetch_for_the_cache_keeps_its_place_when_its_client_leaves() {
+    let allowed = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&allowed);
+    let origin = Origin::answers(move |_| {
+        let gate = Arc::clone(&gate);
+        async move {
+            gate.acquire().await.unwrap().forget();
+            ok("kept").field("cache-control", "max-age=60")
+        }
+    })
+    .await;
+    let keys = "requests_max = 1\nqueue = { timeout = \"1h\" }";
+    let edge = Edge::start(upstream(&[origin.address()], keys) + ROUTE + "cache = {}\n").await;
+    let (client, _first) = ask(&edge, "/kept").await;
+    origin.has(1).await;
+    client.leave();
+    assert_eq!(edge.logged("/kept").await["reason"], "client-gone");
+    let waits = line_up(&edge, &["/other"]).await.remove(0);
+    assert_eq!((origin.count(), edge.endpoint(origin.address()).await["in_flight"].as_u64()), (1, Some(1)));
+    allowed.add_permits(2);
+    assert_eq!(answer(waits.1).await.text(), "kept");
+    let kept = edge.get("/kept").await;
+    assert!(kept.field("cache-status").starts_with("tollgate; hit"), "{kept:?}");
+    assert_eq!(origin.count(), 2);
+}
+
+/// A call may go on for hours and say little; its place is free once it has begun.
+#[tokio::test]
+async fn a_call_of_grpc_gives_its_place_back_once_begun() {
+    let origin = H2Origin::answers(|request| async move {
+        let is_call = request.uri().path() == "/call";
+        let kind = if is_call { "application/grpc+proto" } else { "text/plain" };
+        let (feed, body) = Body::fed();
+        if is_call {
+            tokio::spawn(async move { feed.closed().await });
+        }
+        http::Response::builder().header("content-type", kind).body(body).unwrap()
+    })
+    .await;
+    let keys = "protocol = \"h2\"\nrequests_max = 1\nendpoint_requests_max = 1\nqueue = false";
+    let edge = Edge::start(upstream(&[origin.address()], keys) + ROUTE).await;
+    let mut client = Client::connect(&edge, Via::H2).await;
+    let call = client.send(request("POST", "/call").body(Body::whole("")).unwrap()).await;
+    let call = within("a head", call).await.unwrap();
+    assert_eq!(edge.get("/").await.status, 200, "there is room beside a call");
+    edge.in_flight(origin.address(), 1).await;
+    drop(call);
+}
+
 /// They stay open for hours and are no work; but they are still connections of their endpoint.
 #[tokio::test]
 async fn a_tunnel_and_a_stream_of_events_give_their_place_back_once_begun() {
@@ -265,15 +408,8 @@ async fn who_waits_hears_of_endpoints_that_go_and_come() {
 #[tokio::test]
 async fn stale_content_and_the_fallback_stand_in() {
     let allowed = Arc::new(Semaphore::new(1));
-    let gate = Arc::clone(&allowed);
-    let origin = Origin::answers(move |_| {
-        let gate = Arc::clone(&gate);
-        async move {
-            gate.acquire().await.unwrap().forget();
-            ok("kept").field("cache-control", "max-age=60, stale-if-error=600").field("age", "60")
-        }
-    })
-    .await;
+    let kept = ok("kept").field("cache-control", "max-age=60, stale-if-error=600").field("age", "60");
+    let origin = Origin::answers_once(&allowed, move |_| kept.clone()).await;
     let keys = "requests_max = 1\nqueue = false";
     let edge =
         Edge::start(upstream(&[origin.address()], keys) + ROUTE + "cache = {}\nfallback = { text = \"later\" }\n")

@@ -158,15 +158,7 @@ async fn a_hundred_reloads_under_load_cost_no_request_and_no_connection() {
 #[tokio::test]
 async fn a_request_sees_one_version_from_start_to_end() {
     let allowed = Arc::new(Semaphore::new(0));
-    let gate = Arc::clone(&allowed);
-    let origin = Origin::answers(move |_| {
-        let gate = Arc::clone(&gate);
-        async move {
-            gate.acquire().await.unwrap().forget();
-            ok("late")
-        }
-    })
-    .await;
+    let origin = Origin::answers_once(&allowed, |_| ok("late")).await;
     let version = |n: &str| {
         let route =
             format!("{}{ROUTE}response = {{ set = {{ X-Version = \"{n}\" }} }}\n", upstream(&[origin.address()], ""));

@@ -106,7 +106,7 @@ async fn g_a_post_is_never_sent_twice() {
         };
         let origins = [Origin::serves(serve.clone()).await, Origin::serves(serve).await];
         let addresses = origins.each_ref().map(Origin::address);
-        let keys = format!("{NEVER_OUT}retry = {{ attempts = 5, statuses = [503], backoff = \"1ms\" }}\n{keys}");
+        let keys = format!("{NEVER_OUT}retry = {{ attempts = 5, status = \"503\", backoff = \"1ms\" }}\n{keys}");
         let edge = Edge::start(upstream(&addresses, &keys) + ROUTE).await;
         for (n, via) in Via::ALL.into_iter().enumerate() {
             for (m, method) in ["POST", "PATCH"].into_iter().enumerate() {
@@ -129,7 +129,7 @@ async fn chosen_statuses_are_tried_elsewhere() {
     })
     .await;
     let origin = Origin::replies(ok("here")).await;
-    let keys = NEVER_OUT.to_owned() + "retry = { statuses = [502, 503] }";
+    let keys = NEVER_OUT.to_owned() + "retry = { status = \"502-503\" }";
     let edge = Edge::start(upstream(&[busy.address(), origin.address()], &keys) + ROUTE).await;
     let mut client = Client::connect(&edge, Via::H1).await;
     let mut statuses = [0; 600];
@@ -151,7 +151,7 @@ async fn a_chosen_status_is_passed_on_if_there_is_nothing_better() {
     let reply = || ok("all busy").status(503).field("retry-after", "7");
     let origins = [Origin::replies(reply()).await, Origin::replies(reply()).await];
     let addresses = origins.each_ref().map(Origin::address);
-    let keys = NEVER_OUT.to_owned() + "retry = { attempts = 4, statuses = [503], backoff = \"1ms\" }";
+    let keys = NEVER_OUT.to_owned() + "retry = { attempts = 4, status = \"503\", backoff = \"1ms\" }";
     let edge = Edge::start(upstream(&addresses, &keys) + ROUTE).await;
     let answer = edge.get("/").await;
     assert_eq!((answer.status, answer.text(), answer.field("retry-after")), (503, "all busy", "7"));

@@ -11,17 +11,7 @@ use crate::harness::*;
 /// An origin that holds its answers, and how it is let go.
 async fn held() -> (Origin, Arc<Semaphore>) {
     let allowed = Arc::new(Semaphore::new(0));
-    let gate = Arc::clone(&allowed);
-    let origin = Origin::answers(move |request| {
-        let gate = Arc::clone(&gate);
-        async move {
-            if request.target == "/held" {
-                gate.acquire().await.unwrap().forget();
-            }
-            ok("done")
-        }
-    })
-    .await;
+    let origin = Origin::holds(&allowed, |request| request.target == "/held", |_| ok("done")).await;
     (origin, allowed)
 }
 

@@ -42,7 +42,7 @@ fn pool() -> Arc<Pool> {
         },
         health: None,
         breaker: None,
-        retry: config::Retry { attempts: 1, statuses: vec![], backoff: second, budget_percent: 20 },
+        retry: config::Retry { attempts: 1, status: vec![], backoff: second, budget_percent: 20 },
     };
     Arc::new(Pool::new(&upstream, None))
 }

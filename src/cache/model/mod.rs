@@ -5,6 +5,7 @@
 //! give anybody what is another one's. Each world has a seed, which a failure names; `SEED=7 cargo test --lib
 //! cache::model` runs that one.
 
+mod kept;
 mod origin;
 mod reference;
 mod world;
@@ -15,7 +16,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use fastrand::Rng;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use self::reference::{Answer, Asks, Control, Name, PAGES, TAGS, User, Vary};
+use self::kept::{Answer, Asks, Control, User, Vary};
+use self::reference::{Name, PAGES, TAGS};
 use self::world::World;
 use crate::body::Body;
 

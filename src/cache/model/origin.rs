@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use http::{Response, StatusCode};
 
-use super::reference::{Answer, Control, Kept, Line, Name, Outcome, Refused};
+use super::kept::{Answer, Control, Kept, Refused};
+use super::reference::{Line, Name, Outcome};
 use super::world::{Fetch, Pending, Stream, World, edition, poll};
 use super::{draw_answer, draw_control, entity_tag, one, rarely, some, wall};
 use crate::body::{Body, BodyError, Growing};

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use http::{HeaderMap, Method, StatusCode};
 
-use super::reference::{Asks, DEFAULT_TTL, Flight, Joined, Kept, Line, Name, PAGES, Reference, Use};
+use super::kept::{Asks, DEFAULT_TTL, Kept, Use};
+use super::reference::{Flight, Joined, Line, Name, PAGES, Reference};
 use super::{WALL, draw_asks, draw_name, one, rarely, some, wall};
 use crate::body::{Body, Growing};
 use crate::cache::{

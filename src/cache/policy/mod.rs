@@ -90,7 +90,16 @@ pub struct Terms {
     stale_while_revalidate: Duration,
     stale_if_error: Duration,
     immutable: bool,
+    seen: Seen,
     audience: Audience,
+}
+
+/// What stands in the field that is for everybody, whatever a targeted one says (RFC 9213): who tells clients something
+/// else keeps these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    no_cache: bool,
+    no_transform: bool,
 }
 
 /// Whose requests it may answer. Where nobody who knows the response said that it is for all, the credentials in a

@@ -58,6 +58,16 @@ impl Terms {
         self.basis
     }
 
+    /// Whether clients may be told another lifetime: what is to be validated each time has its own.
+    pub fn may_be_told_fresh(&self, now: Instant) -> bool {
+        !self.seen.no_cache && self.ttl(now) > 0
+    }
+
+    /// Whether its content is to reach clients as it is.
+    pub fn no_transform(&self) -> bool {
+        self.seen.no_transform
+    }
+
     /// How many seconds it is still fresh, or, below zero, has been stale.
     pub fn ttl(&self, now: Instant) -> i64 {
         let age = self.age(now);

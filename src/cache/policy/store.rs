@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, StatusCode};
 use thiserror::Error;
 
 use super::age::{self, Lifetime, is_heuristically_cacheable};
-use super::{Audience, Basis, Exchanged, Rules, Staleness, TargetUri, Terms, Times};
+use super::{Audience, Basis, Exchanged, Rules, Seen, Staleness, TargetUri, Terms, Times};
 use crate::cache::cache_control::{Directives, Scope};
 use crate::header::date;
 
@@ -175,8 +175,14 @@ fn settle(
         stale_while_revalidate: window(directives.stale_while_revalidate, rules.stale_while_revalidate),
         stale_if_error: window(directives.stale_if_error, rules.stale_if_error),
         immutable: directives.immutable,
+        seen: seen(exchanged, directives, rules),
         audience: audience(directives, rules, lifetime),
     }
+}
+
+fn seen(exchanged: &Exchanged<'_>, directives: &Directives, rules: &Rules) -> Seen {
+    let of = |seen: &Directives| Seen { no_cache: seen.no_cache == Scope::All, no_transform: seen.no_transform };
+    if rules.targets.is_empty() { of(directives) } else { of(&Directives::of_response(exchanged.response, &[])) }
 }
 
 fn audience(directives: &Directives, rules: &Rules, lifetime: Lifetime) -> Audience {

@@ -134,7 +134,7 @@ impl Changes {
             self.say_restart(format_args!("workers {workers} → {}", new.workers));
         }
         self.value("most connections", connections_max, &new.connections_max);
-        self.value("idle connections are closed at", &Percent(*idle_close_at), &Percent(new.idle_close_at));
+        self.value("idle connections are closed at", &idle_close_at.map(Percent), &new.idle_close_at.map(Percent));
         self.value("most requests in flight", &Most(*requests_max), &Most(new.requests_max));
         let limits =
             |memory: Option<memory::Limits>| memory.map(|limits| (Bytes(limits.soft), Bytes(limits.hard))).unzip();

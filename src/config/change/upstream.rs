@@ -70,9 +70,9 @@ impl Changes {
         self.timeouts(timeout, &new.timeout);
         self.health(health.as_ref(), new.health.as_ref());
         self.breaker(breaker.as_ref(), new.breaker.as_ref());
-        let Retry { attempts, statuses, backoff, budget_percent } = retry;
+        let Retry { attempts, status, backoff, budget_percent } = retry;
         self.value("attempts", attempts, &new.retry.attempts);
-        self.members("status that is tried again:", statuses, &new.retry.statuses);
+        self.silent("status that is tried again", status, &new.retry.status);
         self.value("pause before a retry", backoff, &new.retry.backoff);
         self.value("percent of requests that may be retries", budget_percent, &new.retry.budget_percent);
     }

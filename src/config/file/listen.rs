@@ -10,7 +10,7 @@ use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, ByProfile, Required, Value};
 use crate::config::section::{Key, List, Section, SectionShape, Setting, Shape, section};
 use crate::config::tree::{Node, Table};
-use crate::config::value::{Count, FilePath, HttpsRedirect, Limit, Percent, Protocol, Rate, Size};
+use crate::config::value::{Count, FilePath, HttpsRedirect, Limit, OrFalse, Percent, Protocol, Rate, Size};
 use crate::config::{HostPattern, Reload, TlsVersion};
 
 section! {
@@ -20,12 +20,13 @@ section! {
         workers: Setting<Count<0, 1024>> = Value("0"), restart, nginx "worker_processes";
         /// Connections from clients at a time, over all workers; 0 is what the limit of open files leaves.
         connections_max: Setting<Count<0, 10_000_000>> = Value("0"), nginx "worker_connections";
-        /// From this share of `connections_max` on, connections that wait for a request are closed after a second of it.
-        idle_close_at: Setting<Percent<1, 100>> = Value("\"90%\"");
+        /// From this share of `connections_max` on, connections that idle, to clients and to endpoints, are closed after a
+        /// second; from this share of an upstream's `endpoint_requests_max` on, those to that endpoint. `false` never does so.
+        idle_close_at: Setting<OrFalse<Percent<1, 100>>> = Value("\"90%\"");
         /// Requests in flight at a time, over all; those beyond are answered with 503. 0 is no limit.
         requests_max: Setting<Count<0, 10_000_000>> = Value("0");
-        /// What is done as memory gets short.
-        memory: Setting<Memory> = Value("{}");
+        /// What is done as memory gets short; `false` does nothing.
+        memory: Setting<Switch<Memory>> = Value("{}");
         /// How long new connections are still accepted after `/readyz` says 503, so that load balancers see it.
         drain_delay: Setting<Duration> = Value("\"0s\"");
         /// How long open requests may take once no connection is accepted any more.

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
-
 use crate::config::decode::{Decode, Decoder, Field, Switch};
 use crate::config::diagnostics::Origin;
 use crate::config::section::Fallback::{Absent, ByProfile, Required, Value};
@@ -33,7 +31,7 @@ section! {
         hash_load_max: Option<Setting<Percent<100, 10_000>>> = Absent("no bound");
         /// Requests in flight over all endpoints; 0 is no limit.
         requests_max: Setting<Count<0, 1_000_000>> = Value("0");
-        /// Requests in flight at each endpoint; 0 is no limit. A tunnel, and a stream of events, count until they have begun.
+        /// Requests in flight at each endpoint; 0 is no limit. A tunnel, a stream of events and a call of gRPC count until they have begun.
         endpoint_requests_max: Setting<Count<0, 1_000_000>> =
             ByProfile { development: "10", staging: "50", production: "200" }, nginx "max_conns";
         /// What is over these limits waits for its turn; `false` refuses it at once.
@@ -199,8 +197,8 @@ section! {
     Retry "`retry`" {
         /// Attempts in all: 2 is one retry, 1 is none. Endpoints that cannot be reached are passed over beyond that.
         attempts: Setting<Count<1, 16>> = Value("2"), nginx "proxy_next_upstream_tries";
-        /// Responses with these status codes are failures, too, if the request may be sent again.
-        statuses: Setting<List<StatusCode>> = Value("[]"), nginx "proxy_next_upstream";
+        /// Responses that are failures, too, if the request may be sent again.
+        status: Option<Setting<StatusRanges>> = Absent("no status"), nginx "proxy_next_upstream";
         /// The pause before a retry, of which up to a half is left to chance. Each is twice the one before, up to ten
         /// times the first; the first retry that goes to another endpoint is at once.
         backoff: Setting<Duration> = Value("\"25ms\"");

@@ -181,17 +181,24 @@ impl Lowering<'_> {
         }
         // An upstream that is defined but wrong has been reported already.
         let upstream = *known.upstreams.get(name.value.as_str())?;
-        let timeout = section.timeout.as_ref();
+        let timeout = self.route_timeout(upstream.timeout, section);
         Some(ProxyPass {
             upstream: name.value.clone(),
             host: section.host.as_ref().map_or(HostPolicy::Preserve, |host| host.value.0.clone()),
             path,
-            timeout: timeout.map_or(upstream.timeout, |timeout| overridden(upstream.timeout, &timeout.value)),
+            timeout,
             buffer,
             etag_body_max: section.etag.as_ref().and_then(|etag| etag.value.0.as_ref()).map(|etag| self.etag(etag)),
             cache: section.cache.as_ref().and_then(|cache| cache.value.0.as_ref()).map(|cache| self.route_cache(cache)),
             fallback: section.fallback.as_ref().and_then(|page| self.fallback(page)),
         })
+    }
+
+    fn route_timeout(&mut self, of_upstream: Timeouts, section: &file::Route) -> Timeouts {
+        let Some(timeout) = &section.timeout else { return of_upstream };
+        let timeouts = overridden(of_upstream, &timeout.value);
+        self.attempt_within_total(&timeouts, timeout.value.attempt.as_ref().or(timeout.value.total.as_ref()));
+        timeouts
     }
 
     fn buffer(&mut self, buffer: &file::BufferTable) -> Buffer {

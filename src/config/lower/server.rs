@@ -1,7 +1,6 @@
 //! `[server]`, `[client]` and `[dns]`, and the arithmetic of open files.
 
-use crate::config::diagnostics::Diagnostic;
-use crate::config::section::Setting;
+use crate::config::diagnostics::{Diagnostic, Origin};
 use crate::config::{Client, Dns, H2, Listen, Server, file, units};
 use crate::overload::memory;
 
@@ -54,17 +53,17 @@ impl Lowering<'_> {
         Server {
             workers: server.workers.value.to_usize(),
             connections_max,
-            idle_close_at: server.idle_close_at.value.0,
+            idle_close_at: server.idle_close_at.value.0.map(|percent| percent.0),
             requests_max: server.requests_max.value.to_usize(),
-            memory: self.memory(&server.memory),
+            memory: server.memory.value.0.as_ref().and_then(|memory| self.memory(memory, server.memory.origin)),
             drain_delay: server.drain_delay.value,
             drain_timeout: server.drain_timeout.value,
             reload: server.reload.value,
         }
     }
 
-    fn memory(&mut self, memory: &Setting<file::Memory>) -> Option<memory::Limits> {
-        let (soft, hard) = (memory.value.soft.as_ref(), memory.value.hard.as_ref());
+    fn memory(&mut self, memory: &file::Memory, origin: Origin) -> Option<memory::Limits> {
+        let (soft, hard) = (memory.soft.as_ref(), memory.hard.as_ref());
         let share = |percent: u64| self.environment.memory_limit.map(|limit| limit / 100 * percent);
         let hard_given = hard.map(|size| size.value.0);
         let limits = memory::Limits {
@@ -73,10 +72,10 @@ impl Lowering<'_> {
         };
         for size in [soft, hard].into_iter().flatten().filter(|size| size.value.0 == 0) {
             let error = Diagnostic::error(size.origin, "a limit of no memory at all");
-            self.report(error.label("expected more than zero").help("to do without a limit, leave the key out"));
+            self.report(error.label("expected more than zero").help("to do without limits, write `memory = false`"));
         }
         if limits.soft > limits.hard {
-            let origin = soft.or(hard).map_or(memory.origin, |size| size.origin);
+            let origin = soft.or(hard).map_or(origin, |size| size.origin);
             let (soft, hard) = (units::show_size(limits.soft), units::show_size(limits.hard));
             let message = format!("the soft limit of memory, {soft}, is above the hard one, {hard}");
             let error = Diagnostic::error(origin, message).label("above the hard limit");

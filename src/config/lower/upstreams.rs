@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::config::decode::Map;
-use crate::config::diagnostics::Diagnostic;
+use crate::config::diagnostics::{Diagnostic, Origin};
 use crate::config::file::{self, Health};
 use crate::config::section::{List, Setting};
+use crate::config::value::Limit;
 use crate::config::{
     Balance, Breaker, EndpointAddress, HashBy, HealthCheck, HostPattern, Keepalive, Outlier, Queue, Retry, Run, Source,
-    Timeouts, Upstream, UpstreamTls,
+    Timeouts, Upstream, UpstreamTls, units,
 };
 
 use super::Lowering;
@@ -31,6 +32,7 @@ impl Lowering<'_> {
             self.report(error.label("expected up to 64 letters, digits, `-`, `_` and `.`"));
         }
         self.keys_of_hash(section);
+        self.caps_of_queue(section);
         let source = self.source(&name.value, setting)?;
         Some(Upstream {
             name: name.value.clone(),
@@ -49,7 +51,7 @@ impl Lowering<'_> {
             outlier: section.outlier.as_ref().map(|section| outlier(&section.value)),
             slow_start: section.slow_start.as_ref().map(|limit| limit.value.0),
             keepalive: keepalive(&section.keepalive.value),
-            timeout: timeouts(&section.timeout.value),
+            timeout: self.timeouts(&section.timeout.value),
             health: section.health.as_ref().map(|health| health_check(&health.value)),
             breaker: section.breaker.as_ref().map(|section| breaker(&section.value)),
             retry: self.retry(&section.retry.value),
@@ -67,6 +69,42 @@ impl Lowering<'_> {
             let word = section.balance.value.word();
             let error = Diagnostic::error(origin, format!("`{key}` has no effect with `balance = \"{word}\"`"));
             self.report(error.help("add `balance = \"hash\"`"));
+        }
+    }
+
+    /// Nobody waits where everybody is let in.
+    fn caps_of_queue(&mut self, section: &file::Upstream) {
+        let caps = [&section.requests_max, &section.endpoint_requests_max];
+        let is_capped = caps.iter().any(|cap| cap.value.to_usize() > 0 || cap.tainted);
+        if is_capped || section.queue.value.0.is_none() || section.queue.origin.span().is_none() {
+            return;
+        }
+        let error = Diagnostic::error(section.queue.origin, "`queue` has no effect without a limit of requests");
+        self.report(error.help("set `requests_max` or `endpoint_requests_max`, or leave `queue` out"));
+    }
+
+    fn timeouts(&mut self, timeout: &file::Timeout) -> Timeouts {
+        let timeouts = Timeouts {
+            connect: timeout.connect.value.0,
+            send: timeout.send.value.0,
+            read: timeout.read.value.0,
+            tunnel_idle: timeout.tunnel_idle.value.0,
+            total: timeout.total.as_ref().map(|limit| limit.value.0),
+            attempt: timeout.attempt.as_ref().map(|limit| limit.value.0),
+        };
+        self.attempt_within_total(&timeouts, timeout.attempt.as_ref().or(timeout.total.as_ref()));
+        timeouts
+    }
+
+    /// `key` is the one that a limit of attempts which never fires is told of.
+    pub(super) fn attempt_within_total(&mut self, timeouts: &Timeouts, key: Option<&Setting<Limit>>) {
+        if let (Some(attempt), Some(total), Some(key)) = (timeouts.attempt, timeouts.total, key)
+            && attempt > total
+        {
+            let (attempt, total) = (units::show_duration(attempt), units::show_duration(total));
+            let message = format!("an attempt may take {attempt}, but all of them together {total}");
+            let warning = Diagnostic::warning(key.origin, message).label("`attempt` never ends anything");
+            self.report(warning.help("`total` is over all attempts: with several, `attempt` is a part of it"));
         }
     }
 
@@ -97,7 +135,7 @@ impl Lowering<'_> {
     }
 
     fn endpoints(&mut self, list: &List<file::Endpoint>) -> Vec<EndpointAddress> {
-        let mut endpoints: Vec<(EndpointAddress, crate::config::diagnostics::Origin)> = Vec::new();
+        let mut endpoints: Vec<(EndpointAddress, Origin)> = Vec::new();
         for Setting { value: endpoint, .. } in list {
             let Some(address) = &endpoint.address else { continue };
             if let Some((_, first)) = endpoints.iter().find(|(known, _)| known.target == address.value) {
@@ -131,11 +169,11 @@ impl Lowering<'_> {
     }
 
     fn retry(&mut self, retry: &file::Retry) -> Retry {
-        for status in &retry.statuses.value {
-            if status.value.as_u16() < 400 {
-                let error = Diagnostic::error(status.origin, format!("{} is no failure", status.value.as_u16()));
-                self.report(error.label("expected a status code from 400 to 599"));
-            }
+        let status = retry.status.as_ref().map(|status| status.value.0.clone()).unwrap_or_default();
+        if let Some(good) = status.iter().map(|range| *range.start()).find(|first| *first < 400) {
+            let origin = retry.status.as_ref().map_or(Origin::Default, |status| status.origin);
+            let error = Diagnostic::error(origin, format!("{good} is no failure"));
+            self.report(error.label("expected status codes from 400 to 599"));
         }
         if retry.backoff.value > BACKOFF_MAX {
             let error = Diagnostic::error(retry.backoff.origin, "a pause of more than ten seconds");
@@ -143,7 +181,7 @@ impl Lowering<'_> {
         }
         Retry {
             attempts: retry.attempts.value.0,
-            statuses: retry.statuses.value.iter().map(|status| status.value).collect(),
+            status,
             backoff: retry.backoff.value,
             budget_percent: retry.budget.value.0,
         }
@@ -188,17 +226,6 @@ fn keepalive(keepalive: &file::Keepalive) -> Keepalive {
 
 fn queue(queue: &file::Queue) -> Queue {
     Queue { requests_max: queue.requests_max.value.to_usize(), timeout: queue.timeout.value.0 }
-}
-
-fn timeouts(timeout: &file::Timeout) -> Timeouts {
-    Timeouts {
-        connect: timeout.connect.value.0,
-        send: timeout.send.value.0,
-        read: timeout.read.value.0,
-        tunnel_idle: timeout.tunnel_idle.value.0,
-        total: timeout.total.as_ref().map(|limit| limit.value.0),
-        attempt: timeout.attempt.as_ref().map(|limit| limit.value.0),
-    }
 }
 
 fn outlier(outlier: &file::Outlier) -> Outlier {

@@ -13,6 +13,6 @@ mod word;
 pub use self::cache::{HostText, PageText, ParameterText};
 pub use self::http::{FieldValue, HostPolicyText, Pattern, StatusRanges, UrlPath, field_name};
 pub use self::net::target;
-pub use self::number::{Count, Limit, Percent, Rate, Size};
+pub use self::number::{Count, Limit, OrFalse, Percent, Rate, Size};
 pub use self::plain::{FilePath, HttpsRedirect, SecretText};
 pub use self::word::{AlgorithmWord, Protocol, StatusPage};

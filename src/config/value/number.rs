@@ -69,6 +69,23 @@ impl<const MIN: u32, const MAX: u32> Decode for Percent<MIN, MAX> {
     }
 }
 
+/// `false`, or a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OrFalse<T>(pub Option<T>);
+
+impl<T: Decode> Decode for OrFalse<T> {
+    fn shape() -> Shape {
+        Shape::Either(vec![Shape::False, T::shape()])
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        match node.kind {
+            Kind::Bool(false) => Some(Self(None)),
+            _ => T::decode(node, decoder).map(|value| Self(Some(value))),
+        }
+    }
+}
+
 /// A number of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size(pub u64);

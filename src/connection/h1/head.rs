@@ -5,10 +5,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING}
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, response};
 
 use crate::guard::{Complete, Lines};
-use crate::header::{framing, write_field};
-
-/// Room for what the edge adds to a request.
-const FIELDS_ADDED: usize = 8;
+use crate::header::{REQUEST_FIELDS_ADDED, framing, write_field};
 
 /// The status line needs a phrase for the sake of old readers.
 const NO_PHRASE: &str = "Unknown";
@@ -54,7 +51,7 @@ pub fn request<B: Default>(head: &Bytes, lines: &Lines, complete: &Complete, roo
     *request.uri_mut() = Uri::from_maybe_shared(head.slice_ref(lines.target.of(head))).ok()?;
     *request.version_mut() = if complete.is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
     let mut fields = room;
-    fields.reserve(lines.fields.len() + FIELDS_ADDED);
+    fields.reserve(lines.fields.len() + REQUEST_FIELDS_ADDED);
     for (name, value) in &lines.fields {
         let name = HeaderName::from_bytes(name.of(head)).ok()?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(value.of(head))).ok()?;

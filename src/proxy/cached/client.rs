@@ -79,7 +79,7 @@ impl Client<'_> {
                 cache::settle_passed(&mut response, Wanted { method: &self.method, fields }, clock::system_time());
                 let forwarded = Forwarded::passed(self.miss.why, Some(why.code()));
                 cache::annotate(response.headers_mut(), &Said::Forwarded(forwarded));
-                Ok(Answer::Response(response))
+                Ok(Answer::Response(Box::new(response)))
             }
             Ok(Taken::Mismatched) => Err(Reason::UpstreamProtocol),
         }

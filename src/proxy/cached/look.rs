@@ -156,8 +156,8 @@ pub fn answer(found: Found, wanted: Wanted<'_>, passing: &Passing<'_>, (said, no
         && let Some(lifetime) = policy.of(&found.stored.fields).ttl_client
         && found.may_be_told_fresh(now)
     {
-        cache::tell_clients(fields, lifetime, found.terms().age(now));
+        cache::tell_clients(fields, lifetime, found.terms(), now);
     }
     cache::annotate(fields, &said);
-    Answer::Kept(response, found.stored)
+    Answer::Kept(Box::new(response), found.stored)
 }

@@ -98,15 +98,15 @@ impl Exchange<'_> {
         {
             let times = Times { asked, answered: clock::now().into_std(), clock: clock::system_time() };
             let asked = Asked { key: key.as_slice().into(), epoch, method, fields, stale: None };
-            match cache::take(cache, asked, policy, response, times) {
+            match cache::take(cache, asked, policy, *response, times) {
                 Taken::Shared(stored, rest) => {
                     said.stored = true;
                     if let Some(rest) = rest {
                         tokio::task::spawn_local(rest.run(None, None));
                     }
-                    response = stored.response();
+                    *response = stored.response();
                 }
-                Taken::Passed(passed, _) => response = passed,
+                Taken::Passed(passed, _) => *response = passed,
                 Taken::Mismatched => return Err(Reason::UpstreamProtocol),
             }
         }

@@ -27,6 +27,8 @@ mod overload;
 mod process;
 mod queues;
 mod rate_limits;
+mod reasons;
+mod recovery;
 mod requests;
 mod upstreams;
 
@@ -36,6 +38,7 @@ pub use cells::PerThread;
 use codings::Codings;
 pub use queues::QueueSample;
 pub use rate_limits::RateLimitSample;
+use reasons::Reasons;
 pub use requests::RouteMetrics;
 use requests::{RouteCollector, Routes};
 use upstreams::Upstreams;
@@ -55,8 +58,8 @@ pub struct Metrics {
     unrouted: RouteMetrics,
     upstreams: Arc<Upstreams>,
     codings: Codings,
-    request_failures: Counter<u64>,
-    guard_refusals: Counter<u64>,
+    request_failures: Reasons,
+    guard_refusals: Reasons,
     h2_connections_cut: Counter<u64>,
     h2_streams_refused: BoundCounter<u64>,
     connections: [ConnectionCounters; 2],
@@ -122,6 +125,13 @@ impl Metrics {
         upstreams::observe(&meter, &upstreams);
         let codings = Codings::default();
         codings.observe(&meter);
+        let (request_failures, guard_refusals) = (Reasons::default(), Reasons::default());
+        request_failures.observe(&meter, "tollgate_request_failures_total", "Requests that failed, by reason.");
+        guard_refusals.observe(
+            &meter,
+            "tollgate_guard_refusals_total",
+            "Requests refused for their framing, by reason.",
+        );
         process::observe(&meter, started);
         meter
             .u64_gauge("tollgate_build_info")
@@ -135,8 +145,8 @@ impl Metrics {
             routes,
             upstreams,
             codings,
-            request_failures: counter("tollgate_request_failures_total", "Requests that failed, by reason."),
-            guard_refusals: counter("tollgate_guard_refusals_total", "Requests refused for their framing, by reason."),
+            request_failures,
+            guard_refusals,
             h2_connections_cut: counter(
                 "tollgate_h2_connections_cut_total",
                 "HTTP/2 connections that the edge cut off because they were too much, by reason.",
@@ -200,7 +210,7 @@ impl Metrics {
 
     /// The guard refused a request; `reason` is its reason code.
     pub fn guard_refused(&self, reason: &'static str) {
-        self.guard_refusals.add(1, &[KeyValue::new("reason", reason)]);
+        self.guard_refusals.count(reason);
     }
 
     /// The edge cut a connection of HTTP/2 off; `reason` is one of the guard's.
@@ -214,7 +224,7 @@ impl Metrics {
 
     /// A request ended in a failure; `reason` is its reason code.
     pub fn request_failed(&self, reason: &'static str) {
-        self.request_failures.add(1, &[KeyValue::new("reason", reason)]);
+        self.request_failures.count(reason);
     }
 
     /// A response of a route that compresses is over.

@@ -301,7 +301,12 @@ impl Connection {
         // Of content that may be moved, as little as possible is to come with its head.
         let most = if self.decoder == Decoder::Ended { wanted } else { usize::MAX };
         let room = (self.read.capacity() - self.read.len()).min(most);
-        let bytes = ready!(pin!(self.stream.read_buf(&mut (&mut self.read).limit(room))).poll(cx))?;
+        let read = pin!(self.stream.read_buf(&mut (&mut self.read).limit(room))).poll(cx);
+        // Who waits needs no memory: others read meanwhile.
+        if read.is_pending() && self.read.is_empty() {
+            self.leave_buffer();
+        }
+        let bytes = ready!(read)?;
         if bytes == room {
             self.read_next = (self.read_next * 2).min(READ_BYTES_MAX);
         }

@@ -97,12 +97,31 @@ impl Origin {
 
     /// Answers once it is allowed to, with `held`.
     pub async fn held(allowed: &Arc<Semaphore>) -> Self {
-        let allowed = Arc::clone(allowed);
-        Self::answers(move |_| {
-            let allowed = Arc::clone(&allowed);
+        Self::answers_once(allowed, |_| ok("held")).await
+    }
+
+    /// Answers each request once it is allowed to, by what `answer` then makes of it.
+    pub async fn answers_once(
+        allowed: &Arc<Semaphore>,
+        answer: impl Fn(Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::holds(allowed, |_| true, answer).await
+    }
+
+    /// The same for those that it `holds`. It answers the others at once.
+    pub async fn holds(
+        allowed: &Arc<Semaphore>,
+        holds: fn(&Request) -> bool,
+        answer: impl Fn(Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let (allowed, answer) = (Arc::clone(allowed), Arc::new(answer));
+        Self::answers(move |request| {
+            let (allowed, answer) = (Arc::clone(&allowed), Arc::clone(&answer));
             async move {
-                allowed.acquire().await.unwrap().forget();
-                ok("held")
+                if holds(&request) {
+                    allowed.acquire().await.unwrap().forget();
+                }
+                answer(request)
             }
         })
         .await

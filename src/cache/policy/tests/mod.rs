@@ -134,7 +134,13 @@ pub fn used(terms: &Terms, asks: &str, now: Instant) -> &'static str {
 /// A response to GET, asked for again after 3 s.
 #[track_caller]
 fn check(name: &str, response: &str, expected: &str) {
-    assert_eq!(get(response).used("", 3), expected, "{name}: {response}");
+    check_case(name, &get(response), expected);
+}
+
+/// The same of another request, or by other rules.
+#[track_caller]
+fn check_case(name: &str, case: &Case, expected: &str) {
+    assert_eq!(case.used("", 3), expected, "{name}: {case:?}");
 }
 
 /// How long it is fresh, from when it comes.

@@ -1,0 +1,48 @@
+//! What the content of a message is, by its `Content-Type` (RFC 9110 §8.3).
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+
+/// The media type without its parameters, as it was written; nothing if there is none.
+pub fn essence(fields: &HeaderMap) -> &[u8] {
+    let value = fields.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii()
+}
+
+/// Whether it is a stream of events, which stays open and is silent for long.
+pub fn has_events(fields: &HeaderMap) -> bool {
+    essence(fields).eq_ignore_ascii_case(b"text/event-stream")
+}
+
+/// Whether it is a call of gRPC, which may be a stream of messages for as long as both sides like.
+pub fn is_grpc(fields: &HeaderMap) -> bool {
+    // What follows is a `+` and how messages are written, or `-web` (https://grpc.io/docs/guides/wire).
+    essence(fields).get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::header::rows;
+
+    #[test]
+    fn events_by_their_media_type() {
+        let check = |fields: &str, expected: bool| assert_eq!(has_events(&rows::fields(fields)), expected, "{fields}");
+        check("content-type: text/event-stream", true);
+        check("content-type: Text/Event-Stream ;charset=utf-8", true);
+        check("content-type: text/event-streams", false);
+        check("content-type: text/html; as=text/event-stream", false);
+        check("accept: text/event-stream", false);
+    }
+
+    #[test]
+    fn calls_of_grpc_by_their_media_type() {
+        let check = |fields: &str, expected: bool| assert_eq!(is_grpc(&rows::fields(fields)), expected, "{fields}");
+        for kind in ["application/grpc", "application/grpc+proto", "Application/GRPC-web", "application/grpc;a=b"] {
+            check(&format!("content-type: {kind}"), true);
+        }
+        check("content-type: application/json", false);
+        check("content-type: application", false);
+        check("te: application/grpc", false);
+    }
+}
