@@ -293,7 +293,7 @@ async fn a_token_that_proves_nothing_is_refused() {
     let ada = signed_in(&server, "ada").await;
     let elsewhere = signed_in(&Server::start().await, "ada").await;
     for (token, code) in [
-        (String::new(), "wrong-token"),
+        (String::new(), "no-token"),
         ("a.b.c".to_owned(), "wrong-token"),
         (format!("{}x", ada.access), "wrong-token"),
         (ada.refresh.clone(), "wrong-token"),

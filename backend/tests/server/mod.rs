@@ -187,11 +187,14 @@ impl Answer {
     }
 }
 
-/// What a test's app is built by: hashing that costs nothing, and more arguments.
+/// What a test's app is built by: hashing that costs nothing unless `more` says otherwise, and those arguments.
 pub fn settings(folder: &Path, more: &[&str]) -> Settings {
-    let folder = folder.to_str().unwrap();
-    let args = ["--data", folder, "--password-cost", "8,1"];
-    Settings::parse(&[&args, more].concat()).unwrap().with_patience(Duration::from_millis(500))
+    let mut args = vec!["--data", folder.to_str().unwrap()];
+    if !more.contains(&"--password-cost") {
+        args.extend(["--password-cost", "8,1"]);
+    }
+    args.extend(more);
+    Settings::parse(&args).unwrap().with_patience(Duration::from_millis(500))
 }
 
 /// Another program's look at the database of a test.
