@@ -26,7 +26,7 @@ use crate::remote::Remote;
 use crate::replica::Replica;
 use crate::settings::{Settings, Size};
 use crate::store::{Store, StoreError};
-use crate::{echo, events, health, page, say, socket, status, stream};
+use crate::{echo, events, health, index, page, say, socket, status, stream};
 
 /// How often the active users are counted.
 const COUNT_INTERVAL: Duration = Duration::from_secs(15);
@@ -134,7 +134,8 @@ fn told(outcome: Result<(), StoreError>) {
 }
 
 fn router(app: &Arc<App>, cors_origins: &[HeaderValue]) -> anyhow::Result<Router> {
-    let table = Table::new(bench().into_iter().chain(shared()).chain(accounts::routes()))?;
+    let systems = [bench(), shared(), index::routes(), accounts::routes()];
+    let table = Table::new(systems.into_iter().flatten())?;
     let description: Arc<str> = table.description().to_json().context("describing the routes")?.into();
     let described = async move || ([(CONTENT_TYPE, "application/json")], description.to_string());
     let router = table

@@ -28,6 +28,7 @@ mod clock;
 mod echo;
 mod events;
 mod health;
+mod index;
 mod metrics;
 mod page;
 mod progress;

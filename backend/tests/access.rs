@@ -6,6 +6,8 @@
 
 mod server;
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use server::{Answer, Server};
@@ -15,7 +17,7 @@ struct Operation {
     method: String,
     path: String,
     policy: String,
-    is_secured: bool,
+    security: Value,
 }
 
 async fn operations(server: &Server) -> Vec<Operation> {
@@ -27,7 +29,7 @@ async fn operations(server: &Server) -> Vec<Operation> {
                 method: method.to_uppercase(),
                 path: path.clone(),
                 policy: operation["x-policy"].as_str().expect("every route says for whom it is").to_owned(),
-                is_secured: operation["security"].is_array(),
+                security: operation["security"].clone(),
             });
         }
     }
@@ -37,29 +39,37 @@ async fn operations(server: &Server) -> Vec<Operation> {
 /// Somebody with a thing of every kind that can be owned.
 struct Person {
     token: String,
-    session: String,
+    /// By the paths of routes for owners: the same with a thing of this person.
+    paths: BTreeMap<&'static str, String>,
 }
 
 impl Person {
     async fn new(server: &Server, name: &str) -> Self {
-        let registration = json!({
-            "email": format!("{name}@example.com"), "user_name": name, "display_name": name, "password": "correct horse",
-        });
-        server.json("POST", "/api/v1/auth/register", "", &registration).await;
-        let credentials = json!({ "login": name, "password": "correct horse" });
-        let grant = server.json("POST", "/api/v1/auth/login", "", &credentials).await.json();
-        let token = grant["access_token"].as_str().unwrap().to_owned();
+        let token = server.signed_in(name).await.access;
         let sessions = server.as_user("GET", "/api/v1/users/me/sessions", &token).await.json();
-        Self { session: sessions["items"][0]["id"].as_str().unwrap().to_owned(), token }
+        let session = sessions["items"][0]["id"].as_str().unwrap();
+        let paths =
+            BTreeMap::from([("/api/v1/users/me/sessions/{id}", format!("/api/v1/users/me/sessions/{session}"))]);
+        Self { paths, token }
     }
 
-    /// The path of an operation about a thing of this person.
+    /// The path of an operation, about a thing of this person if it is about one.
     fn path_of(&self, operation: &Operation) -> String {
-        let id = match operation.path.as_str() {
-            "/api/v1/users/me/sessions/{id}" => &self.session,
-            other => panic!("say here which thing of a person {other} is about"),
-        };
-        operation.path.replace("{id}", id)
+        if operation.policy != "owner" {
+            return operation.path.clone();
+        }
+        let path = self.paths.get(operation.path.as_str());
+        path.unwrap_or_else(|| panic!("say above which thing of a person {} is about", operation.path)).clone()
+    }
+}
+
+/// Whether a policy lets strangers in, whether it looks at tokens, and how it is described.
+fn rule(policy: &str) -> (bool, bool, Value) {
+    match policy {
+        "anonymous" => (true, false, Value::Null),
+        "anyone" => (true, true, json!([{}, { "bearer": [] }])),
+        "user" | "owner" => (false, true, json!([{ "bearer": [] }])),
+        other => panic!("nobody knows the policy {other}"),
     }
 }
 
@@ -84,17 +94,14 @@ async fn every_route_admits_those_it_is_for_and_nobody_else() {
         let owner = Person::new(&server, &format!("o{name}")).await;
         let other = Person::new(&server, &format!("x{name}")).await;
         let what = format!("{} {}", operation.method, operation.path);
-        let path = if operation.policy == "owner" { owner.path_of(operation) } else { operation.path.clone() };
+        let path = owner.path_of(operation);
+        let (is_open, looks, security) = rule(&operation.policy);
 
-        let anonymous = ask(&server, operation, &path, "").await;
-        assert_eq!(
-            anonymous.status == 401 && anonymous.json()["code"] == "no-token",
-            operation.policy != "anonymous",
-            "{what}"
-        );
-        assert_eq!(operation.is_secured, operation.policy != "anonymous", "{what}");
+        let stranger = ask(&server, operation, &path, "").await;
+        assert_eq!(stranger.status == 401 && stranger.json()["code"] == "no-token", !is_open, "{what}");
+        assert_eq!(operation.security, security, "{what}");
         let forged = ask(&server, operation, &path, "a.b.c").await;
-        assert_eq!(forged.status == 401, operation.policy != "anonymous", "{what}: a token that proves nothing");
+        assert_eq!(forged.status == 401, looks, "{what}: a token that proves nothing");
         if operation.policy == "owner" {
             assert_eq!(ask(&server, operation, &path, &other.token).await.status, 404, "{what} by another user");
         }
@@ -104,7 +111,21 @@ async fn every_route_admits_those_it_is_for_and_nobody_else() {
             "{what}: {}",
             admitted.text()
         );
+        if looks {
+            assert!(!admitted.field("cache-control").contains("public"), "{what}: it is for one person");
+            assert_eq!(admitted.field("vary"), "Authorization", "{what}");
+        }
     }
+}
+
+#[tokio::test]
+async fn whoever_sends_a_token_to_a_route_for_anyone_is_known_by_it() {
+    let server = Server::start().await;
+    let ada = server.signed_in("ada").await;
+    let me = server.as_user("GET", "/api/v1/users/me", &ada.access).await.json();
+    let known = server.as_user("GET", "/api/v1", &ada.access).await;
+    assert_eq!((&known.json()["user"], known.field("cache-control")), (&me["id"], "no-store"));
+    assert_eq!(server.get("/api/v1").await.json()["user"], Value::Null);
 }
 
 #[tokio::test]

@@ -7,47 +7,7 @@ mod server;
 
 use serde_json::{Value, json};
 
-use server::{Answer, Server};
-
-const PASSWORD: &str = "correct horse";
-
-fn registration(name: &str) -> Value {
-    json!({
-        "email": format!("{name}@example.com"),
-        "user_name": name,
-        "display_name": format!("The one called {name}"),
-        "password": PASSWORD,
-    })
-}
-
-async fn register(server: &Server, name: &str) {
-    let answer = server.json("POST", "/api/v1/auth/register", "", &registration(name)).await;
-    assert_eq!(answer.status, 201, "{}", answer.text());
-}
-
-async fn login(server: &Server, login: &str, password: &str) -> Answer {
-    server.json("POST", "/api/v1/auth/login", "", &json!({ "login": login, "password": password })).await
-}
-
-/// Registers and signs in; the pair of tokens.
-async fn signed_in(server: &Server, name: &str) -> Tokens {
-    register(server, name).await;
-    Tokens::of(&login(server, name, PASSWORD).await)
-}
-
-struct Tokens {
-    access: String,
-    refresh: String,
-}
-
-impl Tokens {
-    fn of(answer: &Answer) -> Self {
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        assert_eq!(answer.field("cache-control"), "no-store");
-        let text = |name: &str| answer.json()[name].as_str().unwrap().to_owned();
-        Self { access: text("access_token"), refresh: text("refresh_token") }
-    }
-}
+use server::{Answer, PASSWORD, Server, Tokens, registration};
 
 async fn refresh(server: &Server, token: &str) -> Answer {
     server.json("POST", "/api/v1/auth/refresh", "", &json!({ "refresh_token": token })).await
@@ -63,16 +23,6 @@ async fn conditional(server: &Server, method: &str, user: &Tokens, condition: (&
     server.ask_with(method, "/api/v1/users/me", &fields, body.to_owned()).await
 }
 
-#[track_caller]
-fn is_problem(answer: &Answer, status: u16, code: &str) {
-    assert_eq!(answer.status, status, "{}", answer.text());
-    assert_eq!(answer.field("content-type"), "application/problem+json");
-    assert_eq!(
-        (answer.json()["status"].as_u64().unwrap(), answer.json()["code"].as_str().unwrap()),
-        (status.into(), code)
-    );
-}
-
 #[tokio::test]
 async fn people_sign_in_by_address_name_or_number() {
     let server = Server::start().await;
@@ -85,7 +35,7 @@ async fn people_sign_in_by_address_name_or_number() {
     assert_eq!(profile["phone"], "+41446681800");
     assert!(!answer.text().contains("argon2") && !answer.text().contains(PASSWORD));
     for by in ["ada@example.com", "ADA@example.com", "ada", "Ada", "+41446681800", "+41 (44) 668-18-00"] {
-        let tokens = Tokens::of(&login(&server, by, PASSWORD).await);
+        let tokens = Tokens::of(&server.login(by, PASSWORD).await);
         assert_eq!(me(&server, &tokens.access).await.json()["id"], profile["id"], "{by}");
     }
 }
@@ -93,12 +43,12 @@ async fn people_sign_in_by_address_name_or_number() {
 #[tokio::test]
 async fn a_wrong_password_and_nobody_are_answered_alike() {
     let server = Server::start().await;
-    register(&server, "ada").await;
-    let wrong = login(&server, "ada", "wrong horse").await;
-    is_problem(&wrong, 401, "wrong-login");
+    server.register("ada").await;
+    let wrong = server.login("ada", "wrong horse").await;
+    wrong.is_problem(401, "wrong-login");
     assert_eq!(wrong.field("www-authenticate"), "Bearer");
     for nobody in ["bob", "bob@example.com", "+41446681801", "' or 1=1 --", ""] {
-        let answer = login(&server, nobody, "wrong horse").await;
+        let answer = server.login(nobody, "wrong horse").await;
         assert_eq!((answer.status, &answer.body), (wrong.status, &wrong.body), "{nobody}");
     }
     let metrics = server.get("/metrics").await;
@@ -115,14 +65,14 @@ async fn what_somebody_has_is_refused_by_its_name() {
         let mut bob = registration("bob");
         bob[field] = json!(value);
         let answer = server.json("POST", "/api/v1/auth/register", "", &bob).await;
-        is_problem(&answer, 409, "taken");
+        answer.is_problem(409, "taken");
         assert_eq!(answer.json()["errors"][0]["field"], field);
     }
     // Nothing of the attempts is left.
-    register(&server, "bob").await;
-    let bob = Tokens::of(&login(&server, "bob", PASSWORD).await);
+    server.register("bob").await;
+    let bob = Tokens::of(&server.login("bob", PASSWORD).await);
     let answer = server.json("PATCH", "/api/v1/users/me", &bob.access, &json!({ "user_name": "ada" })).await;
-    is_problem(&answer, 409, "taken");
+    answer.is_problem(409, "taken");
 }
 
 #[tokio::test]
@@ -159,16 +109,16 @@ async fn bad_input_of_every_kind_names_the_field() {
         assert!(!answer.text().contains("short"), "what was sent is not sent back");
     }
     let path = "/api/v1/auth/register";
-    is_problem(&server.post(path, "text/plain", registration("ada").to_string()).await, 415, "not-json");
-    is_problem(&server.post(path, "application/json", vec![b' '; (1 << 20) + 1]).await, 413, "body-too-large");
-    is_problem(&server.get(path).await, 405, "method-not-allowed");
-    is_problem(&server.get("/api/v1/nothing").await, 404, "not-found");
+    server.post(path, "text/plain", registration("ada").to_string()).await.is_problem(415, "not-json");
+    server.post(path, "application/json", vec![b' '; (1 << 20) + 1]).await.is_problem(413, "body-too-large");
+    server.get(path).await.is_problem(405, "method-not-allowed");
+    server.get("/api/v1/nothing").await.is_problem(404, "not-found");
 }
 
 #[tokio::test]
 async fn a_profile_is_private_and_known_again() {
     let server = Server::start().await;
-    let ada = signed_in(&server, "ada").await;
+    let ada = server.signed_in("ada").await;
     let answer = me(&server, &ada.access).await;
     assert_eq!(answer.field("cache-control"), "private, max-age=300");
     assert_eq!(answer.field("vary"), "Authorization");
@@ -180,20 +130,20 @@ async fn a_profile_is_private_and_known_again() {
     let changed = conditional(&server, "PATCH", &ada, ("if-match", &tag), &change).await;
     assert_eq!((changed.status.as_u16(), &changed.json()["display_name"]), (200, &json!("Ada L.")));
     let late = conditional(&server, "PATCH", &ada, ("if-match", &tag), &change).await;
-    is_problem(&late, 412, "changed");
+    late.is_problem(412, "changed");
     let now = conditional(&server, "GET", &ada, ("if-none-match", &tag), "").await;
     assert_eq!((now.status.as_u16(), &now.json()["phone"]), (200, &json!("+41446681800")));
 
     let without = server.json("PATCH", "/api/v1/users/me", &ada.access, &json!({ "phone": null })).await;
     assert_eq!((&without.json()["phone"], &without.json()["display_name"]), (&json!(null), &json!("Ada L.")));
-    is_problem(&server.json("PATCH", "/api/v1/users/me", &ada.access, &json!({})).await, 400, "invalid-input");
+    server.json("PATCH", "/api/v1/users/me", &ada.access, &json!({})).await.is_problem(400, "invalid-input");
 }
 
 #[tokio::test]
 async fn a_change_at_one_replica_is_seen_at_the_others_at_once() {
     let one = Server::start().await;
     let other = one.beside().await;
-    let ada = signed_in(&one, "ada").await;
+    let ada = one.signed_in("ada").await;
     for name in ["A", "B", "C"] {
         assert_eq!(me(&other, &ada.access).await.status, 200);
         one.json("PATCH", "/api/v1/users/me", &ada.access, &json!({ "display_name": name })).await;
@@ -204,7 +154,7 @@ async fn a_change_at_one_replica_is_seen_at_the_others_at_once() {
 #[tokio::test]
 async fn a_profile_that_is_ready_costs_one_statement() {
     let server = Server::start().await;
-    let ada = signed_in(&server, "ada").await;
+    let ada = server.signed_in("ada").await;
     me(&server, &ada.access).await;
     let before = server.statements().await;
     me(&server, &ada.access).await;
@@ -215,15 +165,15 @@ async fn a_profile_that_is_ready_costs_one_statement() {
 async fn after_logout_no_token_of_the_session_counts_anywhere() {
     let one = Server::start().await;
     let other = one.beside().await;
-    let ada = signed_in(&one, "ada").await;
-    let second = Tokens::of(&login(&one, "ada", PASSWORD).await);
+    let ada = one.signed_in("ada").await;
+    let second = Tokens::of(&one.login("ada", PASSWORD).await);
     let renewed = Tokens::of(&refresh(&one, &ada.refresh).await);
     assert_eq!(one.as_user("POST", "/api/v1/auth/logout", &renewed.access).await.status, 204);
     for server in [&one, &other] {
         for access in [&ada.access, &renewed.access] {
-            is_problem(&me(server, access).await, 401, "token-revoked");
+            me(server, access).await.is_problem(401, "token-revoked");
         }
-        is_problem(&refresh(server, &renewed.refresh).await, 401, "wrong-refresh-token");
+        refresh(server, &renewed.refresh).await.is_problem(401, "wrong-refresh-token");
         assert_eq!(me(server, &second.access).await.status, 200, "another session goes on");
     }
 }
@@ -231,22 +181,22 @@ async fn after_logout_no_token_of_the_session_counts_anywhere() {
 #[tokio::test]
 async fn a_refresh_token_counts_once_and_a_second_use_ends_the_session() {
     let server = Server::start().await;
-    let ada = signed_in(&server, "ada").await;
+    let ada = server.signed_in("ada").await;
     let next = Tokens::of(&refresh(&server, &ada.refresh).await);
     assert_eq!(me(&server, &next.access).await.status, 200);
-    is_problem(&refresh(&server, &ada.refresh).await, 401, "refresh-token-reused");
+    refresh(&server, &ada.refresh).await.is_problem(401, "refresh-token-reused");
     // Whoever of the two was the thief has nothing any more.
-    is_problem(&refresh(&server, &next.refresh).await, 401, "wrong-refresh-token");
+    refresh(&server, &next.refresh).await.is_problem(401, "wrong-refresh-token");
     for access in [&ada.access, &next.access] {
-        is_problem(&me(&server, access).await, 401, "token-revoked");
+        me(&server, access).await.is_problem(401, "token-revoked");
     }
-    is_problem(&refresh(&server, "no token").await, 401, "wrong-refresh-token");
+    refresh(&server, "no token").await.is_problem(401, "wrong-refresh-token");
 }
 
 #[tokio::test]
 async fn of_many_renewals_at_once_one_succeeds() {
     let server = Server::start().await;
-    let ada = signed_in(&server, "ada").await;
+    let ada = server.signed_in("ada").await;
     let attempts = (0..8).map(|_| refresh(&server, &ada.refresh));
     let answers = futures_util::future::join_all(attempts).await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
@@ -255,10 +205,10 @@ async fn of_many_renewals_at_once_one_succeeds() {
 #[tokio::test]
 async fn sessions_are_listed_by_pages_and_ended_by_their_owner_alone() {
     let server = Server::start().await;
-    let ada = signed_in(&server, "ada").await;
-    let bob = signed_in(&server, "bob").await;
+    let ada = server.signed_in("ada").await;
+    let bob = server.signed_in("bob").await;
     for _ in 0..4 {
-        login(&server, "ada", PASSWORD).await;
+        server.login("ada", PASSWORD).await;
     }
     let mut seen = Vec::new();
     let mut path = "/api/v1/users/me/sessions?limit=2".to_owned();
@@ -274,24 +224,23 @@ async fn sessions_are_listed_by_pages_and_ended_by_their_owner_alone() {
 
     let own = seen.iter().find(|session| session["current"] == true).unwrap();
     let path = format!("/api/v1/users/me/sessions/{}", own["id"].as_str().unwrap());
-    is_problem(&server.as_user("DELETE", &path, &bob.access).await, 404, "not-found");
+    server.as_user("DELETE", &path, &bob.access).await.is_problem(404, "not-found");
     assert_eq!(me(&server, &ada.access).await.status, 200);
     assert_eq!(server.as_user("DELETE", &path, &ada.access).await.status, 204);
-    is_problem(&me(&server, &ada.access).await, 401, "token-revoked");
+    me(&server, &ada.access).await.is_problem(401, "token-revoked");
 
     for (query, field) in
         [("limit=0", "limit"), ("limit=101", "limit"), ("limit=x", "limit"), ("after=", "after"), ("page=2", "page")]
     {
-        let answer = server.as_user("GET", &format!("/api/v1/users/me/sessions?{query}"), &bob.access).await;
-        assert_eq!((answer.status.as_u16(), &answer.json()["errors"][0]["field"]), (400, &json!(field)), "{query}");
+        server.as_user("GET", &format!("/api/v1/users/me/sessions?{query}"), &bob.access).await.blames(field);
     }
 }
 
 #[tokio::test]
 async fn a_token_that_proves_nothing_is_refused() {
     let server = Server::start().await;
-    let ada = signed_in(&server, "ada").await;
-    let elsewhere = signed_in(&Server::start().await, "ada").await;
+    let ada = server.signed_in("ada").await;
+    let elsewhere = Server::start().await.signed_in("ada").await;
     for (token, code) in [
         (String::new(), "no-token"),
         ("a.b.c".to_owned(), "wrong-token"),
@@ -299,26 +248,26 @@ async fn a_token_that_proves_nothing_is_refused() {
         (ada.refresh.clone(), "wrong-token"),
         (elsewhere.access, "wrong-token"),
     ] {
-        is_problem(&me(&server, &token).await, 401, code);
+        me(&server, &token).await.is_problem(401, code);
     }
-    is_problem(&server.get("/api/v1/users/me").await, 401, "no-token");
+    server.get("/api/v1/users/me").await.is_problem(401, "no-token");
 }
 
 #[tokio::test]
 async fn an_old_hash_is_replaced_at_the_next_sign_in() {
     let server = Server::start().await;
-    register(&server, "ada").await;
+    server.register("ada").await;
     let dearer = server::settings(server.folder(), &["--password-cost", "16,1"]);
     let dearer = Server::with(dearer).await;
     let hash = async || server::stored_hash(server.folder(), "ada").await;
     assert!(hash().await.contains("m=8,t=1"));
-    Tokens::of(&login(&dearer, "ada", PASSWORD).await);
+    Tokens::of(&dearer.login("ada", PASSWORD).await);
     assert!(hash().await.contains("m=16,t=1"));
 
     // The hash is one of bcrypt's own test vectors.
     server::set_hash(server.folder(), "ada", "$2a$06$If6bvum7DFjUnE9p2uDeDu0YHzrHM6tf.iqN8.yx.jNN1ILEf7h0i").await;
-    is_problem(&login(&server, "ada", "abd").await, 401, "wrong-login");
-    Tokens::of(&login(&server, "ada", "abc").await);
+    server.login("ada", "abd").await.is_problem(401, "wrong-login");
+    Tokens::of(&server.login("ada", "abc").await);
     assert!(hash().await.starts_with("$argon2id$"));
-    Tokens::of(&login(&server, "ada", "abc").await);
+    Tokens::of(&server.login("ada", "abc").await);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, VARY};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Deserializer};
@@ -119,7 +119,7 @@ async fn logout(State(app): State<Arc<App>>, caller: Caller) -> Result<Response,
         Ok(()) | Err(AccountError::Gone) => {}
         Err(error) => return Err(error.into()),
     }
-    Ok((StatusCode::NO_CONTENT, NO_STORE).into_response())
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// The sessions of the caller, the newest first.
@@ -132,8 +132,7 @@ async fn sessions(
     caller: Caller,
     Parameters(query): Parameters<PageQuery>,
 ) -> Result<Response, Problem> {
-    let page = app.accounts.sessions(&caller, &query).await?;
-    Ok((NO_STORE, Json(page)).into_response())
+    Ok(Json(app.accounts.sessions(&caller, &query).await?).into_response())
 }
 
 /// Ends one of the caller's sessions, also one on another device.
@@ -143,7 +142,7 @@ async fn sessions(
 )]
 async fn end_session(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
     app.accounts.end_session(&caller, &id).await?;
-    Ok((StatusCode::NO_CONTENT, NO_STORE).into_response())
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// The caller's profile.
@@ -211,8 +210,8 @@ fn whole(ready: Ready) -> Response {
 }
 
 /// A browser may keep it for five minutes, and nobody in between may.
-fn about(ready: &Ready) -> [(axum::http::HeaderName, String); 3] {
-    [(CACHE_CONTROL, "private, max-age=300".to_owned()), (VARY, "Authorization".to_owned()), (ETAG, tag(ready.version))]
+fn about(ready: &Ready) -> [(axum::http::HeaderName, String); 2] {
+    [(CACHE_CONTROL, "private, max-age=300".to_owned()), (ETAG, tag(ready.version))]
 }
 
 fn tag(version: i64) -> String {

@@ -1,7 +1,9 @@
 //! Who may ask for what. A policy is declared with each route and enforced before its handler runs; which objects are
 //! whose, storage decides, by asking for those of the caller alone.
 
-use axum::extract::FromRequestParts;
+use std::convert::Infallible;
+
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
 use axum::http::request::Parts;
 use serde::Serialize;
 
@@ -13,6 +15,9 @@ use super::Problem;
 pub enum Policy {
     /// For everyone. Who asks is not looked at: a client that sends its token everywhere must be able to renew it.
     Anonymous,
+    /// For everyone. Whoever sends a token is known by it, and may see more; a bad one is refused, because who believes
+    /// himself signed in must not be taken for a stranger. The handler takes `Option<Caller>`.
+    Anyone,
     /// For everyone who is signed in; it is about things of all, or about the caller.
     User,
     /// For everyone who is signed in, about a thing that the path names. For those whom it does not belong to it is
@@ -39,5 +44,13 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         parts.extensions.get::<Self>().cloned().ok_or_else(|| Problem::internal(&NotAsked))
+    }
+}
+
+impl<S: Sync> OptionalFromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, VARY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -60,6 +60,7 @@ pub async fn enter(State(entry): State<Entry>, mut request: Request, next: Next)
     };
     entry.app.metrics.answered(method.as_str(), &entry.path, response.status().as_u16(), begin.elapsed());
     name(&mut response, &trace);
+    keep_private(&mut response, entry.policy);
     if response.status().is_server_error() {
         let status = response.status().as_u16();
         let cause = response.extensions().get::<Cause>().map_or("its time was over", |Cause(cause)| cause);
@@ -77,8 +78,10 @@ pub async fn enter(State(entry): State<Entry>, mut request: Request, next: Next)
 /// Who asks, as far as the policy wants to know.
 async fn authenticate(entry: &Entry, fields: &HeaderMap) -> Result<Option<super::Caller>, Problem> {
     match (entry.policy, bearer(fields)) {
-        (Policy::Anonymous, _) => Ok(None),
-        (Policy::User | Policy::Owner, Some(token)) => Ok(Some(entry.app.accounts.authenticate(token).await?)),
+        (Policy::Anonymous, _) | (Policy::Anyone, None) => Ok(None),
+        (Policy::Anyone | Policy::User | Policy::Owner, Some(token)) => {
+            Ok(Some(entry.app.accounts.authenticate(token).await?))
+        }
         (Policy::User | Policy::Owner, None) => {
             Err(Problem::unauthenticated("no-token", "sign in, and send the access token: Authorization: Bearer …"))
         }
@@ -101,6 +104,18 @@ fn name(response: &mut Response, trace: &Trace) {
         if let Ok(value) = HeaderValue::from_str(value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
+    }
+}
+
+/// What depends on who asks is for nobody else, unless the handler says more exactly who may keep it.
+fn keep_private(response: &mut Response, policy: Policy) {
+    if policy == Policy::Anonymous {
+        return;
+    }
+    let fields = response.headers_mut();
+    fields.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    if !fields.get_all(VARY).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(b"authorization")) {
+        fields.append(VARY, HeaderValue::from_static("Authorization"));
     }
 }
 

@@ -37,9 +37,13 @@ pub fn begin() -> OpenApi {
 pub fn add(api: &mut OpenApi, schemas: &[(String, RefOr<Schema>)], path: &str, mut item: PathItem, policy: Policy) {
     for operation in [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch] {
         let Some(operation) = operation else { continue };
-        if policy != Policy::Anonymous {
-            operation.security = Some(vec![SecurityRequirement::new(BEARER, Vec::<String>::new())]);
-        }
+        let token = SecurityRequirement::new(BEARER, Vec::<String>::new());
+        operation.security = match policy {
+            Policy::Anonymous => None,
+            // An empty requirement is one that everybody meets.
+            Policy::Anyone => Some(vec![SecurityRequirement::default(), token]),
+            Policy::User | Policy::Owner => Some(vec![token]),
+        };
         let said = serde_json::to_value(policy).unwrap_or_default();
         operation.extensions.get_or_insert_default().merge(ExtensionsBuilder::new().add("x-policy", said).build());
         operation.responses.responses.entry("default".to_owned()).or_insert_with(|| RefOr::T(problem()));

@@ -17,7 +17,8 @@ use crate::store::StoreError;
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
-    details: Details,
+    /// In a box, because every handler's outcome has the room for one.
+    details: Box<Details>,
     retry_after_s: Option<u32>,
     cause: Option<Cause>,
 }
@@ -87,7 +88,7 @@ impl Problem {
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         let title = status.canonical_reason().unwrap_or("Error");
         let details = Details { title, status: status.as_u16(), code, detail: detail.into(), errors: Vec::new() };
-        Self { status, details, retry_after_s: None, cause: None }
+        Self { status, details: Box::new(details), retry_after_s: None, cause: None }
     }
 
     /// Names one more part of the request that is at fault.

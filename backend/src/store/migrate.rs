@@ -16,16 +16,22 @@ struct Migration {
     postgres: &'static str,
 }
 
-/// One text for both databases.
-macro_rules! both {
-    ($version:literal, $file:literal) => {{
-        let text = include_str!(concat!("../../migrations/", $file, ".sql"));
-        Migration { version: $version, sqlite: text, postgres: text }
-    }};
+/// One file for both databases, or one for SQLite and one for PostgreSQL.
+macro_rules! migration {
+    ($version:literal, $both:literal) => {
+        migration!($version, $both, $both)
+    };
+    ($version:literal, $sqlite:literal, $postgres:literal) => {
+        Migration {
+            version: $version,
+            sqlite: include_str!(concat!("../../migrations/", $sqlite)),
+            postgres: include_str!(concat!("../../migrations/", $postgres)),
+        }
+    };
 }
 
 /// In the order in which they are applied.
-const MIGRATIONS: &[Migration] = &[both!(1, "0001_accounts")];
+const MIGRATIONS: &[Migration] = &[migration!(1, "0001_accounts.sql")];
 
 const APPLIED: &str = "create table if not exists migrations (version bigint primary key, digest text not null)";
 /// Any number that no other program takes for its own.

@@ -1,7 +1,9 @@
 //! The app on a free port, with a database of its own in a folder of its own, and a client of it.
 
 // Not every test file uses all of it.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
+
+mod people;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,6 +21,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tollgate_backend::Settings;
+
+pub use self::people::{PASSWORD, Tokens, registration};
 
 #[derive(Clone, Copy)]
 pub enum Protocol {
@@ -184,6 +188,22 @@ impl Answer {
 
     pub fn field(&self, name: &str) -> &str {
         self.fields.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// That it is problem details of this status and code.
+    #[track_caller]
+    pub fn is_problem(&self, status: u16, code: &str) {
+        assert_eq!(self.status, status, "{}", self.text());
+        assert_eq!(self.field("content-type"), "application/problem+json");
+        let details = self.json();
+        assert_eq!((&details["status"], &details["code"]), (&status.into(), &code.into()));
+    }
+
+    /// That it is a refusal which names this field of the body or parameter.
+    #[track_caller]
+    pub fn blames(&self, field: &str) {
+        self.is_problem(400, "invalid-input");
+        assert_eq!(self.json()["errors"][0]["field"], field, "{}", self.text());
     }
 }
 
