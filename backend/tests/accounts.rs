@@ -126,6 +126,9 @@ async fn a_profile_is_private_and_known_again() {
     let again = conditional(&server, "GET", &ada, ("if-none-match", &tag), "").await;
     assert_eq!((again.status.as_u16(), again.body.len(), again.field("etag")), (304, 0, tag.as_str()));
 
+    let bob = server.signed_in("bob").await;
+    assert_eq!(conditional(&server, "GET", &bob, ("if-none-match", &tag), "").await.json()["user_name"], "bob");
+
     let change = json!({ "display_name": "Ada L.", "phone": "+41446681800" }).to_string();
     let changed = conditional(&server, "PATCH", &ada, ("if-match", &tag), &change).await;
     assert_eq!((changed.status.as_u16(), &changed.json()["display_name"]), (200, &json!("Ada L.")));

@@ -152,10 +152,10 @@ async fn end_session(State(app): State<Arc<App>>, caller: Caller, Path(id): Path
 )]
 async fn profile(State(app): State<Arc<App>>, caller: Caller, fields: HeaderMap) -> Result<Response, Problem> {
     let ready = app.accounts.profile(&caller).await?;
-    if has_already(&fields, &tag(ready.version)) {
-        return Ok((StatusCode::NOT_MODIFIED, about(&ready)).into_response());
+    if has_already(&fields, &tag(&caller, ready.version)) {
+        return Ok((StatusCode::NOT_MODIFIED, about(&caller, &ready)).into_response());
     }
-    Ok(whole(ready))
+    Ok(whole(&caller, ready))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -193,7 +193,7 @@ async fn change_profile(
     fields: HeaderMap,
     Body(change): Body<ProfileChange>,
 ) -> Result<Response, Problem> {
-    if is_of_another_state(&fields, &tag(caller.version)) {
+    if is_of_another_state(&fields, &tag(&caller, caller.version)) {
         return Err(AccountError::Changed.into());
     }
     let ProfileChange { email, user_name, phone, display_name } = change;
@@ -202,20 +202,21 @@ async fn change_profile(
     }
     let version = fields.contains_key(axum::http::header::IF_MATCH).then_some(caller.version);
     let changes = Changes { email, user_name, phone, display_name };
-    Ok(whole(app.accounts.change(&caller, version, &changes).await?))
+    Ok(whole(&caller, app.accounts.change(&caller, version, &changes).await?))
 }
 
-fn whole(ready: Ready) -> Response {
-    (about(&ready), [(CONTENT_TYPE, "application/json")], ready.json).into_response()
+fn whole(caller: &Caller, ready: Ready) -> Response {
+    (about(caller, &ready), [(CONTENT_TYPE, "application/json")], ready.json).into_response()
 }
 
 /// A browser may keep it for five minutes, and nobody in between may.
-fn about(ready: &Ready) -> [(axum::http::HeaderName, String); 2] {
-    [(CACHE_CONTROL, "private, max-age=300".to_owned()), (ETAG, tag(ready.version))]
+fn about(caller: &Caller, ready: &Ready) -> [(axum::http::HeaderName, String); 2] {
+    [(CACHE_CONTROL, "private, max-age=300".to_owned()), (ETAG, tag(caller, ready.version))]
 }
 
-fn tag(version: i64) -> String {
-    format!("\"v{version}\"")
+/// Everybody asks for his profile at the same address, so the tag says whose it is: nobody's 304 may be about another's.
+fn tag(caller: &Caller, version: i64) -> String {
+    format!("\"{}.{version}\"", caller.user)
 }
 
 impl From<AccountError> for Problem {
