@@ -8,8 +8,10 @@ pg_bin=$(dirname "$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V |
 [[ -x $pg_bin/initdb ]] || { echo "no PostgreSQL below /usr/lib/postgresql" >&2; exit 1; }
 mapfile -t ports < <(free_ports 2)
 pg_port=${ports[0]} redis_port=${ports[1]}
-# It serves for nobody but its own user, and root's folders are closed to that one.
-pg_folder=$(mktemp -d)
+# It serves for nobody but its own user, who must get through to its folder.
+pg_folder=$work/postgres
+mkdir "$pg_folder"
+chmod 711 "$work"
 
 as_postgres() {
     if ((EUID == 0)); then
@@ -106,4 +108,3 @@ answered replica
 
 echo "afterwards"
 checks afterwards
-rm -rf "$pg_folder"
