@@ -5,6 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -76,6 +77,11 @@ fn three_that_start_at_once_on_an_empty_folder_share_one_database() {
                 "{round}: {health}"
             );
         }
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(
+            (mode(&data), mode(&data.join("tollgate.db")), mode(&data.join("tollgate.db-wal"))),
+            (0o700, 0o600, 0o600)
+        );
         let files: Vec<_> = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(files.iter().filter(|name| name.to_str().unwrap().starts_with("token.key")).count(), 1, "{files:?}");
     }
