@@ -74,7 +74,10 @@ impl Foundation {
             Size::Small => 1000,
             Size::Large => 100_000,
         };
-        accounts::seed(&self.store, users, self.settings.password_cost, &self.metrics).await.context("making users")
+        accounts::seed(&self.store, users, self.settings.password_cost, &self.metrics).await.context("making users")?;
+        // The last connection to SQLite writes its log back.
+        self.store.close().await;
+        Ok(())
     }
 
     pub async fn build(self, address: SocketAddr, stopping: watch::Receiver<bool>) -> anyhow::Result<(Upkeep, Router)> {
