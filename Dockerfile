@@ -23,7 +23,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
 FROM debian:bookworm-slim AS base
 # The trusted roots, for upstreams that speak TLS.
 COPY --from=source /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-RUN install -d -o 65532 -g 65532 /var/lib/tollgate
+RUN install -d -o 65532 -g 65532 /var/lib/tollgate /var/lib/tollgate/data
 WORKDIR /var/lib/tollgate
 # By number, so that an orchestrator can see that it is not root.
 USER 65532:65532

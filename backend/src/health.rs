@@ -1,12 +1,12 @@
 //! `/health`: the state of this replica and of each thing it needs.
 //!
-//! It grades what the kernel says about this process and never waits for anything: a probe every few seconds must
-//! stay cheap, and it must answer while the replica is busy.
+//! It grades what the kernel says about this process, and what [`pulse`](crate::pulse) found last, and never waits for
+//! anything: a probe every few seconds must stay cheap, and it must answer while the replica is busy.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::State;
@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::App;
+use crate::pulse::Finding as Pulse;
 use crate::replica::Replica;
 
 /// Shares, in percent, from which a check is worse than healthy.
@@ -27,6 +28,16 @@ struct Limits {
 
 const MEMORY: Limits = Limits { degraded: 80, unhealthy: Some(95) };
 const DISK: Limits = Limits { degraded: 90, unhealthy: None };
+
+/// How long an answer may take before it is worse than healthy, and what it is if there is none.
+struct Patience {
+    degraded: Duration,
+    silent: Health,
+}
+
+const DATABASE: Patience = Patience { degraded: Duration::from_millis(100), silent: Health::Unhealthy };
+/// Nothing in it is the only copy.
+const REDIS: Patience = Patience { degraded: Duration::from_millis(50), silent: Health::Degraded };
 
 /// Ordered from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -59,7 +70,11 @@ struct Check {
 #[serde(untagged)]
 enum Finding {
     Usage(Usage),
-    Failed { error: String },
+    Failed {
+        error: String,
+    },
+    /// The duration says it all.
+    Answered {},
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -70,7 +85,12 @@ struct Usage {
 
 pub async fn report(State(app): State<Arc<App>>) -> Response {
     let begin = Instant::now();
-    let checks = BTreeMap::from([("disk", check(&DISK, disk)), ("memory", check(&MEMORY, memory))]);
+    let mut checks = BTreeMap::from([("disk", check(&DISK, disk)), ("memory", check(&MEMORY, memory))]);
+    let findings = app.pulse.findings(begin);
+    checks.insert("database", answered(&DATABASE, findings.database));
+    if let Some(redis) = findings.redis {
+        checks.insert("redis", answered(&REDIS, redis));
+    }
     let status = checks.values().map(|check| check.status).max().unwrap_or(Health::Healthy);
     let report = Report {
         status,
@@ -95,6 +115,16 @@ fn check(limits: &Limits, measure: fn() -> io::Result<Usage>) -> Check {
         Err(error) => (Health::Degraded, Finding::Failed { error: error.to_string() }),
     };
     Check { status, duration_ms: millis_since(begin), finding }
+}
+
+fn answered(patience: &Patience, pulse: Pulse) -> Check {
+    match pulse.answer {
+        Ok(took) => {
+            let status = if took >= patience.degraded { Health::Degraded } else { Health::Healthy };
+            Check { status, duration_ms: millis(took), finding: Finding::Answered {} }
+        }
+        Err(error) => Check { status: patience.silent, duration_ms: 0.0, finding: Finding::Failed { error } },
+    }
 }
 
 fn grade(usage: Usage, limits: &Limits) -> Health {
@@ -141,9 +171,13 @@ fn kib_field(text: &str, name: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// To the microsecond; further digits would only be noise in the report.
 fn millis_since(begin: Instant) -> f64 {
-    (begin.elapsed().as_secs_f64() * 1e6).round() / 1e3
+    millis(begin.elapsed())
+}
+
+/// To the microsecond; further digits would only be noise in the report.
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 #[cfg(test)]

@@ -1,123 +1,17 @@
-//! Every route of the app, asked over real sockets by both protocol versions.
+//! Every route of the bench, asked over real sockets by both protocol versions.
 
 // The helpers below stand outside of test functions, where clippy does not see that they belong to a test.
 #![allow(clippy::unwrap_used)]
 
-use std::net::SocketAddr;
+mod server;
+
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper::{HeaderMap, Request, Response, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
 
-#[derive(Clone, Copy)]
-enum Protocol {
-    H1,
-    H2,
-}
-
-const BOTH: [Protocol; 2] = [Protocol::H1, Protocol::H2];
-
-struct Server {
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<anyhow::Result<()>>,
-}
-
-impl Server {
-    async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, stopped) = oneshot::channel();
-        let task = tokio::spawn(tollgate_backend::serve(listener, async { drop(stopped.await) }));
-        Self { address, stop, task }
-    }
-
-    async fn get(&self, path: &str) -> Answer {
-        self.ask(Protocol::H1, "GET", path, "").await
-    }
-
-    async fn ask(&self, protocol: Protocol, method: &str, path: &str, body: impl Into<Bytes>) -> Answer {
-        let response = self.send(protocol, method, path, body).await;
-        let (head, body) = response.into_parts();
-        Answer { status: head.status, fields: head.headers, body: body.collect().await.unwrap().to_bytes() }
-    }
-
-    async fn send(&self, protocol: Protocol, method: &str, path: &str, body: impl Into<Bytes>) -> Response<Incoming> {
-        let io = TokioIo::new(TcpStream::connect(self.address).await.unwrap());
-        let request = Request::builder()
-            .method(method)
-            .uri(format!("http://{}{path}", self.address))
-            .header("x-second", "2")
-            .header("host", "app.example")
-            .header("x-first", "1")
-            .body(Full::new(body.into()))
-            .unwrap();
-        match protocol {
-            Protocol::H1 => {
-                let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
-                tokio::spawn(connection);
-                sender.send_request(request).await.unwrap()
-            }
-            Protocol::H2 => {
-                let (mut sender, connection) =
-                    hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
-                tokio::spawn(connection);
-                sender.send_request(request).await.unwrap()
-            }
-        }
-    }
-
-    async fn open_socket(&self) -> TcpStream {
-        let mut socket = TcpStream::connect(self.address).await.unwrap();
-        // Key and answer are the example of RFC 6455 §1.3.
-        let head = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        socket.write_all(head.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(socket.read_u8().await.unwrap());
-        }
-        let answer = String::from_utf8(answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
-        assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
-        socket
-    }
-
-    /// Tells the server to stop, and returns once it has.
-    async fn stop(self) {
-        self.stop.send(()).unwrap();
-        self.task.await.unwrap().unwrap();
-        assert!(TcpStream::connect(self.address).await.is_err(), "the listener is closed");
-    }
-}
-
-struct Answer {
-    status: StatusCode,
-    fields: HeaderMap,
-    body: Bytes,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap()
-    }
-
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
-    }
-
-    fn field(&self, name: &str) -> &str {
-        self.fields.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-}
+use server::{BOTH, Protocol, Server};
 
 #[tokio::test]
 async fn the_page_names_the_replica() {

@@ -8,25 +8,29 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 struct Replica {
     process: Child,
     address: String,
+    _data: TempDir,
 }
 
 impl Replica {
     fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
         let mut process = Command::new(env!("CARGO_BIN_EXE_tollgate-backend"))
             .args(["--listen", "127.0.0.1:0"])
             // What a supervisor also sets must not stand in the way.
             .envs([("HOST", "192.0.2.1"), ("PORT", "1")])
+            .env("TOLLGATE_DATA", data.path())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(process.stderr.take().unwrap()).read_line(&mut line).unwrap();
         let (_, address) = line.trim().split_once("http://").expect("the start line names the address");
-        Self { address: address.to_owned(), process }
+        Self { address: address.to_owned(), process, _data: data }
     }
 
     /// Sends a request and returns once `reply` has come back.

@@ -7,6 +7,7 @@
 mod harness;
 
 mod admin;
+mod app_accounts;
 mod balance;
 mod basics;
 mod besieged;

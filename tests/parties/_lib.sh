@@ -17,11 +17,14 @@ export PATH=$root/target/parties-venv/bin:$PATH:/usr/sbin
 export PYTHONPATH=$here PYTHONDONTWRITEBYTECODE=1
 # Proxies and roots that the environment prescribes must not come between a client and the edge.
 unset http_proxy https_proxy all_proxy HTTP_PROXY HTTPS_PROXY ALL_PROXY
+# Replicas of the app keep what they store with the test.
+unset DATABASE_URL DATABASE_REPLICA_URL REDIS_URL TOKEN_KEY
 unset CURL_CA_BUNDLE REQUESTS_CA_BUNDLE SSL_CERT_FILE SSL_CERT_DIR GRPC_DEFAULT_SSL_ROOTS_FILE_PATH
 
 ready_limit_s=30
 stop_limit_s=15
 work=$(mktemp -d)
+export TOLLGATE_DATA=$work/data
 pids=()
 passed=0
 failed=0

@@ -120,6 +120,9 @@ impl Edge {
         shell
             .args(["-c", &format!("{before} exec \"$0\" run -c \"$1\" --ready-fd 9 9>&1 1>&2"), BINARY])
             .arg(folder.path().join("config.toml"))
+            // For the replicas of the app: a database of the test's own, and hashes that cost nothing.
+            .env("TOLLGATE_DATA", folder.path().join("data"))
+            .env("PASSWORD_COST", "8,1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr)

@@ -1,6 +1,7 @@
 //! What the tests are written in: an edge, origins that remember every byte, and clients that say exactly
 //! what they are told to.
 
+pub mod app;
 mod arrivals;
 mod client;
 mod dns;

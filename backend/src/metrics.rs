@@ -1,0 +1,136 @@
+//! What is counted, for `/metrics`. Labels come from closed sets: routes as they are declared, names of queries, states.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::store::Usage;
+
+/// Seconds. The targets of the routes, from 80 ms to 3 s, stand among them.
+const REQUEST_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0];
+const QUERY_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
+/// All series of one app. Clones count together.
+#[derive(Clone)]
+pub struct Metrics(Arc<Series>);
+
+struct Series {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_seconds: HistogramVec,
+    signed_in: IntCounterVec,
+    refused: IntCounterVec,
+    active_users: IntGauge,
+    query_seconds: HistogramVec,
+    connections: IntGaugeVec,
+    connections_max: IntGauge,
+    queue_depth: IntGaugeVec,
+    redis_failures: IntCounter,
+}
+
+impl Metrics {
+    /// Those whose labels are known beforehand are there from the start, at zero, so that a rate can be told from the first.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters = IntCounterVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(counters.clone()))?;
+            Ok::<_, prometheus::Error>(counters)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+            registry.register(Box::new(gauges.clone()))?;
+            Ok::<_, prometheus::Error>(gauges)
+        };
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok::<_, prometheus::Error>(gauge)
+        };
+        let histograms = |name: &str, help: &str, labels: &[&str], buckets: &[f64]| {
+            let histograms = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
+            registry.register(Box::new(histograms.clone()))?;
+            Ok::<_, prometheus::Error>(histograms)
+        };
+        let redis_failures =
+            IntCounter::new("redis_failures_total", "Calls that Redis did not answer in time or at all")?;
+        registry.register(Box::new(redis_failures.clone()))?;
+        let signed_in = counters("auth_success_total", "Sign-ins and renewals that succeeded", &["by"])?;
+        for by in ["password", "refresh"] {
+            signed_in.with_label_values(&[by]);
+        }
+        Ok(Self(Arc::new(Series {
+            requests: counters("http_requests_total", "Requests answered", &["method", "route", "status"])?,
+            request_seconds: histograms(
+                "http_request_duration_seconds",
+                "From the head of a request to the head of its response",
+                &["route"],
+                REQUEST_BUCKETS,
+            )?,
+            signed_in,
+            refused: counters("auth_failure_total", "Sign-ins, renewals and tokens that were refused", &["reason"])?,
+            active_users: gauge("active_users", "Users who signed in or renewed within 15 minutes, over all replicas")?,
+            query_seconds: histograms(
+                "db_query_duration_seconds",
+                "Statements, with their wait",
+                &["query"],
+                QUERY_BUCKETS,
+            )?,
+            connections: gauges("db_pool_connections", "Connections of this replica to the database", &["state"])?,
+            connections_max: gauge("db_pool_connections_max", "The most that there may be")?,
+            queue_depth: gauges("queue_depth", "What waits, by queue", &["queue"])?,
+            redis_failures,
+            registry,
+        })))
+    }
+
+    pub fn answered(&self, method: &str, route: &str, status: u16, took: Duration) {
+        // A status has three digits, and a method that no route knows has not come here.
+        let mut digits = itoa::Buffer::new();
+        self.0.requests.with_label_values(&[method, route, digits.format(status)]).inc();
+        self.0.request_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    pub fn queried(&self, query: &str, took: Duration) {
+        self.0.query_seconds.with_label_values(&[query]).observe(took.as_secs_f64());
+    }
+
+    /// `by` is "password" or "refresh".
+    pub fn signed_in(&self, by: &str) {
+        self.0.signed_in.with_label_values(&[by]).inc();
+    }
+
+    /// `reason` is the code of the problem.
+    pub fn refused(&self, reason: &str) {
+        self.0.refused.with_label_values(&[reason]).inc();
+    }
+
+    pub fn active_users(&self, count: i64) {
+        self.0.active_users.set(count);
+    }
+
+    /// The gauge of one queue, for its owner to move.
+    pub fn queue(&self, name: &str) -> IntGauge {
+        self.0.queue_depth.with_label_values(&[name])
+    }
+
+    pub fn redis_failed(&self) {
+        self.0.redis_failures.inc();
+    }
+
+    /// All series in the text format of Prometheus.
+    pub fn text(&self, usage: Usage) -> Result<Vec<u8>, prometheus::Error> {
+        let used = usage.open.saturating_sub(usage.idle);
+        self.0.connections.with_label_values(&["idle"]).set(i64::from(usage.idle));
+        self.0.connections.with_label_values(&["used"]).set(i64::from(used));
+        self.0.connections_max.set(i64::from(usage.max));
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.0.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}

@@ -1,0 +1,77 @@
+//! Redis, if there is one: what all replicas may know at once, kept for as long as it is of use. Nothing in it is the only
+//! copy, so a call that fails is counted and taken for "not known". It never holds a request up for long.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{AsyncCommands as _, RedisError, RedisResult};
+
+use crate::metrics::Metrics;
+
+/// What is slower than this is slower than the database that it spares.
+const RESPONSE_TIMEOUT: Duration = Duration::from_millis(100);
+const CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
+/// After a failure nobody asks it for so long.
+const LEFT_ALONE: Duration = Duration::from_millis(500);
+
+#[derive(Clone)]
+pub struct Remote {
+    manager: ConnectionManager,
+    metrics: Metrics,
+    begin: Instant,
+    /// In milliseconds since `begin`.
+    left_alone_until: Arc<AtomicU64>,
+}
+
+impl Remote {
+    /// Connects when it is asked for the first time. An error means that `url` is not one of Redis.
+    pub fn new(url: &str, metrics: Metrics) -> Result<Self, RedisError> {
+        let config = ConnectionManagerConfig::new()
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_connection_timeout(Some(CONNECTION_TIMEOUT))
+            .set_number_of_retries(1);
+        let manager = ConnectionManager::new_lazy_with_config(redis::Client::open(url)?, config)?;
+        Ok(Self { manager, metrics, begin: Instant::now(), left_alone_until: Arc::default() })
+    }
+
+    /// The text of a key; none if there is none, or if Redis does not say.
+    pub async fn get(&self, key: &str) -> Option<String> {
+        self.ask(async |manager| manager.get(key).await).await.flatten()
+    }
+
+    /// Sets a key for so long; whether it is done.
+    pub async fn set(&self, key: &str, text: &str, lifetime: Duration) -> bool {
+        // Redis refuses to keep for no time at all.
+        let seconds = lifetime.as_secs().max(1);
+        self.ask(async |manager| manager.set_ex::<_, _, ()>(key, text, seconds).await).await.is_some()
+    }
+
+    pub async fn remove(&self, key: &str) -> bool {
+        self.ask(async |manager| manager.del::<_, ()>(key).await).await.is_some()
+    }
+
+    /// How long it takes to answer.
+    pub async fn ping(&self) -> Result<Duration, RedisError> {
+        let begin = Instant::now();
+        self.manager.clone().ping::<()>().await?;
+        Ok(begin.elapsed())
+    }
+
+    async fn ask<T>(&self, call: impl AsyncFnOnce(&mut ConnectionManager) -> RedisResult<T>) -> Option<T> {
+        let now_ms = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if now_ms < self.left_alone_until.load(Ordering::Relaxed) {
+            return None;
+        }
+        // The manager's own limit is for a response, and says nothing about connecting again.
+        let answer = tokio::time::timeout(RESPONSE_TIMEOUT, call(&mut self.manager.clone())).await;
+        if let Ok(Ok(value)) = answer {
+            return Some(value);
+        }
+        self.metrics.redis_failed();
+        let pause_ms = u64::try_from(LEFT_ALONE.as_millis()).unwrap_or_default();
+        self.left_alone_until.store(now_ms + pause_ms, Ordering::Relaxed);
+        None
+    }
+}

@@ -1,0 +1,183 @@
+"""Clients of the app's accounts through the edge at the address given: `routes`, `afterwards`, or so many seconds of asking
+while something is killed."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import requests
+
+from _checks import expect, expect_that, finish, part
+
+TASK, *rest = sys.argv[1:]
+SECONDS = float(rest.pop(0)) if TASK in ("outage", "redis", "replica") else 0
+BASE, ROOT, ADMIN, REDIS_PORT = rest
+PASSWORD = "correct horse"
+CLIENTS = 8
+
+
+def session():
+    client = requests.Session()
+    client.verify = ROOT
+    return client
+
+
+def call(client, method, path, token=None, **more):
+    fields = {"Authorization": f"Bearer {token}"} if token else {}
+    fields.update(more.pop("fields", {}))
+    return client.request(method, BASE + path, headers=fields, timeout=30, **more)
+
+
+def register(client, name, **more):
+    body = {"email": f"{name}@example.com", "user_name": name, "display_name": name, "password": PASSWORD, **more}
+    return call(client, "POST", "/api/v1/auth/register", json=body)
+
+
+def login(client, name):
+    return call(client, "POST", "/api/v1/auth/login", json={"login": name, "password": PASSWORD})
+
+
+def redis(*words):
+    command = ["redis-cli", "-p", REDIS_PORT, *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def well(client):
+    """The report once the database and Redis are well at the replica that answers, which looks once a second."""
+    deadline = time.monotonic() + 10
+    while True:
+        report = call(client, "GET", "/health").json()
+        found = [report["checks"][check]["status"] for check in ("database", "redis")]
+        if found == ["healthy"] * 2 or time.monotonic() > deadline:
+            expect("the database and Redis are well", found, ["healthy"] * 2)
+            return report
+        time.sleep(0.1)
+
+
+def routes():
+    client = session()
+    with part("accounts"):
+        made = register(client, "ada", phone="+41 44 668 18 00")
+        expect("registering", made.status_code, 201)
+        for field, value in [("email", "ada@example.com"), ("user_name", "ADA"), ("phone", "+41446681800")]:
+            other = {"email": "b@example.com", "user_name": "bob", "phone": "+41446681801", field: value}
+            body = {"display_name": "b", "password": PASSWORD, **other}
+            refused = call(client, "POST", "/api/v1/auth/register", json=body)
+            expect(f"{field} is taken", (refused.status_code, refused.json()["errors"][0]["field"]), (409, field))
+        for name in ["ada", "ada@example.com", "+41446681800"]:
+            expect(f"signing in by {name}", login(client, name).status_code, 200)
+        wrong = call(client, "POST", "/api/v1/auth/login", json={"login": "ada", "password": "wrong horse"})
+        nobody = call(client, "POST", "/api/v1/auth/login", json={"login": "eve", "password": "wrong horse"})
+        expect("nobody and a wrong password", (wrong.status_code, wrong.content), (401, nobody.content))
+
+    with part("profile"):
+        token = login(client, "ada").json()["access_token"]
+        me = call(client, "GET", "/api/v1/users/me", token)
+        expect("profile", (me.status_code, me.json()["phone"]), (200, "+41446681800"))
+        key = f"profile:{me.json()['id']}:1"
+        expect_that("the profile is kept in Redis for a day", 86_000 < int(redis("ttl", key)) <= 86_400, redis("ttl", key))
+        known = call(client, "GET", "/api/v1/users/me", token, fields={"If-None-Match": me.headers["ETag"]})
+        expect("a known profile", (known.status_code, known.content), (304, b""))
+        changed = call(client, "PATCH", "/api/v1/users/me", token, json={"display_name": "Ada L.", "phone": None})
+        expect("changed", (changed.status_code, changed.json()["display_name"], changed.json()["phone"]), (200, "Ada L.", None))
+        expect("the old one is gone from Redis", redis("exists", key), "0")
+        names = {call(client, "GET", "/api/v1/users/me", token).json()["display_name"] for _ in range(6)}
+        expect("every replica shows the change", names, {"Ada L."})
+
+    with part("sessions"):
+        grant = login(client, "ada").json()
+        renewed = call(client, "POST", "/api/v1/auth/refresh", json={"refresh_token": grant["refresh_token"]})
+        expect("renewed", renewed.status_code, 200)
+        listed = call(client, "GET", "/api/v1/users/me/sessions?limit=2", renewed.json()["access_token"]).json()
+        expect("sessions by pages", (len(listed["items"]), listed["items"][0]["current"]), (2, True))
+        reused = call(client, "POST", "/api/v1/auth/refresh", json={"refresh_token": grant["refresh_token"]})
+        expect("used twice", (reused.status_code, reused.json()["code"]), (401, "refresh-token-reused"))
+        answers = {call(client, "GET", "/api/v1/users/me", t).json().get("code")
+                   for t in [grant["access_token"], renewed.json()["access_token"]] for _ in range(6)}
+        expect("its session has ended at every replica", answers, {"token-revoked"})
+        expect("both tokens are known to Redis", redis("eval", "return #redis.call('keys', 'revoked:*')", "0"), "2")
+        out = call(client, "POST", "/api/v1/auth/logout", token)
+        expect("signed out", out.status_code, 204)
+        expect("and out", call(client, "GET", "/api/v1/users/me", token).status_code, 401)
+
+    with part("health"):
+        report = well(client)
+        expect_that("within 10 ms", report["response_time_ms"] < 10, report["response_time_ms"])
+
+
+class Asking:
+    """One client that reads and changes its profile until the time is over."""
+
+    def __init__(self, number, until):
+        self.client, self.until, self.name = session(), until, f"{TASK}{number}"
+        register(self.client, self.name)
+        self.token = login(self.client, self.name).json()["access_token"]
+        revoked = login(self.client, self.name).json()["access_token"]
+        call(self.client, "POST", "/api/v1/auth/logout", revoked)
+        self.revoked = revoked
+        self.answers, self.believed, self.wrong, self.slowest = [], 0, 0, 0.0
+
+    def run(self):
+        number = 0
+        while time.monotonic() < self.until:
+            number += 1
+            name = f"{self.name} {number}"
+            changed = self.ask("PATCH", json={"display_name": name})
+            seen = self.ask("GET")
+            # Whether a change was made whose answer never came, nobody can know.
+            if changed.status_code == seen.status_code == 200 and seen.json()["display_name"] != name:
+                self.wrong += 1
+            if call(self.client, "GET", "/api/v1/users/me", self.revoked).status_code == 200:
+                self.believed += 1
+
+    def ask(self, method, **more):
+        begin = time.monotonic()
+        answer = call(self.client, method, "/api/v1/users/me", self.token, **more)
+        self.slowest = max(self.slowest, time.monotonic() - begin)
+        self.answers.append((method, answer.status_code, time.monotonic()))
+        return answer
+
+
+def ask_for_a_while():
+    until = time.monotonic() + SECONDS
+    askers = [Asking(number, until) for number in range(CLIENTS)]
+    threads = [threading.Thread(target=asker.run) for asker in askers]
+    for thread in threads:
+        thread.start()
+    print("asking", flush=True)
+    told = set()
+    while any(thread.is_alive() for thread in threads):
+        told.add(call(session(), "GET", "/health").json()["status"])
+        time.sleep(0.1)
+    answers = [answer for asker in askers for answer in asker.answers]
+    failed = [(method, status) for method, status, _ in answers if status >= 500]
+    # A change that was sent to a replica which then died is nobody's to send again.
+    if TASK == "replica":
+        failed = [answer for answer in failed if answer[0] == "GET"]
+    slowest = max(asker.slowest for asker in askers)
+    expect(f"{TASK}: no failure in {len(answers)} answers, the slowest after {slowest:.2f} s", failed, [])
+    expect(f"{TASK}: no revoked token was believed", sum(asker.believed for asker in askers), 0)
+    expect(f"{TASK}: nobody saw an old profile", sum(asker.wrong for asker in askers), 0)
+    late = [moment for _, status, moment in answers if status == 200 and moment > until - 1]
+    expect_that(f"{TASK}: it goes on at the end", late)
+    if TASK != "replica":
+        wanted = {"outage": "unhealthy", "redis": "degraded"}[TASK]
+        expect_that(f"{TASK}: health told", wanted in told, told)
+
+
+def afterwards():
+    client = session()
+    well(client)
+    status = requests.get(ADMIN + "/status", timeout=10).json()
+    for replica in status["replicas"]:
+        with open(f"/proc/{replica['pid']}/status", encoding="ascii") as file:
+            kib = next(int(line.split()[1]) for line in file if line.startswith("VmRSS:"))
+        expect_that(f"a replica holds less than 100 MB: {kib} KiB", kib * 1024 < 100_000_000, kib)
+    metrics = call(client, "GET", "/metrics").text
+    for name in ["auth_success_total", "active_users", "db_query_duration_seconds_count", "db_pool_connections", "queue_depth"]:
+        expect_that(f"/metrics has {name}", f"\n{name}" in metrics)
+
+
+{"routes": routes, "afterwards": afterwards}.get(TASK, ask_for_a_while)()
+finish()
