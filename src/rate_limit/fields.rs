@@ -17,9 +17,6 @@ const X_RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit
 const X_RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const X_RATELIMIT_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// Of a standing, beside the name.
-const MEMBER_BYTES: usize = 24;
-
 impl RouteLimits {
     /// Adds to a response what its client is told. Of a dry run nobody is told.
     pub fn tell(&self, verdict: &Verdict, fields: &mut HeaderMap) {
@@ -55,15 +52,13 @@ pub fn policy(name: &str, quota: &Quota) -> HeaderValue {
 }
 
 fn standing(name: &str, said: Said) -> Option<HeaderValue> {
-    let mut text = Vec::with_capacity(MEMBER_BYTES + name.len());
-    for part in [b"\"".as_slice(), name.as_bytes(), b"\";r="] {
-        text.extend_from_slice(part);
-    }
-    text.extend_from_slice(itoa::Buffer::new().format(said.remaining).as_bytes());
-    if said.more_after_s > 0 {
-        text.extend_from_slice(b";t=");
-        text.extend_from_slice(itoa::Buffer::new().format(said.more_after_s).as_bytes());
-    }
+    let (mut left, mut after) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let (left, after) = (left.format(said.remaining).as_bytes(), after.format(said.more_after_s).as_bytes());
+    // As long as it is: what has room to grow would cost another allocation.
+    let text = match said.more_after_s {
+        0 => [b"\"", name.as_bytes(), b"\";r=", left].concat(),
+        _ => [b"\"", name.as_bytes(), b"\";r=", left, b";t=", after].concat(),
+    };
     HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
 }
 

@@ -410,7 +410,7 @@ mod tests {
         let before = series();
         drop((route, upstream));
         let requests_and_duration = 1 + 19 + 2;
-        let of_upstream = 1 + AttemptOutcome::ALL.len() + RetryCause::ALL.len() + 1;
+        let of_upstream = 2 + AttemptOutcome::ALL.len() + RetryCause::ALL.len() + 1;
         assert_eq!((before - series(), series()), (of_upstream, requests_and_duration));
         drop(in_flight);
         assert_eq!(series(), 0);
