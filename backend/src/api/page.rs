@@ -24,9 +24,10 @@ pub struct PageQuery {
     after: Option<After>,
 }
 
+/// How many things a page has at most.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "u8")]
-struct Limit(u8);
+pub struct Limit(u8);
 
 impl Default for Limit {
     fn default() -> Self {
@@ -42,9 +43,10 @@ impl TryFrom<u8> for Limit {
     }
 }
 
+/// A place in a list.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
-struct After(String);
+pub struct After(String);
 
 impl TryFrom<String> for After {
     type Error = &'static str;
@@ -59,10 +61,21 @@ impl TryFrom<String> for After {
     }
 }
 
+impl Limit {
+    pub fn get(self) -> i64 {
+        i64::from(self.0)
+    }
+}
+
 impl PageQuery {
+    /// For a list that is asked for with more parameters than these: an unknown one would not be noticed in a part.
+    pub fn new(limit: Limit, after: Option<After>) -> Self {
+        Self { limit, after }
+    }
+
     /// How many rows to ask for: one more than the page has, which tells whether there is another.
     pub fn rows(&self) -> i64 {
-        i64::from(self.limit.0) + 1
+        self.limit.get() + 1
     }
 
     /// Where it begins: behind this one.
