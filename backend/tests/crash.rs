@@ -104,7 +104,7 @@ async fn an_order_is_made_once_whoever_is_killed_while_making_it() {
         };
         asked.send_and_kill(folder, moment).await;
         // As if the time of whoever died were over.
-        execute(folder, "update order_keys set claimed_ms = claimed_ms - 30000 where answer is null").await;
+        execute(folder, "update order_keys set claimed_ms = claimed_ms - 5000 where answer is null").await;
         let again = asked.send(server.address).await.unwrap();
         assert_eq!(again.status, 201, "{}", again.text());
         for counted in

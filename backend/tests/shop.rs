@@ -308,7 +308,7 @@ async fn an_order_that_is_under_way_is_nobody_elses_until_its_time_is_over() {
     server.order(&ada, "k", APPROVE).await.is_problem(409, "under-way");
     server.order(&ada, "k", "local-decline").await.is_problem(422, "idempotency-key-reused");
     assert_eq!(orders(&server).await, 1);
-    execute(server.folder(), "update order_keys set claimed_ms = claimed_ms - 30000").await;
+    execute(server.folder(), "update order_keys set claimed_ms = claimed_ms - 5000").await;
     assert_eq!(server.order(&ada, "k", APPROVE).await.status, 201);
     assert_eq!((left(&server, "desk").await, orders(&server).await), (6, 2));
 }

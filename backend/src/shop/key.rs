@@ -10,9 +10,9 @@ use super::milliseconds;
 const FIELD: &str = "idempotency-key";
 const LETTERS_MAX: usize = 128;
 
-/// After this nobody carries out a claimed request any more: every request is over sooner. So whoever repeats it takes it
-/// over from one who has died.
-const CLAIM_MAX: Duration = Duration::from_secs(30);
+/// After this a repeat takes over what nobody has finished: whoever claimed it may have died. Should he live after all, he
+/// finds his claim gone before he changes anything.
+const CLAIM_MAX: Duration = Duration::from_secs(5);
 /// Answers are kept for so long.
 pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -11,8 +11,9 @@
 //!
 //! A client names each order by an `Idempotency-Key`. The first request under a key claims it; the order and the answer
 //! are written in the same transaction, so whoever repeats the request gets that answer and no second order. A request
-//! that is refused leaves no trace and frees its key. One that dies on the way, or whose database goes away, holds it for 30
-//! seconds: a repeat is told to wait (409), and then takes over.
+//! that is refused leaves no trace and frees its key. One that dies on the way holds it for five seconds: until then a
+//! repeat is told to wait (409), and then takes over. A claim is looked at again within the transaction of the order, so it
+//! does no harm if whoever is taken for dead is only slow.
 
 mod cart;
 mod catalog;
