@@ -66,8 +66,10 @@ create table order_keys (
     -- Whoever carries it out, and since when.
     claim text not null,
     claimed_ms bigint not null,
-    -- What was answered; null while it is under way.
+    -- What was answered, about which order, and what that took out of the edge's cache; null while it is under way.
     answer text,
+    order_id text,
+    invalidated text,
     primary key (user_id, name)
 );
 create index order_keys_by_claim on order_keys (claimed_ms);

@@ -7,6 +7,20 @@ use super::{CURRENCY, Shop, ShopError, storage};
 use crate::api::{Page, PageQuery, SearchQuery};
 use crate::store::{Row, StoreError};
 
+/// The group, in the edge's cache, of all lists: they tell of each product whether there is any (RFC 9875).
+pub const LISTS: &str = "\"products\"";
+
+/// The group of one product. Its name is one that the database knows, so nothing in it has to be quoted.
+pub fn group(product: &str) -> String {
+    format!("\"product-{product}\"")
+}
+
+/// The groups that are not as they were once these products were sold. Lists mind only a last piece.
+pub fn groups_of<'p>(products: impl Iterator<Item = &'p str>, sold_out: bool) -> String {
+    let lists = sold_out.then(|| LISTS.to_owned());
+    products.map(group).chain(lists).collect::<Vec<_>>().join(", ")
+}
+
 /// A product as lists show it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProductSummary {

@@ -13,9 +13,9 @@ use utoipa_axum::routes;
 
 use super::ShopError;
 use super::cart::{Cart, Quantity};
-use super::catalog::{Product, ProductSummary};
+use super::catalog::{self, LISTS, Product, ProductSummary};
 use super::key::IdempotencyKey;
-use super::order::{Checkout, Order, OrderSummary, Payment, Placed};
+use super::order::{Checkout, Order, OrderSummary, Payment};
 use crate::App;
 use crate::api::{Body, Caller, Page, PageQuery, Parameters, Policy, Problem, Route, SearchQuery};
 
@@ -23,8 +23,6 @@ use crate::api::{Body, Caller, Page, PageQuery, Parameters, Policy, Problem, Rou
 const AT_THE_EDGE: &str = "public, max-age=0, s-maxage=300";
 const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 const CACHE_GROUP_INVALIDATION: HeaderName = HeaderName::from_static("cache-group-invalidation");
-/// Lists of products, which tell of each whether there is any.
-const LISTS: &str = "\"products\"";
 
 pub fn routes() -> Vec<Route> {
     vec![
@@ -66,7 +64,7 @@ async fn search(State(app): State<Arc<App>>, Parameters(query): Parameters<Searc
 )]
 async fn product(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, Problem> {
     let product = app.shop.product(&id).await?;
-    Ok(for_everybody(group(&id), &product))
+    Ok(for_everybody(catalog::group(&id), &product))
 }
 
 /// The caller's cart, at the prices of now.
@@ -133,13 +131,13 @@ async fn place_order(
     Body(checkout): Body<Checkout>,
 ) -> Result<Response, Problem> {
     let key = IdempotencyKey::of(&fields).map_err(|detail| Problem::invalid("Idempotency-Key", detail))?;
-    let placed = app.shop.order(&caller, key, &checkout).await?;
+    let answer = app.shop.order(&caller, key, &checkout).await?;
     let fields = [
-        (LOCATION, format!("/api/v1/orders/{}", placed.id)),
-        (CACHE_GROUP_INVALIDATION, changed(&placed)),
+        (LOCATION, format!("/api/v1/orders/{}", answer.order)),
+        (CACHE_GROUP_INVALIDATION, answer.invalidated),
         (CONTENT_TYPE, "application/json".to_owned()),
     ];
-    Ok((StatusCode::CREATED, fields, placed.json).into_response())
+    Ok((StatusCode::CREATED, fields, answer.json).into_response())
 }
 
 /// The caller's orders, the newest first.
@@ -177,18 +175,6 @@ fn for_everybody(groups: String, answer: &impl serde::Serialize) -> Response {
     ([(CACHE_CONTROL, AT_THE_EDGE.to_owned()), (CACHE_GROUPS, groups)], Json(answer)).into_response()
 }
 
-/// The group of one product. Its name is one that the database knows, so nothing in it has to be quoted.
-fn group(product: &str) -> String {
-    format!("\"product-{product}\"")
-}
-
-/// What the edge must not keep after an order. Lists tell whether there is any, so they mind only the last piece.
-fn changed(placed: &Placed) -> String {
-    let products = placed.products.iter().map(|product| group(product));
-    let lists = placed.sold_out.then(|| LISTS.to_owned());
-    products.chain(lists).collect::<Vec<_>>().join(", ")
-}
-
 impl From<ShopError> for Problem {
     fn from(error: ShopError) -> Self {
         let conflict = |code, detail: &'static str| Self::new(StatusCode::CONFLICT, code, detail);
@@ -214,7 +200,6 @@ impl From<ShopError> for Problem {
                 let detail = "this Idempotency-Key stands for another request; give this one a key of its own";
                 Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency-key-reused", detail)
             }
-            error @ ShopError::Kept(_) => Self::internal(&error),
         }
     }
 }

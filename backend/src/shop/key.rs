@@ -67,7 +67,18 @@ impl Claim {
 pub struct Kept {
     pub digest: String,
     pub claim: String,
-    pub answer: Option<String>,
+    pub answer: Option<Answer>,
+}
+
+/// The answer to a request that was carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub order: String,
+    /// The order as it was when it was made.
+    pub json: String,
+    /// The groups whose members the edge must not show any more (RFC 9875). They come with each repeat: the first answer
+    /// may not have reached the edge.
+    pub invalidated: String,
 }
 
 /// How a request stands to what is remembered.
@@ -76,7 +87,7 @@ pub enum Standing {
     /// It is to be carried out, by nobody else.
     Ours,
     /// It was carried out; this was the answer.
-    Answered(String),
+    Answered(Answer),
     /// Another carries it out at this moment.
     UnderWay,
     /// The key stands for another request.
@@ -119,7 +130,8 @@ mod tests {
 
     #[test]
     fn a_request_that_came_before_is_not_carried_out_again() {
-        let check = |digest: &str, claim: &str, answer: Option<&str>, expected: Standing| {
+        let answer = || Answer { order: "o".to_owned(), json: "{}".to_owned(), invalidated: String::new() };
+        let check = |digest: &str, claim: &str, answer: Option<Answer>, expected: Standing| {
             let ours = Claim {
                 user: "ada".to_owned(),
                 key: IdempotencyKey("k".to_owned()),
@@ -127,14 +139,14 @@ mod tests {
                 id: "c".to_owned(),
                 at_ms: 0,
             };
-            let kept = Kept { digest: digest.to_owned(), claim: claim.to_owned(), answer: answer.map(str::to_owned) };
-            assert_eq!(kept.standing(&ours), expected, "{digest} {claim} {answer:?}");
+            let kept = Kept { digest: digest.to_owned(), claim: claim.to_owned(), answer };
+            assert_eq!(kept.clone().standing(&ours), expected, "{kept:?}");
         };
         check("d", "c", None, Standing::Ours);
         check("d", "x", None, Standing::UnderWay);
-        check("d", "c", Some("{}"), Standing::Answered("{}".to_owned()));
-        check("d", "x", Some("{}"), Standing::Answered("{}".to_owned()));
-        check("x", "x", Some("{}"), Standing::OfAnother);
+        check("d", "c", Some(answer()), Standing::Answered(answer()));
+        check("d", "x", Some(answer()), Standing::Answered(answer()));
+        check("x", "x", Some(answer()), Standing::OfAnother);
         check("x", "x", None, Standing::OfAnother);
     }
 }

@@ -63,8 +63,6 @@ pub enum ShopError {
     UnderWay,
     #[error("the key stands for another request")]
     KeyOfAnother,
-    #[error("the answer that was kept cannot be read")]
-    Kept(#[source] serde_json::Error),
 }
 
 impl Shop {

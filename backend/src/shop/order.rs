@@ -1,15 +1,15 @@
 //! Orders: made of a cart in one transaction with their payment, once for each key; read by who made them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::cart::{self, Line};
-use super::key::{Claim, IdempotencyKey, Standing};
+use super::key::{Answer, Claim, IdempotencyKey, Standing};
 use super::payment::{Charge, PaymentToken, Provider, Receipt};
 use super::stock::{self, Shelf};
-use super::{CURRENCY, Shop, ShopError, storage};
+use super::{CURRENCY, Shop, ShopError, catalog, storage};
 use crate::api::{Caller, Page, PageQuery};
 use crate::clock::{now_ms, rfc3339};
 use crate::secret::{new_id, sha256_hex};
@@ -69,18 +69,6 @@ pub struct Checkout {
     pub payment_token: PaymentToken,
 }
 
-/// An order that is made, now or by an earlier request under the same key.
-#[derive(Debug)]
-pub struct Placed {
-    pub id: String,
-    /// The order as it was when it was made.
-    pub json: String,
-    /// Of these there are fewer now.
-    pub products: BTreeSet<String>,
-    /// There may be none left of one of them.
-    pub sold_out: bool,
-}
-
 /// A product of which there are fewer pieces than the cart has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Short {
@@ -90,13 +78,13 @@ pub struct Short {
 
 impl Shop {
     /// Makes an order of the caller's cart, unless one was made under this key.
-    pub async fn order(&self, caller: &Caller, key: IdempotencyKey, checkout: &Checkout) -> Result<Placed, ShopError> {
+    pub async fn order(&self, caller: &Caller, key: IdempotencyKey, checkout: &Checkout) -> Result<Answer, ShopError> {
         let asked = serde_json::to_string(checkout).unwrap_or_default();
         let digest = sha256_hex(asked.as_bytes());
         let claim = Claim { user: caller.user.clone(), key, digest, id: new_id(), at_ms: now_ms() };
         match self.claim(&claim).await? {
             Standing::Ours => {}
-            Standing::Answered(json) => return Placed::before(json),
+            Standing::Answered(answer) => return Ok(answer),
             Standing::UnderWay => return Err(ShopError::UnderWay),
             Standing::OfAnother => return Err(ShopError::KeyOfAnother),
         }
@@ -122,7 +110,7 @@ impl Shop {
         }
     }
 
-    async fn place(&self, claim: &Claim, token: &PaymentToken) -> Result<Placed, ShopError> {
+    async fn place(&self, claim: &Claim, token: &PaymentToken) -> Result<Answer, ShopError> {
         // A repeat after a commit that was not confirmed finds the answer, so it is drawn once.
         let purchase = Purchase { claim, order: new_id(), provider: self.provider, token };
         let mut attempts = self.store.attempts(Repeat::Safe);
@@ -167,13 +155,13 @@ struct Purchase<'p> {
 }
 
 /// The whole of an order, within one transaction.
-async fn place(transaction: &mut Transaction, purchase: &Purchase<'_>) -> Result<Placed, ShopError> {
+async fn place(transaction: &mut Transaction, purchase: &Purchase<'_>) -> Result<Answer, ShopError> {
     let Purchase { claim, order, provider, token } = purchase;
     // The claim may have run out, and another may hold it or have finished.
     let kept = storage::kept(transaction, claim).await?.ok_or(ShopError::UnderWay)?;
     match kept.standing(claim) {
         Standing::Ours => {}
-        Standing::Answered(json) => return Placed::before(json),
+        Standing::Answered(answer) => return Ok(answer),
         Standing::UnderWay | Standing::OfAnother => return Err(ShopError::UnderWay),
     }
     // From here on the cart stays as it is.
@@ -188,11 +176,14 @@ async fn place(transaction: &mut Transaction, purchase: &Purchase<'_>) -> Result
     let total_minor = cart::total_minor(&lines).ok_or(ShopError::TooMuch)?;
     let receipt = provider.charge(&Charge { order, amount_minor: total_minor, token })?;
 
-    let products = lines.into_iter().map(|line| line.product).collect();
     let made = Order::new(purchase, items, total_minor, receipt);
-    let json = serde_json::to_string(&made).unwrap_or_default();
-    transaction.execute_all(&storage::add_order(claim, &made, &json)).await?;
-    Ok(Placed { id: order.clone(), json, products, sold_out })
+    let answer = Answer {
+        order: order.clone(),
+        json: serde_json::to_string(&made).unwrap_or_default(),
+        invalidated: catalog::groups_of(lines.iter().map(|line| line.product.as_str()), sold_out),
+    };
+    transaction.execute_all(&storage::add_order(claim, &made, &answer)).await?;
+    Ok(answer)
 }
 
 /// By product.
@@ -231,23 +222,6 @@ fn take(lines: &[Line], shelves: &BTreeMap<String, Vec<Shelf>>) -> Result<Taken,
         }));
     }
     if short.is_empty() { Ok(Taken { items, sold_out }) } else { Err(short) }
-}
-
-impl Placed {
-    /// Of an order that was made before, and whose answer may not have reached the edge.
-    fn before(json: String) -> Result<Self, ShopError> {
-        #[derive(Deserialize)]
-        struct Before {
-            id: String,
-            items: Vec<Bought>,
-        }
-        #[derive(Deserialize)]
-        struct Bought {
-            product: String,
-        }
-        let Before { id, items } = serde_json::from_str(&json).map_err(ShopError::Kept)?;
-        Ok(Self { id, json, products: items.into_iter().map(|item| item.product).collect(), sold_out: true })
-    }
 }
 
 impl Order {
@@ -335,13 +309,5 @@ mod tests {
         check(&[("desk", 2)], Ok((1, true)));
         check(&[("desk", 3)], Err(vec![("desk", 2)]));
         check(&[("desk", 1), ("lamp", 1), ("sofa", 1)], Err(vec![("lamp", 0), ("sofa", 0)]));
-    }
-
-    #[test]
-    fn what_was_kept_tells_what_to_invalidate() {
-        let kept = r#"{"id": "o", "items": [{"product": "b"}, {"product": "a"}, {"product": "a"}]}"#;
-        let placed = Placed::before(kept.to_owned()).unwrap();
-        assert_eq!((placed.id.as_str(), placed.products.len(), placed.sold_out), ("o", 2, true));
-        assert!(Placed::before("{}".to_owned()).is_err());
     }
 }

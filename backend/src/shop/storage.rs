@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::key::{Claim, Kept};
+use super::key::{Answer, Claim, Kept};
 use super::order::Order;
 use crate::api::{PageQuery, SearchQuery};
 use crate::store::{Query, StoreError, Transaction};
@@ -13,7 +13,7 @@ pub fn products(page: &PageQuery) -> Query {
         "products",
         "select p.id, p.name, p.price_minor, \
          exists (select 1 from stock s where s.product_id = p.id and s.on_hand > 0) as in_stock \
-         from products p where $1 is null or p.id > $1 order by p.id limit $2",
+         from products p where p.id > coalesce($1, '') order by p.id limit $2",
     )
     .bind(page.after().map(str::to_owned))
     .bind(page.rows())
@@ -115,12 +115,16 @@ pub async fn claim(transaction: &mut Transaction, claim: &Claim) -> Result<Optio
 pub async fn kept(transaction: &mut Transaction, claim: &Claim) -> Result<Option<Kept>, StoreError> {
     let select = Query::by_database(
         "order_key",
-        "select digest, claim, answer from order_keys where user_id = $1 and name = $2",
-        "select digest, claim, answer from order_keys where user_id = $1 and name = $2 for update",
+        "select * from order_keys where user_id = $1 and name = $2",
+        "select * from order_keys where user_id = $1 and name = $2 for update",
     );
     let row = transaction.fetch_optional(&select.bind(claim.user.as_str()).bind(claim.key.as_str())).await?;
     let Some(row) = row else { return Ok(None) };
-    Ok(Some(Kept { digest: row.get("digest")?, claim: row.get("claim")?, answer: row.get("answer")? }))
+    let answer = match row.get("answer")? {
+        Some(json) => Some(Answer { json, order: row.get("order_id")?, invalidated: row.get("invalidated")? }),
+        None => None,
+    };
+    Ok(Some(Kept { digest: row.get("digest")?, claim: row.get("claim")?, answer }))
 }
 
 /// Frees the key of a request that came to nothing.
@@ -154,7 +158,7 @@ pub fn lock_stock(user: &str) -> Query {
 }
 
 /// Takes the pieces from their shelves, writes down order and payment, keeps the answer, and empties the cart.
-pub fn add_order(claim: &Claim, order: &Order, answer: &str) -> [Query; 6] {
+pub fn add_order(claim: &Claim, order: &Order, answer: &Answer) -> [Query; 6] {
     let id = order.summary.id.as_str();
     let items = json(&order.items);
     [
@@ -194,10 +198,15 @@ pub fn add_order(claim: &Claim, order: &Order, answer: &str) -> [Query; 6] {
         .bind(order.summary.total_minor)
         .bind(claim.at_ms),
         Query::new("cart_empty", "delete from cart_lines where user_id = $1").bind(claim.user.as_str()),
-        Query::new("order_key_answer", "update order_keys set answer = $3 where user_id = $1 and name = $2")
-            .bind(claim.user.as_str())
-            .bind(claim.key.as_str())
-            .bind(answer),
+        Query::new(
+            "order_key_answer",
+            "update order_keys set answer = $3, order_id = $4, invalidated = $5 where user_id = $1 and name = $2",
+        )
+        .bind(claim.user.as_str())
+        .bind(claim.key.as_str())
+        .bind(answer.json.as_str())
+        .bind(id)
+        .bind(answer.invalidated.as_str()),
     ]
 }
 

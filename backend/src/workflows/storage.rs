@@ -12,14 +12,14 @@ pub fn workflows(category: Option<&str>, page: &PageQuery) -> Query {
             "workflows_of_category",
             "select w.id, w.name, w.category, \
              (select count(*) from workflow_steps s where s.workflow_id = w.id) as steps \
-             from workflows w where w.category = $1 and ($2 is null or w.id > $2) order by w.id limit $3",
+             from workflows w where w.category = $1 and w.id > coalesce($2, '') order by w.id limit $3",
         )
         .bind(category),
         None => Query::new(
             "workflows",
             "select w.id, w.name, w.category, \
              (select count(*) from workflow_steps s where s.workflow_id = w.id) as steps \
-             from workflows w where $1 is null or w.id > $1 order by w.id limit $2",
+             from workflows w where w.id > coalesce($1, '') order by w.id limit $2",
         ),
     };
     query.bind(page.after().map(str::to_owned)).bind(page.rows())
