@@ -80,7 +80,10 @@ impl Foundation {
         };
         accounts::seed(&self.store, users, self.settings.password_cost, &self.metrics).await.context("making users")?;
         shop::seed(&self.store, products).await.context("making products")?;
-        workflows::seed(&self.store, workflows).await.context("making workflows")
+        workflows::seed(&self.store, workflows).await.context("making workflows")?;
+        // The last connection to SQLite writes its log back.
+        self.store.close().await;
+        Ok(())
     }
 
     pub async fn build(self, address: SocketAddr, stopping: watch::Receiver<bool>) -> anyhow::Result<(Upkeep, Router)> {
