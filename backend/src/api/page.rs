@@ -24,7 +24,7 @@ pub struct PageQuery {
     after: Option<After>,
 }
 
-/// How many things a page has at most.
+/// How many at most.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "u8")]
 pub struct Limit(u8);
@@ -32,6 +32,12 @@ pub struct Limit(u8);
 impl Default for Limit {
     fn default() -> Self {
         Self(LIMIT)
+    }
+}
+
+impl Limit {
+    pub fn get(self) -> i64 {
+        i64::from(self.0)
     }
 }
 
@@ -43,7 +49,7 @@ impl TryFrom<u8> for Limit {
     }
 }
 
-/// A place in a list.
+/// Where a page begins.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
 pub struct After(String);
@@ -61,21 +67,15 @@ impl TryFrom<String> for After {
     }
 }
 
-impl Limit {
-    pub fn get(self) -> i64 {
-        i64::from(self.0)
-    }
-}
-
 impl PageQuery {
-    /// For a list that is asked for with more parameters than these: an unknown one would not be noticed in a part.
+    /// For a list with parameters of its own.
     pub fn new(limit: Limit, after: Option<After>) -> Self {
         Self { limit, after }
     }
 
     /// How many rows to ask for: one more than the page has, which tells whether there is another.
     pub fn rows(&self) -> i64 {
-        self.limit.get() + 1
+        i64::from(self.limit.0) + 1
     }
 
     /// Where it begins: behind this one.
