@@ -4,7 +4,7 @@
 //! (`/`), how it is (`/health`), what arrived (`/echo`, `/upload`), and it answers late (`/slow`), long (`/bytes/{n}`),
 //! bit by bit (`/events`), both ways (`/ws`) or with any status (`/status/{code}`). The bench trusts whoever reaches it.
 //!
-//! The **systems** below `/api/v1` do real work, so that the proxy is proved on it: [`accounts`] so far. Each is a module with
+//! The **systems** below `/api/v1` do real work, so that the proxy is proved on it: [`accounts`], [`shop`], [`workflows`]. Each is a module with
 //! its routes, its rules and its statements. [`api`] is what they share towards the client: the table of routes, in which
 //! each says for whom it is, or the server does not start; input that names its faults; problem details; the description at
 //! `/openapi.json`, shown at `/docs`. [`store`] is the database, SQLite in a file or PostgreSQL, and [`remote`] is Redis, which
@@ -38,11 +38,13 @@ mod remote;
 mod replica;
 mod secret;
 mod settings;
+mod shop;
 mod socket;
 mod status;
 mod store;
 mod stream;
 mod trace;
+mod workflows;
 
 use std::future::Future;
 use std::io::Write as _;

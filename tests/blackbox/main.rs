@@ -8,6 +8,8 @@ mod harness;
 
 mod admin;
 mod app_accounts;
+mod app_shop;
+mod app_workflows;
 mod balance;
 mod basics;
 mod besieged;
