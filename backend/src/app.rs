@@ -20,6 +20,8 @@ use utoipa_axum::routes;
 use crate::accounts::{self, Accounts};
 use crate::api::{self, Policy, Problem, Route, Table};
 use crate::clock::now_ms;
+use crate::jobs::{self, Jobs};
+use crate::media::{self, Media};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::remote::Remote;
@@ -45,6 +47,8 @@ pub struct App {
     pub metrics: Metrics,
     pub pulse: Arc<Pulse>,
     pub accounts: Accounts,
+    pub media: Media,
+    pub jobs: Jobs,
     store: Store,
 }
 
@@ -74,7 +78,8 @@ impl Foundation {
             Size::Small => 1000,
             Size::Large => 100_000,
         };
-        accounts::seed(&self.store, users, self.settings.password_cost, &self.metrics).await.context("making users")
+        accounts::seed(&self.store, users, self.settings.password_cost, &self.metrics).await.context("making users")?;
+        media::seed(&self.store, users).await.context("making media")
     }
 
     pub async fn build(self, address: SocketAddr, stopping: watch::Receiver<bool>) -> anyhow::Result<(Upkeep, Router)> {
@@ -82,9 +87,17 @@ impl Foundation {
         let key = &settings.token_key;
         let accounts = Accounts::new(store.clone(), remote.clone(), key, settings.password_cost, metrics.clone())?;
         let pulse = Arc::new(Pulse::begin(&store, remote.as_ref()).await);
-        let upkeep = Upkeep { accounts: accounts.clone(), store: store.clone(), remote, pulse: pulse.clone() };
+        let jobs = Jobs::new(store.clone(), metrics.clone());
+        let media = Media::new(store.clone(), jobs.clone());
+        let upkeep = Upkeep {
+            accounts: accounts.clone(),
+            jobs: jobs.clone(),
+            store: store.clone(),
+            remote,
+            pulse: pulse.clone(),
+        };
         let replica = Replica::new(address);
-        let app = Arc::new(App { replica, stopping, metrics, pulse, accounts, store });
+        let app = Arc::new(App { replica, stopping, metrics, pulse, accounts, media, jobs, store });
         let router = router(&app, &settings.cors_origins)?;
         Ok((upkeep, router))
     }
@@ -93,6 +106,7 @@ impl Foundation {
 /// What goes on beside the requests. It is no part of the app, which ends with its last request.
 pub struct Upkeep {
     accounts: Accounts,
+    jobs: Jobs,
     store: Store,
     remote: Option<Remote>,
     pulse: Arc<Pulse>,
@@ -102,7 +116,7 @@ impl Upkeep {
     /// Goes on and on.
     pub async fn run(&self) -> Infallible {
         let watch = self.pulse.watch(&self.store, self.remote.as_ref());
-        let (never, ..) = tokio::join!(self.count(), self.sweep(), watch);
+        let (never, ..) = tokio::join!(self.count(), self.sweep(), watch, self.jobs.work());
         never
     }
 
@@ -116,6 +130,7 @@ impl Upkeep {
     async fn sweep(&self) -> Infallible {
         loop {
             told(self.accounts.sweep(now_ms()).await);
+            told(self.jobs.sweep(now_ms()).await);
             tokio::time::sleep(SWEEP_INTERVAL).await;
         }
     }
@@ -134,7 +149,7 @@ fn told(outcome: Result<(), StoreError>) {
 }
 
 fn router(app: &Arc<App>, cors_origins: &[HeaderValue]) -> anyhow::Result<Router> {
-    let systems = [bench(), shared(), index::routes(), accounts::routes()];
+    let systems = [bench(), shared(), index::routes(), accounts::routes(), media::routes(), jobs::routes()];
     let table = Table::new(systems.into_iter().flatten())?;
     let description: Arc<str> = table.description().to_json().context("describing the routes")?.into();
     let described = async move || ([(CONTENT_TYPE, "application/json")], description.to_string());

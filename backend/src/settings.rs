@@ -67,9 +67,9 @@ pub enum Command {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Size {
-    /// To look around: 1000 users
+    /// To look around: 1000 users and as many media
     Small,
-    /// To measure: 100,000 users
+    /// To measure: 100,000 users and as many media
     Large,
 }
 

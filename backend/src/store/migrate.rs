@@ -31,7 +31,11 @@ macro_rules! migration {
 }
 
 /// In the order in which they are applied.
-const MIGRATIONS: &[Migration] = &[migration!(1, "0001_accounts.sql")];
+const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_accounts.sql"),
+    migration!(2, "0002_media.sqlite.sql", "0002_media.postgres.sql"),
+    migration!(5, "0005_jobs.sql"),
+];
 
 const APPLIED: &str = "create table if not exists migrations (version bigint primary key, digest text not null)";
 /// Any number that no other program takes for its own.

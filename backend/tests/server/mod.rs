@@ -107,7 +107,8 @@ impl Server {
         let metrics = self.get("/metrics").await;
         let counts = metrics.text().lines().filter(|line| line.starts_with("db_query_duration_seconds_count"));
         // What goes on beside the requests has its own times.
-        let counts = counts.filter(|line| !line.contains("\"sweep_") && !line.contains("\"active_users\""));
+        let beside = ["\"sweep_", "\"work_", "\"active_users\""];
+        let counts = counts.filter(|line| !beside.iter().any(|name| line.contains(name)));
         counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
@@ -221,6 +222,16 @@ pub fn settings(folder: &Path, more: &[&str]) -> Settings {
 async fn database(folder: &Path) -> sqlx::SqliteConnection {
     use sqlx::ConnectOptions as _;
     sqlx::sqlite::SqliteConnectOptions::new().filename(folder.join("tollgate.db")).connect().await.unwrap()
+}
+
+/// Changes the database of a test behind the app's back.
+pub async fn execute(folder: &Path, statement: &'static str) {
+    sqlx::raw_sql(statement).execute(&mut database(folder).await).await.unwrap();
+}
+
+/// A number that a statement gives.
+pub async fn number(folder: &Path, statement: &'static str) -> i64 {
+    sqlx::query_scalar(statement).fetch_one(&mut database(folder).await).await.unwrap()
 }
 
 /// The hash of a user's password.
