@@ -79,7 +79,10 @@ impl Foundation {
             Size::Large => 100_000,
         };
         accounts::seed(&self.store, users, self.settings.password_cost, &self.metrics).await.context("making users")?;
-        media::seed(&self.store, users).await.context("making media")
+        media::seed(&self.store, users).await.context("making media")?;
+        // The last connection to SQLite writes its log back.
+        self.store.close().await;
+        Ok(())
     }
 
     pub async fn build(self, address: SocketAddr, stopping: watch::Receiver<bool>) -> anyhow::Result<(Upkeep, Router)> {

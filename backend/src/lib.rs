@@ -27,6 +27,7 @@ mod app;
 mod clock;
 mod echo;
 mod events;
+mod folder;
 mod health;
 mod index;
 mod jobs;

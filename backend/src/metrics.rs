@@ -35,6 +35,7 @@ struct Series {
 }
 
 impl Metrics {
+    /// Those whose labels are known beforehand are there from the start, at zero, so that a rate can be told from the first.
     pub fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let counters = |name: &str, help: &str, labels: &[&str]| {
@@ -60,6 +61,10 @@ impl Metrics {
         let redis_failures =
             IntCounter::new("redis_failures_total", "Calls that Redis did not answer in time or at all")?;
         registry.register(Box::new(redis_failures.clone()))?;
+        let signed_in = counters("auth_success_total", "Sign-ins and renewals that succeeded", &["by"])?;
+        for by in ["password", "refresh"] {
+            signed_in.with_label_values(&[by]);
+        }
         Ok(Self(Arc::new(Series {
             requests: counters("http_requests_total", "Requests answered", &["method", "route", "status"])?,
             request_seconds: histograms(
@@ -68,7 +73,7 @@ impl Metrics {
                 &["route"],
                 REQUEST_BUCKETS,
             )?,
-            signed_in: counters("auth_success_total", "Sign-ins and renewals that succeeded", &["by"])?,
+            signed_in,
             refused: counters("auth_failure_total", "Sign-ins, renewals and tokens that were refused", &["reason"])?,
             active_users: gauge("active_users", "Users who signed in or renewed within 15 minutes, over all replicas")?,
             query_seconds: histograms(

@@ -15,12 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const CONNECTIONS: Connections = Connections { min: 20, max: 100 };
 
 #[derive(Debug, clap::Parser)]
-#[command(
-    name = "tollgate-backend",
-    version,
-    about = "The app behind the proxy",
-    args_conflicts_with_subcommands = true
-)]
+#[command(name = "tollgate-backend", version, about = "The app behind the proxy")]
 pub struct Args {
     #[command(subcommand)]
     command: Option<Command>,

@@ -230,6 +230,17 @@ mod tests {
     }
 
     #[test]
+    fn a_command_is_told_the_folder_of_the_file_that_it_stands_in() {
+        let app = "[upstream.app]\nrun = { command = [\"{self}\", \"{folder}/data\", \"{port}\"] }\n\
+                   [[route]]\npath = \"/\"\nupstream = \"app\"\n";
+        let (folder, loaded) = loaded(&[("config.toml", MAIN), ("conf.d/app.toml", app)]);
+        let Loaded { config, .. } = loaded.unwrap_or_else(|found| panic!("{found}"));
+        let crate::config::Source::Run(run) = &config.upstreams[0].source else { panic!("it runs replicas") };
+        let data = format!("{}/conf.d/data", folder.path().display());
+        assert_eq!(run.command, ["{self}", &data, "{port}"]);
+    }
+
+    #[test]
     fn mistakes_in_included_files_name_them() {
         refused(
             &[

@@ -267,7 +267,7 @@ pub enum Target {
 /// Replicas that the proxy itself starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// Program and arguments; `{self}`, `{address}` and `{port}` are filled in at the start.
+    /// Program and arguments; `{self}`, `{address}` and `{port}` are filled in at the start, `{folder}` is already.
     pub command: Vec<String>,
     pub replicas: usize,
 }

@@ -6,8 +6,8 @@ mod h1;
 mod h2;
 mod heads;
 
-use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -25,6 +25,7 @@ use crate::error::Reason;
 use crate::guard;
 use crate::header::forwarded;
 use crate::interim::Interims;
+use crate::overload::{ByAddress, Client};
 use crate::pace::{self, Stalled};
 use crate::proxy::Opened;
 use crate::snapshot::Snapshot;
@@ -76,6 +77,8 @@ pub struct Link {
     open: Arc<Open>,
     /// Requests over HTTP/1.1 so far.
     calls: Cell<u64>,
+    /// Who counts the requests of the peer, once there is one to be counted.
+    client: OnceCell<Arc<Client>>,
 }
 
 /// What the requests of a connection and the connection itself tell each other.
@@ -97,7 +100,14 @@ pub struct OpenRequest {
 
 impl Link {
     fn new(downstream: Downstream, interims: Option<Interims>) -> Self {
-        Self { downstream, tunnel: RefCell::default(), interims, open: Arc::default(), calls: Cell::new(0) }
+        Self {
+            downstream,
+            tunnel: RefCell::default(),
+            interims,
+            open: Arc::default(),
+            calls: Cell::new(0),
+            client: OnceCell::new(),
+        }
     }
 
     pub fn open_request(&self, worker: &Worker) -> OpenRequest {
@@ -106,6 +116,12 @@ impl Link {
             worker.counts.busy.fetch_add(1, Ordering::Relaxed);
         }
         OpenRequest { open: Arc::clone(&self.open), counts: Arc::clone(&worker.counts) }
+    }
+
+    /// Who counts the requests of this address, which mostly is the peer's.
+    pub fn client(&self, address: IpAddr, clients: &Arc<ByAddress>) -> Arc<Client> {
+        let of_peer = self.client.get_or_init(|| clients.client(self.downstream.peer.ip()));
+        if of_peer.has(address) { Arc::clone(of_peer) } else { clients.client(address) }
     }
 
     fn is_idle(&self) -> bool {

@@ -1,15 +1,18 @@
 //! How many of something each client has at a time.
 //!
-//! A client is an IPv4 address, or an IPv6 network of 64 bits, which one subscriber has whole. An address is in the
-//! table while it has something, so the table is no larger than what is counted.
+//! A client is an IPv4 address, or an IPv6 network of 64 bits, which one subscriber has whole. It is in the table while
+//! somebody holds it: a connection that asks for it, or whatever is counted. So the table is no larger than what there is,
+//! and a connection finds its own client once.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use super::count;
 use crate::client_ip;
 
 const SHARDS: usize = 32;
@@ -24,35 +27,46 @@ pub struct ByAddress {
 
 #[derive(Debug)]
 struct Row {
-    client: u128,
+    network: u128,
     hash: u64,
-    open: usize,
+    /// Gone in between its last holder and the end of its row.
+    client: Weak<Client>,
 }
 
-/// One of an address, counted until it is dropped.
 #[derive(Debug)]
-pub struct OfAddress {
-    counts: Arc<ByAddress>,
-    client: u128,
-    /// Kept, because it costs as much as all the rest.
+pub struct Client {
+    clients: Arc<ByAddress>,
+    network: u128,
     hash: u64,
+    open: AtomicUsize,
 }
+
+/// One of a client's, counted until it is dropped.
+#[derive(Debug)]
+pub struct OfAddress(Arc<Client>);
 
 impl ByAddress {
-    /// None if the client has `max` already.
-    pub fn enter(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<OfAddress> {
-        let client = client_ip::network(address, IPV6_PREFIX);
-        let hash = self.hasher.hash_one(client);
-        match self.shard(hash).entry(hash, |row| row.client == client, |row| row.hash) {
-            Entry::Occupied(entry) if entry.get().open >= max => return None,
-            Entry::Occupied(mut entry) => entry.get_mut().open += 1,
-            Entry::Vacant(_) if max == 0 => return None,
-            Entry::Vacant(entry) => _ = entry.insert(Row { client, hash, open: 1 }),
+    pub fn client(self: &Arc<Self>, address: IpAddr) -> Arc<Client> {
+        let network = network(address);
+        let hash = self.hasher.hash_one(network);
+        let mut shard = self.shard(hash);
+        let row = shard.entry(hash, |row| row.network == network, |row| row.hash);
+        if let Entry::Occupied(row) = &row
+            && let Some(client) = row.get().client.upgrade()
+        {
+            return client;
         }
-        Some(OfAddress { counts: Arc::clone(self), client, hash })
+        let client = Arc::new(Client { clients: Arc::clone(self), network, hash, open: AtomicUsize::new(0) });
+        row.insert(Row { network, hash, client: Arc::downgrade(&client) });
+        client
     }
 
-    /// How many clients have something.
+    /// None if the client has `max` already.
+    pub fn enter(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<OfAddress> {
+        self.client(address).enter(max)
+    }
+
+    /// How many clients there are.
     #[cfg(test)]
     pub fn addresses(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
@@ -65,21 +79,40 @@ impl ByAddress {
     }
 }
 
+impl Client {
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.network == network(address)
+    }
+
+    /// None if the client has `max` already.
+    pub fn enter(self: Arc<Self>, max: usize) -> Option<OfAddress> {
+        count::enter(&self.open, max).then(|| OfAddress(self))
+    }
+}
+
+fn network(address: IpAddr) -> u128 {
+    client_ip::network(address, IPV6_PREFIX)
+}
+
 impl Default for ByAddress {
     fn default() -> Self {
         Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
     }
 }
 
+impl Drop for Client {
+    fn drop(&mut self) {
+        // Whoever asked for it meanwhile has put another one into its row.
+        let is_this = |row: &Row| std::ptr::eq(row.client.as_ptr(), self);
+        if let Ok(row) = self.clients.shard(self.hash).find_entry(self.hash, is_this) {
+            row.remove();
+        }
+    }
+}
+
 impl Drop for OfAddress {
     fn drop(&mut self) {
-        let mut shard = self.counts.shard(self.hash);
-        if let Ok(mut entry) = shard.find_entry(self.hash, |row| row.client == self.client) {
-            match &mut entry.get_mut().open {
-                1 => _ = entry.remove(),
-                open => *open -= 1,
-            }
-        }
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -114,6 +147,36 @@ mod tests {
         drop((again, held.1));
         assert_eq!(counts.addresses(), 0);
         assert!(counts.enter(address, 0).is_none());
+        assert_eq!(counts.addresses(), 0);
+    }
+
+    #[test]
+    fn who_holds_a_client_has_the_one_that_is_counted() {
+        let counts = Arc::<ByAddress>::default();
+        let address: IpAddr = "2001:db8::1".parse().unwrap();
+        let client = counts.client(address);
+        assert!(client.has("2001:db8::2".parse().unwrap()) && !client.has("192.0.2.1".parse().unwrap()));
+        let held = Arc::clone(&client).enter(1).unwrap();
+        assert!(counts.enter(address, 1).is_none());
+        drop((client, held));
+        assert_eq!(counts.addresses(), 0);
+    }
+
+    /// Who comes while the last one goes finds a row whose client is gone.
+    #[test]
+    fn threads_that_come_and_go_never_pass_the_limit_and_leave_nothing() {
+        let (counts, inside) = (Arc::<ByAddress>::default(), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10_000 {
+                        let Some(_held) = counts.enter(IpAddr::from([192, 0, 2, 1]), 2) else { continue };
+                        assert!(inside.fetch_add(1, Ordering::SeqCst) < 2);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
         assert_eq!(counts.addresses(), 0);
     }
 }

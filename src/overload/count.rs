@@ -13,12 +13,7 @@ pub struct Place(Arc<Count>);
 impl Count {
     /// None if there are `max` already. It never lets more in, whoever asks at the same time.
     pub fn enter(self: &Arc<Self>, max: usize) -> Option<Place> {
-        // One addition is cheaper than a loop of comparisons while many threads come at once.
-        if self.0.fetch_add(1, Ordering::Relaxed) < max {
-            return Some(Place(Arc::clone(self)));
-        }
-        self.0.fetch_sub(1, Ordering::Relaxed);
-        None
+        enter(&self.0, max).then(|| Place(Arc::clone(self)))
     }
 
     /// How many there are.
@@ -26,6 +21,16 @@ impl Count {
     pub fn open(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
+}
+
+/// One more, unless there are `max` already.
+pub fn enter(open: &AtomicUsize, max: usize) -> bool {
+    // One addition is cheaper than a loop of comparisons while many threads come at once.
+    let fits = open.fetch_add(1, Ordering::Relaxed) < max;
+    if !fits {
+        open.fetch_sub(1, Ordering::Relaxed);
+    }
+    fits
 }
 
 impl Drop for Place {

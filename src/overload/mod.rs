@@ -12,14 +12,13 @@ pub mod memory;
 pub mod recovery;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
-pub use self::address::{ByAddress, OfAddress};
+pub use self::address::{ByAddress, Client, OfAddress};
 pub use self::count::{Count, Place};
 pub use self::crowd::Crowded;
 pub use self::memory::Pressure;
@@ -40,7 +39,7 @@ pub enum Full {
 #[derive(Debug, Default)]
 pub struct Overload {
     requests: Arc<Count>,
-    requests_of: Arc<ByAddress>,
+    pub requests_of: Arc<ByAddress>,
     pub connections_of: Arc<ByAddress>,
     connections_refused: AtomicU64,
     /// When it was said last that there were such.
@@ -80,12 +79,12 @@ impl Overload {
         count
     }
 
-    /// Takes a place under each limit, or none.
+    /// Takes a place under each limit, or none. The client is asked for where it has a limit.
     pub fn enter(
         &self,
         limits: Limits,
         route: Option<(&Arc<Count>, usize)>,
-        client: IpAddr,
+        client: impl FnOnce() -> Arc<Client>,
     ) -> Result<Option<Box<Places>>, Full> {
         if limits == (Limits { proxy: 0, client: 0 }) && route.is_none() {
             return Ok(None);
@@ -100,7 +99,7 @@ impl Overload {
         };
         let _client = match limits.client {
             0 => None,
-            max => Some(self.requests_of.enter(client, max).ok_or(Full::Client)?),
+            max => Some(client().enter(max).ok_or(Full::Client)?),
         };
         Ok(Some(Box::new(Places { _proxy, _route, _client })))
     }
@@ -141,15 +140,17 @@ impl Overload {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
-    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
     #[test]
     fn without_limits_nothing_is_counted() {
         let overload = Overload::default();
         let none = Limits { proxy: 0, client: 0 };
-        assert!(overload.enter(none, None, CLIENT).unwrap().is_none());
+        assert!(overload.enter(none, None, || overload.requests_of.client(ONE)).unwrap().is_none());
     }
 
     #[test]
@@ -157,13 +158,14 @@ mod tests {
         let overload = Overload::default();
         let route = overload.route("api");
         let limits = Limits { proxy: 3, client: 2 };
-        let first = overload.enter(limits, Some((&route, 1)), CLIENT).unwrap();
-        assert_eq!(overload.enter(limits, Some((&route, 1)), CLIENT).unwrap_err(), Full::Route);
-        let second = overload.enter(limits, None, CLIENT).unwrap();
-        assert_eq!(overload.enter(limits, None, CLIENT).unwrap_err(), Full::Client);
+        let enter = |route, address| overload.enter(limits, route, || overload.requests_of.client(address));
+        let first = enter(Some((&route, 1)), ONE).unwrap();
+        assert_eq!(enter(Some((&route, 1)), ONE).unwrap_err(), Full::Route);
+        let second = enter(None, ONE).unwrap();
+        assert_eq!(enter(None, ONE).unwrap_err(), Full::Client);
         let other = IpAddr::from([127, 0, 0, 2]);
-        let third = overload.enter(limits, None, other).unwrap();
-        assert_eq!(overload.enter(limits, None, other).unwrap_err(), Full::Proxy);
+        let third = enter(None, other).unwrap();
+        assert_eq!(enter(None, other).unwrap_err(), Full::Proxy);
         drop((first, second, third));
         assert_eq!(overload.requests.open(), 0);
         assert_eq!(route.open(), 0);

@@ -203,7 +203,8 @@ impl Exchange<'_> {
             return Err(Reason::MemoryShort);
         }
         let of_route = route.in_flight.as_ref().map(|(count, max)| (count, *max));
-        Ok(overload.enter(self.snapshot.limits, of_route, client.address)?)
+        let client = || self.link.client(client.address, &overload.requests_of);
+        Ok(overload.enter(self.snapshot.limits, of_route, client)?)
     }
 
     /// Sends the request on and makes the answer out of what comes back.

@@ -71,6 +71,7 @@ checks() { python_checks app_stores.py "$@" "$https" "$work/ca.pem" "$admin" "$r
 
 echo "routes"
 checks routes
+checks media
 
 # during NAME SECONDS: clients ask in the background for so long.
 during() {

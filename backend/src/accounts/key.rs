@@ -1,10 +1,9 @@
 //! The key that access tokens are signed with: given by the operator, or made once and kept beside the database.
 
-use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::folder;
 use crate::secret::random_hex;
 
 /// As many as the digest of HS256 has (RFC 7518 §3.2).
@@ -50,9 +49,11 @@ impl Key {
 
 /// Puts a new key at `path`, unless somebody else did meanwhile. Nobody ever sees it half written.
 fn make(folder: &Path, path: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(folder)?;
+    folder::make(folder)?;
     let new = folder.join(format!("token.key.{}", std::process::id()));
-    let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&new)?;
+    let mut file = folder::open(&new)?;
+    // One with our number may have died here.
+    file.set_len(0)?;
     file.write_all(random_hex::<32>().map_err(io::Error::other)?.as_bytes())?;
     file.sync_all()?;
     let linked = match std::fs::hard_link(&new, path) {

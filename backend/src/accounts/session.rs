@@ -1,6 +1,8 @@
 //! Signing in, renewing, and ending sessions. It decides who gets a pair of tokens; that they are believed later is not
 //! decided here.
 
+use std::time::{Duration, Instant};
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -16,6 +18,10 @@ use crate::store::{Query, Repeat, Row, StoreError, Transaction};
 
 /// However often it is renewed, a session ends after this.
 const SESSION_LIFETIME_S: i64 = 30 * 24 * 60 * 60;
+
+/// Refusals are given out at multiples of this time only. A hash of bcrypt takes several times as long to compare as one of
+/// argon2id, and one with another cost than today's takes another time: each would tell that there is an account.
+const REFUSAL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What signing in and renewing give.
 #[derive(Debug, Serialize, ToSchema)]
@@ -92,17 +98,14 @@ impl Next {
 }
 
 impl Accounts {
-    /// Begins a session. Who does not exist and who has another password are answered alike, after the same work.
+    /// Begins a session. Who does not exist and who has another password are answered alike, and after the same time.
     pub async fn sign_in(&self, login: &str, password: &TypedPassword) -> Result<Grant, AccountError> {
-        // What cannot be anybody's login is not looked up; that it cannot, whoever sends it knows as well.
-        let user = match Login::parse(login) {
-            Some(login) => self.store.fetch_optional(&storage::user_by_login(&login)).await?,
-            None => None,
+        let asked = Instant::now();
+        let (user, verdict) = self.prove(login, password).await?;
+        let Some(user) = user.filter(|_user| verdict != Verdict::Wrong) else {
+            tokio::time::sleep(until_refusal(asked.elapsed())).await;
+            return Err(AccountError::WrongLogin);
         };
-        let user = user.as_ref().map(User::try_from).transpose()?;
-        let stored = user.as_ref().map(|user| user.password_hash.as_str());
-        let verdict = self.passwords.compare(password.as_str(), stored).await?;
-        let Some(user) = user.filter(|_user| verdict != Verdict::Wrong) else { return Err(AccountError::WrongLogin) };
         let rehash = match verdict {
             Verdict::RightButOld => {
                 let hash = self.passwords.hash(password.as_str()).await?;
@@ -128,6 +131,19 @@ impl Accounts {
         }
         self.metrics.signed_in("password");
         self.grant(&next, &session)
+    }
+
+    /// Who has the login, and whether the password is his. Where there is nobody, it is compared all the same.
+    async fn prove(&self, login: &str, password: &TypedPassword) -> Result<(Option<User>, Verdict), AccountError> {
+        // What cannot be anybody's login is not looked up; that it cannot, whoever sends it knows as well.
+        let user = match Login::parse(login) {
+            Some(login) => self.store.fetch_optional(&storage::user_by_login(&login)).await?,
+            None => None,
+        };
+        let user = user.as_ref().map(User::try_from).transpose()?;
+        let stored = user.as_ref().map(|user| user.password_hash.as_str());
+        let verdict = self.passwords.compare(password.as_str(), stored).await?;
+        Ok((user, verdict))
     }
 
     /// Gives the next pair of tokens for a refresh token that was not used before.
@@ -190,6 +206,12 @@ impl Accounts {
     }
 }
 
+/// How long a refusal waits that took so long to find.
+fn until_refusal(elapsed: Duration) -> Duration {
+    let into = elapsed.as_nanos() % REFUSAL_INTERVAL.as_nanos();
+    REFUSAL_INTERVAL - Duration::from_nanos(u64::try_from(into).unwrap_or_default())
+}
+
 async fn begin(
     transaction: &mut Transaction,
     rehash: Option<&Query>,
@@ -233,4 +255,17 @@ async fn renew(transaction: &mut Transaction, digest: &str, next: &Next) -> Resu
         transaction.execute(&storage::renew_session(&session.id, next.now_ms)).await?;
     }
     Ok(Renewal::Renewed(session))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_are_given_out_at_multiples_of_one_time() {
+        for (elapsed_ms, wait_ms) in [(0, 500), (1, 499), (30, 470), (499, 1), (500, 500), (1700, 300)] {
+            let wait = until_refusal(Duration::from_millis(elapsed_ms));
+            assert_eq!(wait, Duration::from_millis(wait_ms), "{elapsed_ms}");
+        }
+    }
 }

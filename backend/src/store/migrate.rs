@@ -9,6 +9,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
 use super::StoreError;
+use crate::folder;
+
+/// The file of SQLite.
+pub const DATABASE: &str = "tollgate.db";
 
 struct Migration {
     version: i64,
@@ -94,10 +98,12 @@ async fn apply_postgres(connection: &mut PgConnection, migration: &Migration) ->
 /// Waits for the lock of the folder, which is made if it is not there. It ends with the file.
 async fn lock(folder: std::path::PathBuf) -> Result<File, StoreError> {
     let locked = tokio::task::spawn_blocking(move || {
-        std::fs::create_dir_all(&folder)?;
-        let file = File::options().create(true).truncate(false).write(true).open(folder.join("tollgate.lock"))?;
-        file.lock()?;
-        Ok(file)
+        folder::make(&folder)?;
+        // SQLite would make its file readable for all; those beside it have the mode of this one.
+        folder::open(&folder.join(DATABASE))?;
+        let lock = folder::open(&folder.join("tollgate.lock"))?;
+        lock.lock()?;
+        Ok(lock)
     });
     locked.await.map_err(std::io::Error::other).flatten().map_err(StoreError::Folder)
 }

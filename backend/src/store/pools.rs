@@ -69,7 +69,7 @@ impl Pools {
     pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
         match &settings.place {
             Place::Folder(folder) => {
-                let file = folder.join("tollgate.db");
+                let file = folder.join(migrate::DATABASE);
                 let options = SqliteConnectOptions::new()
                     .filename(&file)
                     .create_if_missing(true)

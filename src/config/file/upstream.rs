@@ -82,7 +82,7 @@ section! {
 section! {
     /// Replicas that this process starts.
     Run "`run`" {
-        /// Program and arguments. `{self}` is this program, `{address}` and `{port}` where the replica must listen.
+        /// Program and arguments. `{self}` is this program, `{folder}` that of this file, `{address}` and `{port}` where the replica must listen.
         command: Option<Setting<List<String>>> = Required;
         /// How many.
         replicas: Setting<Count<1, 256>> = Value("1");

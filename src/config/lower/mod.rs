@@ -81,6 +81,13 @@ impl Lowering<'_> {
         source.map_or_else(|| path.to_owned(), |source| source.folder.join(path))
     }
 
+    /// The folder of the file that it stands in.
+    fn folder(&self, origin: Origin) -> &Path {
+        let source = self.sources.get(origin.span().map_or(0, |span| span.file));
+        let folder = source.map_or(Path::new(""), |source| &source.folder);
+        if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
+    }
+
     /// The resolved path of a file that must be readable now.
     fn readable(&mut self, path: &Setting<FilePath>) -> (PathBuf, Option<String>) {
         let resolved = self.resolve(&path.value.0, path.origin);

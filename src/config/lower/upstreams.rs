@@ -150,19 +150,20 @@ impl Lowering<'_> {
 
     fn run(&mut self, run: &file::Run) -> Option<Run> {
         let command = run.command.as_ref()?;
-        let words: Vec<String> = command.value.iter().map(|word| word.value.clone()).collect();
+        let folder = self.folder(command.origin).display().to_string();
+        let words: Vec<String> = command.value.iter().map(|word| word.value.replace("{folder}", &folder)).collect();
         if words.first().is_none_or(String::is_empty) && !command.tainted {
             let error = Diagnostic::error(command.origin, "`command` names no program");
             self.report(error.help("the first item is the program, as in [\"{self}\", \"backend\"]"));
         }
         for word in &command.value {
-            let known = ["{self}", "{address}", "{port}"];
+            let known = ["{self}", "{folder}", "{address}", "{port}"];
             let left = known.iter().fold(word.value.clone(), |text, known| text.replace(known, ""));
             let unknown =
                 left.find('{').and_then(|start| left.get(start..)).and_then(|rest| rest.split_inclusive('}').next());
             if let Some(unknown) = unknown.filter(|unknown| unknown.ends_with('}') && !unknown.contains(' ')) {
                 let warning = Diagnostic::warning(word.origin, format!("`{unknown}` is not filled in"));
-                self.report(warning.help("what is filled in are {self}, {address} and {port}"));
+                self.report(warning.help("what is filled in are {self}, {folder}, {address} and {port}"));
             }
         }
         Some(Run { command: words, replicas: run.replicas.value.to_usize() })

@@ -192,8 +192,13 @@ impl Edge {
     /// The value of a metric by its name and labels, as they are written.
     pub async fn metric(&self, name: &str) -> f64 {
         let metrics = self.admin("/metrics").await;
-        let value = metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-        value.unwrap_or_else(|| panic!("no {name} in {}", metrics.text()))
+        value_of(name, metrics.text()).unwrap_or_else(|| panic!("no {name} in {}", metrics.text()))
+    }
+
+    /// Waits until a metric has this value: the other side may see the end of a connection before it is counted.
+    pub async fn counts(&self, name: &str, value: f64) {
+        let what = format!("{name} to be {value}");
+        until(&what, async || (value_of(name, self.admin("/metrics").await.text()) == Some(value)).then_some(())).await;
     }
 
     /// What is known of one endpoint of `[upstream.app]`.
@@ -318,4 +323,9 @@ impl Drop for Edge {
             eprintln!("--- the edge said:\n{}---", self.stderr());
         }
     }
+}
+
+/// Nothing of what was never counted.
+fn value_of(metric: &str, metrics: &str) -> Option<f64> {
+    metrics.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok())
 }
