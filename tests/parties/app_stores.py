@@ -118,12 +118,12 @@ def settled(client, token, left):
     return ends
 
 
-def walk(client, path, token=None):
-    """The ids of all items of all pages."""
+def walk(client, path, token=None, field="id"):
+    """What this field of all items of all pages says."""
     seen, after = [], ""
     while True:
         page = call(client, "GET", path + after, token).json()
-        seen += [item["id"] for item in page["items"]]
+        seen += [item[field] for item in page["items"]]
         if not page["next"]:
             return seen
         after = f"&after={page['next']}"
@@ -213,15 +213,27 @@ class Asking:
             name = f"{self.name} {number}"
             changed = self.ask("PATCH", json={"display_name": name})
             seen = self.ask("GET")
+            if number % 5 == 1:
+                self.ask("POST", "/api/v1/media", json={"title": name, "content_type": "image/jpeg"})
             # Whether a change was made whose answer never came, nobody can know.
             if changed.status_code == seen.status_code == 200 and seen.json()["display_name"] != name:
                 self.wrong += 1
             if call(self.client, "GET", "/api/v1/users/me", self.revoked).status_code == 200:
                 self.believed += 1
 
-    def ask(self, method, **more):
+    def jobs_left_over(self):
+        """How many of the items that were added, also without an answer, were not told of exactly once."""
+        deadline = time.monotonic() + 30
+        items = sorted(walk(self.client, f"/api/v1/media/search?q={self.name}&limit=100"))
+        while (told := sorted(walk(self.client, "/api/v1/notifications?limit=100", self.token, "subject"))) != items:
+            if time.monotonic() > deadline or len(told) > len(items):
+                break
+            time.sleep(0.1)
+        return len(items), sum(told.count(item) != 1 for item in items) + max(0, len(told) - len(items))
+
+    def ask(self, method, path="/api/v1/users/me", **more):
         begin = time.monotonic()
-        answer = call(self.client, method, "/api/v1/users/me", self.token, **more)
+        answer = call(self.client, method, path, self.token, **more)
         self.slowest = max(self.slowest, time.monotonic() - begin)
         self.answers.append((method, answer.status_code, time.monotonic()))
         return answer
@@ -247,6 +259,9 @@ def ask_for_a_while():
     expect(f"{TASK}: no failure in {len(answers)} answers, the slowest after {slowest:.2f} s", failed, [])
     expect(f"{TASK}: no revoked token was believed", sum(asker.believed for asker in askers), 0)
     expect(f"{TASK}: nobody saw an old profile", sum(asker.wrong for asker in askers), 0)
+    added, wrong = (sum(counts) for counts in zip(*(asker.jobs_left_over() for asker in askers)))
+    expect_that(f"{TASK}: items were added", added > 0)
+    expect(f"{TASK}: the jobs of each of {added} items were done once", wrong, 0)
     late = [moment for _, status, moment in answers if status == 200 and moment > until - 1]
     expect_that(f"{TASK}: it goes on at the end", late)
     if TASK != "replica":
