@@ -141,6 +141,24 @@ async fn pages_show_each_item_once_while_others_are_added() {
 }
 
 #[tokio::test]
+async fn the_next_page_is_found_although_the_item_that_it_follows_was_removed() {
+    let server = Server::start().await;
+    let ada = server.signed_in("ada").await.access;
+    for number in 0..9 {
+        server.add_media(&ada, &format!("item {number}")).await;
+    }
+    for path in ["/api/v1/media?limit=3", "/api/v1/media/search?q=item&limit=3"] {
+        let all = walk(&server, path, async || ()).await;
+        let removed = format!("/api/v1/media/{}", all[2]);
+        assert_eq!(server.as_user("DELETE", &removed, &ada).await.status, 204);
+        let next = server.get(&format!("{path}&after={}", all[2])).await.json();
+        assert_eq!(of_items(&next, "id"), all[3..6], "{path}");
+        let none = server.get(&format!("{path}&after={}", all.last().unwrap())).await.json();
+        assert_eq!((of_items(&none, "id").len(), &none["next"]), (0, &Value::Null), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_search_finds_what_has_all_the_words() {
     let server = Server::start().await;
     let ada = server.signed_in("ada").await.access;

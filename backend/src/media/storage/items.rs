@@ -103,13 +103,17 @@ pub fn newest(page: &PageQuery) -> Query {
         .bind(page.rows())
 }
 
-/// Those that have all the words, the newest first.
+/// Those that have all the words, the newest first. The index of SQLite gives them by their numbers, and only in that order
+/// without looking at all that it has; numbers grow as names do, but for two that are added in the same moment. A page begins
+/// behind the number of the item that it is to begin behind, or, if that is gone, with the one that is older.
 pub fn with_words(words: &Words, page: &PageQuery) -> Query {
     Query::by_database(
         "media_with_words",
         items!(
-            "where m.number in (select rowid from media_words where media_words match $1) \
-             and m.id < coalesce($2, 'g') order by m.id desc limit $3"
+            "where m.number in (select rowid from media_words where media_words match $1 and rowid <= \
+             case when $2 is null then 9223372036854775807 else coalesce((select number - 1 from media where id = $2), \
+             (select number from media where id < $2 order by id desc limit 1), 0) end \
+             order by rowid desc limit $3) order by m.number desc"
         ),
         // Both expressions are made of the same words; only their operators differ.
         items!(
