@@ -2,9 +2,8 @@
 
 use super::fields::{ContentType, MediaText, MediaTitle};
 use super::storage::items::{self as storage, Changes, Item};
-use super::words::Words;
 use super::{Media, MediaError};
-use crate::api::{Caller, Page, PageQuery};
+use crate::api::{Caller, Page, PageQuery, Words};
 use crate::clock::now_ms;
 use crate::jobs::{Job, Kind, leave};
 use crate::secret::new_id;

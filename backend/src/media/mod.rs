@@ -23,7 +23,6 @@ mod items;
 mod playlists;
 mod seed;
 mod storage;
-mod words;
 
 pub use self::http::routes;
 pub use self::seed::seed;

@@ -12,14 +12,13 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::api::{After, Body, Caller, Limit, Page, PageQuery, Parameters, Policy, Problem, Route};
+use crate::api::{After, Body, Caller, Limit, Page, PageQuery, Parameters, Policy, Problem, Route, Words};
 use crate::clock::rfc3339;
 use crate::jobs::Left;
 use crate::media::answer::{Audience, Group, answer, invalidating};
 use crate::media::fields::{ContentType, MediaText, MediaTitle};
 use crate::media::items::{Changed, NewItem};
 use crate::media::storage::items::{Changes, Item};
-use crate::media::words::Words;
 use crate::trace::Trace;
 
 pub fn routes() -> Vec<Route> {

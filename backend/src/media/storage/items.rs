@@ -1,9 +1,8 @@
 //! Items, with what was derived of them.
 
-use crate::api::PageQuery;
+use crate::api::{PageQuery, Words};
 use crate::media::derive::{Metadata, Thumbnail};
 use crate::media::fields::{ContentType, MediaText, MediaTitle};
-use crate::media::words::Words;
 use crate::store::{Query, Row, StoreError, Transaction};
 
 /// An item as it is stored. What was derived comes with the version that it was derived of.
@@ -110,18 +109,18 @@ pub fn with_words(words: &Words, page: &PageQuery) -> Query {
     Query::by_database(
         "media_with_words",
         items!(
-            "where m.number in (select rowid from media_words where media_words match $1 and rowid <= \
+            "where m.number in (select rowid from media_words where media_words match '\"' || replace($1, ' ', '\" \"') || '\"*' \
+             and rowid <= \
              case when $2 is null then 9223372036854775807 else coalesce((select number - 1 from media where id = $2), \
              (select number from media where id < $2 order by id desc limit 1), 0) end \
              order by rowid desc limit $3) order by m.number desc"
         ),
-        // Both expressions are made of the same words; only their operators differ.
         items!(
-            "where m.words @@ to_tsquery('simple', replace(replace($1, ' AND ', ' & '), '*', ':*')) \
+            "where m.words @@ to_tsquery('simple', replace($1, ' ', ' & ') || ':*') \
              and m.id < coalesce($2, 'g') order by m.id desc limit $3"
         ),
     )
-    .bind(words.expression())
+    .bind(words.as_str())
     .bind(page.after().map(str::to_owned))
     .bind(page.rows())
 }
