@@ -53,6 +53,11 @@ impl Person {
         let order = order["id"].as_str().unwrap();
         let run = server.json("POST", "/api/v1/workflows/deploy/runs", &token, &json!({})).await.json();
         let run = run["id"].as_str().unwrap();
+        let media = server.add_media(&token, "of mine").await;
+        let (item, job) = (media["media"]["id"].as_str().unwrap(), media["jobs"][0]["id"].as_str().unwrap());
+        let playlist = server.add_playlist(&token, "mine", false).await;
+        let in_playlist = format!("{playlist}/items/{item}");
+        assert_eq!(server.json("PUT", &in_playlist, &token, &json!({})).await.status, 204);
         let paths = BTreeMap::from([
             ("/api/v1/users/me/sessions/{id}", format!("/api/v1/users/me/sessions/{session}")),
             ("/api/v1/products/{id}", "/api/v1/products/desk".to_owned()),
@@ -65,6 +70,10 @@ impl Person {
             ("/api/v1/runs/{id}/next", format!("/api/v1/runs/{run}/next")),
             ("/api/v1/runs/{id}/steps/{sequence}", format!("/api/v1/runs/{run}/steps/1")),
             ("/api/v1/runs/{id}/complete", format!("/api/v1/runs/{run}/complete")),
+            ("/api/v1/media/{id}", format!("/api/v1/media/{item}")),
+            ("/api/v1/playlists/{id}", playlist),
+            ("/api/v1/playlists/{id}/items/{media}", in_playlist),
+            ("/api/v1/jobs/{id}", format!("/api/v1/jobs/{job}")),
         ]);
         Self { paths, token }
     }

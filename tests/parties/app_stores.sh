@@ -71,6 +71,7 @@ checks() { python_checks app_stores.py "$@" "$https" "$work/ca.pem" "$admin" "$r
 
 echo "routes"
 checks routes
+checks media
 "$tollgate" backend seed --size small 2>>"$work/seed.log"
 python_checks app_goods.py routes "$https" "$work/ca.pem"
 

@@ -18,4 +18,4 @@ pub use self::openapi::show;
 pub use self::page::{After, Limit, Page, PageQuery};
 pub use self::problem::Problem;
 pub use self::route::{Route, Table};
-pub use self::words::SearchQuery;
+pub use self::words::{SearchQuery, Words};

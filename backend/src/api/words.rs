@@ -64,6 +64,8 @@ mod tests {
             ("1 2 3 4 5 6 7 8", Some("1 2 3 4 5 6 7 8")),
             ("1 2 3 4 5 6 7 8 9", None),
             ("", None),
+            ("x' or 1=1 --", Some("x or 1 1")),
+            ("title:fog*", Some("title fog")),
             (" *\"- ", None),
         ] {
             let words = Words::try_from(text.to_owned()).ok();

@@ -50,8 +50,10 @@ macro_rules! migration {
 /// In the order in which they are applied.
 const MIGRATIONS: &[Migration] = &[
     migration!(1, "0001_accounts.sql"),
+    migration!(2, "0002_media.sqlite.sql", "0002_media.postgres.sql"),
     migration!(3, "0003_shop.sql", then "0003_shop.sqlite.sql", "0003_shop.postgres.sql"),
     migration!(4, "0004_workflows.sql", then "0004_workflows.sqlite.sql", "0004_workflows.postgres.sql"),
+    migration!(5, "0005_jobs.sql"),
 ];
 
 const APPLIED: &str = "create table if not exists migrations (version bigint primary key, digest text not null)";

@@ -107,7 +107,8 @@ impl Server {
         let metrics = self.get("/metrics").await;
         let counts = metrics.text().lines().filter(|line| line.starts_with("db_query_duration_seconds_count"));
         // What goes on beside the requests has its own times.
-        let counts = counts.filter(|line| !line.contains("\"sweep_") && !line.contains("\"active_users\""));
+        let beside = ["\"sweep_", "\"work_", "\"active_users\""];
+        let counts = counts.filter(|line| !beside.iter().any(|name| line.contains(name)));
         counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
