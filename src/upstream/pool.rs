@@ -44,7 +44,9 @@ pub struct Connections {
 /// The connections to one endpoint.
 pub struct EndpointConnections {
     idle: Arc<IdleStack>,
-    pub(super) shared: RefCell<Vec<SharedH2>>,
+    shared: RefCell<Vec<SharedH2>>,
+    /// HTTP/2 connections so far.
+    opened: Cell<u64>,
     /// Taken while an HTTP/2 connection is made, so that one burst makes one connection.
     pub(super) connecting: tokio::sync::Mutex<()>,
 }
@@ -63,6 +65,8 @@ pub struct Exclusive {
 pub struct SharedH2 {
     pub(super) sender: http2::SendRequest<Uploading>,
     usage: Arc<Usage>,
+    /// Among those to its endpoint, in the order in which they were opened.
+    number: u64,
 }
 
 /// How an HTTP/2 connection is used by this worker.
@@ -165,7 +169,12 @@ impl EndpointConnections {
     fn new(keepalive: Keepalive) -> Self {
         let rounds_max = AtomicU64::new(rounds(keepalive.idle));
         let idle = IdleStack { idle: Mutex::default(), rounds: AtomicU64::new(0), rounds_max };
-        Self { idle: Arc::new(idle), shared: RefCell::default(), connecting: tokio::sync::Mutex::new(()) }
+        Self {
+            idle: Arc::new(idle),
+            shared: RefCell::default(),
+            opened: Cell::new(0),
+            connecting: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// The connection that was returned last, if one is still open.
@@ -185,11 +194,26 @@ impl EndpointConnections {
         Box::new(Exclusive { connection, served: 0, home: Arc::downgrade(&self.idle), keepalive })
     }
 
-    /// An HTTP/2 connection that has room; one that has served its time is let go.
-    pub(super) fn open_shared(&self, keepalive: Keepalive) -> Option<SharedH2> {
+    /// HTTP/2 connections that were opened so far.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened.get()
+    }
+
+    /// An HTTP/2 connection that has room and is not among the first `old`; one that has served its time is let go.
+    pub(super) fn open_shared(&self, keepalive: Keepalive, old: u64) -> Option<SharedH2> {
         let mut shared = self.shared.borrow_mut();
         shared.retain(|connection| !connection.has_served(keepalive.requests));
-        shared.iter().find(|connection| connection.has_room()).cloned()
+        shared.iter().find(|connection| connection.number > old && connection.has_room()).cloned()
+    }
+
+    /// Shares a connection that was just opened, if connections are kept.
+    pub(super) fn share(&self, mut connection: SharedH2, keepalive: Keepalive) -> SharedH2 {
+        self.opened.set(self.opened.get() + 1);
+        connection.number = self.opened.get();
+        if keepalive.connections > 0 {
+            self.shared.borrow_mut().push(connection.clone());
+        }
+        connection
     }
 
     /// Gives no more requests to this connection.
@@ -291,7 +315,7 @@ impl SharedH2 {
     pub(super) fn new(sender: http2::SendRequest<Uploading>, allowed: Arc<Allowed>) -> Self {
         let usage =
             Usage { streams: AtomicUsize::new(0), allowed, served: AtomicU64::new(0), idle_rounds: AtomicU64::new(0) };
-        Self { sender, usage: Arc::new(usage) }
+        Self { sender, usage: Arc::new(usage), number: 0 }
     }
 
     /// Counts a request that the connection carries, until the answer is dropped.

@@ -89,7 +89,6 @@ async fn a_stream_that_a_kept_connection_does_not_answer_is_sent_again_if_it_may
     for (name, said, get, post) in [
         ("a GOAWAY that leaves it out", stays(left_out), 200, 200),
         ("a GOAWAY that leaves it out, and the end", closes(left_out), 200, 200),
-        ("a refused stream", stays(|stream| rst_stream(stream, REFUSED_STREAM)), 200, 200),
         ("a GOAWAY that includes it, and the end", closes(|stream| goaway(stream, INTERNAL_ERROR)), 200, 502),
         ("the end without a word", closes(|_| Vec::new()), 200, 502),
     ] {
@@ -161,6 +160,47 @@ async fn a_goaway_between_requests_costs_nothing() {
     }
     assert_eq!(origin.connections(), 5);
     assert_eq!(edge.endpoint(origin.address()).await["state"], "usable");
+}
+
+/// What an endpoint refuses it is asked once more at most, over a new connection if the old one has ended, and else as a
+/// retry. However many ask, none is sent again without end.
+#[tokio::test]
+async fn an_endpoint_that_refuses_all_is_asked_for_each_request_as_often_as_that_may_be_tried() {
+    const REQUESTS: usize = 40;
+    // Closes the connection with it, or not; retries; and streams for each request at most.
+    let rows: [(&str, bool, usize, usize); 3] =
+        [("refused", false, 1, 1), ("refused, with retries", false, 2, 2), ("left out", true, 1, 2)];
+    for (name, closes, attempts, streams_max) in rows {
+        let streams = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&streams);
+        let origin = origin(&[], move |_, mut peer| {
+            let count = Arc::clone(&count);
+            async move {
+                loop {
+                    let stream = peer.request().await?;
+                    count.fetch_add(1, Ordering::Relaxed);
+                    let refusal = if closes { goaway(0, NO_ERROR) } else { rst_stream(stream, REFUSED_STREAM) };
+                    peer.send(refusal).await.ok()?;
+                    if closes {
+                        return None;
+                    }
+                }
+            }
+        })
+        .await;
+        let keys = format!("fails_max = 0\nretry = {{ attempts = {attempts}, budget = \"100%\" }}");
+        let edge = edge_with(&origin, &keys).await;
+        let mut asked = Vec::new();
+        for _ in 0..REQUESTS {
+            let mut client = Client::connect(&edge, Via::H1).await;
+            asked.push(tokio::spawn(async move { client.ask(request("POST", "/"), "buffered").await.status }));
+        }
+        for status in asked {
+            assert_eq!(within(name, status).await.unwrap(), 502, "{name}");
+        }
+        let streams = streams.load(Ordering::Relaxed);
+        assert!((1..=REQUESTS * streams_max).contains(&streams), "{name}: {streams} streams");
+    }
 }
 
 /// Refused on a new connection: this endpoint is full, and another one is asked, whatever the request is.
