@@ -1,17 +1,17 @@
 //! The frames of a client, as its server sees them.
 //!
 //! Decides where a head ends, so that the codec gets one head at a time and none in parts, and when a client costs more
-//! than it asks for: resets of either side, frames that say nothing, heads without end. It never looks into a payload,
-//! but for the code of a reset that the edge sends, and never judges what the codec does: order, sizes, contents.
+//! than it asks for: resets of either side, frames that say nothing, heads without end. It looks into no payload
+//! but that of resets and WINDOW_UPDATE, and never judges what the codec does: order, sizes, contents.
 
 use std::time::Instant;
 
+use super::control::Control;
 use super::spent::Spent;
 use super::walk::{FrameHead, Walk};
 use super::{
-    CANCEL, CONTINUATION, CONTROL_MAX, CONTROL_OF_SETTINGS, CONTROL_PER_DATA, CONTROL_PER_S, CONTROL_PER_STREAM, Cut,
-    DATA, END_HEADERS, END_STREAM, HEADERS, INTERNAL_ERROR, NO_ERROR, PREFACE_BYTES, REFUSED_STREAM, RESET_BY_EDGE,
-    RESET_BY_PEER, RESETS_MAX, RESETS_PER_S, RST_STREAM, SETTINGS, goodbye,
+    CANCEL, CONTINUATION, Cut, DATA, END_HEADERS, END_STREAM, HEADERS, INTERNAL_ERROR, NO_ERROR, PREFACE_BYTES,
+    REFUSED_STREAM, RESET_BY_EDGE, RESET_BY_PEER, RESETS_MAX, RESETS_PER_S, RST_STREAM, goodbye,
 };
 
 /// On the wire, over all its frames. What is larger cannot be but too large when it is unpacked; up to here it is
@@ -46,7 +46,7 @@ pub struct Frames {
     last_stream: u32,
     empty_data: u32,
     resets: Spent,
-    control: Spent,
+    control: Control,
     /// When the client was read last.
     read_at: Instant,
     cut: Option<Cut>,
@@ -69,7 +69,7 @@ impl Frames {
             last_stream: 0,
             empty_data: 0,
             resets: Spent::nothing(now),
-            control: Spent::nothing(now),
+            control: Control::new(now),
             read_at: now,
             cut: None,
         }
@@ -137,7 +137,7 @@ impl Frames {
             HEADERS => {
                 if head.stream > self.last_stream {
                     self.last_stream = head.stream;
-                    self.control.give_back(CONTROL_PER_STREAM);
+                    self.control.note_request();
                 }
                 self.block = (head.flags & END_HEADERS == 0).then(Block::default);
                 self.grow(head)
@@ -153,8 +153,7 @@ impl Frames {
                     }
                     DATA => Ok(()),
                     RST_STREAM => self.reset(RESET_BY_PEER, now),
-                    SETTINGS => self.spend(CONTROL_OF_SETTINGS, now),
-                    _ => self.spend(1, now),
+                    _ => self.control.judge(head, now),
                 }
             }
         }
@@ -177,10 +176,10 @@ impl Frames {
 
     fn note(&mut self, head: FrameHead) {
         match head.kind {
-            DATA if head.length > 0 => self.control.give_back(CONTROL_PER_DATA),
+            DATA => self.control.note_data(head.length),
             // What the edge ends for its own reasons is not held against the client, and what stalls has its limit.
-            RST_STREAM if !matches!(head.code, NO_ERROR | INTERNAL_ERROR | CANCEL) => {
-                let cost = if head.code == REFUSED_STREAM { RESET_REFUSED } else { RESET_BY_EDGE };
+            RST_STREAM if !matches!(head.number, NO_ERROR | INTERNAL_ERROR | CANCEL) => {
+                let cost = if head.number == REFUSED_STREAM { RESET_REFUSED } else { RESET_BY_EDGE };
                 let over = self.reset(cost, self.read_at).err();
                 self.cut = self.cut.or(over);
             }
@@ -194,10 +193,6 @@ impl Frames {
     fn reset(&mut self, cost: u32, now: Instant) -> Result<(), Cut> {
         if self.resets.spend(cost, RESETS_PER_S, now) > RESETS_MAX { Err(Cut::Resets) } else { Ok(()) }
     }
-
-    fn spend(&mut self, cost: u32, now: Instant) -> Result<(), Cut> {
-        if self.control.spend(cost, CONTROL_PER_S, now) > CONTROL_MAX { Err(Cut::ControlFrames) } else { Ok(()) }
-    }
 }
 
 #[cfg(test)]
@@ -207,8 +202,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::frames::testing::{PING, PROTOCOL_ERROR, WINDOW_UPDATE, frame, reset};
-    use crate::frames::{ENHANCE_YOUR_CALM, GOAWAY};
+    use crate::frames::testing::{PING, PROTOCOL_ERROR, frame, measures, opens, reset};
+    use crate::frames::{ENHANCE_YOUR_CALM, GOAWAY, SETTINGS, WINDOW_UPDATE};
 
     const WHOLE: usize = 1 << 30;
 
@@ -324,12 +319,30 @@ mod tests {
     }
 
     #[test]
+    fn b10_windows_that_are_opened_by_a_byte() {
+        let one = 1_u32.to_be_bytes();
+        let ping = frame(PING, 0, 0, &[0; 8]);
+        let opens = frame(WINDOW_UPDATE, 0, 1, &one);
+        for (says, survives) in [(opens.clone(), 1000), ([opens, ping].concat(), 500)] {
+            let (mut frames, now) = begun();
+            let turns = (0..5000).take_while(|_| {
+                frames.wrote(&frame(DATA, 0, 1, b"x"));
+                heads(&mut frames, &says, WHOLE, now).1.is_none()
+            });
+            assert_eq!(turns.count(), survives);
+            assert_eq!(frames.cut(), Some(Cut::ControlFrames));
+        }
+    }
+
+    #[test]
     fn what_goes_with_work_or_comes_slowly_is_no_flood() {
-        let windows = frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]).repeat(4);
-        let (mut frames, now) = begun();
-        for _ in 0..10_000 {
-            assert_eq!(heads(&mut frames, &windows, WHOLE, now).1, None);
-            frames.wrote(&frame(DATA, 0, 1, b"data"));
+        // 4 KiB at a time of a large response, and each message of a stream of small ones.
+        for (came, says, times) in [(16 * 1024, opens(4096), 4), (20, measures(20), 1)] {
+            let (mut frames, now) = begun();
+            for _ in 0..10_000 {
+                frames.wrote(&frame(DATA, 0, 1, &vec![0; came]));
+                assert_eq!(heads(&mut frames, &says.repeat(times), WHOLE, now).1, None);
+            }
         }
         let (mut frames, now) = begun();
         for second in 0..10_000 {

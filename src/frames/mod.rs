@@ -6,6 +6,7 @@
 //! sizes, contents.
 
 mod client;
+mod control;
 mod cut;
 mod endpoint;
 mod spent;
@@ -22,9 +23,11 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 const NO_ERROR: u32 = 0;
@@ -41,17 +44,6 @@ const RESET_BY_PEER: u32 = 1;
 const RESET_BY_EDGE: u32 = 2;
 /// So many are forgotten each second: who watches a film or events leaves streams all day long.
 const RESETS_PER_S: u32 = 10;
-/// Frames that neither ask nor bring anything may come in a burst of so many, ...
-const CONTROL_MAX: u32 = 1000;
-/// ... so many more each second, ...
-const CONTROL_PER_S: u32 = 100;
-/// ... so many with each request, such as priorities, ...
-const CONTROL_PER_STREAM: u32 = 8;
-/// ... and so many with each frame of data that the peer gets, whose window it has to open again.
-const CONTROL_PER_DATA: u32 = 4;
-/// Each SETTINGS is applied to every open stream.
-const CONTROL_OF_SETTINGS: u32 = 10;
-
 /// The frame that says why it ends.
 fn goodbye(last_stream: u32, cut: Cut) -> Vec<u8> {
     let debug = cut.code().as_bytes();
@@ -66,12 +58,21 @@ fn goodbye(last_stream: u32, cut: Cut) -> Vec<u8> {
 #[cfg(test)]
 mod testing {
     pub const PING: u8 = 6;
-    pub const WINDOW_UPDATE: u8 = 8;
     pub const PROTOCOL_ERROR: u32 = 1;
 
     pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let length = (payload.len() as u32).to_be_bytes();
         [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    /// The windows of a stream and of the connection are opened again.
+    pub fn opens(bytes: u32) -> Vec<u8> {
+        [1, 0].map(|stream| frame(super::WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())).concat()
+    }
+
+    /// As a peer of gRPC does when data comes.
+    pub fn measures(bytes: u32) -> Vec<u8> {
+        [frame(super::WINDOW_UPDATE, 0, 0, &bytes.to_be_bytes()), frame(PING, 0, 0, &[0; 8])].concat()
     }
 
     pub fn reset(stream: u32, code: u32) -> Vec<u8> {

@@ -123,3 +123,42 @@ async fn b5_b7_b10_g_an_endpoint_that_says_too_much_is_cut_off() {
         edge.in_flight(origin.address(), 0).await;
     }
 }
+
+/// As a server in Go does whose handler reads 4 KiB at a time: both windows are opened again for each. Frames of DATA are as
+/// large as it allows.
+#[tokio::test]
+async fn b10_windows_opened_for_each_part_of_an_upload_are_no_flood() {
+    const LENGTH: usize = 16 << 20;
+    const READ: u32 = 4096;
+    const WINDOW: u32 = 1 << 20;
+    for frames_max in [16 * 1024, 1 << 20] {
+        let origin = origin(&[], move |_, mut peer| async move {
+            peer.send(settings(&[(INITIAL_WINDOW_SIZE, WINDOW), (MAX_FRAME_SIZE, frames_max)])).await.ok()?;
+            peer.grant(0, WINDOW).await.ok()?;
+            let (mut got, mut unread) = (0, 0);
+            loop {
+                let frame = peer.next().await?;
+                let length = if frame.kind == DATA { frame.payload.len() } else { 0 };
+                (got, unread) = (got + length, unread + length as u32);
+                if frame.ends_stream() {
+                    assert_eq!(got, LENGTH);
+                    peer.answer(frame.stream).await.ok()?;
+                    got = 0;
+                }
+                let bytes = READ.to_be_bytes();
+                let both = [frame.stream, 0].map(|stream| self::frame(WINDOW_UPDATE, 0, stream, &bytes)).concat();
+                peer.send(both.repeat((unread / READ) as usize)).await.ok()?;
+                unread %= READ;
+            }
+        })
+        .await;
+        let keys = "protocol = \"h2\"\nretry = { attempts = 1 }";
+        let edge = Edge::start(upstream(&[origin.address()], keys) + ROUTE + "body_max = \"32MiB\"\n").await;
+        for via in [Via::H1, Via::H2] {
+            let mut client = Client::connect(&edge, via).await;
+            let answer = client.ask(request("POST", "/"), vec![b'x'; LENGTH]).await;
+            assert_eq!(answer.status, 200, "{via:?} {frames_max}: {}", answer.text());
+        }
+        assert!(!edge.stderr().contains("cut off"), "{frames_max}: {}", edge.stderr());
+    }
+}
