@@ -10,7 +10,7 @@ use super::spent::Spent;
 use super::walk::{FrameHead, Walk};
 use super::{
     CANCEL, CONTINUATION, Cut, DATA, HEADERS, INTERNAL_ERROR, NO_ERROR, PREFACE_BYTES, REFUSED_STREAM, RESET_BY_EDGE,
-    RESET_BY_PEER, RESETS_MAX, RESETS_PER_S, RST_STREAM, goodbye,
+    RESET_BY_PEER, RESETS_MAX, RESETS_PER_S, RST_STREAM, STREAM_CLOSED, goodbye,
 };
 use crate::interim::INTERIM_MAX;
 
@@ -103,8 +103,11 @@ impl EndpointFrames {
                 self.control.note_request();
             }
             DATA => self.control.note_data(head.length),
-            // What the edge ends for its own reasons, or its client's, is not held against the endpoint.
-            RST_STREAM if !matches!(head.number, NO_ERROR | INTERNAL_ERROR | REFUSED_STREAM | CANCEL) => {
+            // What the edge ends for its own reasons, or its client's, is not held against the endpoint, nor what was on
+            // its way then (STREAM_CLOSED), of which the codec keeps count.
+            RST_STREAM
+                if !matches!(head.number, NO_ERROR | INTERNAL_ERROR | STREAM_CLOSED | REFUSED_STREAM | CANCEL) =>
+            {
                 let over = self.reset(RESET_BY_EDGE, self.read_at).err();
                 self.cut = self.cut.or(over);
             }
@@ -178,6 +181,8 @@ mod tests {
         check(nothing, |n| reset(2 * n + 1, CANCEL), Err((256, Cut::Resets)));
         check(asked, |n| reset(2 * n + 1, INTERNAL_ERROR), Ok(()));
         check(|n| [asked(n), reset(2 * n + 1, CANCEL)].concat(), nothing, Ok(()));
+        // What was on its way when a client left.
+        check(|n| [asked(n), reset(2 * n + 1, CANCEL), reset(2 * n + 1, STREAM_CLOSED)].concat(), nothing, Ok(()));
         // Each request costs a reset that the endpoint has provoked.
         check(
             |n| [asked(n), reset(2 * n + 1, PROTOCOL_ERROR)].concat(),

@@ -32,6 +32,7 @@ const END_HEADERS: u8 = 4;
 
 const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
+const STREAM_CLOSED: u32 = 5;
 const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;

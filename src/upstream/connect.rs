@@ -31,6 +31,9 @@ const H2_STREAM_WINDOW: u32 = 256 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 256 * 1024 * 1024;
 /// Until the peer's SETTINGS say otherwise (RFC 9113 §6.5.2 recommends no less than 100).
 const H2_STREAMS_AT_FIRST: usize = 100;
+/// What is still on its way on so many streams that were cancelled within a second is dropped without a word. On others
+/// the codec answers it with resets, and ends the connection when those are as many.
+const H2_RESET_STREAMS: usize = 1024;
 /// An idle connection whose peer is gone without a word is found by the kernel after so long, and so often.
 const TCP_KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(3);
@@ -96,6 +99,7 @@ impl Dial<'_> {
             .initial_stream_window_size(H2_STREAM_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW)
             .initial_max_send_streams(H2_STREAMS_AT_FIRST)
+            .max_concurrent_reset_streams(H2_RESET_STREAMS)
             .max_header_list_size(HEAD_BYTES_MAX as u32)
             .handshake(stream)
             .await

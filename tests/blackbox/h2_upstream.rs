@@ -448,6 +448,49 @@ async fn many_small_frames_do_not_end_the_connection() {
     }
 }
 
+/// What the endpoint had sent when they left is no fault of its own, in however many pieces it comes.
+#[tokio::test]
+async fn clients_that_leave_together_do_not_end_the_connection_for_others() {
+    const LEAVING: usize = 100;
+    const PIECES: u8 = 5;
+    let origin = origin(&[(MAX_CONCURRENT_STREAMS, 1000)], |_, mut peer| async move {
+        let stays = peer.request().await?;
+        peer.send(response(stays, END_HEADERS, &[OK])).await.ok()?;
+        let mut leave = Vec::new();
+        while leave.len() < LEAVING {
+            let stream = peer.request().await?;
+            peer.send(response(stream, END_HEADERS, &[OK])).await.ok()?;
+            leave.push(stream);
+        }
+        for _ in 0..LEAVING {
+            assert_eq!(peer.next().await?.kind, RST_STREAM);
+        }
+        for piece in 0..PIECES {
+            let late = leave.iter().flat_map(|stream| frame(DATA, 0, *stream, b"late")).collect::<Vec<_>>();
+            peer.send([late, frame(PING, 0, 0, &[piece; 8])].concat()).await.ok()?;
+            while peer.any().await?.kind != PING {}
+        }
+        peer.send(frame(DATA, END_STREAM, stays, b"whole")).await.ok()?;
+        answers_all(peer).await
+    })
+    .await;
+    let edge = edge_with(&origin, "retry = { attempts = 1 }\nkeepalive = { requests = 1000 }").await;
+    let (mut stays, mut leave) = (Frames::connect(&edge, &[]).await, Frames::connect(&edge, &[]).await);
+    stays.send(get(1, "/")).await.unwrap();
+    assert_eq!(within("a head", stays.of(1)).await.unwrap().status(), 200);
+    let streams: Vec<u32> = (0..LEAVING as u32).map(|n| 2 * n + 1).collect();
+    leave.send(streams.iter().flat_map(|stream| get(*stream, "/")).collect::<Vec<_>>()).await.unwrap();
+    for _ in &streams {
+        assert_eq!(within("a head", leave.next()).await.unwrap().status(), 200);
+    }
+    leave.send(streams.iter().flat_map(|stream| rst_stream(*stream, CANCEL)).collect::<Vec<_>>()).await.unwrap();
+    let last = within("the end", stays.of(1)).await.unwrap();
+    assert_eq!((last.kind, &last.payload[..]), (DATA, &b"whole"[..]));
+    assert_eq!(edge.get("/").await.status, 200);
+    assert_eq!(origin.connections(), 1);
+    assert_eq!(edge.endpoint(origin.address()).await["state"], "usable");
+}
+
 /// Classes of statuses end at 5xx.
 #[tokio::test]
 async fn a_status_above_599_is_refused() {
