@@ -105,10 +105,12 @@ impl Dial<'_> {
             .await
             .map_err(|error| UpstreamError::Protocol(error.into()))?;
         self.upstream.metrics.connection_opened();
-        let (upstream, endpoint, shared) = (Arc::clone(self.upstream), self.endpoint.id, Arc::clone(&allowed));
+        let (current, endpoint, shared) = (Arc::clone(&self.upstream.current), self.endpoint.id, Arc::clone(&allowed));
         tokio::task::spawn_local(async move {
             drive_h2(connection, &shared).await;
-            if let Some(cut) = shared.cut.get() {
+            if let Some(cut) = shared.cut.get()
+                && let Some(upstream) = current.get()
+            {
                 upstream.note_cut(endpoint, *cut);
             }
         });

@@ -17,7 +17,7 @@ pub mod retry;
 
 use std::cell::Cell;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use http::request::Parts;
@@ -34,6 +34,7 @@ use crate::config::{self, Timeouts, UpstreamProtocol};
 use crate::frames::Cut;
 use crate::header::framing::FramingError;
 use crate::interim::{INTERIM_MAX, Relay};
+use crate::lock::lock;
 use crate::telemetry::UpstreamMetrics;
 use crate::tls::{ConnectError, UpstreamTls};
 
@@ -47,6 +48,23 @@ pub struct Upstream {
     pub metrics: UpstreamMetrics,
     /// Of its retries. It outlives reloads.
     pub budget: Arc<Budget>,
+    /// It outlives them too.
+    pub current: Arc<Current>,
+}
+
+/// The generation of an upstream that serves now, for what may outlive many: a connection.
+#[derive(Default)]
+pub struct Current(Mutex<Weak<Upstream>>);
+
+impl Current {
+    pub fn set(&self, upstream: &Arc<Upstream>) {
+        *lock(&self.0) = Arc::downgrade(upstream);
+    }
+
+    /// None if there is no such upstream any more.
+    pub fn get(&self) -> Option<Arc<Upstream>> {
+        lock(&self.0).upgrade()
+    }
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;

@@ -1,8 +1,11 @@
 //! Floods over HTTP/2 by an endpoint (B5, B7, B10, G): the connection is cut off, its endpoint has failed, and what others
 //! do is not concerned.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
 
 use crate::h2_upstream::{answers_all, early, origin};
 use crate::harness::frames::*;
@@ -122,6 +125,40 @@ async fn b5_b7_b10_g_an_endpoint_that_says_too_much_is_cut_off() {
         until("the next answer", async || (edge.get("/").await.status == 200).then_some(())).await;
         edge.in_flight(origin.address(), 0).await;
     }
+}
+
+/// Its connection is from a time when there was another. It stays in, as the last one that is left.
+#[tokio::test]
+async fn an_endpoint_that_floods_after_a_reload_is_judged_among_those_that_are_left() {
+    let floods = Arc::new(Notify::new());
+    let flood = Arc::clone(&floods);
+    let last = origin(&[], move |n, mut peer| {
+        let flood = Arc::clone(&flood);
+        async move {
+            if n == 1 {
+                let stream = peer.request().await?;
+                peer.answer(stream).await.ok()?;
+                flood.notified().await;
+                let _cut = peer.send(frame(PING, 0, 0, &[0; 8]).repeat(2 * AT_ONCE)).await;
+            }
+            answers_all(peer).await
+        }
+    })
+    .await;
+    let other = origin(&[], |_, peer| answers_all(peer)).await;
+    let keys = "protocol = \"h2\"\nbalance = \"round-robin\"\nfails_max = 1\nfail_timeout = \"60s\"\n";
+    let of = |addresses: &[SocketAddr]| "[server]\nworkers = 1\n".to_owned() + &upstream(addresses, keys) + ROUTE;
+    let edge = Edge::start(of(&[last.address(), other.address()])).await;
+    for _ in 0..2 {
+        assert_eq!(edge.get("/").await.status, 200);
+    }
+    assert_eq!(last.connections(), 1);
+    edge.write_config(&Edge::standard(of(&[last.address()])));
+    edge.reload().await;
+    floods.notify_one();
+    let endpoint = async || Some(edge.endpoint(last.address()).await).filter(|it| it["failures"].as_u64() > Some(0));
+    assert_eq!(until("the end of the flood", endpoint).await["state"], "failing");
+    assert_eq!(edge.get("/").await.status, 200);
 }
 
 /// As a server in Go does whose handler reads 4 KiB at a time: both windows are opened again for each. Frames of DATA are as
