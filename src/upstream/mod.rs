@@ -15,7 +15,7 @@ mod pool;
 mod probing;
 pub mod retry;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -26,7 +26,7 @@ use http::{Response, StatusCode};
 use self::attempt::Attempt;
 use self::budget::Budget;
 use self::h1::Upgraded;
-pub use self::pool::Connections;
+pub use self::pool::{Carrier, Connections};
 pub use self::probing::Probing;
 use crate::balance::{Endpoint, InFlight, Pool};
 use crate::body::{Body, BodyError, Payload};
@@ -171,8 +171,16 @@ pub struct Dispatch<'a> {
     pub over: Over,
     /// Where interim responses go; None if nobody wants them.
     pub relay: Option<Relay<'a>>,
+    pub progress: &'a Progress,
+}
+
+/// How far an attempt has got, for who ends it.
+#[derive(Default)]
+pub struct Progress {
     /// Set before the first byte of the request may be sent.
-    pub has_begun: &'a Cell<bool>,
+    pub has_begun: Cell<bool>,
+    /// Set likewise over HTTP/2.
+    pub carrier: RefCell<Option<Carrier>>,
 }
 
 /// Which connection an attempt may take.

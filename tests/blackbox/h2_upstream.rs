@@ -142,6 +142,39 @@ async fn a_connection_that_lets_a_request_wait_is_replaced() {
     assert_eq!(origin.connections(), 2);
 }
 
+/// It is the request that is slow: others are answered meanwhile, and need no new connection for it.
+#[tokio::test]
+async fn a_connection_that_goes_on_answering_others_stays() {
+    let waits = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&waits);
+    let origin = origin(&[], move |_, mut peer| {
+        let waits = Arc::clone(&count);
+        async move {
+            let first = peer.request().await?;
+            peer.answer(first).await.ok()?;
+            peer.request().await?;
+            waits.fetch_add(1, Ordering::Relaxed);
+            answers_all(peer).await
+        }
+    })
+    .await;
+    for limit in ["read = \"500ms\"", "attempt = \"500ms\"", "total = \"500ms\""] {
+        let before = origin.connections();
+        waits.store(0, Ordering::Relaxed);
+        let edge =
+            edge_with(&origin, &format!("fails_max = 0\nretry = {{ attempts = 1 }}\ntimeout = {{ {limit} }}")).await;
+        assert_eq!(edge.get("/").await.status, 200);
+        let others = async {
+            until("the slow one", async || (waits.load(Ordering::Relaxed) == 1).then_some(())).await;
+            edge.get("/").await.status
+        };
+        let (slow, other) = tokio::join!(edge.get("/"), others);
+        assert_eq!((slow.status, other), (504, 200), "{limit}");
+        assert_eq!(edge.get("/").await.status, 200, "{limit}");
+        assert_eq!(origin.connections() - before, 1, "{limit}");
+    }
+}
+
 /// Between two requests: the next one goes over a new connection.
 #[tokio::test]
 async fn a_goaway_between_requests_costs_nothing() {
