@@ -5,12 +5,12 @@
 
 use std::time::Instant;
 
-use super::control::Control;
+use super::budgets::{Budgets, RESET_BY_EDGE, RESET_BY_PEER};
 use super::spent::Spent;
 use super::walk::{FrameHead, Walk};
 use super::{
-    CANCEL, CONTINUATION, Cut, DATA, HEADERS, INTERNAL_ERROR, NO_ERROR, PREFACE_BYTES, REFUSED_STREAM, RESET_BY_EDGE,
-    RESET_BY_PEER, RESETS_MAX, RESETS_PER_S, RST_STREAM, STREAM_CLOSED, goodbye,
+    CANCEL, CONTINUATION, Cut, DATA, HEADERS, INTERNAL_ERROR, NO_ERROR, PREFACE_BYTES, REFUSED_STREAM, RST_STREAM,
+    STREAM_CLOSED, goodbye,
 };
 use crate::interim::INTERIM_MAX;
 
@@ -29,11 +29,7 @@ pub struct EndpointFrames {
     written: Walk,
     last_stream: u32,
     heads: Spent,
-    resets: Spent,
-    control: Control,
-    /// When the endpoint was read last.
-    read_at: Instant,
-    cut: Option<Cut>,
+    budgets: Budgets,
 }
 
 impl EndpointFrames {
@@ -44,24 +40,21 @@ impl EndpointFrames {
             written: Walk::default(),
             last_stream: 0,
             heads: Spent::nothing(now),
-            resets: Spent::nothing(now),
-            control: Control::new(now),
-            read_at: now,
-            cut: None,
+            budgets: Budgets::new(now),
         }
     }
 
     /// Takes note of bytes that the endpoint sent; none are to be passed on after an error.
     pub fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Cut> {
-        self.read_at = now;
-        while self.cut.is_none() && !bytes.is_empty() {
+        self.budgets.read_at = now;
+        while self.budgets.cut.is_none() && !bytes.is_empty() {
             let step = self.read.step(bytes);
             if let Some(head) = step.begun {
-                self.cut = self.judge(head, now).err();
+                self.budgets.cut = self.judge(head, now).err();
             }
             bytes = bytes.get(step.bytes..).unwrap_or_default();
         }
-        self.cut.map_or(Ok(()), Err)
+        self.budgets.cut.map_or(Ok(()), Err)
     }
 
     /// Takes note of bytes that were written to the endpoint.
@@ -89,8 +82,7 @@ impl EndpointFrames {
             DATA | CONTINUATION => Ok(()),
             HEADERS if self.heads.spend(1, HEADS_PER_S, now) > HEADS_MAX => Err(Cut::Heads),
             HEADERS => Ok(()),
-            RST_STREAM => self.reset(RESET_BY_PEER, now),
-            _ => self.control.judge(head, now),
+            _ => self.budgets.judge(head),
         }
     }
 
@@ -99,24 +91,19 @@ impl EndpointFrames {
             HEADERS if head.stream > self.last_stream => {
                 self.last_stream = head.stream;
                 self.heads.give_back(HEADS_PER_REQUEST);
-                self.resets.give_back(RESET_BY_PEER);
-                self.control.note_request();
+                self.budgets.resets.give_back(RESET_BY_PEER);
+                self.budgets.control.note_request();
             }
-            DATA => self.control.note_data(head.length),
+            DATA => self.budgets.control.note_data(head.length),
             // What the edge ends for its own reasons, or its client's, is not held against the endpoint, nor what was on
             // its way then (STREAM_CLOSED), of which the codec keeps count.
             RST_STREAM
                 if !matches!(head.number, NO_ERROR | INTERNAL_ERROR | STREAM_CLOSED | REFUSED_STREAM | CANCEL) =>
             {
-                let over = self.reset(RESET_BY_EDGE, self.read_at).err();
-                self.cut = self.cut.or(over);
+                self.budgets.note_reset(RESET_BY_EDGE);
             }
             _ => {}
         }
-    }
-
-    fn reset(&mut self, cost: u32, now: Instant) -> Result<(), Cut> {
-        if self.resets.spend(cost, RESETS_PER_S, now) > RESETS_MAX { Err(Cut::Resets) } else { Ok(()) }
     }
 }
 

@@ -5,6 +5,9 @@
 //! that is what it asks and is answered, for an endpoint what it was asked. It never judges what the codec does: order,
 //! sizes, contents.
 
+use std::io::IoSlice;
+
+mod budgets;
 mod client;
 mod control;
 mod cut;
@@ -37,14 +40,16 @@ const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// Resets may exceed answers, or requests, by so many: twice as many as there may be streams by default.
-const RESETS_MAX: u32 = 256;
-/// A client that takes a request back is impatient, and an endpoint that gives one up in trouble; ...
-const RESET_BY_PEER: u32 = 1;
-/// ... one whose stream must be taken from it breaks the rules.
-const RESET_BY_EDGE: u32 = 2;
-/// So many are forgotten each second: who watches a film or events leaves streams all day long.
-const RESETS_PER_S: u32 = 10;
+/// The bytes that were written, of those that were to be.
+pub fn written<'a>(parts: &'a [IoSlice<'_>], length: usize) -> impl Iterator<Item = &'a [u8]> {
+    let mut left = length;
+    parts.iter().map_while(move |part| {
+        let bytes = part.get(..part.len().min(left)).filter(|_| left > 0)?;
+        left -= bytes.len();
+        Some(bytes)
+    })
+}
+
 /// The frame that says why it ends.
 fn goodbye(last_stream: u32, cut: Cut) -> Vec<u8> {
     let debug = cut.code().as_bytes();
@@ -54,6 +59,19 @@ fn goodbye(last_stream: u32, cut: Cut) -> Vec<u8> {
     frame.extend(ENHANCE_YOUR_CALM.to_be_bytes());
     frame.extend(debug);
     frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_written_from_the_front() {
+        let parts = [&b"abc"[..], b"", b"de"].map(IoSlice::new);
+        for (length, expected) in [(0, ""), (2, "ab"), (3, "abc"), (4, "abcd"), (5, "abcde")] {
+            assert_eq!(written(&parts, length).collect::<Vec<_>>().concat(), expected.as_bytes());
+        }
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::pool::Vitals;
-use crate::frames::{Cut, EndpointFrames};
+use crate::frames::{self, Cut, EndpointFrames};
 use crate::tcp::Peer;
 use crate::timers::Sweep;
 
@@ -87,12 +87,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, parts))?;
-        let mut left = written;
-        for part in parts {
-            let length = left.min(part.len());
-            this.frames.wrote(part.get(..length).unwrap_or_default());
-            left -= length;
-        }
+        frames::written(parts, written).for_each(|bytes| this.frames.wrote(bytes));
         Poll::Ready(Ok(written))
     }
 
