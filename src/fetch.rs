@@ -142,7 +142,7 @@ impl Fetch<'_> {
         let (mut stale, mut next, mut last) = (None, Next::Untried, None);
         loop {
             if sending.until.is_some_and(|until| until <= sending.begun) {
-                return Err(self.total_timeout());
+                return last.map_or_else(|| Err(self.total_timeout()), |(left, _)| left);
             }
             // After a kept connection that turned out to be closed, the same endpoint is asked over a new one.
             let chosen = match stale.take() {

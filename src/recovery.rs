@@ -8,6 +8,8 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
+
 use crate::balance::Pool;
 use crate::cache::Cache;
 use crate::clock;
@@ -52,6 +54,7 @@ pub fn report(snapshot: &Snapshot, overload: &Overload) -> [Recovery; 3] {
 
 async fn keep_memory(shared: &Shared) {
     let (mut before, mut pause) = (None, Duration::ZERO);
+    let mut keeping: Option<JoinHandle<()>> = None;
     loop {
         tokio::time::sleep(pause).await;
         let looked_before = std::mem::replace(&mut pause, LOOK_EVERY);
@@ -64,9 +67,12 @@ async fn keep_memory(shared: &Shared) {
         let grown = before.replace(resident).map_or(0, |before| resident.saturating_sub(before));
         pause = memory::next_look(resident, limits, (grown, looked_before));
         set_pressure(&shared.overload, resident, limits);
-        let (cache, overload) = (Arc::clone(&shared.cache), Arc::clone(&shared.overload));
-        // Going over the cache takes long, and what it gives back is the allocator's at first.
-        let _ended = tokio::task::spawn_blocking(move || keep_cache(&cache, &overload, resident, limits)).await;
+        // Going over the cache takes long, and requests are refused meanwhile if that is not enough.
+        if keeping.as_ref().is_none_or(JoinHandle::is_finished) {
+            let (cache, overload) = (Arc::clone(&shared.cache), Arc::clone(&shared.overload));
+            let keep = move || keep_cache(&cache, &overload, resident, limits);
+            keeping = Some(tokio::task::spawn_blocking(keep));
+        }
     }
 }
 

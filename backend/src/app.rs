@@ -20,12 +20,16 @@ use utoipa_axum::routes;
 use crate::accounts::{self, Accounts};
 use crate::api::{self, Policy, Problem, Route, Table};
 use crate::clock::now_ms;
+use crate::jobs::{self, Jobs};
+use crate::media::{self, Media};
 use crate::metrics::Metrics;
 use crate::pulse::Pulse;
 use crate::remote::Remote;
 use crate::replica::Replica;
 use crate::settings::{Settings, Size};
+use crate::shop::{self, Shop};
 use crate::store::{Store, StoreError};
+use crate::workflows::{self, Workflows};
 use crate::{echo, events, health, index, page, say, socket, status, stream};
 
 /// How often the active users are counted.
@@ -45,6 +49,10 @@ pub struct App {
     pub metrics: Metrics,
     pub pulse: Arc<Pulse>,
     pub accounts: Accounts,
+    pub media: Media,
+    pub jobs: Jobs,
+    pub shop: Shop,
+    pub workflows: Workflows,
     store: Store,
 }
 
@@ -70,11 +78,14 @@ impl Foundation {
 
     /// Fills the database.
     pub async fn seed(&self, size: Size) -> anyhow::Result<()> {
-        let users = match size {
-            Size::Small => 1000,
-            Size::Large => 100_000,
+        let (users, products, workflows) = match size {
+            Size::Small => (1000, 500, 60),
+            Size::Large => (100_000, 20_000, 5000),
         };
         accounts::seed(&self.store, users, self.settings.password_cost, &self.metrics).await.context("making users")?;
+        media::seed(&self.store, users).await.context("making media")?;
+        shop::seed(&self.store, products).await.context("making products")?;
+        workflows::seed(&self.store, workflows).await.context("making workflows")?;
         // The last connection to SQLite writes its log back.
         self.store.close().await;
         Ok(())
@@ -85,9 +96,20 @@ impl Foundation {
         let key = &settings.token_key;
         let accounts = Accounts::new(store.clone(), remote.clone(), key, settings.password_cost, metrics.clone())?;
         let pulse = Arc::new(Pulse::begin(&store, remote.as_ref()).await);
-        let upkeep = Upkeep { accounts: accounts.clone(), store: store.clone(), remote, pulse: pulse.clone() };
+        let jobs = Jobs::new(store.clone(), metrics.clone());
+        let media = Media::new(store.clone(), jobs.clone());
+        let shop = Shop::new(store.clone());
+        let upkeep = Upkeep {
+            accounts: accounts.clone(),
+            jobs: jobs.clone(),
+            shop: shop.clone(),
+            store: store.clone(),
+            remote,
+            pulse: pulse.clone(),
+        };
         let replica = Replica::new(address);
-        let app = Arc::new(App { replica, stopping, metrics, pulse, accounts, store });
+        let workflows = Workflows::new(store.clone());
+        let app = Arc::new(App { replica, stopping, metrics, pulse, accounts, media, jobs, shop, workflows, store });
         let router = router(&app, &settings.cors_origins)?;
         Ok((upkeep, router))
     }
@@ -96,6 +118,8 @@ impl Foundation {
 /// What goes on beside the requests. It is no part of the app, which ends with its last request.
 pub struct Upkeep {
     accounts: Accounts,
+    jobs: Jobs,
+    shop: Shop,
     store: Store,
     remote: Option<Remote>,
     pulse: Arc<Pulse>,
@@ -105,7 +129,7 @@ impl Upkeep {
     /// Goes on and on.
     pub async fn run(&self) -> Infallible {
         let watch = self.pulse.watch(&self.store, self.remote.as_ref());
-        let (never, ..) = tokio::join!(self.count(), self.sweep(), watch);
+        let (never, ..) = tokio::join!(self.count(), self.sweep(), watch, self.jobs.work());
         never
     }
 
@@ -119,6 +143,8 @@ impl Upkeep {
     async fn sweep(&self) -> Infallible {
         loop {
             told(self.accounts.sweep(now_ms()).await);
+            told(self.jobs.sweep(now_ms()).await);
+            told(self.shop.sweep(now_ms()).await);
             tokio::time::sleep(SWEEP_INTERVAL).await;
         }
     }
@@ -137,7 +163,16 @@ fn told(outcome: Result<(), StoreError>) {
 }
 
 fn router(app: &Arc<App>, cors_origins: &[HeaderValue]) -> anyhow::Result<Router> {
-    let systems = [bench(), shared(), index::routes(), accounts::routes()];
+    let systems = [
+        bench(),
+        shared(),
+        index::routes(),
+        accounts::routes(),
+        media::routes(),
+        jobs::routes(),
+        shop::routes(),
+        workflows::routes(),
+    ];
     let table = Table::new(systems.into_iter().flatten())?;
     let description: Arc<str> = table.description().to_json().context("describing the routes")?.into();
     let described = async move || ([(CONTENT_TYPE, "application/json")], description.to_string());

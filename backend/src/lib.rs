@@ -4,8 +4,9 @@
 //! (`/`), how it is (`/health`), what arrived (`/echo`, `/upload`), and it answers late (`/slow`), long (`/bytes/{n}`),
 //! bit by bit (`/events`), both ways (`/ws`) or with any status (`/status/{code}`). The bench trusts whoever reaches it.
 //!
-//! The **systems** below `/api/v1` do real work, so that the proxy is proved on it: [`accounts`] so far. Each is a module with
-//! its routes, its rules and its statements. [`api`] is what they share towards the client: the table of routes, in which
+//! The **systems** below `/api/v1` do real work, so that the proxy is proved on it: [`accounts`], [`media`] with playlists, the
+//! [`jobs`] that requests leave, [`shop`], and [`workflows`]. Each is a module with its routes, its rules and its statements.
+//! [`api`] is what they share towards the client: the table of routes, in which
 //! each says for whom it is, or the server does not start; input that names its faults; problem details; the description at
 //! `/openapi.json`, shown at `/docs`. [`store`] is the database, SQLite in a file or PostgreSQL, and [`remote`] is Redis, which
 //! holds copies only. [`metrics`] are at `/metrics`, with the state of the connections and queues.
@@ -30,6 +31,8 @@ mod events;
 mod folder;
 mod health;
 mod index;
+mod jobs;
+mod media;
 mod metrics;
 mod page;
 mod progress;
@@ -38,11 +41,13 @@ mod remote;
 mod replica;
 mod secret;
 mod settings;
+mod shop;
 mod socket;
 mod status;
 mod store;
 mod stream;
 mod trace;
+mod workflows;
 
 use std::future::Future;
 use std::io::Write as _;

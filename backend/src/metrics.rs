@@ -30,6 +30,7 @@ struct Series {
     connections: IntGaugeVec,
     connections_max: IntGauge,
     queue_depth: IntGaugeVec,
+    worked: IntCounterVec,
     redis_failures: IntCounter,
 }
 
@@ -84,6 +85,7 @@ impl Metrics {
             connections: gauges("db_pool_connections", "Connections of this replica to the database", &["state"])?,
             connections_max: gauge("db_pool_connections_max", "The most that there may be")?,
             queue_depth: gauges("queue_depth", "What waits, by queue", &["queue"])?,
+            worked: counters("job_attempts_total", "Attempts at jobs, by what they came to", &["kind", "outcome"])?,
             redis_failures,
             registry,
         })))
@@ -117,6 +119,11 @@ impl Metrics {
     /// The gauge of one queue, for its owner to move.
     pub fn queue(&self, name: &str) -> IntGauge {
         self.0.queue_depth.with_label_values(&[name])
+    }
+
+    /// `outcome` is "done", "failed", or "lost" to somebody else.
+    pub fn worked(&self, kind: &str, outcome: &str) {
+        self.0.worked.with_label_values(&[kind, outcome]).inc();
     }
 
     pub fn redis_failed(&self) {

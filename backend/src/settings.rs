@@ -62,9 +62,9 @@ pub enum Command {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Size {
-    /// To look around: 1000 users
+    /// To look around: 1000 users and as many media, 500 products, 60 workflows
     Small,
-    /// To measure: 100,000 users
+    /// To measure: 100,000 users and as many media, 20,000 products, 5000 workflows
     Large,
 }
 

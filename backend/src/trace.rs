@@ -13,6 +13,12 @@ pub struct Trace {
 }
 
 impl Trace {
+    /// A span of what the span `parent_id` has left to do.
+    pub fn below(trace_id: &str, parent_id: &str) -> Result<Self, NoRandomness> {
+        let span_id = random_hex::<8>()?;
+        Ok(Self { trace_id: trace_id.to_owned(), span_id, parent_id: Some(parent_id.to_owned()) })
+    }
+
     /// Joins the trace of `traceparent`, or begins one if there is none that can be read.
     pub fn join(traceparent: Option<&str>) -> Result<Self, NoRandomness> {
         let span_id = random_hex::<8>()?;

@@ -3,49 +3,15 @@
 // The helpers below stand outside of test functions, where clippy does not see that they belong to a test.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+mod server;
+
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 
-/// Killed at the end of the test.
-struct Replica {
-    process: Child,
-    lines: BufReader<std::process::ChildStderr>,
-}
-
-impl Replica {
-    fn start(data: &Path) -> Self {
-        let mut process = backend(data).args(["--listen", "127.0.0.1:0"]).stderr(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(process.stderr.take().unwrap());
-        Self { process, lines }
-    }
-
-    /// Waits until it listens; its address.
-    fn address(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        line.trim().split_once("http://").unwrap_or_else(|| panic!("it said: {line}")).1.to_owned()
-    }
-}
-
-impl Drop for Replica {
-    fn drop(&mut self) {
-        let _ended = self.process.kill();
-        let _status = self.process.wait();
-    }
-}
-
-fn backend(data: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate-backend"));
-    command.args(["--data", data.to_str().unwrap(), "--password-cost", "8,1"]);
-    // What the machine has set is not for a test.
-    for name in ["DATABASE_URL", "DATABASE_REPLICA_URL", "REDIS_URL", "TOKEN_KEY"] {
-        command.env_remove(name);
-    }
-    command
-}
+use server::process::{Replica, backend};
 
 /// The response to a request without a body, as text.
 fn ask(address: &str, method: &str, path: &str) -> String {
@@ -93,7 +59,9 @@ fn seeding_is_the_same_at_every_run_and_says_how_far_it_is() {
     for output in [options_first, seed(folder.path(), "small")] {
         assert!(output.status.success(), "{output:?}");
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains("users: 1000 of 1000 (100 %)"), "{said}");
+        for made in ["users: 1000 of 1000", "products: 500 of 500", "workflows: 60 of 60"] {
+            assert!(said.contains(&format!("{made} (100 %)")), "{said}");
+        }
     }
     assert!(!seed(folder.path(), "vast").status.success());
 }

@@ -26,7 +26,7 @@ mod tally;
 use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -71,6 +71,8 @@ pub struct Pool {
     breaker: Option<Arc<Breaker>>,
     /// Caps, and who waits for room. Shared by all generations of the upstream.
     queue: Arc<Queue>,
+    /// The number of this one there, once it serves.
+    generation: AtomicU64,
 }
 
 /// A source whose addresses DNS knows.
@@ -98,9 +100,7 @@ impl Pool {
         let drained = previous.map(|previous| Arc::clone(&previous.drained)).unwrap_or_default();
         let queue = previous.map(|previous| Arc::clone(&previous.queue)).unwrap_or_default();
         let members = assemble(upstream, &addresses, &known, same_transport, (&lock(&drained), &queue));
-        if previous.is_none() {
-            queue.set_caps(upstream);
-        }
+        let generation = if previous.is_none() { queue.set_caps(upstream) } else { 0 };
         Pool {
             limits: limits(upstream),
             members: ArcSwap::from_pointee(members),
@@ -113,6 +113,7 @@ impl Pool {
             forgets_probes: previous.is_some_and(|p| asks_otherwise(&p.upstream, upstream)),
             breaker: breaker_of(upstream, previous),
             queue,
+            generation: AtomicU64::new(generation),
             upstream: upstream.clone(),
         }
     }
@@ -121,7 +122,7 @@ impl Pool {
     /// the one before, or no longer, verdicts of the old check end here. A generation that is built and
     /// thrown away thus leaves no trace.
     pub fn activate(&self) {
-        self.queue.set_caps(&self.upstream);
+        self.generation.store(self.queue.set_caps(&self.upstream), Ordering::Relaxed);
         if self.forgets_probes {
             self.members.load().iter().for_each(|member| member.endpoint.forget_probes());
             self.note_change();
@@ -222,6 +223,11 @@ impl Pool {
         if let Some(transition) = transition {
             self.note(endpoint, transition, error);
         }
+    }
+
+    /// Another generation serves by now: its endpoints may be others than these.
+    pub fn is_superseded(&self) -> bool {
+        self.generation.load(Ordering::Relaxed) != self.queue.generation()
     }
 
     /// What the other endpoints answered of late in sum, if outliers are looked for, and which of them are left.

@@ -30,6 +30,8 @@ pub struct Queue {
     /// 0 is no cap, as in the two fields of the configuration.
     requests_max: AtomicUsize,
     endpoint_requests_max: AtomicUsize,
+    /// Of whom the caps are: a number that grows with each generation.
+    generation: AtomicU64,
     /// How many are in the line; read wherever a place is given back.
     waiting: AtomicUsize,
     /// Requests that began while there was a cap of the upstream.
@@ -62,11 +64,17 @@ pub struct Ticket<'a> {
 pub struct LineFull;
 
 impl Queue {
-    /// What the caps of a new generation are. Who waits looks again: there may be room now.
-    pub(super) fn set_caps(&self, upstream: &config::Upstream) {
+    /// What the caps of a new generation are, and its number. Who waits looks again: there may be room now.
+    pub(super) fn set_caps(&self, upstream: &config::Upstream) -> u64 {
         self.requests_max.store(upstream.requests_max, SeqCst);
         self.endpoint_requests_max.store(upstream.endpoint_requests_max, SeqCst);
+        let generation = self.generation.fetch_add(1, SeqCst) + 1;
         self.wake();
+        generation
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation.load(SeqCst)
     }
 
     pub(super) fn endpoint_requests_max(&self) -> usize {

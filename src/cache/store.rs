@@ -190,8 +190,12 @@ impl Store {
         };
         self.charge_min.store(division.charge_min, Ordering::Relaxed);
         self.fetching.set_limit(division.fetching_bytes);
+        let before = self.stored();
         self.configured.store(division.stored_bytes, Ordering::Relaxed);
-        self.set_capacity(division.stored_bytes);
+        // What it has given back because memory is short, it does not get by a reload.
+        let is_held = before.capacity < before.configured;
+        let stored_max = if is_held { before.capacity.min(division.stored_bytes) } else { division.stored_bytes };
+        self.set_capacity(stored_max);
         Ok(resized)
     }
 

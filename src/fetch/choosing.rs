@@ -102,8 +102,8 @@ pub(super) fn take_turn(
 ) -> Option<Result<InFlight, Unchosen>> {
     match choose(pool, next, tried, asked) {
         Err(Unchosen::Full) => {
-            // The endpoint with room may be one that this request has had.
-            if !tried.is_empty() {
+            // The endpoint with room may be one that this request has had, or one that its configuration does not know.
+            if !tried.is_empty() || pool.is_superseded() {
                 ticket.pass_on();
             }
             None

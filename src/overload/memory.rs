@@ -71,17 +71,19 @@ pub struct Stored {
 
 /// The capacity that the cache is to have from now on, if it is another one. It gives back what is too much at once,
 /// and has no more than is left to the soft limit, or it would be full before the next look. It takes more in steps of a
-/// sixteenth, while memory is used to less than seven eighths of the soft limit.
+/// sixteenth, while memory is used to less than seven eighths of the soft limit. A little it always has: a cache of nothing
+/// forgets what was asked for often.
 pub fn capacity(resident: u64, limits: Limits, stored: Stored) -> Option<u64> {
     let Stored { bytes, capacity, configured } = stored;
+    let least = configured / 64;
     if resident >= limits.soft {
         // To below the limit, so that it is not met again by the next response.
         let excess = resident - limits.soft + limits.soft / 16;
-        return Some(bytes.saturating_sub(excess)).filter(|wanted| *wanted < capacity);
+        return Some(bytes.saturating_sub(excess).max(least)).filter(|wanted| *wanted < capacity);
     }
-    let most = bytes.saturating_add(limits.soft - resident).min(configured);
+    let most = bytes.saturating_add(limits.soft - resident).min(configured).max(least);
     // A little less is not worth going over all shards.
-    if most.saturating_add(configured / 64) < capacity {
+    if most.saturating_add(least) < capacity {
         return Some(most);
     }
     let room = limits.soft - limits.soft / 8;
@@ -134,8 +136,8 @@ mod tests {
         check(500, 400, 640, None);
         check(900, 400, 640, Some(250));
         // It has nothing left to give.
-        check(1600, 100, 640, Some(0));
-        check(1600, 0, 0, None);
+        check(1600, 100, 640, Some(10));
+        check(1600, 10, 10, None);
         // Nearly at the limit it stays as it is.
         check(750, 200, 250, None);
         check(600, 200, 250, Some(290));

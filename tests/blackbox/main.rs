@@ -8,6 +8,9 @@ mod harness;
 
 mod admin;
 mod app_accounts;
+mod app_media;
+mod app_shop;
+mod app_workflows;
 mod balance;
 mod basics;
 mod besieged;

@@ -1,5 +1,6 @@
 //! Caps on what is in flight at an upstream and at its endpoints (P19), and the line in front of them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -195,6 +196,30 @@ async fn a_reload_that_raises_the_cap_lets_those_in_who_wait() {
         assert_eq!(answer(asked).await.text(), "held");
     }
     edge.in_flight(origin.address(), 0).await;
+}
+
+/// Their generation knows the endpoint that is full alone. Who comes with the next one need not wait for it.
+#[tokio::test]
+async fn who_waits_since_before_a_reload_holds_up_nobody_who_may_go_elsewhere() {
+    let allowed = Arc::new(Semaphore::new(0));
+    let (full, other) = (Origin::held(&allowed).await, Origin::replies(ok("other")).await);
+    let config = |addresses: &[SocketAddr]| {
+        let keys = "endpoint_requests_max = 1\nqueue = { timeout = \"1h\" }";
+        Edge::standard(upstream(addresses, keys) + ROUTE)
+    };
+    let edge = Edge::verbatim(&config(&[full.address()])).await;
+    let (_client, held) = ask(&edge, "/held").await;
+    full.has(1).await;
+    let asked = line_up(&edge, &["/a", "/b"]).await;
+    edge.write_config(&config(&[full.address(), other.address()]));
+    edge.reload().await;
+    assert_eq!(edge.get("/").await.text(), "other");
+    waiting(&edge, 2).await;
+    allowed.add_permits(3);
+    assert_eq!(answer(held).await.text(), "held");
+    for (_client, asked) in asked {
+        assert_eq!(answer(asked).await.text(), "held");
+    }
 }
 
 /// That its time out is over is an event for nobody.

@@ -106,6 +106,94 @@ def routes():
         expect_that("within 10 ms", report["response_time_ms"] < 10, report["response_time_ms"])
 
 
+def settled(client, token, left):
+    """Waits until jobs are over; how they ended."""
+    deadline, ends = time.monotonic() + 30, []
+    for job in left:
+        while (seen := call(client, "GET", f"/api/v1/jobs/{job}", token).json())["state"] in ("waiting", "running"):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        ends.append((seen["state"], seen["attempts"]))
+    return ends
+
+
+def walk(client, path, token=None, field="id"):
+    """What this field of all items of all pages says."""
+    seen, after = [], ""
+    while True:
+        page = call(client, "GET", path + after, token).json()
+        seen += [item[field] for item in page["items"]]
+        if not page["next"]:
+            return seen
+        after = f"&after={page['next']}"
+
+
+def media():
+    client = session()
+    for name in ["mia", "max"]:
+        register(client, name)
+    mia, other = (login(client, name).json()["access_token"] for name in ["mia", "max"])
+    added = []
+
+    def add(numbers):
+        with session() as mine:
+            for number in numbers:
+                body = {"title": f"Walk {number} in Zürich", "description": "fog", "content_type": "image/jpeg"}
+                added.append(call(mine, "POST", "/api/v1/media", mia, json=body))
+
+    with part("media"):
+        threads = [threading.Thread(target=add, args=(range(start, 40, CLIENTS),)) for start in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        expect("40 items are added at once", [answer.status_code for answer in added], [201] * 40)
+        ids = {answer.json()["media"]["id"] for answer in added}
+        expect("pages show each once", sorted(walk(client, "/api/v1/media?limit=7")), sorted(ids))
+        left = [job["id"] for answer in added for job in answer.json()["jobs"]]
+        expect("every job is done at the first attempt", set(settled(client, mia, left)), {("done", 1)})
+        foreign = call(client, "GET", f"/api/v1/jobs/{left[0]}", other)
+        expect("a job is its owner's", foreign.status_code, 404)
+        deadline = time.monotonic() + 30
+        while len(told := walk(client, "/api/v1/notifications?limit=100", mia)) < 40 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        expect("each item is told of once", len(told), 40)
+
+    with part("search"):
+        for words, found in [("walk zürich fog", 40), ("ZÜR", 40), ("zur", 0), ("walk 7", 1), ("fog' or", 0)]:
+            page = call(client, "GET", "/api/v1/media/search", params={"q": words, "limit": 100}).json()
+            expect(f"search for {words}", len(page["items"]), found)
+        item = added[0].json()["media"]["id"]
+        changed = call(client, "PATCH", f"/api/v1/media/{item}", mia, json={"title": "Snow"})
+        expect("changed by its owner", changed.status_code, 200)
+        foreign = call(client, "PATCH", f"/api/v1/media/{item}", other, json={"title": "x"})
+        expect("and by nobody else", foreign.status_code, 404)
+        found = call(client, "GET", "/api/v1/media/search?q=snow").json()["items"]
+        expect("the change is found", [one["id"] for one in found], [item])
+
+    with part("playlists"):
+        made = call(client, "POST", "/api/v1/playlists", mia, json={"name": "secret"})
+        path, order = made.headers["Location"], []
+        for position, answer in zip([0, 0, 1, 9, 2], added):
+            item = answer.json()["media"]["id"]
+            placed = call(client, "PUT", f"{path}/items/{item}", mia, json={"position": position})
+            expect(f"placed at {position}", placed.status_code, 204)
+            order.insert(position, item)
+        expect("in the order that was asked for", walk(client, f"{path}?limit=2", mia), order)
+        moved = call(client, "PUT", f"{path}/items/{order[4]}", mia, json={"position": 1})
+        order.insert(1, order.pop(4))
+        removed = call(client, "DELETE", f"/api/v1/media/{order[0]}", mia)
+        expect("moved, and one removed", (moved.status_code, removed.status_code), (204, 204))
+        expect("it keeps the others", walk(client, f"{path}?limit=2", mia), order[1:])
+        expect("nobody else sees it", call(client, "GET", path, other).status_code, 404)
+        call(client, "PATCH", path, mia, json={"is_public": True})
+        seen = call(client, "GET", path)
+        expect("unless it is public", (seen.status_code, seen.headers["Cache-Control"][:6]), (200, "public"))
+        mine = call(client, "GET", "/api/v1/playlists?mine=true", mia).json()["items"]
+        expect("counted", [(one["name"], one["items"]) for one in mine], [("secret", 4)])
+
+
 class Asking:
     """One client that reads and changes its profile until the time is over."""
 
@@ -125,15 +213,27 @@ class Asking:
             name = f"{self.name} {number}"
             changed = self.ask("PATCH", json={"display_name": name})
             seen = self.ask("GET")
+            if number % 5 == 1:
+                self.ask("POST", "/api/v1/media", json={"title": name, "content_type": "image/jpeg"})
             # Whether a change was made whose answer never came, nobody can know.
             if changed.status_code == seen.status_code == 200 and seen.json()["display_name"] != name:
                 self.wrong += 1
             if call(self.client, "GET", "/api/v1/users/me", self.revoked).status_code == 200:
                 self.believed += 1
 
-    def ask(self, method, **more):
+    def jobs_left_over(self):
+        """How many of the items that were added, also without an answer, were not told of exactly once."""
+        deadline = time.monotonic() + 30
+        items = sorted(walk(self.client, f"/api/v1/media/search?q={self.name}&limit=100"))
+        while (told := sorted(walk(self.client, "/api/v1/notifications?limit=100", self.token, "subject"))) != items:
+            if time.monotonic() > deadline or len(told) > len(items):
+                break
+            time.sleep(0.1)
+        return len(items), sum(told.count(item) != 1 for item in items) + max(0, len(told) - len(items))
+
+    def ask(self, method, path="/api/v1/users/me", **more):
         begin = time.monotonic()
-        answer = call(self.client, method, "/api/v1/users/me", self.token, **more)
+        answer = call(self.client, method, path, self.token, **more)
         self.slowest = max(self.slowest, time.monotonic() - begin)
         self.answers.append((method, answer.status_code, time.monotonic()))
         return answer
@@ -159,6 +259,9 @@ def ask_for_a_while():
     expect(f"{TASK}: no failure in {len(answers)} answers, the slowest after {slowest:.2f} s", failed, [])
     expect(f"{TASK}: no revoked token was believed", sum(asker.believed for asker in askers), 0)
     expect(f"{TASK}: nobody saw an old profile", sum(asker.wrong for asker in askers), 0)
+    added, wrong = (sum(counts) for counts in zip(*(asker.jobs_left_over() for asker in askers)))
+    expect_that(f"{TASK}: items were added", added > 0)
+    expect(f"{TASK}: the jobs of each of {added} items were done once", wrong, 0)
     late = [moment for _, status, moment in answers if status == 200 and moment > until - 1]
     expect_that(f"{TASK}: it goes on at the end", late)
     if TASK != "replica":
@@ -179,5 +282,5 @@ def afterwards():
         expect_that(f"/metrics has {name}", f"\n{name}" in metrics)
 
 
-{"routes": routes, "afterwards": afterwards}.get(TASK, ask_for_a_while)()
+{"routes": routes, "media": media, "afterwards": afterwards}.get(TASK, ask_for_a_while)()
 finish()

@@ -71,18 +71,24 @@ checks() { python_checks app_stores.py "$@" "$https" "$work/ca.pem" "$admin" "$r
 
 echo "routes"
 checks routes
+checks media
+"$tollgate" backend seed --size small 2>>"$work/seed.log"
+python_checks app_goods.py routes "$https" "$work/ca.pem"
 
-# during NAME SECONDS: clients ask in the background for so long.
+# during NAME SECONDS: clients ask and order in the background for so long.
 during() {
-    python3 -u "$here/app_stores.py" "$@" "$https" "$work/ca.pem" "$admin" "$redis_port" >"$work/during" 2>&1 &
+    python3 -u "$here/app_stores.py" "$@" "$https" "$work/ca.pem" "$admin" "$redis_port" >"$work/asked" 2>&1 &
     asking=$!
-    pids+=("$asking")
-    await "the clients" grep -q '^asking' "$work/during"
+    python3 -u "$here/app_goods.py" "$@" "$https" "$work/ca.pem" >"$work/ordered" 2>&1 &
+    ordering=$!
+    pids+=("$asking" "$ordering")
+    await "those who ask" grep -q '^asking' "$work/asked"
+    await "those who order" grep -q '^asking' "$work/ordered"
 }
 
 answered() {
-    wait "$asking" || true
-    grep -v '^asking' "$work/during" >"$work/during.checks" || true
+    wait "$asking" "$ordering" || true
+    cat "$work/asked" "$work/ordered" | grep -v '^asking' >"$work/during.checks" || true
     count_checks "$1" cat "$work/during.checks"
 }
 

@@ -33,7 +33,7 @@ use std::time::Duration;
 pub use self::http::routes;
 pub use self::key::Key;
 pub use self::password::{Cost, PasswordError};
-pub use self::seed::seed;
+pub use self::seed::{seed, seeded_id};
 
 use self::password::Passwords;
 use self::profile::Profiles;

@@ -49,7 +49,7 @@ fn user(number: u32, hash: &str) -> User {
     let (first, last) = (pick(&FIRST, number), pick(&LAST, number / 8));
     User {
         // In the form of version 7, so that it sorts before those that are made later.
-        id: format!("00000000-0000-7000-8000-{number:012x}"),
+        id: seeded_id(number),
         email: format!("user{number}@example.com"),
         user_name: format!("user{number}"),
         phone: number.is_multiple_of(3).then(|| format!("+4179{number:07}")),
@@ -59,6 +59,11 @@ fn user(number: u32, hash: &str) -> User {
         created_ms,
         changed_ms: created_ms,
     }
+}
+
+/// The name of a made-up user.
+pub fn seeded_id(number: u32) -> String {
+    format!("00000000-0000-7000-8000-{number:012x}")
 }
 
 fn pick<'n>(names: &[&'n str; 8], number: u32) -> &'n str {

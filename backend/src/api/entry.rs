@@ -52,6 +52,7 @@ pub async fn enter(State(entry): State<Entry>, mut request: Request, next: Next)
                 return problem.into_response();
             }
         }
+        request.extensions_mut().insert(trace.clone());
         next.run(request).await
     };
     let mut response = match tokio::time::timeout(TIME_MAX, answered).await {

@@ -9,11 +9,13 @@ mod openapi;
 mod page;
 mod problem;
 mod route;
+mod words;
 
 pub use self::access::{Caller, Policy};
 pub use self::entry::{nowhere, other_method};
 pub use self::input::{Body, Parameters};
 pub use self::openapi::show;
-pub use self::page::{Page, PageQuery};
+pub use self::page::{After, Limit, Page, PageQuery};
 pub use self::problem::Problem;
 pub use self::route::{Route, Table};
+pub use self::words::{SearchQuery, Words};

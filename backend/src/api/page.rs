@@ -24,13 +24,20 @@ pub struct PageQuery {
     after: Option<After>,
 }
 
+/// How many at most.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(try_from = "u8")]
-struct Limit(u8);
+pub struct Limit(u8);
 
 impl Default for Limit {
     fn default() -> Self {
         Self(LIMIT)
+    }
+}
+
+impl Limit {
+    pub fn get(self) -> i64 {
+        i64::from(self.0)
     }
 }
 
@@ -42,9 +49,10 @@ impl TryFrom<u8> for Limit {
     }
 }
 
+/// Where a page begins.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
-struct After(String);
+pub struct After(String);
 
 impl TryFrom<String> for After {
     type Error = &'static str;
@@ -60,6 +68,11 @@ impl TryFrom<String> for After {
 }
 
 impl PageQuery {
+    /// For a list with parameters of its own.
+    pub fn new(limit: Limit, after: Option<After>) -> Self {
+        Self { limit, after }
+    }
+
     /// How many rows to ask for: one more than the page has, which tells whether there is another.
     pub fn rows(&self) -> i64 {
         i64::from(self.limit.0) + 1

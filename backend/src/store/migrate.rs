@@ -20,7 +20,7 @@ struct Migration {
     postgres: &'static str,
 }
 
-/// One file for both databases, or one for SQLite and one for PostgreSQL.
+/// One file for both databases, or one for SQLite and one for PostgreSQL, or one for both and then one for each.
 macro_rules! migration {
     ($version:literal, $both:literal) => {
         migration!($version, $both, $both)
@@ -32,10 +32,29 @@ macro_rules! migration {
             postgres: include_str!(concat!("../../migrations/", $postgres)),
         }
     };
+    ($version:literal, $both:literal, then $sqlite:literal, $postgres:literal) => {
+        Migration {
+            version: $version,
+            sqlite: concat!(
+                include_str!(concat!("../../migrations/", $both)),
+                include_str!(concat!("../../migrations/", $sqlite))
+            ),
+            postgres: concat!(
+                include_str!(concat!("../../migrations/", $both)),
+                include_str!(concat!("../../migrations/", $postgres))
+            ),
+        }
+    };
 }
 
 /// In the order in which they are applied.
-const MIGRATIONS: &[Migration] = &[migration!(1, "0001_accounts.sql")];
+const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_accounts.sql"),
+    migration!(2, "0002_media.sqlite.sql", "0002_media.postgres.sql"),
+    migration!(3, "0003_shop.sql", then "0003_shop.sqlite.sql", "0003_shop.postgres.sql"),
+    migration!(4, "0004_workflows.sql", then "0004_workflows.sqlite.sql", "0004_workflows.postgres.sql"),
+    migration!(5, "0005_jobs.sql"),
+];
 
 const APPLIED: &str = "create table if not exists migrations (version bigint primary key, digest text not null)";
 /// Any number that no other program takes for its own.

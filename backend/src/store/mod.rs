@@ -100,6 +100,18 @@ impl Store {
         Attempts::new(self, repeat)
     }
 
+    /// Runs statements as one transaction; how many rows they changed. A second run must change nothing more.
+    pub async fn change(&self, statements: &[Query]) -> Result<u64, StoreError> {
+        let mut attempts = self.attempts(Repeat::Safe);
+        loop {
+            let mut transaction = attempts.begin().await?;
+            let outcome = transaction.execute_all(statements).await;
+            if let Some(changed) = attempts.end(transaction, outcome).await? {
+                return Ok(changed);
+            }
+        }
+    }
+
     /// How long the database takes to say anything. It is asked once.
     pub async fn ping(&self) -> Result<Duration, StoreError> {
         let begin = Instant::now();

@@ -56,6 +56,15 @@ impl Transaction {
         self.note(query, begin, changed)
     }
 
+    /// Runs statements one after the other; how many rows they changed.
+    pub async fn execute_all(&mut self, statements: &[Query]) -> Result<u64, StoreError> {
+        let mut changed = 0;
+        for statement in statements {
+            changed += self.execute(statement).await?;
+        }
+        Ok(changed)
+    }
+
     fn note<T>(&mut self, query: &Query, begin: Instant, outcome: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         self.metrics.queried(query.name(), begin.elapsed());
         outcome.map_err(|error| {

@@ -47,4 +47,32 @@ impl Server {
         self.register(name).await;
         Tokens::of(&self.login(name, PASSWORD).await)
     }
+
+    /// Adds an item; what the answer says.
+    pub async fn add_media(&self, token: &str, title: &str) -> Value {
+        let body = json!({ "title": title, "content_type": "image/jpeg" });
+        let answer = self.json("POST", "/api/v1/media", token, &body).await;
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        answer.json()
+    }
+
+    /// Makes a playlist; its path.
+    pub async fn add_playlist(&self, token: &str, name: &str, is_public: bool) -> String {
+        let body = json!({ "name": name, "is_public": is_public });
+        let answer = self.json("POST", "/api/v1/playlists", token, &body).await;
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        answer.field("location").to_owned()
+    }
+
+    /// Waits until nothing is left to derive of an item; how it is then.
+    pub async fn settled(&self, path: &str) -> Value {
+        for _ in 0..1000 {
+            let media = self.get(path).await.json();
+            if media["is_settled"] == true {
+                return media;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("{path} is not settled within 10 s");
+    }
 }

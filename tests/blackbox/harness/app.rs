@@ -1,8 +1,9 @@
 //! The backend app as the edge's own replicas, and people who use it over TLS.
 
 use serde_json::{Value, json};
+use tokio::process::Command;
 
-use super::{Answer, Client, Edge, Via, request, until};
+use super::{Answer, Client, Edge, Via, request, until, within};
 
 /// Two replicas on one database. The cache may keep whatever says so, or says nothing: it is for the app to say what must
 /// not be kept.
@@ -22,6 +23,22 @@ pub async fn start() -> Edge {
     let edge = Edge::start(APP).await;
     until("two replicas", async || (edge.status().await["upstreams"][0]["usable"] == 2).then_some(())).await;
     edge
+}
+
+/// One whose database has what seeding makes.
+pub async fn seeded() -> Edge {
+    let edge = start().await;
+    let mut seed = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    seed.args(["backend", "seed", "--size", "small"]);
+    seed.env("TOLLGATE_DATA", edge.folder().join("data")).env("PASSWORD_COST", "8,1");
+    let output = within("seeding", seed.output()).await.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    edge
+}
+
+/// The name of the product or workflow that seeding made as this one.
+pub fn seed(number: u32) -> String {
+    format!("00000000-0000-7000-8000-{number:012x}")
 }
 
 /// The body of an answer.

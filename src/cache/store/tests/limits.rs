@@ -82,6 +82,7 @@ fn memory_is_given_back_and_taken_again() {
     assert_eq!((after.entries, after.entries as u64), (store.reachable(), route.read().entries));
     store.set_capacity(100_000);
     assert!(store.usage().stored_bytes <= 100_000);
+    store.set_capacity(u64::MAX);
     assert_eq!(store.resize(limits(16 << 20)), Ok(Resized::Whole));
     assert!(store.usage().stored_bytes_max >= 12 << 20);
     store.put_now(with_body(entry("/", ""), &vec![0; 1 << 20]));
@@ -97,4 +98,17 @@ fn bodies_being_fetched_are_counted() {
     assert_eq!(store.usage().fetching_bytes, 1 << 20);
     drop(one);
     assert!(store.reserve(1).is_some());
+}
+
+#[test]
+fn what_was_given_back_is_not_had_again_by_other_limits() {
+    let limits = |memory| StoreLimits { memory_bytes: memory, object_max_bytes: 1 << 20, entries_max: 1 << 20 };
+    let store = Store::new(limits(64 << 20), 2).unwrap();
+    store.set_capacity(8 << 20);
+    store.resize(limits(32 << 20)).unwrap();
+    assert_eq!((store.stored().capacity, store.stored().configured), (8 << 20, 24 << 20));
+    store.resize(limits(8 << 20)).unwrap();
+    assert_eq!(store.stored().capacity, 6 << 20);
+    store.resize(limits(64 << 20)).unwrap();
+    assert_eq!(store.stored().capacity, 48 << 20);
 }

@@ -1,0 +1,166 @@
+//! Playlists: who sees which, and in what order their items are.
+
+use super::fields::PlaylistName;
+use super::storage::playlists::{self as storage, Changes, Placed, Playlist};
+use super::{Media, MediaError};
+use crate::api::{Caller, Page, PageQuery};
+use crate::clock::now_ms;
+use crate::secret::new_id;
+use crate::store::{Query, Repeat, Transaction};
+
+/// In one playlist.
+const ITEMS_MAX: i64 = 1000;
+
+/// Whether a playlist that was changed can be seen by everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IsPublic(pub bool);
+
+impl Media {
+    /// Everybody's public playlists.
+    pub async fn public_playlists(&self, query: &PageQuery) -> Result<Page<Playlist>, MediaError> {
+        self.playlists(&storage::public(query), query).await
+    }
+
+    /// All of one user's playlists.
+    pub async fn playlists_of(&self, owner: &Caller, query: &PageQuery) -> Result<Page<Playlist>, MediaError> {
+        self.playlists(&storage::of_user(&owner.user, query), query).await
+    }
+
+    async fn playlists(&self, statement: &Query, query: &PageQuery) -> Result<Page<Playlist>, MediaError> {
+        let rows = self.store.fetch(statement).await?;
+        let playlists = rows.iter().map(Playlist::try_from).collect::<Result<Vec<_>, _>>()?;
+        Ok(Page::new(playlists, query, |playlist| playlist.id.clone()))
+    }
+
+    /// A playlist that is public or the caller's, with a page of its items.
+    pub async fn playlist(
+        &self,
+        caller: Option<&Caller>,
+        id: &str,
+        query: &PageQuery,
+    ) -> Result<(Playlist, Page<Placed>), MediaError> {
+        let after = query.after().map(str::parse).transpose().map_err(|_no_number| MediaError::Nowhere)?;
+        let user = caller.map(|caller| caller.user.as_str());
+        let row = self.store.fetch_optional(&storage::visible(id, user)).await?.ok_or(MediaError::Gone)?;
+        let rows = self.store.fetch(&storage::items_of(id, after, query)).await?;
+        let items = rows.iter().map(Placed::try_from).collect::<Result<Vec<_>, _>>()?;
+        Ok((Playlist::try_from(&row)?, Page::new(items, query, |placed| placed.place.to_string())))
+    }
+
+    pub async fn add_playlist(
+        &self,
+        owner: &Caller,
+        name: &PlaylistName,
+        is_public: bool,
+    ) -> Result<Playlist, MediaError> {
+        let now_ms = now_ms();
+        let playlist = Playlist {
+            id: new_id(),
+            owner: owner.user.clone(),
+            name: name.as_str().to_owned(),
+            is_public,
+            items: 0,
+            created_ms: now_ms,
+            changed_ms: now_ms,
+        };
+        let add = storage::add(&playlist);
+        let mut attempts = self.store.attempts(Repeat::Safe);
+        loop {
+            let mut transaction = attempts.begin().await?;
+            let outcome = transaction.execute(&add).await;
+            if attempts.end(transaction, outcome).await?.is_some() {
+                return Ok(playlist);
+            }
+        }
+    }
+
+    pub async fn change_playlist(&self, owner: &Caller, id: &str, changes: &Changes) -> Result<IsPublic, MediaError> {
+        let change = storage::change(&owner.user, id, changes, now_ms());
+        let mut attempts = self.store.attempts(Repeat::Safe);
+        loop {
+            let mut transaction = attempts.begin().await?;
+            let outcome = found(&mut transaction, &change).await;
+            if let Some(is_public) = attempts.end(transaction, outcome).await? {
+                return Ok(is_public);
+            }
+        }
+    }
+
+    pub async fn remove_playlist(&self, owner: &Caller, id: &str) -> Result<IsPublic, MediaError> {
+        let remove = storage::remove(&owner.user, id);
+        let mut attempts = self.store.attempts(Repeat::UnlessCommitted);
+        loop {
+            let mut transaction = attempts.begin().await?;
+            let outcome = found(&mut transaction, &remove).await;
+            if let Some(was_public) = attempts.end(transaction, outcome).await? {
+                return Ok(was_public);
+            }
+        }
+    }
+
+    /// Puts an item into a playlist, or to another place if it is in there.
+    pub async fn place(
+        &self,
+        owner: &Caller,
+        (id, item): (&str, &str),
+        position: Option<i64>,
+    ) -> Result<IsPublic, MediaError> {
+        let touch = storage::change(&owner.user, id, &Changes::default(), now_ms());
+        let mut attempts = self.store.attempts(Repeat::Safe);
+        loop {
+            let mut transaction = attempts.begin().await?;
+            let outcome = placed(&mut transaction, &touch, (id, item), position).await;
+            if let Some(is_public) = attempts.end(transaction, outcome).await? {
+                return Ok(is_public);
+            }
+        }
+    }
+
+    pub async fn take_out(&self, owner: &Caller, (id, item): (&str, &str)) -> Result<IsPublic, MediaError> {
+        let touch = storage::change(&owner.user, id, &Changes::default(), now_ms());
+        let mut attempts = self.store.attempts(Repeat::UnlessCommitted);
+        loop {
+            let mut transaction = attempts.begin().await?;
+            let outcome = taken_out(&mut transaction, &touch, (id, item)).await;
+            if let Some(is_public) = attempts.end(transaction, outcome).await? {
+                return Ok(is_public);
+            }
+        }
+    }
+}
+
+/// Changes the one playlist that a statement is about.
+async fn found(transaction: &mut Transaction, statement: &Query) -> Result<IsPublic, MediaError> {
+    let row = transaction.fetch_optional(statement).await?.ok_or(MediaError::Gone)?;
+    Ok(IsPublic(row.get("is_public")?))
+}
+
+/// Whoever changes the order has changed the playlist first, and so is alone with it.
+async fn placed(
+    transaction: &mut Transaction,
+    touch: &Query,
+    (id, item): (&str, &str),
+    position: Option<i64>,
+) -> Result<IsPublic, MediaError> {
+    let is_public = found(transaction, touch).await?;
+    let was_in = transaction.execute(&storage::remove_item(id, item)).await? > 0;
+    if !was_in {
+        let row = transaction.fetch_optional(&storage::count(id)).await?.ok_or(MediaError::Gone)?;
+        if row.get::<i64>("items")? >= ITEMS_MAX {
+            return Err(MediaError::Full);
+        }
+    }
+    if storage::insert(transaction, id, item, position).await? { Ok(is_public) } else { Err(MediaError::Gone) }
+}
+
+async fn taken_out(
+    transaction: &mut Transaction,
+    touch: &Query,
+    (id, item): (&str, &str),
+) -> Result<IsPublic, MediaError> {
+    let is_public = found(transaction, touch).await?;
+    match transaction.execute(&storage::remove_item(id, item)).await? {
+        0 => Err(MediaError::Gone),
+        _ => Ok(is_public),
+    }
+}
