@@ -39,7 +39,7 @@ pub struct Attempt<'a> {
 
 impl Attempt<'_> {
     pub async fn over_h1(&self, dispatch: Dispatch<'_>) -> Result<Reply, Failed> {
-        let Dispatch { in_flight, head, payload, over, relay, has_begun, .. } = dispatch;
+        let Dispatch { in_flight, head, payload, over, relay, progress, .. } = dispatch;
         let wants_upgrade = head.headers.contains_key(http::header::UPGRADE);
         // A tunnel uses its connection up, so it may as well begin with one that cannot be stale.
         let may_be_kept = over == Over::Kept && !wants_upgrade;
@@ -51,7 +51,7 @@ impl Attempt<'_> {
                 None => self.dial_h1().await.map_err(Failed::unsent)?,
             };
             exclusive.serve();
-            has_begun.set(true);
+            progress.has_begun.set(true);
             match exclusive.connection.send(head, payload, (self.limits, relay)).await {
                 Ok(response) if wants_upgrade || response.status() != StatusCode::SWITCHING_PROTOCOLS => {
                     return Ok(self.reply_h1(response, exclusive, in_flight));
@@ -61,7 +61,9 @@ impl Attempt<'_> {
                     return Err(Failed { error, request: Fate::Unknown, stale: None });
                 }
                 // An idle connection that the endpoint closed meanwhile: nothing is lost.
-                Err(SendFailed { request: Fate::Unsent, .. }) if reused && payload.is_left() => has_begun.set(false),
+                Err(SendFailed { request: Fate::Unsent, .. }) if reused && payload.is_left() => {
+                    progress.has_begun.set(false)
+                }
                 Err(SendFailed { error, request }) => {
                     let is_stale = reused && matches!(error, UpstreamError::Closed(_));
                     return Err(Failed { error, request, stale: is_stale.then_some(in_flight) });
@@ -87,7 +89,7 @@ impl Attempt<'_> {
     }
 
     pub async fn over_h2(&self, dispatch: Dispatch<'_>) -> Result<Reply, Failed> {
-        let Dispatch { in_flight, head, payload, over, has_begun, .. } = dispatch;
+        let Dispatch { in_flight, head, payload, over, progress, .. } = dispatch;
         let scheme = if self.upstream.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         let mut unsent = 0;
         loop {
@@ -97,7 +99,8 @@ impl Attempt<'_> {
             let mut request = Request::from_parts(head.clone(), payload.take().unwrap_or_else(Body::empty));
             absolute_form(&mut request, scheme.clone());
             let (watched, watch) = self.watch(request);
-            has_begun.set(true);
+            progress.has_begun.set(true);
+            progress.carrier.replace(Some(shared.carrier()));
             let sent = shared.sender.try_send_request(watched);
             let failed = match self.head_within(sent, &watch).await {
                 Ok(response) => return self.reply_h2(response, watch, (in_flight, stream)),
@@ -105,14 +108,14 @@ impl Attempt<'_> {
             };
             // It is closing, or has closed: the next request is to find another.
             if failed.is_closing {
-                self.to.retire(&shared);
+                self.to.retire(&shared.usage);
             }
             if let Some(body) = failed.unsent
                 && !payload.is_at_hand()
             {
                 payload.put_back(body);
             }
-            has_begun.set(false);
+            progress.has_begun.set(false);
             // Others may have opened the next one by now, and that may be closing too.
             unsent += u32::from(failed.request == Fate::Unsent);
             if !reused || failed.request != Fate::Unsent || unsent > UNSENT_MAX {
