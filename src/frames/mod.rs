@@ -5,8 +5,6 @@
 //! that is what it asks and is answered, for an endpoint what it was asked. It never judges what the codec does: order,
 //! sizes, contents.
 
-use std::io::IoSlice;
-
 mod budgets;
 mod client;
 mod control;
@@ -14,6 +12,8 @@ mod cut;
 mod endpoint;
 mod spent;
 mod walk;
+
+use std::io::IoSlice;
 
 pub use client::{Frames, Run};
 pub use cut::Cut;
