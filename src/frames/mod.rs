@@ -11,7 +11,7 @@ mod endpoint;
 mod spent;
 mod walk;
 
-pub use client::{Frames, Run};
+pub use client::{Frames, Run, SentHead};
 pub use cut::Cut;
 pub use endpoint::EndpointFrames;
 
