@@ -262,8 +262,8 @@ mod tests {
         let (budget, share) = budget_of(512 * KIB);
         let connections: Vec<_> = (0..3).map(|_| Heads::new(Rc::clone(&share))).collect();
         let fill = |head| connections.iter().flat_map(move |heads| std::iter::from_fn(move || heads.room(head).ok()));
-        let large: Vec<_> = fill(large(16 * KIB)).collect();
-        assert_eq!((large.len(), taken(&budget)), (24, 384 * KIB));
+        let bombs: Vec<_> = fill(large(16 * KIB)).collect();
+        assert_eq!((bombs.len(), taken(&budget)), (24, 384 * KIB));
         assert_eq!(connections[2].room(large(1)).unwrap_err(), NoRoom::InProcess);
         let ordinary: Vec<_> = fill(Ordinary(2 * KIB)).collect();
         assert_eq!(ordinary.len(), 64);
