@@ -14,6 +14,7 @@ mod h2_frames;
 mod pool;
 mod probing;
 pub mod retry;
+mod shared;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -26,8 +27,9 @@ use http::{Response, StatusCode};
 use self::attempt::Attempt;
 use self::budget::Budget;
 use self::h1::Upgraded;
-pub use self::pool::{Carrier, Connections};
+pub use self::pool::Connections;
 pub use self::probing::Probing;
+pub use self::shared::Carrier;
 use crate::balance::{Endpoint, InFlight, Pool};
 use crate::body::{Body, BodyError, Payload};
 use crate::config::{self, Timeouts, UpstreamProtocol};

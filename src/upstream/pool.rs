@@ -7,21 +7,18 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use atomic_waker::AtomicWaker;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use hyper::client::conn::http2;
 
 use super::h1;
-use super::h2_body::Uploading;
+use super::shared::{Carrier, SharedH2, Usage};
 use crate::body::{Arrival, BodyError, ReadAhead};
 use crate::config::Keepalive;
-use crate::frames::Cut;
 use crate::lock::lock;
 use crate::overload::Crowded;
 use crate::spare;
@@ -59,46 +56,6 @@ pub struct Exclusive {
     home: Weak<IdleStack>,
     keepalive: Keepalive,
 }
-
-/// An HTTP/2 connection.
-#[derive(Clone)]
-pub struct SharedH2 {
-    pub(super) sender: http2::SendRequest<Uploading>,
-    pub(super) usage: Arc<Usage>,
-    /// Among those to its endpoint, in the order in which they were opened.
-    number: u64,
-}
-
-/// How an HTTP/2 connection is used by this worker.
-pub struct Usage {
-    /// Open at the moment.
-    streams: AtomicUsize,
-    vitals: Arc<Vitals>,
-    served: AtomicU64,
-    /// Rounds of reaping without an open stream.
-    idle_rounds: AtomicU64,
-}
-
-/// How an HTTP/2 connection is, as far as its driver and its stream have seen it.
-pub struct Vitals {
-    /// What the peer allows.
-    pub streams_max: AtomicUsize,
-    pub driver: AtomicWaker,
-    /// How often something was read.
-    pub reads: AtomicU64,
-    /// Why the edge has cut it: the peer said too much.
-    pub cut: OnceLock<Cut>,
-}
-
-/// The HTTP/2 connection that a request went over.
-pub struct Carrier {
-    usage: Arc<Usage>,
-    /// When the request was sent.
-    reads: u64,
-}
-
-/// One stream on a shared connection, counted until it is dropped.
-pub struct OpenStream(Arc<Usage>);
 
 struct IdleStack {
     idle: Mutex<Vec<Idle>>,
@@ -319,91 +276,6 @@ impl Arrival for Exclusive {
 
     fn complete(self: Box<Self>) {
         self.give_back();
-    }
-}
-
-impl SharedH2 {
-    pub(super) fn new(sender: http2::SendRequest<Uploading>, vitals: Arc<Vitals>) -> Self {
-        let usage =
-            Usage { streams: AtomicUsize::new(0), vitals, served: AtomicU64::new(0), idle_rounds: AtomicU64::new(0) };
-        Self { sender, usage: Arc::new(usage), number: 0 }
-    }
-
-    /// Counts a request that the connection carries, until the answer is dropped.
-    pub(super) fn open_stream(&self) -> OpenStream {
-        self.usage.streams.fetch_add(1, Ordering::Relaxed);
-        self.usage.served.fetch_add(1, Ordering::Relaxed);
-        OpenStream(Arc::clone(&self.usage))
-    }
-
-    pub(super) fn is_new(&self) -> bool {
-        self.usage.served.load(Ordering::Relaxed) == 0
-    }
-
-    /// For a request that is about to be sent.
-    pub(super) fn carrier(&self) -> Carrier {
-        Carrier { usage: Arc::clone(&self.usage), reads: self.usage.reads() }
-    }
-
-    /// Why the edge has cut it, if it has.
-    pub(super) fn cut(&self) -> Option<Cut> {
-        self.usage.vitals.cut.get().copied()
-    }
-
-    /// Whether another stream fits: a second connection is made at 80 % of the peer's limit.
-    fn has_room(&self) -> bool {
-        let limit = self.usage.vitals.streams_max.load(Ordering::Relaxed);
-        !self.sender.is_closed() && self.usage.streams.load(Ordering::Relaxed) * 5 < limit.saturating_mul(4)
-    }
-
-    /// Whether it has carried as many requests as one connection may.
-    fn has_served(&self, requests: u64) -> bool {
-        self.usage.served.load(Ordering::Relaxed) >= requests
-    }
-
-    /// Counts a round of reaping; how many have passed since the last stream ended.
-    fn idle_rounds(&self) -> u64 {
-        if self.usage.streams.load(Ordering::Relaxed) > 0 {
-            self.usage.idle_rounds.store(0, Ordering::Relaxed);
-            return 0;
-        }
-        self.usage.idle_rounds.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
-impl Usage {
-    fn reads(&self) -> u64 {
-        self.vitals.reads.load(Ordering::Relaxed)
-    }
-}
-
-impl Vitals {
-    pub fn new(streams_max: usize) -> Arc<Self> {
-        let (streams_max, reads) = (AtomicUsize::new(streams_max), AtomicU64::new(0));
-        Arc::new(Self { streams_max, driver: AtomicWaker::new(), reads, cut: OnceLock::new() })
-    }
-}
-
-impl Carrier {
-    /// Nothing was read since.
-    fn is_silent(&self) -> bool {
-        self.usage.reads() == self.reads
-    }
-}
-
-impl OpenStream {
-    /// The peer has answered, so its settings have come: the driver is to look at them.
-    pub(super) fn note_settings(&self) {
-        if self.0.served.load(Ordering::Relaxed) == 1 {
-            self.0.vitals.driver.wake();
-        }
-    }
-}
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Ordering::Relaxed);
-        self.0.idle_rounds.store(0, Ordering::Relaxed);
     }
 }
 
