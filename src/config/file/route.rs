@@ -87,7 +87,7 @@ section! {
         send: Option<Setting<Limit>> = Absent("the upstream's");
         /// From the end of a request to the whole head of its response, then silence between two reads.
         read: Option<Setting<Limit>> = Absent("the upstream's");
-        /// Silence in both directions of a tunnel, such as a WebSocket.
+        /// Silence in both directions of a tunnel, such as a WebSocket; less once a side has closed.
         tunnel_idle: Option<Setting<Limit>> = Absent("the upstream's");
         /// From the request's head to the response's head, over all attempts.
         total: Option<Setting<Limit>> = Absent("the upstream's");
