@@ -167,6 +167,13 @@ async fn stored(edge: &Edge) -> Value {
     edge.status().await["cache"].clone()
 }
 
+async fn memory_as_judged(edge: &Edge) -> String {
+    let status = edge.status().await;
+    let checks = status["checks"].as_array().unwrap();
+    let memory = checks.iter().find(|check| check["name"] == "memory").unwrap();
+    memory["status"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn over_the_hard_limit_of_memory_new_requests_are_refused() {
     let origin = Origin::replies(ok("x")).await;
@@ -180,6 +187,14 @@ async fn over_the_hard_limit_of_memory_new_requests_are_refused() {
     let refused = until("a refusal", async || Some(edge.get("/").await).filter(|answer| answer.status != 200)).await;
     assert_refused(&refused, "memory-short");
     assert_eq!(edge.metric("tollgate_memory_pressure").await, 2.0);
+    assert_eq!(memory_as_judged(&edge).await, "unhealthy");
+    assert_eq!(edge.admin("/readyz").await.status, 503);
+    // Over the soft limit alone.
+    edge.write_config(&config("soft = \"1MiB\""));
+    edge.reload().await;
+    until("an answer", async || (edge.get("/").await.status == 200).then_some(())).await;
+    assert_eq!(memory_as_judged(&edge).await, "degraded");
+    assert_eq!(edge.admin("/readyz").await.status, 200);
     edge.write_config(&config(""));
     edge.reload().await;
     until("the next answer", async || (edge.get("/").await.status == 200).then_some(())).await;
