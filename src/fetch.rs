@@ -7,7 +7,6 @@ mod failed;
 #[cfg(test)]
 mod simulation;
 
-use std::cell::Cell;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -28,7 +27,7 @@ use crate::spare;
 use crate::telemetry::UpstreamMetrics;
 use crate::telemetry::metrics::AttemptOutcome;
 use crate::upstream::retry::{self, Decision, Failure, GiveUp, Next};
-use crate::upstream::{Connections, Dispatch, Failed, Fate, Limits, Over, Reply, Upstream, UpstreamError};
+use crate::upstream::{Connections, Dispatch, Failed, Fate, Limits, Over, Progress, Reply, Upstream, UpstreamError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -228,14 +227,14 @@ impl Fetch<'_> {
             && sending.payload.is_at_hand();
         let ejection = moves_on.then(|| endpoint.ejections());
         let mut counted = Counted::new(&self.upstream.metrics);
-        let has_begun = &Cell::new(false);
+        let progress = &Progress::default();
         let outcome = {
             let Sending { head, payload, until, .. } = &mut *sending;
             let (until, awaited) = (*until, payload.awaited());
             let dispatch =
-                Dispatch { in_flight, endpoint: &endpoint, relay: self.relay, head, payload, over, has_begun };
+                Dispatch { in_flight, endpoint: &endpoint, relay: self.relay, head, payload, over, progress };
             let sending = pin!(self.upstream.send(dispatch, self.connections, self.limits));
-            let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until, has_begun, awaited };
+            let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until, progress, awaited };
             self.within_limits(sending, attempt).await
         };
         let failed = match outcome {
@@ -254,7 +253,7 @@ impl Fetch<'_> {
         };
         if let Err(error) = &failed.left {
             let is_attempt = failed.stale.is_none();
-            counted.outcome = is_attempt.then(|| self.report(&endpoint, error, attempts.made));
+            counted.outcome = is_attempt.then(|| self.report(&endpoint, error, attempts.made, progress));
         }
         if failed.stale.is_none() {
             attempts.tried.push(endpoint.id);
@@ -322,7 +321,7 @@ impl Fetch<'_> {
     }
 
     /// Tells the pool what an endpoint did to attempt number `made`.
-    fn report(&self, endpoint: &Endpoint, error: &FetchError, made: u32) -> AttemptOutcome {
+    fn report(&self, endpoint: &Endpoint, error: &FetchError, made: u32, progress: &Progress) -> AttemptOutcome {
         let outcome = match error {
             FetchError::Ejected
             | FetchError::GivenUp(_)
@@ -339,7 +338,9 @@ impl Fetch<'_> {
             FetchError::Upstream(UpstreamError::ReadTimeout(_) | UpstreamError::SendTimeout)
             | FetchError::AttemptTimeout(_)
             | FetchError::TotalTimeout(_) => {
-                self.connections.suspect(endpoint.id);
+                if let Some(carrier) = &*progress.carrier.borrow() {
+                    self.connections.suspect(endpoint.id, carrier);
+                }
                 AttemptOutcome::TimedOut
             }
             _ => AttemptOutcome::Broken,

@@ -199,6 +199,7 @@ fn start(
     let overload = Arc::<Overload>::default();
     let lasting = Lasting { certificates: &certificates, metrics: &metrics, cache: &cache, overload: &overload };
     let snapshot = Snapshot::build(config.clone(), None, &lasting)?;
+    snapshot.activate();
     let access = AccessLog::start(&config.log.access)?;
     let executable = std::env::current_exe()
         .map_err(|source| StartError::System { what: "cannot find the running executable", source })?;

@@ -141,7 +141,10 @@ impl Snapshot {
 
     /// Called once, when this generation begins to serve.
     pub fn activate(&self) {
-        self.upstreams.values().for_each(|upstream| upstream.pool.activate());
+        for upstream in self.upstreams.values() {
+            upstream.pool.activate();
+            upstream.current.set(upstream);
+        }
         self.rate_limits.values().for_each(|limit| limit.activate());
     }
 
@@ -284,6 +287,7 @@ fn build_upstreams(
             metrics: metrics.upstream(&upstream.name),
             budget: before
                 .map_or_else(|| Arc::new(Budget::new(clock::now().into_std())), |before| Arc::clone(&before.budget)),
+            current: before.map(|before| Arc::clone(&before.current)).unwrap_or_default(),
         };
         upstreams.insert(name, Arc::new(built));
     }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::heads::Room;
-use crate::frames::{Cut, Frames, Run};
+use crate::frames::{self, Cut, Frames, Run};
 use crate::guard::HeadCost;
 use crate::tcp::Peer;
 use crate::timers::{Deadline, Sweep};
@@ -278,12 +278,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, parts))?;
-        let mut left = written;
-        for part in parts {
-            let length = left.min(part.len());
-            this.frames.wrote(part.get(..length).unwrap_or_default());
-            left -= length;
-        }
+        frames::written(parts, written).for_each(|bytes| this.frames.wrote(bytes));
         Poll::Ready(Ok(written))
     }
 

@@ -1,6 +1,5 @@
 //! What may end an attempt before its response, and whose doing that is.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +8,7 @@ use tokio::time::Instant;
 use super::FetchError;
 use super::failed::FailedAttempt;
 use crate::balance::Endpoint;
-use crate::upstream::{Fate, UpstreamError};
+use crate::upstream::{Fate, Progress, UpstreamError};
 
 /// One attempt, as far as what may end it needs to know.
 pub struct Attempt<'a> {
@@ -19,7 +18,7 @@ pub struct Attempt<'a> {
     pub ejection: Option<u64>,
     /// When all of the time has passed.
     pub until: Option<Instant>,
-    pub has_begun: &'a Cell<bool>,
+    pub progress: &'a Progress,
     /// Whether its client is what is waited for.
     pub awaited: Option<Arc<AtomicBool>>,
 }
@@ -27,7 +26,7 @@ pub struct Attempt<'a> {
 impl Attempt<'_> {
     /// What has become of the request if the attempt ends now.
     pub fn fate(&self) -> Fate {
-        if self.has_begun.get() { Fate::Unknown } else { Fate::Unsent }
+        if self.progress.has_begun.get() { Fate::Unknown } else { Fate::Unsent }
     }
 
     /// Who it is that has let the time of `error` pass.

@@ -1,17 +1,16 @@
 //! The frames of a client, as its server sees them.
 //!
 //! Decides where a head ends, so that the codec gets one head at a time and none in parts, and when a client costs more
-//! than it asks for: resets of either side, frames that say nothing, heads without end. It never looks into a payload,
-//! but for the code of a reset that the edge sends, and never judges what the codec does: order, sizes, contents.
+//! than it asks for: resets of either side, frames that say nothing, heads without end. It looks into no payload
+//! but that of resets and WINDOW_UPDATE, and never judges what the codec does: order, sizes, contents.
 
 use std::time::Instant;
 
-use super::spent::Spent;
+use super::budgets::{Budgets, RESET_BY_EDGE};
 use super::walk::{FrameHead, Walk};
 use super::{
-    CANCEL, CONTINUATION, CONTROL_MAX, CONTROL_OF_SETTINGS, CONTROL_PER_DATA, CONTROL_PER_S, CONTROL_PER_STREAM, Cut,
-    DATA, END_HEADERS, END_STREAM, HEADERS, INTERNAL_ERROR, NO_ERROR, PREFACE_BYTES, REFUSED_STREAM, RESET_BY_EDGE,
-    RESET_BY_PEER, RESETS_MAX, RESETS_PER_S, RST_STREAM, SETTINGS, goodbye,
+    CANCEL, CONTINUATION, Cut, DATA, END_HEADERS, END_STREAM, HEADERS, INTERNAL_ERROR, NO_ERROR, PREFACE_BYTES,
+    REFUSED_STREAM, RST_STREAM, goodbye,
 };
 
 /// On the wire, over all its frames. What is larger cannot be but too large when it is unpacked; up to here it is
@@ -21,7 +20,7 @@ const BLOCK_BYTES_MAX: usize = 64 * 1024;
 const CONTINUATIONS_MAX: u32 = 5;
 /// As the codec allows, which counts them over the life of a connection.
 const EMPTY_DATA_MAX: u32 = 100;
-/// One that it asked for beyond what it may have is told to come again, and cost little.
+/// One that it asked for beyond what it may have costs as much as one that it takes back.
 const RESET_REFUSED: u32 = 1;
 
 /// What the bytes at the front are.
@@ -45,11 +44,7 @@ pub struct Frames {
     block: Option<Block>,
     last_stream: u32,
     empty_data: u32,
-    resets: Spent,
-    control: Spent,
-    /// When the client was read last.
-    read_at: Instant,
-    cut: Option<Cut>,
+    budgets: Budgets,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -68,20 +63,17 @@ impl Frames {
             block: None,
             last_stream: 0,
             empty_data: 0,
-            resets: Spent::nothing(now),
-            control: Spent::nothing(now),
-            read_at: now,
-            cut: None,
+            budgets: Budgets::new(now),
         }
     }
 
     /// Tells what bytes from the client begin with; they are not empty, and each is told once. Nothing is to be passed
     /// on after an error.
     pub fn read(&mut self, bytes: &[u8], now: Instant) -> Result<Run, Cut> {
-        if let Some(cut) = self.cut {
+        if let Some(cut) = self.budgets.cut {
             return Err(cut);
         }
-        self.read_at = now;
+        self.budgets.read_at = now;
         if self.preface_left > 0 {
             let length = self.preface_left.min(bytes.len());
             self.preface_left -= length;
@@ -89,9 +81,9 @@ impl Frames {
         }
         let step = self.read.step(bytes);
         if let Some(head) = step.begun
-            && let Err(cut) = self.judge(head, now)
+            && let Err(cut) = self.judge(head)
         {
-            self.cut = Some(cut);
+            self.budgets.cut = Some(cut);
             return Err(cut);
         }
         let ends_frame = step.ended.is_some();
@@ -119,7 +111,7 @@ impl Frames {
 
     /// The verdict, which may be due to what the edge had to write.
     pub fn cut(&self) -> Option<Cut> {
-        self.cut
+        self.budgets.cut
     }
 
     /// A head has begun and is not whole.
@@ -132,12 +124,12 @@ impl Frames {
         self.written.is_between().then(|| goodbye(self.last_stream, cut))
     }
 
-    fn judge(&mut self, head: FrameHead, now: Instant) -> Result<(), Cut> {
+    fn judge(&mut self, head: FrameHead) -> Result<(), Cut> {
         match head.kind {
             HEADERS => {
                 if head.stream > self.last_stream {
                     self.last_stream = head.stream;
-                    self.control.give_back(CONTROL_PER_STREAM);
+                    self.budgets.control.note_request();
                 }
                 self.block = (head.flags & END_HEADERS == 0).then(Block::default);
                 self.grow(head)
@@ -152,9 +144,7 @@ impl Frames {
                         if self.empty_data > EMPTY_DATA_MAX { Err(Cut::EmptyData) } else { Ok(()) }
                     }
                     DATA => Ok(()),
-                    RST_STREAM => self.reset(RESET_BY_PEER, now),
-                    SETTINGS => self.spend(CONTROL_OF_SETTINGS, now),
-                    _ => self.spend(1, now),
+                    _ => self.budgets.judge(head),
                 }
             }
         }
@@ -177,26 +167,17 @@ impl Frames {
 
     fn note(&mut self, head: FrameHead) {
         match head.kind {
-            DATA if head.length > 0 => self.control.give_back(CONTROL_PER_DATA),
+            DATA => self.budgets.control.note_data(head.length),
             // What the edge ends for its own reasons is not held against the client, and what stalls has its limit.
-            RST_STREAM if !matches!(head.code, NO_ERROR | INTERNAL_ERROR | CANCEL) => {
-                let cost = if head.code == REFUSED_STREAM { RESET_REFUSED } else { RESET_BY_EDGE };
-                let over = self.reset(cost, self.read_at).err();
-                self.cut = self.cut.or(over);
+            RST_STREAM if !matches!(head.number, NO_ERROR | INTERNAL_ERROR | CANCEL) => {
+                let cost = if head.number == REFUSED_STREAM { RESET_REFUSED } else { RESET_BY_EDGE };
+                self.budgets.note_reset(cost);
             }
             _ => {}
         }
         if matches!(head.kind, DATA | HEADERS) && head.flags & END_STREAM != 0 {
-            self.resets.give_back(1);
+            self.budgets.resets.give_back(1);
         }
-    }
-
-    fn reset(&mut self, cost: u32, now: Instant) -> Result<(), Cut> {
-        if self.resets.spend(cost, RESETS_PER_S, now) > RESETS_MAX { Err(Cut::Resets) } else { Ok(()) }
-    }
-
-    fn spend(&mut self, cost: u32, now: Instant) -> Result<(), Cut> {
-        if self.control.spend(cost, CONTROL_PER_S, now) > CONTROL_MAX { Err(Cut::ControlFrames) } else { Ok(()) }
     }
 }
 
@@ -207,8 +188,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::frames::testing::{PING, PROTOCOL_ERROR, WINDOW_UPDATE, frame, reset};
-    use crate::frames::{ENHANCE_YOUR_CALM, GOAWAY};
+    use crate::frames::budgets::RESETS_PER_S;
+    use crate::frames::testing::{PING, PROTOCOL_ERROR, frame, measures, opens, reset};
+    use crate::frames::{ENHANCE_YOUR_CALM, GOAWAY, SETTINGS, WINDOW_UPDATE};
 
     const WHOLE: usize = 1 << 30;
 
@@ -324,12 +306,30 @@ mod tests {
     }
 
     #[test]
+    fn b10_windows_that_are_opened_by_a_byte() {
+        let one = 1_u32.to_be_bytes();
+        let ping = frame(PING, 0, 0, &[0; 8]);
+        let opens = frame(WINDOW_UPDATE, 0, 1, &one);
+        for (says, survives) in [(opens.clone(), 1000), ([opens, ping].concat(), 500)] {
+            let (mut frames, now) = begun();
+            let turns = (0..5000).take_while(|_| {
+                frames.wrote(&frame(DATA, 0, 1, b"x"));
+                heads(&mut frames, &says, WHOLE, now).1.is_none()
+            });
+            assert_eq!(turns.count(), survives);
+            assert_eq!(frames.cut(), Some(Cut::ControlFrames));
+        }
+    }
+
+    #[test]
     fn what_goes_with_work_or_comes_slowly_is_no_flood() {
-        let windows = frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]).repeat(4);
-        let (mut frames, now) = begun();
-        for _ in 0..10_000 {
-            assert_eq!(heads(&mut frames, &windows, WHOLE, now).1, None);
-            frames.wrote(&frame(DATA, 0, 1, b"data"));
+        // 4 KiB at a time of a large response, and each message of a stream of small ones.
+        for (came, says, times) in [(16 * 1024, opens(4096), 4), (20, measures(20), 1)] {
+            let (mut frames, now) = begun();
+            for _ in 0..10_000 {
+                frames.wrote(&frame(DATA, 0, 1, &vec![0; came]));
+                assert_eq!(heads(&mut frames, &says.repeat(times), WHOLE, now).1, None);
+            }
         }
         let (mut frames, now) = begun();
         for second in 0..10_000 {
@@ -383,7 +383,7 @@ mod tests {
             prop_assert_eq!(whole.is_in_head(), cut_up.is_in_head());
             whole.wrote(&sent);
             sent.chunks(piece).for_each(|bytes| cut_up.wrote(bytes));
-            prop_assert_eq!((whole.cut(), whole.resets.count), (cut_up.cut(), cut_up.resets.count));
+            prop_assert_eq!((whole.cut(), whole.budgets.resets.count), (cut_up.cut(), cut_up.budgets.resets.count));
             prop_assert_eq!(whole.goodbye(Cut::Codec), cut_up.goodbye(Cut::Codec));
         }
 

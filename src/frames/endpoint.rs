@@ -5,12 +5,12 @@
 
 use std::time::Instant;
 
+use super::budgets::{Budgets, RESET_BY_EDGE, RESET_BY_PEER};
 use super::spent::Spent;
 use super::walk::{FrameHead, Walk};
 use super::{
-    CANCEL, CONTINUATION, CONTROL_MAX, CONTROL_OF_SETTINGS, CONTROL_PER_DATA, CONTROL_PER_S, CONTROL_PER_STREAM, Cut,
-    DATA, HEADERS, INTERNAL_ERROR, NO_ERROR, PREFACE_BYTES, REFUSED_STREAM, RESET_BY_EDGE, RESET_BY_PEER, RESETS_MAX,
-    RESETS_PER_S, RST_STREAM, SETTINGS, goodbye,
+    CANCEL, CONTINUATION, Cut, DATA, HEADERS, INTERNAL_ERROR, NO_ERROR, PREFACE_BYTES, REFUSED_STREAM, RST_STREAM,
+    STREAM_CLOSED, goodbye,
 };
 use crate::interim::INTERIM_MAX;
 
@@ -29,11 +29,7 @@ pub struct EndpointFrames {
     written: Walk,
     last_stream: u32,
     heads: Spent,
-    resets: Spent,
-    control: Spent,
-    /// When the endpoint was read last.
-    read_at: Instant,
-    cut: Option<Cut>,
+    budgets: Budgets,
 }
 
 impl EndpointFrames {
@@ -44,24 +40,21 @@ impl EndpointFrames {
             written: Walk::default(),
             last_stream: 0,
             heads: Spent::nothing(now),
-            resets: Spent::nothing(now),
-            control: Spent::nothing(now),
-            read_at: now,
-            cut: None,
+            budgets: Budgets::new(now),
         }
     }
 
     /// Takes note of bytes that the endpoint sent; none are to be passed on after an error.
     pub fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Cut> {
-        self.read_at = now;
-        while self.cut.is_none() && !bytes.is_empty() {
+        self.budgets.read_at = now;
+        while self.budgets.cut.is_none() && !bytes.is_empty() {
             let step = self.read.step(bytes);
             if let Some(head) = step.begun {
-                self.cut = self.judge(head, now).err();
+                self.budgets.cut = self.judge(head, now).err();
             }
             bytes = bytes.get(step.bytes..).unwrap_or_default();
         }
-        self.cut.map_or(Ok(()), Err)
+        self.budgets.cut.map_or(Ok(()), Err)
     }
 
     /// Takes note of bytes that were written to the endpoint.
@@ -89,9 +82,7 @@ impl EndpointFrames {
             DATA | CONTINUATION => Ok(()),
             HEADERS if self.heads.spend(1, HEADS_PER_S, now) > HEADS_MAX => Err(Cut::Heads),
             HEADERS => Ok(()),
-            RST_STREAM => self.reset(RESET_BY_PEER, now),
-            SETTINGS => self.spend(CONTROL_OF_SETTINGS, now),
-            _ => self.spend(1, now),
+            _ => self.budgets.judge(head),
         }
     }
 
@@ -100,25 +91,19 @@ impl EndpointFrames {
             HEADERS if head.stream > self.last_stream => {
                 self.last_stream = head.stream;
                 self.heads.give_back(HEADS_PER_REQUEST);
-                self.resets.give_back(RESET_BY_PEER);
-                self.control.give_back(CONTROL_PER_STREAM);
+                self.budgets.resets.give_back(RESET_BY_PEER);
+                self.budgets.control.note_request();
             }
-            DATA if head.length > 0 => self.control.give_back(CONTROL_PER_DATA),
-            // What the edge ends for its own reasons, or its client's, is not held against the endpoint.
-            RST_STREAM if !matches!(head.code, NO_ERROR | INTERNAL_ERROR | REFUSED_STREAM | CANCEL) => {
-                let over = self.reset(RESET_BY_EDGE, self.read_at).err();
-                self.cut = self.cut.or(over);
+            DATA => self.budgets.control.note_data(head.length),
+            // What the edge ends for its own reasons, or its client's, is not held against the endpoint, nor what was on
+            // its way then (STREAM_CLOSED), of which the codec keeps count.
+            RST_STREAM
+                if !matches!(head.number, NO_ERROR | INTERNAL_ERROR | STREAM_CLOSED | REFUSED_STREAM | CANCEL) =>
+            {
+                self.budgets.note_reset(RESET_BY_EDGE);
             }
             _ => {}
         }
-    }
-
-    fn reset(&mut self, cost: u32, now: Instant) -> Result<(), Cut> {
-        if self.resets.spend(cost, RESETS_PER_S, now) > RESETS_MAX { Err(Cut::Resets) } else { Ok(()) }
-    }
-
-    fn spend(&mut self, cost: u32, now: Instant) -> Result<(), Cut> {
-        if self.control.spend(cost, CONTROL_PER_S, now) > CONTROL_MAX { Err(Cut::ControlFrames) } else { Ok(()) }
     }
 }
 
@@ -129,8 +114,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::frames::testing::{PING, PROTOCOL_ERROR, WINDOW_UPDATE, frame, reset};
-    use crate::frames::{END_HEADERS, END_STREAM, GOAWAY};
+    use crate::frames::testing::{PING, PROTOCOL_ERROR, frame, measures, opens, reset};
+    use crate::frames::{END_HEADERS, END_STREAM, GOAWAY, SETTINGS, WINDOW_UPDATE};
 
     /// A connection whose preface has been written.
     fn begun() -> (EndpointFrames, Instant) {
@@ -171,10 +156,20 @@ mod tests {
     }
 
     #[test]
+    fn b10_windows_that_are_opened_by_a_byte() {
+        let data = |_| frame(DATA, 0, 1, b"x");
+        let opens = || frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]);
+        check(data, |_| opens(), Err((1000, Cut::ControlFrames)));
+        check(data, |_| [opens(), frame(PING, 0, 0, &[0; 8])].concat(), Err((500, Cut::ControlFrames)));
+    }
+
+    #[test]
     fn b5_b6_resets_beyond_requests() {
         check(nothing, |n| reset(2 * n + 1, CANCEL), Err((256, Cut::Resets)));
         check(asked, |n| reset(2 * n + 1, INTERNAL_ERROR), Ok(()));
         check(|n| [asked(n), reset(2 * n + 1, CANCEL)].concat(), nothing, Ok(()));
+        // What was on its way when a client left.
+        check(|n| [asked(n), reset(2 * n + 1, CANCEL), reset(2 * n + 1, STREAM_CLOSED)].concat(), nothing, Ok(()));
         // Each request costs a reset that the endpoint has provoked.
         check(
             |n| [asked(n), reset(2 * n + 1, PROTOCOL_ERROR)].concat(),
@@ -192,8 +187,10 @@ mod tests {
 
     #[test]
     fn what_goes_with_work_or_comes_slowly_is_no_flood() {
-        let data = |n: u32| frame(DATA, 0, n, b"data");
-        check(data, |_| frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1]).repeat(4), Ok(()));
+        // 4 KiB at a time of a large request, however large its frames are, and each message of a stream of small ones.
+        check(|_| frame(DATA, 0, 1, &[0; 4096]), |_| opens(4096), Ok(()));
+        check(|_| frame(DATA, 0, 1, &[0; 65_536]), |_| opens(4096).repeat(16), Ok(()));
+        check(|_| frame(DATA, 0, 1, b"twenty bytes of data"), |_| measures(20), Ok(()));
         check(asked, |_| frame(PING, 0, 0, &[0; 8]).repeat(8), Ok(()));
         check(
             asked,

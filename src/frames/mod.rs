@@ -5,11 +5,15 @@
 //! that is what it asks and is answered, for an endpoint what it was asked. It never judges what the codec does: order,
 //! sizes, contents.
 
+mod budgets;
 mod client;
+mod control;
 mod cut;
 mod endpoint;
 mod spent;
 mod walk;
+
+use std::io::IoSlice;
 
 pub use client::{Frames, Run};
 pub use cut::Cut;
@@ -22,35 +26,29 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
+const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 const NO_ERROR: u32 = 0;
 const INTERNAL_ERROR: u32 = 2;
+const STREAM_CLOSED: u32 = 5;
 const REFUSED_STREAM: u32 = 7;
 const CANCEL: u32 = 8;
 const ENHANCE_YOUR_CALM: u32 = 11;
 
-/// Resets may exceed answers, or requests, by so many: twice as many as there may be streams by default.
-const RESETS_MAX: u32 = 256;
-/// A client that takes a request back is impatient, and an endpoint that gives one up in trouble; ...
-const RESET_BY_PEER: u32 = 1;
-/// ... one whose stream must be taken from it breaks the rules.
-const RESET_BY_EDGE: u32 = 2;
-/// So many are forgotten each second: who watches a film or events leaves streams all day long.
-const RESETS_PER_S: u32 = 10;
-/// Frames that neither ask nor bring anything may come in a burst of so many, ...
-const CONTROL_MAX: u32 = 1000;
-/// ... so many more each second, ...
-const CONTROL_PER_S: u32 = 100;
-/// ... so many with each request, such as priorities, ...
-const CONTROL_PER_STREAM: u32 = 8;
-/// ... and so many with each frame of data that the peer gets, whose window it has to open again.
-const CONTROL_PER_DATA: u32 = 4;
-/// Each SETTINGS is applied to every open stream.
-const CONTROL_OF_SETTINGS: u32 = 10;
+/// The bytes that were written, of those that were to be.
+pub fn written<'a>(parts: &'a [IoSlice<'_>], length: usize) -> impl Iterator<Item = &'a [u8]> {
+    let mut left = length;
+    parts.iter().map_while(move |part| {
+        let bytes = part.get(..part.len().min(left)).filter(|_| left > 0)?;
+        left -= bytes.len();
+        Some(bytes)
+    })
+}
 
 /// The frame that says why it ends.
 fn goodbye(last_stream: u32, cut: Cut) -> Vec<u8> {
@@ -64,14 +62,36 @@ fn goodbye(last_stream: u32, cut: Cut) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_written_from_the_front() {
+        let parts = [&b"abc"[..], b"", b"de"].map(IoSlice::new);
+        for (length, expected) in [(0, ""), (2, "ab"), (3, "abc"), (4, "abcd"), (5, "abcde")] {
+            assert_eq!(written(&parts, length).collect::<Vec<_>>().concat(), expected.as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
 mod testing {
     pub const PING: u8 = 6;
-    pub const WINDOW_UPDATE: u8 = 8;
     pub const PROTOCOL_ERROR: u32 = 1;
 
     pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let length = (payload.len() as u32).to_be_bytes();
         [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    }
+
+    /// The windows of a stream and of the connection are opened again.
+    pub fn opens(bytes: u32) -> Vec<u8> {
+        [1, 0].map(|stream| frame(super::WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())).concat()
+    }
+
+    /// As a peer of gRPC does when data comes.
+    pub fn measures(bytes: u32) -> Vec<u8> {
+        [frame(super::WINDOW_UPDATE, 0, 0, &bytes.to_be_bytes()), frame(PING, 0, 0, &[0; 8])].concat()
     }
 
     pub fn reset(stream: u32, code: u32) -> Vec<u8> {

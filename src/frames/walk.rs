@@ -1,7 +1,7 @@
 //! Where frames begin and end in bytes that come in pieces. It keeps the head of a frame, and of the payload the code of
-//! a reset.
+//! a reset and by how much a window is opened.
 
-use super::RST_STREAM;
+use super::{RST_STREAM, WINDOW_UPDATE};
 
 const HEAD_BYTES: usize = 9;
 
@@ -12,8 +12,8 @@ pub struct FrameHead {
     pub kind: u8,
     pub flags: u8,
     pub stream: u32,
-    /// Of a reset.
-    pub code: u32,
+    /// The code of a reset, or by how much a WINDOW_UPDATE opens a window.
+    pub number: u32,
 }
 
 /// A place in a sequence of frames.
@@ -70,20 +70,21 @@ impl Walk {
         self.frame
     }
 
-    /// A reset is known once its code is.
+    /// A frame that is a number is known once that is.
     fn wanted(&self) -> usize {
         let [_, _, length, kind, ..] = self.head;
-        if self.have >= HEAD_BYTES && kind == RST_STREAM { HEAD_BYTES + usize::from(length.min(4)) } else { HEAD_BYTES }
+        let is_number = self.have >= HEAD_BYTES && matches!(kind, RST_STREAM | WINDOW_UPDATE);
+        if is_number { HEAD_BYTES + usize::from(length.min(4)) } else { HEAD_BYTES }
     }
 
     fn head(&self) -> FrameHead {
-        let [l0, l1, l2, kind, flags, s0, s1, s2, s3, c0, c1, c2, c3] = self.head;
+        let [l0, l1, l2, kind, flags, s0, s1, s2, s3, n0, n1, n2, n3] = self.head;
         FrameHead {
             length: u32::from_be_bytes([0, l0, l1, l2]) as usize,
             kind,
             flags,
             stream: u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]),
-            code: u32::from_be_bytes([c0, c1, c2, c3]),
+            number: u32::from_be_bytes([n0, n1, n2, n3]),
         }
     }
 }

@@ -25,6 +25,9 @@ use crate::timers::Deadline;
 /// A body up to this size fits into the buffers of the downstream connection.
 const SMALL_BODY_BYTES: usize = 8 * 1024;
 
+/// So many shared connections that close before they take a request are passed over.
+const UNSENT_MAX: u32 = 8;
+
 pub struct Attempt<'a> {
     pub upstream: &'a Arc<Upstream>,
     pub endpoint: &'a Endpoint,
@@ -36,7 +39,7 @@ pub struct Attempt<'a> {
 
 impl Attempt<'_> {
     pub async fn over_h1(&self, dispatch: Dispatch<'_>) -> Result<Reply, Failed> {
-        let Dispatch { in_flight, head, payload, over, relay, has_begun, .. } = dispatch;
+        let Dispatch { in_flight, head, payload, over, relay, progress, .. } = dispatch;
         let wants_upgrade = head.headers.contains_key(http::header::UPGRADE);
         // A tunnel uses its connection up, so it may as well begin with one that cannot be stale.
         let may_be_kept = over == Over::Kept && !wants_upgrade;
@@ -48,7 +51,7 @@ impl Attempt<'_> {
                 None => self.dial_h1().await.map_err(Failed::unsent)?,
             };
             exclusive.serve();
-            has_begun.set(true);
+            progress.has_begun.set(true);
             match exclusive.connection.send(head, payload, (self.limits, relay)).await {
                 Ok(response) if wants_upgrade || response.status() != StatusCode::SWITCHING_PROTOCOLS => {
                     return Ok(self.reply_h1(response, exclusive, in_flight));
@@ -58,7 +61,9 @@ impl Attempt<'_> {
                     return Err(Failed { error, request: Fate::Unknown, stale: None });
                 }
                 // An idle connection that the endpoint closed meanwhile: nothing is lost.
-                Err(SendFailed { request: Fate::Unsent, .. }) if reused && payload.is_left() => has_begun.set(false),
+                Err(SendFailed { request: Fate::Unsent, .. }) if reused && payload.is_left() => {
+                    progress.has_begun.set(false)
+                }
                 Err(SendFailed { error, request }) => {
                     let is_stale = reused && matches!(error, UpstreamError::Closed(_));
                     return Err(Failed { error, request, stale: is_stale.then_some(in_flight) });
@@ -84,16 +89,18 @@ impl Attempt<'_> {
     }
 
     pub async fn over_h2(&self, dispatch: Dispatch<'_>) -> Result<Reply, Failed> {
-        let Dispatch { in_flight, head, payload, has_begun, .. } = dispatch;
+        let Dispatch { in_flight, head, payload, over, progress, .. } = dispatch;
         let scheme = if self.upstream.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
+        let mut unsent = 0;
         loop {
-            let mut shared = self.shared_connection().await.map_err(Failed::unsent)?;
+            let mut shared = self.shared_connection(over).await.map_err(Failed::unsent)?;
             let reused = !shared.is_new();
             let stream = shared.open_stream();
             let mut request = Request::from_parts(head.clone(), payload.take().unwrap_or_else(Body::empty));
             absolute_form(&mut request, scheme.clone());
             let (watched, watch) = self.watch(request);
-            has_begun.set(true);
+            progress.has_begun.set(true);
+            progress.carrier.replace(Some(shared.carrier()));
             let sent = shared.sender.try_send_request(watched);
             let failed = match self.head_within(sent, &watch).await {
                 Ok(response) => return self.reply_h2(response, watch, (in_flight, stream)),
@@ -101,17 +108,21 @@ impl Attempt<'_> {
             };
             // It is closing, or has closed: the next request is to find another.
             if failed.is_closing {
-                self.to.retire(&shared);
+                self.to.retire(&shared.usage);
             }
             if let Some(body) = failed.unsent
                 && !payload.is_at_hand()
             {
                 payload.put_back(body);
             }
-            has_begun.set(false);
-            if !(reused && failed.request == Fate::Unsent) {
+            progress.has_begun.set(false);
+            // Others may have opened the next one by now, and that may be closing too.
+            unsent += u32::from(failed.request == Fate::Unsent);
+            if !reused || failed.request != Fate::Unsent || unsent > UNSENT_MAX {
                 let error = shared.cut().map_or(failed.error, UpstreamError::Flood);
-                let is_stale = reused && failed.is_closing && !matches!(error, UpstreamError::Flood(_));
+                // Once: an endpoint that closes every connection would be asked without end.
+                let may_be_stale = over == Over::Kept && reused && failed.is_closing;
+                let is_stale = may_be_stale && !matches!(error, UpstreamError::Flood(_));
                 return Err(Failed { error, request: failed.request, stale: is_stale.then_some(in_flight) });
             }
         }
@@ -138,21 +149,19 @@ impl Attempt<'_> {
         Ok(self.reply(response, watch.silence, lease))
     }
 
-    async fn shared_connection(&self) -> Result<SharedH2, UpstreamError> {
+    async fn shared_connection(&self, over: Over) -> Result<SharedH2, UpstreamError> {
         let keepalive = self.upstream.config().keepalive;
-        if let Some(shared) = self.to.open_shared(keepalive) {
+        // Those that are older may be closing like the one that has just closed.
+        let old = if over == Over::New { self.to.opened() } else { 0 };
+        if let Some(shared) = self.to.open_shared(keepalive, old) {
             return Ok(shared);
         }
         let connecting = async {
             let _one_at_a_time = self.to.connecting.lock().await;
-            if let Some(shared) = self.to.open_shared(keepalive) {
+            if let Some(shared) = self.to.open_shared(keepalive, old) {
                 return Ok(shared);
             }
-            let shared = self.dial().h2().await?;
-            if keepalive.connections > 0 {
-                self.to.shared.borrow_mut().push(shared.clone());
-            }
-            Ok(shared)
+            Ok(self.to.share(self.dial().h2().await?, keepalive))
         };
         self.within_connect(Box::pin(connecting)).await
     }
@@ -215,7 +224,7 @@ impl Attempt<'_> {
                 None if is_unprocessed => Fate::Unprocessed,
                 None => Fate::Unknown,
             };
-            let is_closing = is_unprocessed || !is_reset(&error);
+            let is_closing = !is_reset(&error);
             let of_client = watch.upload.as_ref().and_then(|upload| upload.failure());
             let error = of_client.map_or_else(|| classify(error), UpstreamError::RequestBody);
             let is_closing = is_closing && matches!(error, UpstreamError::Closed(_) | UpstreamError::Flood(_));
@@ -324,7 +333,7 @@ fn is_unprocessed(error: &hyper::Error) -> bool {
     })
 }
 
-/// The endpoint ended this stream and left the connection open.
+/// The endpoint ended this stream and left the connection open, for now at least.
 fn is_reset(error: &hyper::Error) -> bool {
     of_h2(error).is_some_and(h2::Error::is_reset)
 }

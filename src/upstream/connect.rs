@@ -2,11 +2,10 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use atomic_waker::AtomicWaker;
 use hyper::client::conn::http2;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,7 +14,7 @@ use tokio::net::TcpStream;
 use super::h1::{self, Stream};
 use super::h2_body::Uploading;
 use super::h2_frames::Counted;
-use super::pool::{Allowed, Connections, SharedH2};
+use super::pool::{Connections, SharedH2, Vitals};
 use super::{HEAD_BYTES_MAX, Upstream, UpstreamError};
 use crate::balance::{Endpoint, Outcome};
 use crate::clock;
@@ -31,6 +30,9 @@ const H2_STREAM_WINDOW: u32 = 256 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 256 * 1024 * 1024;
 /// Until the peer's SETTINGS say otherwise (RFC 9113 §6.5.2 recommends no less than 100).
 const H2_STREAMS_AT_FIRST: usize = 100;
+/// What is still on its way on so many streams that were cancelled within a second is dropped without a word. On others
+/// the codec answers it with resets, and ends the connection when those are as many.
+const H2_RESET_STREAMS: usize = 1024;
 /// An idle connection whose peer is gone without a word is found by the kernel after so long, and so often.
 const TCP_KEEPALIVE: TcpKeepalive =
     TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(3);
@@ -87,28 +89,30 @@ impl Dial<'_> {
     where
         S: AsyncRead + AsyncWrite + Peer + Unpin + 'static,
     {
-        let (streams_max, cut) = (AtomicUsize::new(H2_STREAMS_AT_FIRST), OnceLock::new());
-        let allowed = Arc::new(Allowed { streams_max, driver: AtomicWaker::new(), cut });
+        let vitals = Vitals::new(H2_STREAMS_AT_FIRST);
         let sweep = self.connections.sweep();
-        let stream = Counted::new(stream, sweep, Arc::clone(&allowed));
+        let stream = Counted::new(stream, sweep, Arc::clone(&vitals));
         let stream = Timed::new(stream, sweep.deadline(), Terms::of_silence(self.send_timeout));
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(H2_STREAM_WINDOW)
             .initial_connection_window_size(H2_CONNECTION_WINDOW)
             .initial_max_send_streams(H2_STREAMS_AT_FIRST)
+            .max_concurrent_reset_streams(H2_RESET_STREAMS)
             .max_header_list_size(HEAD_BYTES_MAX as u32)
             .handshake(stream)
             .await
             .map_err(|error| UpstreamError::Protocol(error.into()))?;
         self.upstream.metrics.connection_opened();
-        let (upstream, endpoint, shared) = (Arc::clone(self.upstream), self.endpoint.id, Arc::clone(&allowed));
+        let (current, endpoint, shared) = (Arc::clone(&self.upstream.current), self.endpoint.id, Arc::clone(&vitals));
         tokio::task::spawn_local(async move {
             drive_h2(connection, &shared).await;
-            if let Some(cut) = shared.cut.get() {
+            if let Some(cut) = shared.cut.get()
+                && let Some(upstream) = current.get()
+            {
                 upstream.note_cut(endpoint, *cut);
             }
         });
-        Ok(SharedH2::new(sender, allowed))
+        Ok(SharedH2::new(sender, vitals))
     }
 }
 
@@ -125,16 +129,16 @@ impl Upstream {
     }
 }
 
-/// Runs a connection and keeps what its peer allows in sight.
-async fn drive_h2<S>(mut connection: http2::Connection<Timed<S>, Uploading, LocalExecutor>, allowed: &Allowed)
+/// Runs a connection and keeps in sight what its peer allows.
+async fn drive_h2<S>(mut connection: http2::Connection<Timed<S>, Uploading, LocalExecutor>, vitals: &Vitals)
 where
     S: AsyncRead + AsyncWrite + Peer + Unpin + 'static,
 {
     // Its error reaches the requests that wait.
     let _ended = poll_fn(|cx| {
-        allowed.driver.register(cx.waker());
+        vitals.driver.register(cx.waker());
         let ended = Pin::new(&mut connection).poll(cx);
-        allowed.streams_max.store(connection.current_max_send_streams(), Ordering::Relaxed);
+        vitals.streams_max.store(connection.current_max_send_streams(), Ordering::Relaxed);
         ended
     })
     .await;

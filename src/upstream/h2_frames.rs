@@ -8,13 +8,14 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::pool::Allowed;
-use crate::frames::{Cut, EndpointFrames};
+use super::pool::Vitals;
+use crate::frames::{self, Cut, EndpointFrames};
 use crate::tcp::Peer;
 use crate::timers::Sweep;
 
@@ -22,21 +23,21 @@ pub struct Counted<S> {
     stream: S,
     frames: EndpointFrames,
     sweep: Rc<Sweep>,
-    /// Where it is told that the connection was cut.
-    allowed: Arc<Allowed>,
+    /// Where it is told what becomes of the connection.
+    vitals: Arc<Vitals>,
 }
 
 impl<S> Counted<S> {
-    pub fn new(stream: S, sweep: &Rc<Sweep>, allowed: Arc<Allowed>) -> Self {
+    pub fn new(stream: S, sweep: &Rc<Sweep>, vitals: Arc<Vitals>) -> Self {
         let frames = EndpointFrames::new(sweep.last_tick().into_std());
-        Self { stream, frames, sweep: Rc::clone(sweep), allowed }
+        Self { stream, frames, sweep: Rc::clone(sweep), vitals }
     }
 }
 
 impl<S: AsyncWrite + Unpin> Counted<S> {
     /// Says why, as far as the socket takes it at once, and fails.
     fn cut(&mut self, cx: &mut Context<'_>, cut: Cut) -> Poll<io::Result<()>> {
-        if self.allowed.cut.set(cut).is_ok()
+        if self.vitals.cut.set(cut).is_ok()
             && let Some(goodbye) = self.frames.goodbye(cut)
             && Pin::new(&mut self.stream).poll_write(cx, &goodbye).is_ready()
         {
@@ -52,6 +53,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Counted<S> {
         let before = out.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
         let new = out.filled().get(before..).unwrap_or_default();
+        if !new.is_empty() {
+            this.vitals.reads.fetch_add(1, Ordering::Relaxed);
+        }
         match this.frames.read(new, this.sweep.last_tick().into_std()) {
             Ok(()) => Poll::Ready(Ok(())),
             Err(cut) => {
@@ -83,12 +87,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, parts))?;
-        let mut left = written;
-        for part in parts {
-            let length = left.min(part.len());
-            this.frames.wrote(part.get(..length).unwrap_or_default());
-            left -= length;
-        }
+        frames::written(parts, written).for_each(|bytes| this.frames.wrote(bytes));
         Poll::Ready(Ok(written))
     }
 

@@ -15,9 +15,9 @@ mod pool;
 mod probing;
 pub mod retry;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use http::request::Parts;
@@ -26,7 +26,7 @@ use http::{Response, StatusCode};
 use self::attempt::Attempt;
 use self::budget::Budget;
 use self::h1::Upgraded;
-pub use self::pool::Connections;
+pub use self::pool::{Carrier, Connections};
 pub use self::probing::Probing;
 use crate::balance::{Endpoint, InFlight, Pool};
 use crate::body::{Body, BodyError, Payload};
@@ -34,6 +34,7 @@ use crate::config::{self, Timeouts, UpstreamProtocol};
 use crate::frames::Cut;
 use crate::header::framing::FramingError;
 use crate::interim::{INTERIM_MAX, Relay};
+use crate::lock::lock;
 use crate::telemetry::UpstreamMetrics;
 use crate::tls::{ConnectError, UpstreamTls};
 
@@ -47,6 +48,23 @@ pub struct Upstream {
     pub metrics: UpstreamMetrics,
     /// Of its retries. It outlives reloads.
     pub budget: Arc<Budget>,
+    /// It outlives them too.
+    pub current: Arc<Current>,
+}
+
+/// The generation of an upstream that serves now, for what may outlive many: a connection.
+#[derive(Default)]
+pub struct Current(Mutex<Weak<Upstream>>);
+
+impl Current {
+    pub fn set(&self, upstream: &Arc<Upstream>) {
+        *lock(&self.0) = Arc::downgrade(upstream);
+    }
+
+    /// None if there is no such upstream any more.
+    pub fn get(&self) -> Option<Arc<Upstream>> {
+        lock(&self.0).upgrade()
+    }
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -153,8 +171,16 @@ pub struct Dispatch<'a> {
     pub over: Over,
     /// Where interim responses go; None if nobody wants them.
     pub relay: Option<Relay<'a>>,
+    pub progress: &'a Progress,
+}
+
+/// How far an attempt has got, for who ends it.
+#[derive(Default)]
+pub struct Progress {
     /// Set before the first byte of the request may be sent.
-    pub has_begun: &'a Cell<bool>,
+    pub has_begun: Cell<bool>,
+    /// Set likewise over HTTP/2.
+    pub carrier: RefCell<Option<Carrier>>,
 }
 
 /// Which connection an attempt may take.

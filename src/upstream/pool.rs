@@ -44,7 +44,9 @@ pub struct Connections {
 /// The connections to one endpoint.
 pub struct EndpointConnections {
     idle: Arc<IdleStack>,
-    pub(super) shared: RefCell<Vec<SharedH2>>,
+    shared: RefCell<Vec<SharedH2>>,
+    /// HTTP/2 connections so far.
+    opened: Cell<u64>,
     /// Taken while an HTTP/2 connection is made, so that one burst makes one connection.
     pub(super) connecting: tokio::sync::Mutex<()>,
 }
@@ -62,26 +64,37 @@ pub struct Exclusive {
 #[derive(Clone)]
 pub struct SharedH2 {
     pub(super) sender: http2::SendRequest<Uploading>,
-    usage: Arc<Usage>,
+    pub(super) usage: Arc<Usage>,
+    /// Among those to its endpoint, in the order in which they were opened.
+    number: u64,
 }
 
 /// How an HTTP/2 connection is used by this worker.
-struct Usage {
+pub struct Usage {
     /// Open at the moment.
     streams: AtomicUsize,
-    /// What the peer allows.
-    allowed: Arc<Allowed>,
+    vitals: Arc<Vitals>,
     served: AtomicU64,
     /// Rounds of reaping without an open stream.
     idle_rounds: AtomicU64,
 }
 
-/// What the peer of an HTTP/2 connection allows, as far as the driver of the connection has seen it.
-pub struct Allowed {
+/// How an HTTP/2 connection is, as far as its driver and its stream have seen it.
+pub struct Vitals {
+    /// What the peer allows.
     pub streams_max: AtomicUsize,
     pub driver: AtomicWaker,
-    /// Why it was cut: it said too much.
+    /// How often something was read.
+    pub reads: AtomicU64,
+    /// Why the edge has cut it: the peer said too much.
     pub cut: OnceLock<Cut>,
+}
+
+/// The HTTP/2 connection that a request went over.
+pub struct Carrier {
+    usage: Arc<Usage>,
+    /// When the request was sent.
+    reads: u64,
 }
 
 /// One stream on a shared connection, counted until it is dropped.
@@ -152,11 +165,13 @@ impl Connections {
         }
     }
 
-    /// Takes no more requests to the open HTTP/2 connections of an endpoint that let one wait for too long:
-    /// they may have died in silence. Requests in progress go on.
-    pub fn suspect(&self, endpoint: u64) {
-        if let Some(connections) = self.endpoints.borrow().get(&endpoint) {
-            connections.shared.borrow_mut().clear();
+    /// Takes no more requests to a connection that let one wait for too long and brought nothing else meanwhile: it may
+    /// have died in silence. Requests in progress go on. One that brings other things is sound, and the request slow.
+    pub fn suspect(&self, endpoint: u64, carrier: &Carrier) {
+        if carrier.is_silent()
+            && let Some(connections) = self.endpoints.borrow().get(&endpoint)
+        {
+            connections.retire(&carrier.usage);
         }
     }
 }
@@ -165,7 +180,12 @@ impl EndpointConnections {
     fn new(keepalive: Keepalive) -> Self {
         let rounds_max = AtomicU64::new(rounds(keepalive.idle));
         let idle = IdleStack { idle: Mutex::default(), rounds: AtomicU64::new(0), rounds_max };
-        Self { idle: Arc::new(idle), shared: RefCell::default(), connecting: tokio::sync::Mutex::new(()) }
+        Self {
+            idle: Arc::new(idle),
+            shared: RefCell::default(),
+            opened: Cell::new(0),
+            connecting: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// The connection that was returned last, if one is still open.
@@ -185,16 +205,31 @@ impl EndpointConnections {
         Box::new(Exclusive { connection, served: 0, home: Arc::downgrade(&self.idle), keepalive })
     }
 
-    /// An HTTP/2 connection that has room; one that has served its time is let go.
-    pub(super) fn open_shared(&self, keepalive: Keepalive) -> Option<SharedH2> {
+    /// HTTP/2 connections that were opened so far.
+    pub(super) fn opened(&self) -> u64 {
+        self.opened.get()
+    }
+
+    /// An HTTP/2 connection that has room and is not among the first `old`; one that has served its time is let go.
+    pub(super) fn open_shared(&self, keepalive: Keepalive, old: u64) -> Option<SharedH2> {
         let mut shared = self.shared.borrow_mut();
         shared.retain(|connection| !connection.has_served(keepalive.requests));
-        shared.iter().find(|connection| connection.has_room()).cloned()
+        shared.iter().find(|connection| connection.number > old && connection.has_room()).cloned()
+    }
+
+    /// Shares a connection that was just opened, if connections are kept.
+    pub(super) fn share(&self, mut connection: SharedH2, keepalive: Keepalive) -> SharedH2 {
+        self.opened.set(self.opened.get() + 1);
+        connection.number = self.opened.get();
+        if keepalive.connections > 0 {
+            self.shared.borrow_mut().push(connection.clone());
+        }
+        connection
     }
 
     /// Gives no more requests to this connection.
-    pub(super) fn retire(&self, connection: &SharedH2) {
-        self.shared.borrow_mut().retain(|open| !open.is_same(connection));
+    pub(super) fn retire(&self, connection: &Arc<Usage>) {
+        self.shared.borrow_mut().retain(|open| !Arc::ptr_eq(&open.usage, connection));
     }
 
     /// Whether a connection may still come back.
@@ -288,10 +323,10 @@ impl Arrival for Exclusive {
 }
 
 impl SharedH2 {
-    pub(super) fn new(sender: http2::SendRequest<Uploading>, allowed: Arc<Allowed>) -> Self {
+    pub(super) fn new(sender: http2::SendRequest<Uploading>, vitals: Arc<Vitals>) -> Self {
         let usage =
-            Usage { streams: AtomicUsize::new(0), allowed, served: AtomicU64::new(0), idle_rounds: AtomicU64::new(0) };
-        Self { sender, usage: Arc::new(usage) }
+            Usage { streams: AtomicUsize::new(0), vitals, served: AtomicU64::new(0), idle_rounds: AtomicU64::new(0) };
+        Self { sender, usage: Arc::new(usage), number: 0 }
     }
 
     /// Counts a request that the connection carries, until the answer is dropped.
@@ -305,18 +340,19 @@ impl SharedH2 {
         self.usage.served.load(Ordering::Relaxed) == 0
     }
 
-    /// Why the edge has cut it, if it has.
-    pub(super) fn cut(&self) -> Option<Cut> {
-        self.usage.allowed.cut.get().copied()
+    /// For a request that is about to be sent.
+    pub(super) fn carrier(&self) -> Carrier {
+        Carrier { usage: Arc::clone(&self.usage), reads: self.usage.reads() }
     }
 
-    fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.usage, &other.usage)
+    /// Why the edge has cut it, if it has.
+    pub(super) fn cut(&self) -> Option<Cut> {
+        self.usage.vitals.cut.get().copied()
     }
 
     /// Whether another stream fits: a second connection is made at 80 % of the peer's limit.
     fn has_room(&self) -> bool {
-        let limit = self.usage.allowed.streams_max.load(Ordering::Relaxed);
+        let limit = self.usage.vitals.streams_max.load(Ordering::Relaxed);
         !self.sender.is_closed() && self.usage.streams.load(Ordering::Relaxed) * 5 < limit.saturating_mul(4)
     }
 
@@ -335,11 +371,31 @@ impl SharedH2 {
     }
 }
 
+impl Usage {
+    fn reads(&self) -> u64 {
+        self.vitals.reads.load(Ordering::Relaxed)
+    }
+}
+
+impl Vitals {
+    pub fn new(streams_max: usize) -> Arc<Self> {
+        let (streams_max, reads) = (AtomicUsize::new(streams_max), AtomicU64::new(0));
+        Arc::new(Self { streams_max, driver: AtomicWaker::new(), reads, cut: OnceLock::new() })
+    }
+}
+
+impl Carrier {
+    /// Nothing was read since.
+    fn is_silent(&self) -> bool {
+        self.usage.reads() == self.reads
+    }
+}
+
 impl OpenStream {
     /// The peer has answered, so its settings have come: the driver is to look at them.
     pub(super) fn note_settings(&self) {
         if self.0.served.load(Ordering::Relaxed) == 1 {
-            self.0.allowed.driver.wake();
+            self.0.vitals.driver.wake();
         }
     }
 }

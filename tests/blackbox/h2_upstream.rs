@@ -89,7 +89,6 @@ async fn a_stream_that_a_kept_connection_does_not_answer_is_sent_again_if_it_may
     for (name, said, get, post) in [
         ("a GOAWAY that leaves it out", stays(left_out), 200, 200),
         ("a GOAWAY that leaves it out, and the end", closes(left_out), 200, 200),
-        ("a refused stream", stays(|stream| rst_stream(stream, REFUSED_STREAM)), 200, 200),
         ("a GOAWAY that includes it, and the end", closes(|stream| goaway(stream, INTERNAL_ERROR)), 200, 502),
         ("the end without a word", closes(|_| Vec::new()), 200, 502),
     ] {
@@ -142,6 +141,39 @@ async fn a_connection_that_lets_a_request_wait_is_replaced() {
     assert_eq!(origin.connections(), 2);
 }
 
+/// It is the request that is slow: others are answered meanwhile, and need no new connection for it.
+#[tokio::test]
+async fn a_connection_that_goes_on_answering_others_stays() {
+    let waits = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&waits);
+    let origin = origin(&[], move |_, mut peer| {
+        let waits = Arc::clone(&count);
+        async move {
+            let first = peer.request().await?;
+            peer.answer(first).await.ok()?;
+            peer.request().await?;
+            waits.fetch_add(1, Ordering::Relaxed);
+            answers_all(peer).await
+        }
+    })
+    .await;
+    for limit in ["read = \"500ms\"", "attempt = \"500ms\"", "total = \"500ms\""] {
+        let before = origin.connections();
+        waits.store(0, Ordering::Relaxed);
+        let edge =
+            edge_with(&origin, &format!("fails_max = 0\nretry = {{ attempts = 1 }}\ntimeout = {{ {limit} }}")).await;
+        assert_eq!(edge.get("/").await.status, 200);
+        let others = async {
+            until("the slow one", async || (waits.load(Ordering::Relaxed) == 1).then_some(())).await;
+            edge.get("/").await.status
+        };
+        let (slow, other) = tokio::join!(edge.get("/"), others);
+        assert_eq!((slow.status, other), (504, 200), "{limit}");
+        assert_eq!(edge.get("/").await.status, 200, "{limit}");
+        assert_eq!(origin.connections() - before, 1, "{limit}");
+    }
+}
+
 /// Between two requests: the next one goes over a new connection.
 #[tokio::test]
 async fn a_goaway_between_requests_costs_nothing() {
@@ -161,6 +193,47 @@ async fn a_goaway_between_requests_costs_nothing() {
     }
     assert_eq!(origin.connections(), 5);
     assert_eq!(edge.endpoint(origin.address()).await["state"], "usable");
+}
+
+/// What an endpoint refuses it is asked once more at most, over a new connection if the old one has ended, and else as a
+/// retry. However many ask, none is sent again without end.
+#[tokio::test]
+async fn an_endpoint_that_refuses_all_is_asked_for_each_request_as_often_as_that_may_be_tried() {
+    const REQUESTS: usize = 40;
+    // Closes the connection with it, or not; retries; and streams for each request at most.
+    let rows: [(&str, bool, usize, usize); 3] =
+        [("refused", false, 1, 1), ("refused, with retries", false, 2, 2), ("left out", true, 1, 2)];
+    for (name, closes, attempts, streams_max) in rows {
+        let streams = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&streams);
+        let origin = origin(&[], move |_, mut peer| {
+            let count = Arc::clone(&count);
+            async move {
+                loop {
+                    let stream = peer.request().await?;
+                    count.fetch_add(1, Ordering::Relaxed);
+                    let refusal = if closes { goaway(0, NO_ERROR) } else { rst_stream(stream, REFUSED_STREAM) };
+                    peer.send(refusal).await.ok()?;
+                    if closes {
+                        return None;
+                    }
+                }
+            }
+        })
+        .await;
+        let keys = format!("fails_max = 0\nretry = {{ attempts = {attempts}, budget = \"100%\" }}");
+        let edge = edge_with(&origin, &keys).await;
+        let mut asked = Vec::new();
+        for _ in 0..REQUESTS {
+            let mut client = Client::connect(&edge, Via::H1).await;
+            asked.push(tokio::spawn(async move { client.ask(request("POST", "/"), "buffered").await.status }));
+        }
+        for status in asked {
+            assert_eq!(within(name, status).await.unwrap(), 502, "{name}");
+        }
+        let streams = streams.load(Ordering::Relaxed);
+        assert!((1..=REQUESTS * streams_max).contains(&streams), "{name}: {streams} streams");
+    }
 }
 
 /// Refused on a new connection: this endpoint is full, and another one is asked, whatever the request is.
@@ -446,6 +519,49 @@ async fn many_small_frames_do_not_end_the_connection() {
     for _ in 0..4 {
         assert_eq!(edge.get("/").await.body.len(), 20 * FRAMES);
     }
+}
+
+/// What the endpoint had sent when they left is no fault of its own, in however many pieces it comes.
+#[tokio::test]
+async fn clients_that_leave_together_do_not_end_the_connection_for_others() {
+    const LEAVING: usize = 100;
+    const PIECES: u8 = 5;
+    let origin = origin(&[(MAX_CONCURRENT_STREAMS, 1000)], |_, mut peer| async move {
+        let stays = peer.request().await?;
+        peer.send(response(stays, END_HEADERS, &[OK])).await.ok()?;
+        let mut leave = Vec::new();
+        while leave.len() < LEAVING {
+            let stream = peer.request().await?;
+            peer.send(response(stream, END_HEADERS, &[OK])).await.ok()?;
+            leave.push(stream);
+        }
+        for _ in 0..LEAVING {
+            assert_eq!(peer.next().await?.kind, RST_STREAM);
+        }
+        for piece in 0..PIECES {
+            let late = leave.iter().flat_map(|stream| frame(DATA, 0, *stream, b"late")).collect::<Vec<_>>();
+            peer.send([late, frame(PING, 0, 0, &[piece; 8])].concat()).await.ok()?;
+            while peer.any().await?.kind != PING {}
+        }
+        peer.send(frame(DATA, END_STREAM, stays, b"whole")).await.ok()?;
+        answers_all(peer).await
+    })
+    .await;
+    let edge = edge_with(&origin, "retry = { attempts = 1 }\nkeepalive = { requests = 1000 }").await;
+    let (mut stays, mut leave) = (Frames::connect(&edge, &[]).await, Frames::connect(&edge, &[]).await);
+    stays.send(get(1, "/")).await.unwrap();
+    assert_eq!(within("a head", stays.of(1)).await.unwrap().status(), 200);
+    let streams: Vec<u32> = (0..LEAVING as u32).map(|n| 2 * n + 1).collect();
+    leave.send(streams.iter().flat_map(|stream| get(*stream, "/")).collect::<Vec<_>>()).await.unwrap();
+    for _ in &streams {
+        assert_eq!(within("a head", leave.next()).await.unwrap().status(), 200);
+    }
+    leave.send(streams.iter().flat_map(|stream| rst_stream(*stream, CANCEL)).collect::<Vec<_>>()).await.unwrap();
+    let last = within("the end", stays.of(1)).await.unwrap();
+    assert_eq!((last.kind, &last.payload[..]), (DATA, &b"whole"[..]));
+    assert_eq!(edge.get("/").await.status, 200);
+    assert_eq!(origin.connections(), 1);
+    assert_eq!(edge.endpoint(origin.address()).await["state"], "usable");
 }
 
 /// Classes of statuses end at 5xx.

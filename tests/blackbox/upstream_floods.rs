@@ -1,8 +1,11 @@
 //! Floods over HTTP/2 by an endpoint (B5, B7, B10, G): the connection is cut off, its endpoint has failed, and what others
 //! do is not concerned.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Notify;
 
 use crate::h2_upstream::{answers_all, early, origin};
 use crate::harness::frames::*;
@@ -121,5 +124,78 @@ async fn b5_b7_b10_g_an_endpoint_that_says_too_much_is_cut_off() {
         // Its time is over, and it is asked again.
         until("the next answer", async || (edge.get("/").await.status == 200).then_some(())).await;
         edge.in_flight(origin.address(), 0).await;
+    }
+}
+
+/// Its connection is from a time when there was another. It stays in, as the last one that is left.
+#[tokio::test]
+async fn an_endpoint_that_floods_after_a_reload_is_judged_among_those_that_are_left() {
+    let floods = Arc::new(Notify::new());
+    let flood = Arc::clone(&floods);
+    let last = origin(&[], move |n, mut peer| {
+        let flood = Arc::clone(&flood);
+        async move {
+            if n == 1 {
+                let stream = peer.request().await?;
+                peer.answer(stream).await.ok()?;
+                flood.notified().await;
+                let _cut = peer.send(frame(PING, 0, 0, &[0; 8]).repeat(2 * AT_ONCE)).await;
+            }
+            answers_all(peer).await
+        }
+    })
+    .await;
+    let other = origin(&[], |_, peer| answers_all(peer)).await;
+    let keys = "protocol = \"h2\"\nbalance = \"round-robin\"\nfails_max = 1\nfail_timeout = \"60s\"\n";
+    let of = |addresses: &[SocketAddr]| "[server]\nworkers = 1\n".to_owned() + &upstream(addresses, keys) + ROUTE;
+    let edge = Edge::start(of(&[last.address(), other.address()])).await;
+    for _ in 0..2 {
+        assert_eq!(edge.get("/").await.status, 200);
+    }
+    assert_eq!(last.connections(), 1);
+    edge.write_config(&Edge::standard(of(&[last.address()])));
+    edge.reload().await;
+    floods.notify_one();
+    let endpoint = async || Some(edge.endpoint(last.address()).await).filter(|it| it["failures"].as_u64() > Some(0));
+    assert_eq!(until("the end of the flood", endpoint).await["state"], "failing");
+    assert_eq!(edge.get("/").await.status, 200);
+}
+
+/// As a server in Go does whose handler reads 4 KiB at a time: both windows are opened again for each. Frames of DATA are as
+/// large as it allows.
+#[tokio::test]
+async fn b10_windows_opened_for_each_part_of_an_upload_are_no_flood() {
+    const LENGTH: usize = 16 << 20;
+    const READ: u32 = 4096;
+    const WINDOW: u32 = 1 << 20;
+    for frames_max in [16 * 1024, 1 << 20] {
+        let origin = origin(&[], move |_, mut peer| async move {
+            peer.send(settings(&[(INITIAL_WINDOW_SIZE, WINDOW), (MAX_FRAME_SIZE, frames_max)])).await.ok()?;
+            peer.grant(0, WINDOW).await.ok()?;
+            let (mut got, mut unread) = (0, 0);
+            loop {
+                let frame = peer.next().await?;
+                let length = if frame.kind == DATA { frame.payload.len() } else { 0 };
+                (got, unread) = (got + length, unread + length as u32);
+                if frame.ends_stream() {
+                    assert_eq!(got, LENGTH);
+                    peer.answer(frame.stream).await.ok()?;
+                    got = 0;
+                }
+                let bytes = READ.to_be_bytes();
+                let both = [frame.stream, 0].map(|stream| self::frame(WINDOW_UPDATE, 0, stream, &bytes)).concat();
+                peer.send(both.repeat((unread / READ) as usize)).await.ok()?;
+                unread %= READ;
+            }
+        })
+        .await;
+        let keys = "protocol = \"h2\"\nretry = { attempts = 1 }";
+        let edge = Edge::start(upstream(&[origin.address()], keys) + ROUTE + "body_max = \"32MiB\"\n").await;
+        for via in [Via::H1, Via::H2] {
+            let mut client = Client::connect(&edge, via).await;
+            let answer = client.ask(request("POST", "/"), vec![b'x'; LENGTH]).await;
+            assert_eq!(answer.status, 200, "{via:?} {frames_max}: {}", answer.text());
+        }
+        assert!(!edge.stderr().contains("cut off"), "{frames_max}: {}", edge.stderr());
     }
 }

@@ -33,6 +33,7 @@ pub const ENHANCE_YOUR_CALM: u32 = 11;
 pub const HEADER_TABLE_SIZE: u16 = 1;
 pub const MAX_CONCURRENT_STREAMS: u16 = 3;
 pub const INITIAL_WINDOW_SIZE: u16 = 4;
+pub const MAX_FRAME_SIZE: u16 = 5;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
