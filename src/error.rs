@@ -187,7 +187,9 @@ impl Reason {
             BodyError::Upload(error) => Self::from(&**error),
             BodyError::Coding(_) => Self::ContentCoding,
             BodyError::FellBehind => Self::CacheFellBehind,
-            BodyError::TooLarge { .. } | BodyError::Peer(_) | BodyError::Stopped => Self::BodyTruncated,
+            BodyError::TooLarge { .. } | BodyError::TrailersTooLarge | BodyError::Peer(_) | BodyError::Stopped => {
+                Self::BodyTruncated
+            }
         }
     }
 }
@@ -197,6 +199,7 @@ impl From<&BodyError> for Reason {
     fn from(error: &BodyError) -> Self {
         match error {
             BodyError::TooLarge { .. } => Self::BodyTooLarge,
+            BodyError::TrailersTooLarge => Self::Guard(guard::Reason::TrailersTooLarge),
             BodyError::Silence(_) => Self::BodyReadTimeout,
             BodyError::TooSlow => Self::BodyTooSlow,
             BodyError::Peer(error) => violation(&**error).map_or(Self::BodyAborted, Self::Guard),

@@ -58,6 +58,8 @@ pub trait Guard: Send {
 pub enum BodyError {
     #[error("the body is larger than {limit} bytes")]
     TooLarge { limit: u64 },
+    #[error("too many fields come after the body")]
+    TrailersTooLarge,
     #[error("the peer sent nothing for {0:?}")]
     Silence(Duration),
     #[error("the peer sends too slowly")]

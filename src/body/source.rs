@@ -68,6 +68,7 @@ pub struct Source {
     wire: Wire,
     silence: Option<Silence>,
     bytes_max: u64,
+    trailers_max: usize,
     received: u64,
     /// A body that is found too large is taken on for a while.
     lingers: bool,
@@ -124,12 +125,26 @@ impl Source {
     }
 
     fn of(wire: Wire) -> Self {
-        Self { wire, silence: None, bytes_max: u64::MAX, received: 0, lingers: false, guard: None }
+        Self {
+            wire,
+            silence: None,
+            bytes_max: u64::MAX,
+            trailers_max: usize::MAX,
+            received: 0,
+            lingers: false,
+            guard: None,
+        }
     }
 
     /// Lets no larger body through.
     pub fn at_most(mut self, bytes_max: u64) -> Self {
         self.bytes_max = bytes_max;
+        self
+    }
+
+    /// Lets no more fields come after it.
+    pub fn trailers_at_most(mut self, fields_max: usize) -> Self {
+        self.trailers_max = fields_max;
         self
     }
 
@@ -319,13 +334,14 @@ impl Source {
                 }
                 Ok(Frame::data(data))
             }
-            Err(frame) => Ok(match frame.into_trailers() {
+            Err(frame) => match frame.into_trailers() {
+                Ok(fields) if fields.len() > self.trailers_max => Err(BodyError::TrailersTooLarge),
                 Ok(mut fields) => {
                     trailers::filter(&mut fields);
-                    Frame::trailers(fields)
+                    Ok(Frame::trailers(fields))
                 }
-                Err(frame) => frame,
-            }),
+                Err(frame) => Ok(frame),
+            },
         }
     }
 

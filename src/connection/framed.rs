@@ -1,7 +1,8 @@
 //! A client's stream under HTTP/2, between the socket or TLS and the codec.
 //!
 //! Passes bytes on as the guard says: no head before it is whole, and none before the last one was taken, since what
-//! the codec has unpacked and nobody has taken counts in no budget. When the guard has had enough the client hears
+//! the codec has unpacked and nobody has taken counts in no budget. So a request that is taken is the one whose head was
+//! passed on last, if that became a request at all. When the guard has had enough the client hears
 //! GOAWAY, if it can, and the codec gets an error.
 
 use std::cell::Cell;
@@ -15,9 +16,9 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::heads::Room;
-use crate::frames::{self, Cut, Frames, Run};
-use crate::guard::HeadCost;
+use super::heads::{Heads, Room};
+use crate::frames::{self, Cut, Frames, Run, SentHead};
+use crate::guard::{self, HeadCost};
 use crate::tcp::Peer;
 use crate::timers::{Deadline, Sweep};
 
@@ -28,6 +29,10 @@ const HEADS_A_TURN: u32 = 8;
 #[derive(Debug, Default)]
 pub struct Turn {
     heads_left: Cell<u32>,
+    /// The head that was passed on last, or is about to be.
+    head: Cell<SentHead>,
+    /// Streams that are to be reset for want of room, since bytes were written last.
+    refused: Cell<u32>,
     cut: Cell<Option<Cut>>,
 }
 
@@ -35,6 +40,17 @@ impl Turn {
     /// The connection is about to be polled.
     pub fn begin(&self) {
         self.heads_left.set(HEADS_A_TURN);
+    }
+
+    /// The head of the request that the codec hands out. No other is passed on before: the next one is not looked at
+    /// until the codec has waited for it, and it hands out what it has before it waits again.
+    pub fn head(&self) -> SentHead {
+        self.head.get()
+    }
+
+    /// A stream is about to be reset for want of room.
+    pub fn refuse(&self) {
+        self.refused.set(self.refused.get() + 1);
     }
 
     /// Why it was cut off, if it was.
@@ -55,6 +71,7 @@ pub struct Framed<S> {
     head_timeout: Duration,
     is_in_head: bool,
     turn: Rc<Turn>,
+    heads: Rc<Heads>,
 }
 
 /// Bytes that were read and may not be passed on yet.
@@ -68,16 +85,17 @@ struct Held {
 }
 
 impl<S> Framed<S> {
-    pub fn new(stream: S, sweep: Rc<Sweep>, head_timeout: Duration, room: Room) -> Self {
+    pub fn new(stream: S, sweep: Rc<Sweep>, head_timeout: Duration, heads: Rc<Heads>) -> Self {
         Self {
             stream,
             frames: Frames::new(sweep.last_tick().into_std()),
-            held: Held { bytes: BytesMut::new(), ready: 0, seen: 0, room },
+            held: Held { bytes: BytesMut::new(), ready: 0, seen: 0, room: Room::none(&heads) },
             is_full: false,
             head: sweep.deadline(),
             head_timeout,
             is_in_head: false,
             turn: Rc::default(),
+            heads,
             sweep,
         }
     }
@@ -99,12 +117,25 @@ impl<S> Framed<S> {
                 Run::InHead(length) => seen += length,
                 Run::HeadEnd(length) => {
                     self.is_full = true;
+                    self.take_note(self.frames.head())?;
                     self.turn.heads_left.set(self.turn.heads_left.get().saturating_sub(1));
                     return Ok((seen + length, seen + length));
                 }
             }
         }
         Ok((ready, seen))
+    }
+
+    /// Nobody judges trailers before they are read, which may be late, so they count before they are unpacked.
+    fn take_note(&self, head: SentHead) -> Result<(), Cut> {
+        self.turn.head.set(head);
+        self.heads.trail(head.stream, || guard::trailers_cost(head.bytes)).map_err(|_| Cut::HeadMemory)
+    }
+
+    /// What was written, as the guard has to know it.
+    fn wrote<'a>(&mut self, parts: impl IntoIterator<Item = &'a [u8]>) {
+        self.frames.refuse(self.turn.refused.take());
+        parts.into_iter().for_each(|bytes| self.frames.wrote(bytes));
     }
 
     /// The limit of a head counts from its first byte to its last.
@@ -192,7 +223,7 @@ impl Held {
     /// `seen` of them have been looked at. What waits behind a whole head is one read at most, and not counted.
     fn keep(&mut self, bytes: &[u8], seen: usize, is_in_head: bool) -> Result<(), Cut> {
         if is_in_head {
-            self.room.grow(HeadCost::Large(bytes.len())).map_err(|_| Cut::HeadMemory)?;
+            self.room.grow(HeadCost::of_memory(bytes.len())).map_err(|_| Cut::HeadMemory)?;
         }
         self.bytes.extend_from_slice(bytes);
         self.seen += seen;
@@ -206,7 +237,9 @@ impl Held {
         (self.ready, self.seen) = (self.ready - length, self.seen - length);
         if self.bytes.is_empty() {
             self.bytes = BytesMut::new();
-            self.room.empty();
+        }
+        if self.ready == 0 {
+            self.room.shrink(self.bytes.len());
         }
     }
 }
@@ -267,7 +300,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;
-        this.frames.wrote(bytes.get(..written).unwrap_or_default());
+        this.wrote([bytes.get(..written).unwrap_or_default()]);
         Poll::Ready(Ok(written))
     }
 
@@ -278,7 +311,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, parts))?;
-        frames::written(parts, written).for_each(|bytes| this.frames.wrote(bytes));
+        this.wrote(frames::written(parts, written));
         Poll::Ready(Ok(written))
     }
 

@@ -8,16 +8,18 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::HeaderMap;
+use http_body::Body as _;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::framed::Framed;
-use super::heads::{Heads, NoRoom, Room};
+use super::framed::{Framed, Turn};
+use super::heads::{Heads, NoRoom, Room, Trailed};
 use super::{Downstream, Limits, Link};
 use crate::body::{Paced, Source, Taking};
 use crate::frames::Cut;
 use crate::guard;
+use crate::header::cookies;
 use crate::pace::Terms;
 use crate::proxy;
 use crate::tcp::Peer;
@@ -38,14 +40,20 @@ where
 {
     let idle = worker.sweep.deadline();
     let heads = Heads::new(Rc::clone(&worker.heads));
-    let framed = Framed::new(stream, Rc::clone(&worker.sweep), limits.header_timeout, Room::none(&heads));
+    let framed = Framed::new(stream, Rc::clone(&worker.sweep), limits.header_timeout, Rc::clone(&heads));
     let turn = framed.turn();
     let stream = Timed::new(framed, worker.sweep.deadline(), limits.sending);
     let mut draining = worker.draining();
     let link = Rc::new(Link::new(downstream, None));
     let streams = Streams { worker: Rc::clone(&worker), sending: limits.sending };
     let asked = Rc::new(Cell::new(false));
-    let serving = Serving { worker: Rc::clone(&worker), link: Rc::clone(&link), heads, asked: Rc::clone(&asked) };
+    let serving = Serving {
+        worker: Rc::clone(&worker),
+        link: Rc::clone(&link),
+        heads,
+        turn: Rc::clone(&turn),
+        asked: Rc::clone(&asked),
+    };
     let mut connection = pin!(
         http2::Builder::new(streams)
             .max_concurrent_streams(limits.h2_streams_max)
@@ -109,6 +117,7 @@ struct Serving {
     worker: Rc<Worker>,
     link: Rc<Link>,
     heads: Rc<Heads>,
+    turn: Rc<Turn>,
     /// Set by each request.
     asked: Rc<Cell<bool>>,
 }
@@ -119,6 +128,7 @@ type Request = http::Request<hyper::body::Incoming>;
 struct Admitted {
     request: Request,
     room: Result<Room, guard::Reason>,
+    trailed: Option<Trailed>,
 }
 
 impl Serving {
@@ -129,13 +139,13 @@ impl Serving {
         self.asked.set(true);
         let serving = self.clone();
         async move {
-            let Admitted { request, room } = admitted?;
-            let refused = match room {
-                Ok(room) => STREAM.with(|stream| stream.head.replace(Some(room)).and(None)),
-                Err(reason) => Some(reason),
-            };
+            let Admitted { request, room, trailed } = admitted?;
+            let (room, refused) = room.map_or_else(|reason| (None, Some(reason)), |room| (Some(room), None));
+            STREAM.with(|stream| stream.held.replace((room, trailed)));
             // Boxed, so that it goes with the head of the response; in the task it would stay for the body's time.
-            let mut request = request.map(|body| Some(Source::incoming(body)).filter(|body| !body.is_end_stream()));
+            let mut request = request.map(|body| {
+                (!body.is_end_stream()).then(|| Source::incoming(body).trailers_at_most(guard::FIELDS_MAX))
+            });
             let response = Box::pin(proxy::serve(&serving.worker, &serving.link, &mut request, refused)).await;
             let taking = STREAM.with(|stream| Rc::clone(&stream.taking));
             Ok(response.map(|body| Paced::new(body, taking)))
@@ -143,22 +153,28 @@ impl Serving {
     }
 
     fn admit(&self, mut request: Request) -> Result<Admitted, h2::Error> {
+        let sent = self.turn.head();
         let room = match guard::check_h2(&request) {
-            Ok(()) => match self.heads.room(guard::head_cost(&request)) {
-                Ok(room) => Ok(room),
-                Err(NoRoom::InProcess) => Err(guard::Reason::HeadMemory),
-                // It has done nothing yet, so the client may try again (RFC 9113 §8.7).
-                Err(NoRoom::OnConnection) => {
-                    self.worker.shared.metrics.h2_stream_refused();
-                    return Err(h2::Reason::REFUSED_STREAM.into());
+            Ok(()) => {
+                cookies::join(request.headers_mut());
+                match self.heads.room(guard::head_cost(&request, sent.bytes)) {
+                    Ok(room) => Ok(room),
+                    Err(NoRoom::InProcess) => Err(guard::Reason::HeadMemory),
+                    // It has done nothing yet, so the client may try again (RFC 9113 §8.7).
+                    Err(NoRoom::OnConnection) => {
+                        self.worker.shared.metrics.h2_stream_refused();
+                        self.turn.refuse();
+                        return Err(h2::Reason::REFUSED_STREAM.into());
+                    }
                 }
-            },
+            }
             Err(reason) => Err(reason),
         };
         if room.is_err() {
             *request.headers_mut() = HeaderMap::new();
         }
-        Ok(Admitted { request, room })
+        let trailed = (!request.body().is_end_stream()).then(|| self.heads.await_trailers(sent.stream));
+        Ok(Admitted { request, room, trailed })
     }
 }
 
@@ -170,8 +186,8 @@ tokio::task_local! {
 struct Stream {
     /// How the client takes the response.
     taking: Rc<Taking>,
-    /// What its head takes.
-    head: RefCell<Option<Room>>,
+    /// What its head takes, and its trailers.
+    held: RefCell<(Option<Room>, Option<Trailed>)>,
 }
 
 /// Runs each stream as a task of its own, on its worker, and ends it when it has stalled: then hyper resets it.
@@ -185,7 +201,7 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, task: F) {
         let taking = Taking::new(self.worker.sweep.deadline(), self.sending);
         tokio::task::spawn_local(async move {
-            let stream = Stream { taking: Rc::clone(&taking), head: RefCell::default() };
+            let stream = Stream { taking: Rc::clone(&taking), held: RefCell::default() };
             tokio::select! {
                 biased;
                 _ = STREAM.scope(stream, task) => {}

@@ -1,9 +1,9 @@
-//! What the heads of open streams may take: those of one connection, and those of all.
+//! What the heads of open streams may take, trailers included: those of one connection, and those of all.
 //!
 //! A worker takes from the process in steps, so that an ordinary request touches nothing that others touch. How a head
 //! counts is the guard's to say.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -95,6 +95,15 @@ impl Drop for Share {
 pub struct Heads {
     share: Rc<Share>,
     used: Cell<usize>,
+    /// The streams whose requests have a body, with what their trailers take.
+    trailed: RefCell<Vec<(u32, Taken)>>,
+}
+
+/// Of the connection and of the process.
+#[derive(Debug, Clone, Copy, Default)]
+struct Taken {
+    on_connection: usize,
+    in_process: usize,
 }
 
 /// Whose budget a head does not fit.
@@ -106,7 +115,7 @@ pub enum NoRoom {
 
 impl Heads {
     pub fn new(share: Rc<Share>) -> Rc<Self> {
-        Rc::new(Self { share, used: Cell::new(0) })
+        Rc::new(Self { share, used: Cell::new(0), trailed: RefCell::default() })
     }
 
     /// Room for a head, until it is dropped.
@@ -115,47 +124,100 @@ impl Heads {
         room.grow(head)?;
         Ok(room)
     }
+
+    /// The request on `stream` has a body, and so it may have trailers until its stream ends.
+    pub fn await_trailers(self: &Rc<Self>, stream: u32) -> Trailed {
+        self.trailed.borrow_mut().push((stream, Taken::default()));
+        Trailed { heads: Rc::clone(self), stream }
+    }
+
+    /// Takes room for a head that came on `stream`, if it can but be the trailers of a request.
+    pub fn trail(&self, stream: u32, cost: impl FnOnce() -> HeadCost) -> Result<(), NoRoom> {
+        let mut trailed = self.trailed.borrow_mut();
+        let Some((_, taken)) = trailed.iter_mut().find(|(open, _)| *open == stream) else { return Ok(()) };
+        taken.add(self.take(cost())?);
+        Ok(())
+    }
+
+    fn take(&self, head: HeadCost) -> Result<Taken, NoRoom> {
+        let (taken, is_ordinary) = match head {
+            HeadCost::Ordinary(bytes) => (Taken { on_connection: bytes, in_process: bytes }, true),
+            HeadCost::Large { on_connection, in_process } => (Taken { on_connection, in_process }, false),
+        };
+        let used = self.used.get() + taken.on_connection;
+        if used > CONNECTION_BYTES_MAX {
+            return Err(NoRoom::OnConnection);
+        }
+        if !self.share.take(taken.in_process, is_ordinary) {
+            return Err(NoRoom::InProcess);
+        }
+        self.used.set(used);
+        Ok(taken)
+    }
+
+    fn give_back(&self, taken: Taken) {
+        self.used.set(self.used.get() - taken.on_connection);
+        self.share.give_back(taken.in_process);
+    }
+}
+
+impl Taken {
+    fn add(&mut self, more: Self) {
+        self.on_connection += more.on_connection;
+        self.in_process += more.in_process;
+    }
+}
+
+/// A stream that may have trailers. What they take is given back when it is dropped.
+#[derive(Debug)]
+pub struct Trailed {
+    heads: Rc<Heads>,
+    stream: u32,
+}
+
+impl Drop for Trailed {
+    fn drop(&mut self) {
+        let mut trailed = self.heads.trailed.borrow_mut();
+        if let Some(at) = trailed.iter().position(|(stream, _)| *stream == self.stream) {
+            let (_, taken) = trailed.swap_remove(at);
+            self.heads.give_back(taken);
+        }
+    }
 }
 
 /// Taken from a connection, its worker and the process.
 #[derive(Debug)]
 pub struct Room {
     heads: Rc<Heads>,
-    bytes: usize,
+    taken: Taken,
 }
 
 impl Room {
     /// To grow.
     pub fn none(heads: &Rc<Heads>) -> Self {
-        Self { heads: Rc::clone(heads), bytes: 0 }
+        Self { heads: Rc::clone(heads), taken: Taken::default() }
     }
 
     pub fn grow(&mut self, head: HeadCost) -> Result<(), NoRoom> {
-        let (bytes, is_ordinary) = match head {
-            HeadCost::Ordinary(bytes) => (bytes, true),
-            HeadCost::Large(bytes) => (bytes, false),
-        };
-        let used = self.heads.used.get() + bytes;
-        if used > CONNECTION_BYTES_MAX {
-            return Err(NoRoom::OnConnection);
-        }
-        if !self.heads.share.take(bytes, is_ordinary) {
-            return Err(NoRoom::InProcess);
-        }
-        self.heads.used.set(used);
-        self.bytes += bytes;
+        self.taken.add(self.heads.take(head)?);
         Ok(())
     }
 
-    pub fn empty(&mut self) {
-        self.heads.used.set(self.heads.used.get() - self.bytes);
-        self.heads.share.give_back(std::mem::take(&mut self.bytes));
+    /// Gives back what is more than `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        let Taken { on_connection, in_process } = self.taken;
+        let kept = Taken { on_connection: on_connection.min(bytes), in_process: in_process.min(bytes) };
+        self.heads.give_back(Taken {
+            on_connection: on_connection - kept.on_connection,
+            in_process: in_process - kept.in_process,
+        });
+        self.taken = kept;
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.empty();
+        self.shrink(0);
     }
 }
 
@@ -163,10 +225,14 @@ impl Drop for Room {
 mod tests {
     use proptest::prelude::*;
 
-    use super::HeadCost::{Large, Ordinary};
+    use super::HeadCost::Ordinary;
     use super::*;
 
     const KIB: usize = 1024;
+
+    fn large(bytes: usize) -> HeadCost {
+        HeadCost::of_memory(bytes)
+    }
 
     fn budget_of(bytes_max: usize) -> (Arc<HeadBudget>, Rc<Share>) {
         let budget = HeadBudget::new(bytes_max as u64);
@@ -187,7 +253,7 @@ mod tests {
         let more: Vec<_> = (0..9).map(|_| other.room(Ordinary(16 * KIB)).unwrap()).collect();
         assert_eq!(other.room(Ordinary(1)).unwrap_err(), NoRoom::InProcess);
         drop(held);
-        assert!(other.room(Large(16 * KIB)).is_ok() && one.room(Large(16 * KIB)).is_ok());
+        assert!(other.room(large(16 * KIB)).is_ok() && one.room(large(16 * KIB)).is_ok());
         drop(more);
     }
 
@@ -196,9 +262,9 @@ mod tests {
         let (budget, share) = budget_of(512 * KIB);
         let connections: Vec<_> = (0..3).map(|_| Heads::new(Rc::clone(&share))).collect();
         let fill = |head| connections.iter().flat_map(move |heads| std::iter::from_fn(move || heads.room(head).ok()));
-        let large: Vec<_> = fill(Large(16 * KIB)).collect();
-        assert_eq!((large.len(), taken(&budget)), (24, 384 * KIB));
-        assert_eq!(connections[2].room(Large(1)).unwrap_err(), NoRoom::InProcess);
+        let bombs: Vec<_> = fill(large(16 * KIB)).collect();
+        assert_eq!((bombs.len(), taken(&budget)), (24, 384 * KIB));
+        assert_eq!(connections[2].room(large(1)).unwrap_err(), NoRoom::InProcess);
         let ordinary: Vec<_> = fill(Ordinary(2 * KIB)).collect();
         assert_eq!(ordinary.len(), 64);
     }
@@ -213,6 +279,45 @@ mod tests {
         assert_eq!(taken(&budget), 0);
     }
 
+    #[test]
+    fn what_was_sent_counts_less_on_its_connection_than_in_the_process() {
+        let (budget, share) = budget_of(512 * KIB);
+        let heads = Heads::new(share);
+        let sent = HeadCost::Large { on_connection: 32 * KIB, in_process: 96 * KIB };
+        let held: Vec<_> = std::iter::from_fn(|| heads.room(sent).ok()).collect();
+        assert_eq!((held.len(), taken(&budget)), (4, 384 * KIB));
+        drop(held);
+        assert_eq!((heads.used.get(), heads.share.used.get()), (0, 0));
+    }
+
+    #[test]
+    fn trailers_count_as_long_as_their_stream_is_open() {
+        let (_, share) = budget_of(512 * KIB);
+        let heads = Heads::new(share);
+        let (one, other) = (heads.await_trailers(1), heads.await_trailers(3));
+        heads.trail(1, || large(100 * KIB)).unwrap();
+        heads.trail(3, || large(100 * KIB)).unwrap();
+        assert_eq!(heads.trail(1, || large(100 * KIB)), Err(NoRoom::OnConnection));
+        // Of a stream without a body, or which has ended.
+        heads.trail(5, || large(100 * KIB)).unwrap();
+        drop(one);
+        heads.trail(1, || large(500 * KIB)).unwrap();
+        assert_eq!(heads.used.get(), 100 * KIB);
+        drop(other);
+        assert_eq!((heads.used.get(), heads.share.used.get()), (0, 0));
+    }
+
+    #[test]
+    fn room_is_shrunk_to_what_is_held() {
+        let (_, share) = budget_of(512 * KIB);
+        let heads = Heads::new(share);
+        let mut room = heads.room(large(100 * KIB)).unwrap();
+        for (bytes, used) in [(200 * KIB, 100 * KIB), (10 * KIB, 10 * KIB), (20 * KIB, 10 * KIB), (0, 0)] {
+            room.shrink(bytes);
+            assert_eq!((heads.used.get(), heads.share.used.get()), (used, used));
+        }
+    }
+
     proptest! {
         #[test]
         fn never_more_than_allowed_and_all_comes_back(
@@ -223,12 +328,12 @@ mod tests {
             let mut held = std::collections::VecDeque::new();
             for (takes, is_large, connection, bytes) in steps {
                 if takes {
-                    let head = if is_large { Large(bytes) } else { Ordinary(bytes) };
+                    let head = if is_large { large(bytes) } else { Ordinary(bytes) };
                     held.extend(connections[connection].room(head));
                 } else {
                     held.pop_front();
                 }
-                let in_use: usize = held.iter().map(|room: &Room| room.bytes).sum();
+                let in_use: usize = held.iter().map(|room: &Room| room.taken.in_process).sum();
                 prop_assert!(in_use <= taken(&budget) && taken(&budget) <= 300 * KIB);
                 prop_assert!(connections.iter().all(|heads| heads.used.get() <= CONNECTION_BYTES_MAX));
             }

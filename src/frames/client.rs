@@ -34,6 +34,14 @@ pub enum Run {
     HeadEnd(usize),
 }
 
+/// A head or trailers, as the client sent them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SentHead {
+    pub stream: u32,
+    /// On the wire, over all its frames.
+    pub bytes: usize,
+}
+
 /// Both directions of one connection, as its server sees them.
 #[derive(Debug)]
 pub struct Frames {
@@ -42,14 +50,17 @@ pub struct Frames {
     written: Walk,
     /// A head that goes on in another frame.
     block: Option<Block>,
+    /// The last that has begun.
+    head: SentHead,
     last_stream: u32,
+    /// Streams that the edge refuses since it has no room; their resets are yet to be written.
+    refused: u32,
     empty_data: u32,
     budgets: Budgets,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Block {
-    bytes: usize,
     continuations: u32,
     ends: bool,
 }
@@ -61,7 +72,9 @@ impl Frames {
             read: Walk::default(),
             written: Walk::default(),
             block: None,
+            head: SentHead::default(),
             last_stream: 0,
+            refused: 0,
             empty_data: 0,
             budgets: Budgets::new(now),
         }
@@ -114,6 +127,16 @@ impl Frames {
         self.budgets.cut
     }
 
+    /// The head that was whole last, once [`Run::HeadEnd`] has been told.
+    pub fn head(&self) -> SentHead {
+        self.head
+    }
+
+    /// So many streams more are about to be reset for want of room, which is not the client's fault.
+    pub fn refuse(&mut self, streams: u32) {
+        self.refused += streams;
+    }
+
     /// A head has begun and is not whole.
     pub fn is_in_head(&self) -> bool {
         self.block.is_some() || self.read.frame().is_some_and(|frame| frame.kind == HEADERS)
@@ -132,6 +155,7 @@ impl Frames {
                     self.budgets.control.note_request();
                 }
                 self.block = (head.flags & END_HEADERS == 0).then(Block::default);
+                self.head = SentHead { stream: head.stream, bytes: 0 };
                 self.grow(head)
             }
             CONTINUATION => self.grow(head),
@@ -152,13 +176,13 @@ impl Frames {
 
     /// A head has one frame more.
     fn grow(&mut self, head: FrameHead) -> Result<(), Cut> {
+        self.head.bytes = self.head.bytes.saturating_add(head.length);
         let Some(block) = &mut self.block else { return Ok(()) };
-        block.bytes = block.bytes.saturating_add(head.length);
         block.ends = head.flags & END_HEADERS != 0;
         block.continuations += u32::from(head.kind == CONTINUATION && !block.ends);
         if block.continuations > CONTINUATIONS_MAX {
             Err(Cut::Continuations)
-        } else if block.bytes > BLOCK_BYTES_MAX {
+        } else if self.head.bytes > BLOCK_BYTES_MAX {
             Err(Cut::HeadBytes)
         } else {
             Ok(())
@@ -168,6 +192,7 @@ impl Frames {
     fn note(&mut self, head: FrameHead) {
         match head.kind {
             DATA => self.budgets.control.note_data(head.length),
+            RST_STREAM if head.number == REFUSED_STREAM && self.refused > 0 => self.refused -= 1,
             // What the edge ends for its own reasons is not held against the client, and what stalls has its limit.
             RST_STREAM if !matches!(head.number, NO_ERROR | INTERNAL_ERROR | CANCEL) => {
                 let cost = if head.number == REFUSED_STREAM { RESET_REFUSED } else { RESET_BY_EDGE };
@@ -242,12 +267,14 @@ mod tests {
         assert!(frames.is_in_head());
         assert_eq!(frames.read(&last, now), Ok(Run::InHead(9)));
         assert_eq!(frames.read(&last[9..], now), Ok(Run::HeadEnd(1)));
+        assert_eq!(frames.head(), SentHead { stream: 1, bytes: 4 });
         assert!(!frames.is_in_head());
         // One frame that comes in pieces waits in the codec, which does not unpack it before it is whole.
         let whole = frame(HEADERS, END_HEADERS, 3, b"abc");
         assert_eq!(frames.read(&whole[..9], now), Ok(Run::Plain(9)));
         assert!(frames.is_in_head());
         assert_eq!(frames.read(&whole[9..], now), Ok(Run::HeadEnd(3)));
+        assert_eq!(frames.head(), SentHead { stream: 3, bytes: 3 });
     }
 
     #[test]
@@ -288,6 +315,18 @@ mod tests {
         check((get.clone(), reset(1, NO_ERROR)), 2000);
         // A stream that stalled.
         check((get, reset(1, CANCEL)), 2000);
+    }
+
+    #[test]
+    fn streams_that_the_edge_has_no_room_for_are_not_held_against_the_client() {
+        let (mut frames, _) = begun();
+        for _ in 0..2000 {
+            frames.refuse(1);
+            frames.wrote(&reset(1, REFUSED_STREAM));
+        }
+        assert_eq!(frames.cut(), None);
+        frames.wrote(&reset(1, REFUSED_STREAM).repeat(257));
+        assert_eq!(frames.cut(), Some(Cut::Resets));
     }
 
     #[test]

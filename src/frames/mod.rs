@@ -15,7 +15,7 @@ mod walk;
 
 use std::io::IoSlice;
 
-pub use client::{Frames, Run};
+pub use client::{Frames, Run, SentHead};
 pub use cut::Cut;
 pub use endpoint::EndpointFrames;
 

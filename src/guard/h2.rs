@@ -3,7 +3,7 @@
 //! The codec has judged what RFC 9113 calls malformed and could see. What is left are the limits, and what would
 //! read differently in the HTTP/1.1 request that is made of it.
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, COOKIE};
 use http::uri::Scheme;
 use http::{Method, Request};
 
@@ -21,6 +21,8 @@ const FIELD_BYTES: usize = 32;
 /// What a place for a field takes in the map, of which a quarter stays free and which doubles as it grows.
 const PLACE_BYTES: usize = 82;
 
+/// What is sent is coded: letters take five bits at least, and a field costs more by its size than by its bytes.
+const SENT_FACTOR: usize = 2;
 /// The bytes of a head are in the request, and in a buffer for the endpoint that has grown to hold them.
 const COPIES: usize = 3;
 /// What a stream takes while its head waits for an answer, beside the head.
@@ -31,12 +33,19 @@ const STREAM_BYTES: usize = 8 * 1024;
 pub enum HeadCost {
     /// Its size by RFC 9113. So there is room for many heads as they are.
     Ordinary(usize),
-    /// The memory that it takes, with the copy for the endpoint and with all that its stream takes. So there is room for
-    /// few bombs.
-    Large(usize),
+    /// In the process the memory that it takes, with the copy for the endpoint and with all that its stream takes. So
+    /// there is room for few bombs. Its connection counts the same, but for what the client has sent.
+    Large { on_connection: usize, in_process: usize },
 }
 
-pub fn head_cost<B>(request: &Request<B>) -> HeadCost {
+impl HeadCost {
+    pub fn of_memory(bytes: usize) -> Self {
+        Self::Large { on_connection: bytes, in_process: bytes }
+    }
+}
+
+/// Of a request whose head was so many bytes on the wire, and whose cookies are in one line.
+pub fn head_cost<B>(request: &Request<B>, sent: usize) -> HeadCost {
     let (uri, fields) = (request.uri(), request.headers());
     let target = uri.path_and_query().map_or(0, |target| target.as_str().len());
     let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
@@ -46,8 +55,23 @@ pub fn head_cost<B>(request: &Request<B>) -> HeadCost {
     if size <= ORDINARY_BYTES && fields.len() <= ORDINARY_FIELDS {
         return HeadCost::Ordinary(size);
     }
-    let places = ((fields.len() + REQUEST_FIELDS_ADDED) * 4 / 3).next_power_of_two();
-    HeadCost::Large(STREAM_BYTES + size.max(bytes * COPIES + places * PLACE_BYTES))
+    let memory = STREAM_BYTES + size.max(bytes * COPIES + places(fields.len() + REQUEST_FIELDS_ADDED) * PLACE_BYTES);
+    // A browser's large head is a few long fields, mostly cookies, and what it unpacks to is no multiple of it. As far as
+    // it is, or where the map takes more than the fields, it counts as a bomb does.
+    let unpacked = if fields.len() > ORDINARY_FIELDS { size } else { size.saturating_sub(SENT_FACTOR * sent) };
+    HeadCost::Large { on_connection: size + (memory - size) * unpacked / size, in_process: memory }
+}
+
+/// Of trailers that were so many bytes on the wire, until they are read: what they may unpack to, since nobody knows
+/// what they did. A field takes a byte at least.
+pub fn trailers_cost(sent: usize) -> HeadCost {
+    let bytes_max = H2_HEAD_BYTES_MAX as usize;
+    let bytes = sent.saturating_mul(SENT_FACTOR).min(bytes_max);
+    HeadCost::of_memory(bytes + places(sent.min(bytes_max / FIELD_BYTES)) * PLACE_BYTES)
+}
+
+fn places(fields: usize) -> usize {
+    (fields * 4 / 3).next_power_of_two()
 }
 
 /// Judges the head of a request.
@@ -63,7 +87,9 @@ pub fn check_h2<B>(request: &Request<B>) -> Result<(), Reason> {
         return Err(Reason::TargetTooLong);
     }
     let fields = request.headers();
-    if fields.len() > FIELDS_MAX {
+    // The crumbs of cookies are one field (RFC 9113 §8.2.3).
+    let crumbs = fields.get_all(COOKIE).iter().count();
+    if fields.len() - crumbs.saturating_sub(1) > FIELDS_MAX {
         return Err(Reason::TooManyFields);
     }
     // RFC 9113 §8.2.1: over HTTP/1.1 the white space would go, and with it what an origin compares.
@@ -100,6 +126,7 @@ mod tests {
         check(request(), Ok(()));
         check(request().method("POST").header("content-length", "9223372036854775807"), Ok(()));
         check(request().header("a", "").header("b", "x y"), Ok(()));
+        check((0..=FIELDS_MAX).fold(request(), |request, _| request.header("cookie", "a=b")), Ok(()));
         check((0..FIELDS_MAX).fold(request(), |request, n| request.header(format!("x-{n}"), "1")), Ok(()));
     }
 
@@ -107,13 +134,44 @@ mod tests {
     fn b8_a_head_counts_with_its_size_until_it_is_large() {
         let check = |fields: usize, value: &str, expected| {
             let request = (0..fields).fold(request(), |request, _| request.header("x", value));
-            assert_eq!(head_cost(&request.body(()).unwrap()), expected, "{fields} fields of {}", value.len());
+            assert_eq!(head_cost(&request.body(()).unwrap(), 0), expected, "{fields} fields of {}", value.len());
         };
         check(0, "", HeadCost::Ordinary(3 + 4 * FIELD_BYTES));
         check(32, "", HeadCost::Ordinary(3 + 32 + 36 * FIELD_BYTES));
-        check(33, "", HeadCost::Large(STREAM_BYTES + 3 * (3 + 33) + 64 * PLACE_BYTES));
+        check(33, "", HeadCost::of_memory(STREAM_BYTES + 3 * (3 + 33) + 64 * PLACE_BYTES));
         check(1, &"v".repeat(3900), HeadCost::Ordinary(3901 + 3 + 5 * FIELD_BYTES));
-        check(1, &"v".repeat(4000), HeadCost::Large(STREAM_BYTES + 3 * (4001 + 3) + 16 * PLACE_BYTES));
+        check(1, &"v".repeat(4000), HeadCost::of_memory(STREAM_BYTES + 3 * (4001 + 3) + 16 * PLACE_BYTES));
+    }
+
+    #[test]
+    fn b8_a_large_head_counts_with_its_size_on_its_connection_as_far_as_it_was_sent() {
+        let check = |fields: usize, length: usize, sent: usize, expected: usize| {
+            let request = (0..fields).fold(request(), |request, _| request.header("x", "v".repeat(length)));
+            let cost = head_cost(&request.body(()).unwrap(), sent);
+            let HeadCost::Large { on_connection, .. } = cost else { panic!("{cost:?}") };
+            assert_eq!(on_connection, expected, "{fields} fields of {length} in {sent} bytes");
+        };
+        let size = 5001 + 3 + 5 * FIELD_BYTES;
+        let memory = STREAM_BYTES + 3 * (5001 + 3) + 16 * PLACE_BYTES;
+        check(1, 5000, size / 2, size);
+        check(1, 5000, size, size);
+        check(1, 5000, size / 4, size + (memory - size) / 2);
+        check(1, 5000, 0, memory);
+        // Many fields take more than their bytes, whoever sends them.
+        check(40, 100, 5000, STREAM_BYTES + 3 * (40 * 101 + 3) + 64 * PLACE_BYTES);
+    }
+
+    #[test]
+    fn b8_trailers_count_with_what_they_may_unpack_to() {
+        assert_eq!(trailers_cost(0), HeadCost::of_memory(PLACE_BYTES));
+        assert_eq!(trailers_cost(40), HeadCost::of_memory(80 + 64 * PLACE_BYTES));
+        for bomb in [512, 16 * 1024, usize::MAX] {
+            let HeadCost::Large { in_process, .. } = trailers_cost(bomb) else { panic!("{bomb}") };
+            assert!(
+                (1024 * PLACE_BYTES..=1024 * PLACE_BYTES + 16 * 1024).contains(&in_process),
+                "{bomb}: {in_process}"
+            );
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-pub use h2::{H2_HEAD_BYTES_MAX, HeadCost, check_h2, head_cost};
+pub use h2::{H2_HEAD_BYTES_MAX, HeadCost, check_h2, head_cost, trailers_cost};
 pub use head::{Body, Complete, FIELDS_MAX, HEAD_BYTES_MAX, Lines, Then};
 pub use machine::{Machine, Phase, Step, Stop};
 pub use reject::{Reason, Violation};

@@ -1,17 +1,29 @@
 //! `Cookie`: HTTP/2 may split it over several lines; elsewhere it is one (RFC 9113 §8.2.3).
 
+use bytes::Bytes;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
-/// Makes one line of the crumbs.
+use super::REQUEST_FIELDS_ADDED;
+
+/// The places of so many crumbs may stay in the map.
+const CRUMBS_FEW: usize = 8;
+
+/// Makes one line of the crumbs. What they took goes with them.
 pub fn join(fields: &mut HeaderMap) {
     let mut crumbs = fields.get_all(COOKIE).iter();
     if crumbs.next().is_none() || crumbs.next().is_none() {
         return;
     }
     let crumbs: Vec<&[u8]> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
-        fields.insert(COOKIE, whole);
+    let were_few = crumbs.len() <= CRUMBS_FEW;
+    let Ok(whole) = HeaderValue::from_maybe_shared(Bytes::from(crumbs.join(&b"; "[..]))) else { return };
+    fields.insert(COOKIE, whole);
+    if !were_few {
+        // The map keeps the places of repeated fields, for as long as it lives.
+        let mut fewer = HeaderMap::with_capacity(fields.len() + REQUEST_FIELDS_ADDED);
+        fewer.extend(std::mem::take(fields));
+        *fields = fewer;
     }
 }
 
@@ -38,5 +50,18 @@ mod tests {
             join(&mut map);
             assert_eq!(text(&map), after);
         }
+    }
+
+    #[test]
+    fn many_crumbs_leave_the_other_fields_as_they_were() {
+        let crumbs: String = (0..90).map(|n| format!("\ncookie: c{n}={n}")).collect();
+        let mut map = fields(&format!("a: 1\nb: 2{crumbs}\na: 3\nc: 4"));
+        join(&mut map);
+        let whole: Vec<_> = (0..90).map(|n| format!("c{n}={n}")).collect();
+        assert_eq!(map.get(COOKIE).unwrap(), &whole.join("; "));
+        map.remove(COOKIE);
+        let mut expected = fields("a: 1\nb: 2\na: 3\nc: 4");
+        expected.remove(COOKIE);
+        assert_eq!(map, expected);
     }
 }

@@ -12,7 +12,6 @@ use crate::balance::Asker;
 use crate::body::Body;
 use crate::config::{HostPolicy, UpstreamProtocol};
 use crate::error::Reason;
-use crate::header::cookies;
 use crate::header::forwarded::{self, Hop};
 use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
 use crate::header::{REQUEST_FIELDS_ADDED, edit, etag, request_id, via};
@@ -98,7 +97,6 @@ impl Exchange<'_> {
 pub fn receive_request(request: Unread<'_>, route: &Route, pass: &Pass) -> Option<Upgrade> {
     let may_upgrade = request.version() == Version::HTTP_11 && pass.upstream.config().protocol == UpstreamProtocol::H1;
     let fields = request.headers_mut();
-    cookies::join(fields);
     if route.config.compress.is_some() {
         etag::take_off_marks(fields);
     }

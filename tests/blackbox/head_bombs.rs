@@ -10,6 +10,8 @@ use crate::harness::*;
 pub const FIELDS: usize = 94;
 /// What one connection may hold by heads that are not ordinary, with all that their streams take.
 const PEAK_KIB_MAX: u64 = 512;
+/// The same, where the client has sent what it holds.
+const SENT_PEAK_KIB_MAX: u64 = 2048;
 
 /// Never answers.
 async fn silent_origin() -> Origin {
@@ -48,15 +50,20 @@ pub fn streams(count: u32) -> impl Iterator<Item = u32> {
 /// edge has judged all.
 pub async fn explode(client: &mut Frames<TcpStream>, fields: usize) -> (usize, usize) {
     let bombs: Vec<u8> = streams(120).flat_map(|stream| bomb(stream, fields)).collect();
-    let sent = bombs.len();
+    (bombs.len(), refused(client, 999, bombs).await)
+}
+
+/// How many of these streams are refused, or answered with 431, once the edge has judged all. `last` is a stream beyond
+/// them.
+async fn refused(client: &mut Frames<TcpStream>, last: u32, heads: Vec<u8>) -> usize {
     // One that is refused for what it is comes last: whatever was to be said of the others is said then.
-    let last = frame(HEADERS, END_HEADERS | END_STREAM, 999, &block(pseudo("TRACE", "/")));
-    client.send([bombs, last].concat()).await.unwrap();
+    let trace = frame(HEADERS, END_HEADERS | END_STREAM, last, &block(pseudo("TRACE", "/")));
+    client.send([heads, trace].concat()).await.unwrap();
     let mut refused = 0;
     loop {
         let frame = within("a verdict on each", client.next()).await.expect("the connection stays");
         match (frame.kind, frame.stream) {
-            (HEADERS, 999) => return (sent, refused),
+            (HEADERS, stream) if stream == last => return refused,
             (RST_STREAM, _) => {
                 assert_eq!(frame.code(), REFUSED_STREAM);
                 refused += 1;
@@ -99,6 +106,173 @@ async fn b8_one_connection_holds_few_large_heads() {
         assert_eq!(edge.get("/").await.status, 200);
         drop(client);
         edge.in_flight(origin.address(), 0).await;
+    }
+}
+
+/// What a browser says with each request, and these cookies.
+fn browsing(stream: u32, cookies: &[u8]) -> Vec<u8> {
+    let fields = [
+        (
+            "user-agent",
+            "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36",
+        ),
+        ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"),
+        ("accept-encoding", "gzip, deflate, br, zstd"),
+        ("accept-language", "en-GB,en;q=0.9"),
+        ("referer", "https://localhost/a/page/of/it"),
+        ("sec-ch-ua", "\"Chromium\";v=\"140\", \"Not=A?Brand\";v=\"24\""),
+        ("sec-ch-ua-mobile", "?0"),
+        ("sec-ch-ua-platform", "\"Linux\""),
+        ("sec-fetch-dest", "empty"),
+        ("sec-fetch-mode", "cors"),
+        ("sec-fetch-site", "same-origin"),
+        ("priority", "u=1, i"),
+    ];
+    let head = [block(pseudo("GET", "/hang")), block(fields), cookies.to_vec()].concat();
+    frame(HEADERS, END_HEADERS | END_STREAM, stream, &head)
+}
+
+/// A browser sends its cookies in crumbs, or one that no table has a place for. It has many requests at a time.
+#[tokio::test]
+async fn a_browser_with_many_cookies_has_many_requests_at_a_time() {
+    const REQUESTS: u32 = 60;
+    let crumb = |n: usize| ("cookie", format!("name{n:02}={}", "v".repeat(73)));
+    let kept_crumbs: Vec<u8> = (0..30).flat_map(|n| kept("cookie", &crumb(n).1)).collect();
+    // The last two are large: of 4.7 and 6 KiB by their size, 256 KiB are room for 54 and 43.
+    let rows = [
+        ("none", vec![], vec![], 0),
+        ("30 of 80 bytes", vec![], block((0..30).map(crumb)), 0),
+        ("30 of 80 bytes that the table has", kept_crumbs, (0..30).map(|n| KEPT + n).collect(), 0),
+        ("90 of 40 bytes", vec![], block((0..90).map(|n| ("cookie", format!("n{n}={}", "v".repeat(36))))), 6),
+        ("one of 5 kB", vec![], block([("cookie", "v".repeat(5000))]), 17),
+    ];
+    for (name, first, cookies, refused_expected) in rows {
+        let origin = silent_origin().await;
+        let edge = edge_before(&origin, "[server]\nworkers = 1\n").await;
+        let mut client = Frames::connect(&edge, &[]).await;
+        let first = [block(pseudo("GET", "/")), first].concat();
+        client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, &first)).await.unwrap();
+        assert_eq!(within("an answer", client.of(1)).await.unwrap().status(), 200);
+        let heads = streams(REQUESTS).flat_map(|stream| browsing(stream, &cookies)).collect();
+        assert_eq!(refused(&mut client, 999, heads).await, refused_expected, "{name}");
+    }
+}
+
+/// B8: large heads that were sent are more than bombs may be, and bounded too.
+#[tokio::test]
+async fn b8_one_connection_holds_a_bounded_number_of_large_heads_that_were_sent() {
+    // How many there is room for is 256 KiB by their size.
+    for (length, refused_expected) in [(15_500, 104), (5000, 70)] {
+        let origin = silent_origin().await;
+        let edge = edge_before(&origin, "[server]\nworkers = 1\n").await;
+        for _ in 0..8 {
+            armed(&edge, "x", "").await;
+        }
+        let mut client = armed(&edge, "x", "").await;
+        edge.forget_peak();
+        let before_kib = edge.rss_kib();
+        let head = [block(pseudo("GET", "/hang")), block([("x", "v".repeat(length))])].concat();
+        let heads = streams(120).flat_map(|stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &head)).collect();
+        assert_eq!(refused(&mut client, 999, heads).await, refused_expected, "{length}");
+        let peak_kib = edge.peak_kib().saturating_sub(before_kib);
+        assert!(peak_kib <= SENT_PEAK_KIB_MAX, "{length}: {peak_kib} KiB");
+    }
+}
+
+/// Which head a request had is known even where others were refused by the codec, or were trailers.
+#[tokio::test]
+async fn b8_a_head_counts_with_what_was_sent_of_it_and_of_no_other() {
+    let origin = silent_origin().await;
+    let edge = edge_before(&origin, "[server]\nworkers = 1\n").await;
+    // What is too large was sent; what comes after it is a bomb, of which 4 fit.
+    let mut client = armed(&edge, "x", &"v".repeat(3900)).await;
+    let too_large = [block(pseudo("GET", "/")), block([("y", "v".repeat(16_300))])].concat();
+    let heads = (0..50).flat_map(|n| {
+        let too_large = frame(HEADERS, END_HEADERS | END_STREAM, 4 * n + 3, &too_large);
+        [too_large, bomb(4 * n + 5, 4)].concat()
+    });
+    assert_eq!(refused(&mut client, 999, heads.collect()).await, 50 + 46);
+    // What is too large is a bomb, and there are trailers; what comes after them was sent.
+    let mut client = armed(&edge, "x", &"v".repeat(3900)).await;
+    let large = [block(pseudo("GET", "/hang")), block([("y", "v".repeat(5000))])].concat();
+    for stream in (3..).step_by(6).take(30) {
+        let sent = [
+            frame(HEADERS, END_HEADERS, stream, &block(pseudo("POST", "/"))),
+            bomb(stream + 2, 5),
+            frame(HEADERS, END_HEADERS | END_STREAM, stream, &block([("x-sum", "1")])),
+            frame(HEADERS, END_HEADERS | END_STREAM, stream + 4, &large),
+        ];
+        client.send(sent.concat()).await.unwrap();
+        let mut statuses = [0; 2];
+        while statuses.contains(&0) {
+            let frame = within("an answer", client.next()).await.unwrap();
+            assert!(matches!(frame.kind, HEADERS | DATA), "{frame:?}");
+            if frame.kind == HEADERS {
+                statuses[((frame.stream - stream) / 2) as usize] = frame.status();
+            }
+        }
+        assert_eq!(statuses, [200, 431]);
+    }
+    assert_eq!(refused(&mut client, 999, vec![]).await, 0);
+}
+
+/// A client that is told to come again does so, and is not cut off for it.
+#[tokio::test]
+async fn refusals_for_want_of_room_are_not_held_against_the_client() {
+    let origin = silent_origin().await;
+    let edge = edge_before(&origin, "").await;
+    let mut client = armed(&edge, "x", "").await;
+    let mut sum = 0;
+    for round in 0..6 {
+        let first = 1000 * round + 3;
+        let heads = (0..100).flat_map(|n| bomb(first + 2 * n, FIELDS)).collect();
+        sum += refused(&mut client, first + 990, heads).await;
+    }
+    // More than the resets that a client is allowed.
+    assert!(sum > 500, "{sum} refused");
+    assert_eq!(edge.get("/").await.status, 200);
+}
+
+/// B8: what trailers unpack to counts from when they come, while nobody reads them.
+#[tokio::test]
+async fn b8_trailers_that_nobody_reads_are_bounded() {
+    let origin = silent_origin().await;
+    let keys = "requests_max = 1\nqueue = { requests_max = 200, timeout = \"1h\" }";
+    let edge = Edge::start("[server]\nworkers = 1\n".to_owned() + &upstream(&[origin.address()], keys) + ROUTE).await;
+    for _ in 0..8 {
+        armed(&edge, "x", "").await;
+    }
+    let mut client = armed(&edge, "x", "").await;
+    client.send(get(3, "/hang")).await.unwrap();
+    origin.has(10).await;
+    edge.forget_peak();
+    let before_kib = edge.rss_kib();
+    let uploads = streams(120).skip(1).flat_map(|stream| {
+        let head = frame(HEADERS, END_HEADERS, stream, &block(pseudo("POST", "/")));
+        [head, frame(HEADERS, END_HEADERS | END_STREAM, stream, &[KEPT; 480])].concat()
+    });
+    // The edge may close before it has read all.
+    let _closed = client.send(uploads.collect::<Vec<u8>>()).await;
+    let end = within("the end", client.next()).await.unwrap();
+    assert_eq!((end.kind, end.code()), (GOAWAY, ENHANCE_YOUR_CALM));
+    let peak_kib = edge.peak_kib().saturating_sub(before_kib);
+    assert!(peak_kib <= PEAK_KIB_MAX, "{peak_kib} KiB are held");
+    edge.counts("tollgate_h2_connections_cut_total{reason=\"head-memory\"}", 1.0).await;
+    edge.in_flight(origin.address(), 0).await;
+    assert_eq!(edge.get("/").await.status, 200);
+}
+
+/// B8: trailers have as many fields as a head may have.
+#[tokio::test]
+async fn b8_trailers_of_too_many_fields_are_refused() {
+    let origin = silent_origin().await;
+    let edge = edge_before(&origin, "").await;
+    for (stream, fields, status) in [(3, 100, 200), (5, 101, 431), (7, 480, 431)] {
+        let mut client = armed(&edge, "x", "").await;
+        let head = frame(HEADERS, END_HEADERS, stream, &block(pseudo("POST", "/")));
+        let trailers = frame(HEADERS, END_HEADERS | END_STREAM, stream, &vec![KEPT; fields]);
+        client.send([head, trailers].concat()).await.unwrap();
+        assert_eq!(within("an answer", client.of(stream)).await.unwrap().status(), status, "{fields} fields");
     }
 }
 
@@ -214,6 +388,22 @@ async fn b7_a_head_in_parts_arrives_whole() {
     }
     assert_eq!(within("an answer", client.of(1)).await.unwrap().status(), 200);
     assert_eq!(origin.take().fields.get("x").len(), 9000);
+}
+
+/// What of a head has been passed on is held no longer, so a client whose reads end within heads has all its room.
+#[tokio::test]
+async fn heads_that_end_with_the_beginning_of_the_next_one_go_on() {
+    let origin = Origin::replies(ok("")).await;
+    let edge = Edge::before(&origin).await;
+    let mut client = armed(&edge, "x", "").await;
+    let head = [block(pseudo("GET", "/")), block([("x", "v".repeat(9000))])].concat();
+    let (begin, end) = head.split_at(head.len() / 2);
+    client.send(frame(HEADERS, END_STREAM, 3, begin)).await.unwrap();
+    for stream in (3..).step_by(2).take(100) {
+        let end = frame(CONTINUATION, END_HEADERS, stream, end);
+        client.send([end, frame(HEADERS, END_STREAM, stream + 2, begin)].concat()).await.unwrap();
+        assert_eq!(within("an answer", client.of(stream)).await.unwrap().status(), 200);
+    }
 }
 
 /// C1: a later head has no longer than the first, whatever else its connection is busy with.

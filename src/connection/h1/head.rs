@@ -5,7 +5,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING}
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, response};
 
 use crate::guard::{Complete, Lines};
-use crate::header::{REQUEST_FIELDS_ADDED, framing, write_field};
+use crate::header::{REQUEST_FIELDS_ADDED, cookies, framing, write_field};
 
 /// The status line needs a phrase for the sake of old readers.
 const NO_PHRASE: &str = "Unknown";
@@ -43,7 +43,7 @@ pub struct Begun {
     pub is_queued: bool,
 }
 
-/// The request whose head this is. Its fields go into `room`, which is empty. The guard takes nothing that a
+/// The request whose head this is, with its cookies in one line. Its fields go into `room`, which is empty. The guard takes nothing that a
 /// request cannot be made of.
 pub fn request<B: Default>(head: &Bytes, lines: &Lines, complete: &Complete, room: HeaderMap) -> Option<Request<B>> {
     let mut request = Request::new(B::default());
@@ -57,6 +57,7 @@ pub fn request<B: Default>(head: &Bytes, lines: &Lines, complete: &Complete, roo
         let value = HeaderValue::from_maybe_shared(head.slice_ref(value.of(head))).ok()?;
         fields.append(name, value);
     }
+    cookies::join(&mut fields);
     *request.headers_mut() = fields;
     Some(request)
 }
