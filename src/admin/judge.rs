@@ -6,6 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
+use crate::overload::Pressure;
+
 /// A larger share of memory or descriptors is worth a look.
 const SHARE_PERCENT_MAX: u64 = 80;
 /// A certificate that ends sooner should have been replaced.
@@ -94,8 +96,21 @@ pub fn config(generation: u64, refused: Option<&str>) -> Finding {
     }
 }
 
-pub fn memory(usage: Option<Usage>) -> Finding {
-    share(usage, |Usage { used, limit }| format!("{} of {} MiB", used >> 20, limit >> 20))
+/// `machine`: against what there is; `limited`: against the hard limit, with the pressure that requests and the cache
+/// feel, if there are limits. The worse of the two decides: limits may be set above what there is.
+pub fn memory(machine: Option<Usage>, limited: Option<(Usage, Pressure)>) -> Finding {
+    let show = |Usage { used, limit }| format!("{} of {} MiB", used >> 20, limit >> 20);
+    let of_machine = share(machine, show);
+    let Some((usage, pressure)) = limited else { return of_machine };
+    let (health, done) = match pressure {
+        Pressure::None => (Health::Healthy, ""),
+        Pressure::Soft => (Health::Degraded, ", over the soft limit: the cache gives memory back"),
+        Pressure::Hard => (Health::Unhealthy, ", over the hard limit: new requests are refused"),
+    };
+    if of_machine.health > health {
+        return of_machine;
+    }
+    Finding { health, detail: format!("{} ({} %){done}", show(usage), percent(usage)) }
 }
 
 pub fn descriptors(usage: Option<Usage>) -> Finding {
@@ -106,9 +121,13 @@ fn share(usage: Option<Usage>, show: impl Fn(Usage) -> String) -> Finding {
     let Some(usage) = usage else {
         return Finding { health: Health::Healthy, detail: "not known on this system".to_owned() };
     };
-    let percent = u128::from(usage.used) * 100 / u128::from(usage.limit.max(1));
+    let percent = percent(usage);
     let health = if percent >= SHARE_PERCENT_MAX.into() { Health::Degraded } else { Health::Healthy };
     Finding { health, detail: format!("{} ({percent} %)", show(usage)) }
+}
+
+fn percent(Usage { used, limit }: Usage) -> u128 {
+    u128::from(used) * 100 / u128::from(limit.max(1))
 }
 
 pub fn certificates(certificates: &[Expiry], now: SystemTime) -> Finding {
@@ -188,8 +207,25 @@ mod tests {
         check(799, 1000, Healthy, "799 of 1000 (79 %)");
         check(1, 0, Degraded, "1 of 0 (100 %)");
         check(u64::MAX, u64::MAX, Degraded, "18446744073709551615 of 18446744073709551615 (100 %)");
-        assert_eq!(memory(Some(Usage { used: 80 << 20, limit: 100 << 20 })).detail, "80 of 100 MiB (80 %)");
-        assert_eq!(memory(None).health, Healthy);
+    }
+
+    #[test]
+    fn memory_by_its_limits_and_by_what_there_is() {
+        let check = |machine: Option<u64>, limited: Option<(u64, Pressure)>, health: Health, detail: &str| {
+            let of = |limit: u64| Usage { used: 80 << 20, limit: limit << 20 };
+            let found = memory(machine.map(of), limited.map(|(hard, pressure)| (of(hard), pressure)));
+            assert_eq!(found, Finding { health, detail: detail.to_owned() }, "{machine:?} {limited:?}");
+        };
+        check(None, None, Healthy, "not known on this system");
+        check(Some(100), None, Degraded, "80 of 100 MiB (80 %)");
+        check(Some(1000), None, Healthy, "80 of 1000 MiB (8 %)");
+        check(Some(1000), Some((100, Pressure::None)), Healthy, "80 of 100 MiB (80 %)");
+        let soft = "80 of 90 MiB (88 %), over the soft limit: the cache gives memory back";
+        check(Some(1000), Some((90, Pressure::Soft)), Degraded, soft);
+        let hard = "80 of 10 MiB (800 %), over the hard limit: new requests are refused";
+        check(Some(1000), Some((10, Pressure::Hard)), Unhealthy, hard);
+        check(Some(100), Some((10, Pressure::Hard)), Unhealthy, hard);
+        check(Some(100), Some((4000, Pressure::None)), Degraded, "80 of 100 MiB (80 %)");
     }
 
     #[test]

@@ -72,6 +72,8 @@ trait Process: 'static {
     /// The rules in force; None if the configuration has none any more.
     fn rules(&self) -> Option<config::Admin>;
     fn is_draining(&self) -> bool;
+    /// Memory is over its hard limit, so that every new request is refused.
+    fn refuses_all(&self) -> bool;
     fn status(&self) -> impl Serialize;
     fn metrics(&self) -> Result<String, Box<dyn Error>>;
     fn cache(&self) -> Arc<Cache>;

@@ -128,6 +128,8 @@ async fn show<P: Process>(process: &P, page: Page<'_>) -> Answer {
     match page {
         Page::Live => answer::text(StatusCode::OK, "ok\n"),
         Page::Ready if process.is_draining() => answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+        // What balances load in front should ask another one.
+        Page::Ready if process.refuses_all() => answer::text(StatusCode::SERVICE_UNAVAILABLE, "memory-short\n"),
         Page::Ready => answer::text(StatusCode::OK, "ready\n"),
         Page::Status => answer::json(StatusCode::OK, &process.status()),
         Page::Upstreams => answer::json(StatusCode::OK, &upstreams(&process.pools())),

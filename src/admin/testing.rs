@@ -19,6 +19,7 @@ use crate::rate_limit::RateLimits;
 #[derive(Default)]
 pub struct FakeProcess {
     pub draining: Cell<bool>,
+    pub refusing: Cell<bool>,
     pub pools: BTreeMap<String, Arc<Pool>>,
     pub rate_limits: RateLimits,
     /// What the next reload comes to.
@@ -45,6 +46,10 @@ impl Process for FakeProcess {
 
     fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    fn refuses_all(&self) -> bool {
+        self.refusing.get()
     }
 
     fn status(&self) -> impl Serialize {

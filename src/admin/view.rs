@@ -20,6 +20,7 @@ use super::status::{
 use crate::balance::Pool;
 use crate::cache::Cache;
 use crate::control::{Control, Order, Outcome, Stop};
+use crate::overload::Pressure;
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
 use crate::{clock, config, machine, recovery};
@@ -31,6 +32,10 @@ impl Process for Control {
 
     fn is_draining(&self) -> bool {
         self.draining.get()
+    }
+
+    fn refuses_all(&self) -> bool {
+        self.shared.overload.pressure() == Pressure::Hard
     }
 
     fn status(&self) -> impl Serialize {
@@ -117,7 +122,13 @@ fn checks(
     vec![
         timed("upstreams", || judge::upstreams(&endpoints)),
         timed("config", || judge::config(snapshot.generation, last_reload.error.as_deref())),
-        timed("memory", || judge::memory(used_of(machine::memory(), machine::memory_limit()))),
+        timed("memory", || {
+            let used = machine::memory();
+            let limits = snapshot.config.server.memory;
+            let limited = used_of(used, limits.map(|limits| limits.hard));
+            let limited = limited.map(|usage| (usage, control.shared.overload.pressure()));
+            judge::memory(used_of(used, machine::memory_limit()), limited)
+        }),
         timed("descriptors", || judge::descriptors(used_of(machine::descriptors(), machine::descriptors_limit()))),
         timed("certificates", || judge::certificates(&certificates.iter().map(expiry).collect::<Vec<_>>(), now)),
     ]

@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(2);
     long_about = "Ask the running proxy whether it works, by the control socket or the admin address, within two \
                   seconds. This is the health check of the container image.",
     after_help = "Examples:\n  tollgate healthcheck           it works (/livez)\n  \
-                  tollgate healthcheck --ready   and takes traffic: it does not drain (/readyz)\n\n\
+                  tollgate healthcheck --ready   and takes traffic: neither draining nor out of memory (/readyz)\n\n\
                   Exit status: 0 yes, 1 no."
 )]
 pub struct Healthcheck {

@@ -10,7 +10,8 @@ use super::{Compress, HostPattern, RouteCache, Timeouts};
 
 #[derive(Debug, Clone)]
 pub struct Route {
-    /// Its `name`, or the path as written: a label from a closed set.
+    /// Its `name`, or one made of its path and, where others have the same path, its hosts: a label from a closed set,
+    /// and no other route's.
     pub name: String,
     /// Where it stands, for messages: `config.toml:12`.
     pub origin: String,

@@ -3,13 +3,16 @@
 //!
 //! In the draft, `r` is what is left, and `t` the seconds until there is more of it (its section 4.1), so `t` is that
 //! of the next place and not of all of them. `X-RateLimit-Reset` says the same, in seconds from now.
+//!
+//! Of what is left, `r`, there is never more than of the quota, `q`, which is for `w` seconds. So a burst above the
+//! requests of its window is told as a quota of the burst, for the time in which all of it comes back: the same rate.
 
 use bytes::Bytes;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Limit, RouteLimits, Said, Verdict};
-use crate::config::{LimitHeaders, Quota};
+use crate::config::{Algorithm, LimitHeaders, Quota};
 
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -25,7 +28,7 @@ impl RouteLimits {
         // There is place for one: that of which the least is left.
         let scarcest = told().filter(|(limit, _)| limit.config.headers.x()).min_by_key(|(_, said)| said.remaining);
         if let Some((limit, said)) = scarcest {
-            fields.insert(X_RATELIMIT_LIMIT, limit.config.quota.requests.into());
+            fields.insert(X_RATELIMIT_LIMIT, most_left(&limit.config.quota).into());
             fields.insert(X_RATELIMIT_REMAINING, said.remaining.into());
             fields.insert(X_RATELIMIT_RESET, said.more_after_s.into());
         }
@@ -47,8 +50,19 @@ impl RouteLimits {
 
 /// Names are made of letters, digits and three signs, so they need no escape.
 pub fn policy(name: &str, quota: &Quota) -> HeaderValue {
-    let text = format!("\"{name}\";q={};w={}", quota.requests, quota.window.as_secs());
+    let (most, requests) = (most_left(quota), u64::from(quota.requests.max(1)));
+    // Rounded up: told is rather less than more.
+    let window_s = (quota.window.as_secs() * u64::from(most)).div_ceil(requests);
+    let text = format!("\"{name}\";q={most};w={window_s}");
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("\"unnamed\""))
+}
+
+/// What clients are told that they have in all.
+fn most_left(quota: &Quota) -> u32 {
+    match quota.algorithm {
+        Algorithm::Gcra { burst } => quota.requests.max(burst),
+        Algorithm::Window => quota.requests,
+    }
 }
 
 fn standing(name: &str, said: Said) -> Option<HeaderValue> {

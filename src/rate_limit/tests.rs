@@ -77,6 +77,58 @@ fn clients_are_told_as_the_draft_says() {
     );
 }
 
+/// What is left is never more than the quota.
+#[test]
+fn a_burst_above_the_requests_of_its_window_is_told_as_a_longer_window() {
+    let check = |requests, burst, expected: [&str; 4]| {
+        let quota = Quota { algorithm: Algorithm::Gcra { burst }, ..config("api", requests).quota };
+        let told = told(&limits(&[RateLimit { quota, headers: LimitHeaders::Both, ..config("api", requests) }]), 1);
+        for line in expected {
+            assert!(told.iter().any(|told| told.starts_with(line)), "{requests}, {burst}: {told:?} without {line}");
+        }
+    };
+    check(
+        60,
+        3,
+        [
+            r#"ratelimit-policy: "api";q=60;w=60"#,
+            r#"ratelimit: "api";r=2;"#,
+            "x-ratelimit-limit: 60",
+            "x-ratelimit-remaining: 2",
+        ],
+    );
+    check(
+        60,
+        60,
+        [
+            r#"ratelimit-policy: "api";q=60;w=60"#,
+            r#"ratelimit: "api";r=59;"#,
+            "x-ratelimit-limit: 60",
+            "x-ratelimit-remaining: 59",
+        ],
+    );
+    check(
+        60,
+        100,
+        [
+            r#"ratelimit-policy: "api";q=100;w=100"#,
+            r#"ratelimit: "api";r=99;"#,
+            "x-ratelimit-limit: 100",
+            "x-ratelimit-remaining: 99",
+        ],
+    );
+    check(
+        7,
+        10,
+        [
+            r#"ratelimit-policy: "api";q=10;w=86"#,
+            r#"ratelimit: "api";r=9;"#,
+            "x-ratelimit-limit: 10",
+            "x-ratelimit-remaining: 9",
+        ],
+    );
+}
+
 #[test]
 fn clients_are_told_in_the_older_way_where_that_is_wanted() {
     let with = |headers, config| RateLimit { headers, ..config };

@@ -64,6 +64,34 @@ async fn a_full_route_leaves_the_others_alone_and_stays_full_over_a_reload() {
     until("room", async || (edge.get("/slow").await.status == 200).then_some(())).await;
 }
 
+/// Neither of another host nor of another kind of path, though the paths read the same.
+#[tokio::test]
+async fn a_full_route_leaves_the_same_path_elsewhere_alone() {
+    let allowed = Arc::new(Semaphore::new(0));
+    let origin = Origin::held(&allowed).await;
+    let route = |keys: &str| {
+        format!("[[route]]\nhosts = [{keys}\nrequests_max = 1\nrate_limit = [\"r\"]\nupstream = \"app\"\n")
+    };
+    let routes = ["\"a.test\"]\npath = \"/x\"", "\"b.test\"]\npath = \"/x\"", "\"b.test\"]\npath_exact = \"/x\""];
+    let limit = "[rate_limit.r]\nkey = \"route\"\nrequests = 2\nwindow = \"1d\"\n";
+    let edge = Edge::start(limit.to_owned() + &upstream(&[origin.address()], "") + &routes.map(route).concat()).await;
+    let mut waiting = Vec::new();
+    for (host, path) in [("a.test", "/x"), ("b.test", "/x/below"), ("b.test", "/x")] {
+        let head = || request("GET", path).header("host", host);
+        waiting.push(ask(&edge, head()).await);
+        origin.has(waiting.len()).await;
+        assert_refused(&Client::connect(&edge, Via::H1).await.ask(head(), "").await, "route-full");
+    }
+    let metrics = edge.admin("/metrics").await;
+    for name in ["a.test/x", "b.test/x", "b.test=/x"] {
+        assert!(metrics.text().contains(&format!("route=\"{name}\"")), "{name}");
+    }
+    allowed.add_permits(3);
+    for (_client, answer) in waiting {
+        assert_eq!(within("its answer", answer).await.unwrap().status, 200);
+    }
+}
+
 #[tokio::test]
 async fn one_client_does_not_take_the_place_of_the_others() {
     let allowed = Arc::new(Semaphore::new(0));
@@ -139,6 +167,13 @@ async fn stored(edge: &Edge) -> Value {
     edge.status().await["cache"].clone()
 }
 
+async fn memory_as_judged(edge: &Edge) -> String {
+    let status = edge.status().await;
+    let checks = status["checks"].as_array().unwrap();
+    let memory = checks.iter().find(|check| check["name"] == "memory").unwrap();
+    memory["status"].as_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn over_the_hard_limit_of_memory_new_requests_are_refused() {
     let origin = Origin::replies(ok("x")).await;
@@ -152,6 +187,14 @@ async fn over_the_hard_limit_of_memory_new_requests_are_refused() {
     let refused = until("a refusal", async || Some(edge.get("/").await).filter(|answer| answer.status != 200)).await;
     assert_refused(&refused, "memory-short");
     assert_eq!(edge.metric("tollgate_memory_pressure").await, 2.0);
+    assert_eq!(memory_as_judged(&edge).await, "unhealthy");
+    assert_eq!(edge.admin("/readyz").await.status, 503);
+    // Over the soft limit alone.
+    edge.write_config(&config("soft = \"1MiB\""));
+    edge.reload().await;
+    until("an answer", async || (edge.get("/").await.status == 200).then_some(())).await;
+    assert_eq!(memory_as_judged(&edge).await, "degraded");
+    assert_eq!(edge.admin("/readyz").await.status, 200);
     edge.write_config(&config(""));
     edge.reload().await;
     until("the next answer", async || (edge.get("/").await.status == 200).then_some(())).await;

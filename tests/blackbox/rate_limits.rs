@@ -197,6 +197,28 @@ async fn a_route_has_its_own_limits_those_of_client_or_none() {
     }
 }
 
+/// Whichever of the lines an application reads.
+#[tokio::test]
+async fn a_key_that_is_sent_beside_junk_is_no_way_around_its_limit() {
+    let tables = format!("[rate_limit.keyed]\nkey = \"header:X-Key\"\nrequests = 2\n{DAY}\n");
+    let edge = Edge::start(limited("\"keyed\"", &tables)).await;
+    let mut passed = 0;
+    for n in 0..6 {
+        for lines in [
+            vec!["secret".to_owned()],
+            vec!["secret".to_owned(), n.to_string()],
+            vec![n.to_string(), "secret".to_owned()],
+        ] {
+            let mut head = request("GET", "/").header("x-forwarded-for", "192.0.2.1");
+            for line in lines {
+                head = head.header("x-key", line);
+            }
+            passed += u32::from(Client::connect(&edge, Via::H1).await.ask(head, "").await.status == 200);
+        }
+    }
+    assert_eq!(passed, 4, "two by the key and two by the address");
+}
+
 #[tokio::test]
 async fn what_one_limit_refuses_uses_up_no_other() {
     let tables =

@@ -106,6 +106,14 @@ async fn draining_is_not_ready_and_still_live() {
 }
 
 #[tokio::test]
+async fn without_memory_for_requests_it_is_not_ready_and_still_live() {
+    let process = process();
+    process.refusing.set(true);
+    assert_eq!(ask(&process, LOCAL, "GET /readyz", &[], "").await, (503, "memory-short\n".to_owned()));
+    assert_eq!(ask(&process, LOCAL, "GET /livez", &[], "").await.0, 200);
+}
+
+#[tokio::test]
 async fn a_stranger_reads_nothing() {
     let stranger = Via::Tcp { peer: [192, 0, 2, 1].into(), local: LOOPBACK };
     for line in ["GET /livez", "GET /status", "GET /nothing", "POST /stop"] {

@@ -13,7 +13,7 @@ use crate::config::{LimitHeaders, LimitKey};
 section! {
     /// How many requests are let through, for routes that name this limit. What is refused is answered with 429 and is not counted. Counts are the same for all workers, and a reload keeps them unless `key`, `ipv6_prefix`, `requests`, `window`, `algorithm` or `burst` changes. A key takes about 110 bytes and, by `window`, 4 bytes for each thousandth of the window in which it had requests.
     RateLimit "[rate_limit.NAME]" {
-        /// Who is counted for himself: each client address, each value of a field (`header:X-API-Key`; requests without it by their client's address), each route, or `all` together. Anybody can make up values of a field, so let a limit by address stand beside it.
+        /// Who is counted for himself: each client address, each value of a field (`header:X-API-Key`; requests without it, or with several lines of it, by their client's address), each route, or `all` together. Anybody can make up values of a field, so let a limit by address stand beside it.
         key: Setting<LimitKey> = Value("\"client-ip\""), nginx "limit_req_zone";
         /// So many requests are let through.
         requests: Option<Setting<Count<1, 1_000_000>>> = Required, nginx "rate";

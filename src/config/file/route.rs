@@ -17,8 +17,8 @@ section! {
     /// What is done with some requests. It has one of `path`, `path_exact`, `path_regex`, and one of `upstream`,
     /// `redirect`, `text`, `status`.
     Route "[[route]]" {
-        /// Its name in logs and metrics.
-        name: Option<Setting<String>> = Absent("the path as written");
+        /// Its name in logs, metrics and limits, which count by it; no two routes have the same one.
+        name: Option<Setting<String>> = Absent("the path as written; where routes share it, with hosts and kind: `a.example=/x`");
         /// Hosts it is for.
         hosts: Setting<List<HostPattern>> = Value("[]"), nginx "server_name";
         /// That path and what lies below it, by whole segments.
@@ -87,7 +87,7 @@ section! {
         send: Option<Setting<Limit>> = Absent("the upstream's");
         /// From the end of a request to the whole head of its response, then silence between two reads.
         read: Option<Setting<Limit>> = Absent("the upstream's");
-        /// Silence in both directions of a tunnel, such as a WebSocket.
+        /// Silence in both directions of a tunnel, such as a WebSocket; less once a side has closed.
         tunnel_idle: Option<Setting<Limit>> = Absent("the upstream's");
         /// From the request's head to the response's head, over all attempts.
         total: Option<Setting<Limit>> = Absent("the upstream's");

@@ -120,7 +120,7 @@ section! {
         send: Setting<Limit> = Value("\"10s\""), nginx "proxy_send_timeout";
         /// From the end of a request to the whole head of its response, then silence between two reads.
         read: Setting<Limit> = Value("\"30s\""), nginx "proxy_read_timeout";
-        /// Silence in both directions of a tunnel, such as a WebSocket.
+        /// Silence in both directions of a tunnel, such as a WebSocket. Once the endpoint has closed its side this is 10 seconds, once the client has, a minute, where that is less.
         tunnel_idle: Setting<Limit> = Value("\"1h\"");
         /// From the request's head to the response's head, over all attempts.
         total: Option<Setting<Limit>> = Absent("no limit"), nginx "proxy_next_upstream_timeout";

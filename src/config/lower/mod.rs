@@ -10,6 +10,7 @@ mod fallback;
 mod listeners;
 mod rate_limits;
 mod rewrite;
+mod route_names;
 mod routes;
 mod server;
 mod upstreams;

@@ -17,6 +17,7 @@ use crate::config::{
 
 use super::Lowering;
 use super::compress::Base;
+use super::route_names::path_text;
 
 /// More read ahead a request would let few clients take all memory.
 const BUFFER_MAX: usize = 64 << 20;
@@ -52,7 +53,7 @@ impl Lowering<'_> {
             profile: file.profile.value,
             complete: !tainted || !entries.is_empty(),
         };
-        let mut routes = Vec::new();
+        let (mut routes, mut given) = (Vec::new(), Vec::new());
         let mut taken = Taken::default();
         for setting in sections {
             let section = &setting.value;
@@ -62,7 +63,7 @@ impl Lowering<'_> {
             let limits = section.rate_limit.as_ref().map(|names| self.named_limits(&names.value, whole));
             let (Some((path, path_origin)), Some(action)) = (path, action) else { continue };
             let route = Route {
-                name: section.name.as_ref().map_or_else(|| path_text(&path).to_owned(), |name| name.value.clone()),
+                name: String::new(),
                 origin: self.place(setting.origin),
                 hosts: section.hosts.value.iter().map(|host| host.value.clone()).collect(),
                 path,
@@ -85,7 +86,9 @@ impl Lowering<'_> {
                 self.report(error.also(first, "taken here").maybe_help(help));
             }
             routes.push(route);
+            given.push((section.name.as_ref(), path_origin));
         }
+        self.name_routes(&mut routes, &given);
         routes
     }
 
@@ -342,12 +345,5 @@ impl Taken {
             }
         }
         first.filter(|_| !is_free)
-    }
-}
-
-fn path_text(path: &PathMatch) -> &str {
-    match path {
-        PathMatch::Prefix(path) | PathMatch::Exact(path) => path,
-        PathMatch::Regex(regex) => regex.as_str(),
     }
 }

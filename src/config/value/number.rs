@@ -64,7 +64,14 @@ impl<const MIN: u32, const MAX: u32> Decode for Percent<MIN, MAX> {
         decoder.text(node, &expected, |text| {
             let number = text.strip_suffix('%').and_then(|number| number.trim_end().parse().ok());
             let fitting = number.filter(|number| (MIN..=MAX).contains(number));
-            fitting.map(Self).ok_or_else(|| Problem::new(format!("`{text}` is not {expected}")))
+            let bare = text.trim().parse().ok().filter(|number| (MIN..=MAX).contains(number));
+            fitting.map(Self).ok_or_else(|| {
+                let problem = Problem::new(format!("`{text}` is not {expected}"));
+                match bare {
+                    Some(number) => problem.help(format!("did you mean \"{number}%\"?")),
+                    None => problem,
+                }
+            })
         })
     }
 }
@@ -170,7 +177,7 @@ impl Decode for Limit {
                 return Some(Self(duration));
             }
         }
-        let zero = Diagnostic::error(node.origin, "a limit of zero would end everything at once");
+        let zero = Diagnostic::error(node.origin, "this duration cannot be zero");
         decoder.report(zero.label("expected more than zero"));
         None
     }
