@@ -13,9 +13,9 @@ use tokio::net::TcpStream;
 
 use super::h1::{self, Stream};
 use super::h2_body::Uploading;
+use super::h2_connection::{SharedH2, Vitals};
 use super::h2_frames::Counted;
 use super::pool::Connections;
-use super::shared::{SharedH2, Vitals};
 use super::{HEAD_BYTES_MAX, Upstream, UpstreamError};
 use crate::balance::{Endpoint, Outcome};
 use crate::clock;

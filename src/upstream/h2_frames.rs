@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::shared::Vitals;
+use super::h2_connection::Vitals;
 use crate::frames::{self, Cut, EndpointFrames};
 use crate::tcp::Peer;
 use crate::timers::Sweep;

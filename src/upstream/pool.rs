@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 use super::h1;
-use super::shared::{Carrier, SharedH2, Usage};
+use super::h2_connection::{Carrier, SharedH2, Usage};
 use crate::body::{Arrival, BodyError, ReadAhead};
 use crate::config::Keepalive;
 use crate::lock::lock;
