@@ -84,6 +84,12 @@ async fn each_fault_has_a_status_and_a_reason() {
     let silent = Origin::serves(|mut connection| async move { while connection.request().await.is_some() {} }).await;
     let no_accept = Origin::serves(|_| async {}).await;
     let garbage = answering(b"SSH-2.0-OpenSSH\r\n\r\n").await;
+    let banner = Origin::serves(|mut connection| async move {
+        if connection.request().await.is_some() && connection.wire.send("SSH-2.0-OpenSSH\r\n").await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
     let short_status = answering(b"HTTP/1.1 99 Low\r\nContent-Length: 0\r\n\r\n").await;
     let odd_status = answering(b"HTTP/1.1 2OO OK\r\nContent-Length: 0\r\n\r\n").await;
     let high_status = answering(b"HTTP/1.1 600 High\r\nContent-Length: 0\r\n\r\n").await;
@@ -97,6 +103,7 @@ async fn each_fault_has_a_status_and_a_reason() {
         (closes.address(), "", 502, "upstream-closed-early"),
         (half_head.address(), "", 502, "upstream-closed-early"),
         (garbage.address(), "", 502, "upstream-protocol"),
+        (banner.address(), "timeout = { read = \"1h\" }", 502, "upstream-protocol"),
         (short_status.address(), "", 502, "upstream-protocol"),
         (odd_status.address(), "", 502, "upstream-protocol"),
         (high_status.address(), "", 502, "upstream-protocol"),

@@ -93,6 +93,12 @@ pub fn end(bytes: &[u8], searched: &mut usize) -> Option<usize> {
     None
 }
 
+/// Whether a head can begin so: who speaks another protocol need not be waited for. Empty lines before it are passed over.
+pub fn may_begin(bytes: &[u8]) -> bool {
+    let empty = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    bytes.iter().skip(empty).zip(b"HTTP/1.").all(|(found, expected)| found == expected)
+}
+
 /// Reads a whole head. Its fields go into `room`, which is empty.
 pub fn read(head: &Bytes, room: HeaderMap) -> Result<Received, HeadError> {
     let mut fields = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
@@ -214,6 +220,17 @@ mod tests {
         }
         let crowded = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(FIELDS_MAX + 1));
         assert!(read(&crowded.into(), HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn a_head_begins_with_its_version() {
+        let check = |bytes: &str, expected| assert_eq!(may_begin(bytes.as_bytes()), expected, "{bytes:?}");
+        for bytes in ["", "H", "HTTP/1.", "HTTP/1.1 2", "\r\n", "\r\nHTTP"] {
+            check(bytes, true);
+        }
+        for bytes in ["S", "SSH-2.0", "HTTP/2", "http", " HTTP", "220 mail", "-ERR", "\0\0\u{12}\u{4}"] {
+            check(bytes, false);
+        }
     }
 
     proptest! {

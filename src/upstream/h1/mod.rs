@@ -154,6 +154,10 @@ impl Connection {
                     None => continue,
                 }
             }
+            if !head::may_begin(&self.read) {
+                let error = head::HeadError::Syntax(httparse::Error::Version);
+                return Poll::Ready(Err(SendFailed::unknown(UpstreamError::Protocol(error.into()))));
+            }
             match self.poll_read(cx) {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0)) => {
