@@ -52,8 +52,10 @@ impl Fetch<'_> {
         let begun = clock::now();
         let ticket =
             pool.queue().join(line.requests_max).map_err(|_full| FetchError::Full(pool.upstream().name.clone()))?;
-        let (is_first, tried, key) = (attempts.made == 0, &mut attempts.tried, sending.key);
-        if is_first {
+        let (has_no_attempt, key) = (attempts.made == 0, sending.key);
+        let Attempts { tried, queued, .. } = attempts;
+        let wait = Wait { begun, sum: queued };
+        if has_no_attempt {
             sending.call = None;
         }
         let call = &mut sending.call;
@@ -65,7 +67,7 @@ impl Fetch<'_> {
                 let now = clock::now();
                 match take_turn(pool, &ticket, next, tried, (key, now.into_std())) {
                     Some(Ok(in_flight)) => {
-                        if is_first {
+                        if has_no_attempt {
                             *call = self.begin(now)?;
                         }
                         return Ok(in_flight);
@@ -79,9 +81,8 @@ impl Fetch<'_> {
         let until = sending.until.map_or(deadline, |until| until.min(deadline));
         let result = tokio::time::timeout_at(until, turns).await;
         drop(ticket);
+        drop(wait);
         sending.begun = clock::now();
-        let waited = sending.begun.saturating_duration_since(begun);
-        attempts.queued = Some(attempts.queued.unwrap_or_default() + waited);
         result.unwrap_or_else(|_elapsed| {
             if until < deadline {
                 return Err(self.total_timeout());
@@ -89,6 +90,19 @@ impl Fetch<'_> {
             pool.queue().count_timed_out();
             Err(FetchError::QueueTimeout(pool.upstream().name.clone(), line.timeout))
         })
+    }
+}
+
+/// Adds up how long a request has waited, also if its client leaves meanwhile.
+struct Wait<'a> {
+    begun: tokio::time::Instant,
+    sum: &'a mut Option<Duration>,
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        let waited = clock::now().saturating_duration_since(self.begun);
+        *self.sum = Some(self.sum.unwrap_or_default() + waited);
     }
 }
 

@@ -134,7 +134,9 @@ async fn a_client_that_leaves_gives_up_its_place() {
     allowed.add_permits(2);
     assert_eq!(answer(first).await.text(), "held");
     assert_eq!(answer(stays.1).await.text(), "held");
-    assert_eq!(edge.logged("/leaves").await["reason"], "client-gone");
+    let line = edge.logged("/leaves").await;
+    assert_eq!(line["reason"], "client-gone");
+    assert!(line["queued_ms"].as_f64().unwrap() > 0.0, "{line}");
     assert_eq!(origin.count(), 2);
     // One in flight that leaves makes room as well.
     let (client, _asked) = ask(&edge, "/first").await;
