@@ -142,14 +142,18 @@ impl Bans {
     fn test(&self, entry: &Entry, is_fetched: bool) -> bool {
         loop {
             let tested = entry.tested();
+            if entry.is_dead() {
+                return false;
+            }
+            // A sweep may have met it in the index, and held it against what is for stored entries alone.
+            let since = if is_fetched { entry.born } else { tested };
             let (fate, newest) = {
                 let list = self.read();
-                let candidate = Candidate { target: &entry.target, tags: &entry.tags, tested, is_fetched };
+                let candidate = Candidate { target: &entry.target, tags: &entry.tags, tested: since, is_fetched };
                 (list.fate(candidate), self.newest().max(tested))
             };
             let (passes, met) = match fate {
                 Fate::Dies(by) if entry.kill_if(tested) => (false, by.into_iter().collect()),
-                Fate::Dies(_) if entry.is_dead() => return false,
                 Fate::Dies(_) => continue,
                 Fate::Lives => (true, Vec::new()),
                 Fate::Stale { since, by } => {

@@ -108,6 +108,20 @@ fn what_is_being_fetched_may_be_purged_already() {
     check(What::Group("group".into()), true);
 }
 
+/// What is direct is out of the index already, and held against fetches alone.
+#[test]
+fn what_a_sweep_met_before_it_was_stored_is_held_against_all_since_it_was_asked_for() {
+    let store = store();
+    let fetch = store.epoch();
+    store.purge(&purge(What::Url("/a".into()), Mode::Hard));
+    let url = store.bans.url(HOST, "/a");
+    let comes = Arc::new(Entry::new(entry("/a", ""), 7, url, 100, fetch.number()));
+    store.index.insert(Arc::clone(&comes));
+    store.purge(&purge(What::Prefix("/b".into()), Mode::Hard));
+    while store.sweep(BATCH) == Progress::More {}
+    assert!(!comes.is_dead() && !store.bans.admit_fetched(&comes));
+}
+
 #[test]
 fn a_soft_purge_makes_stale_what_was_fetched_before_it() {
     for what in [What::All, What::Url("/".into()), What::named("a").unwrap()] {
