@@ -26,7 +26,7 @@ const SENT_FACTOR: usize = 2;
 /// The bytes of a head are in the request, and in a buffer for the endpoint that has grown to hold them.
 const COPIES: usize = 3;
 /// What a stream takes while its head waits for an answer, beside the head.
-const STREAM_BYTES: usize = 8 * 1024;
+const STREAM_BYTES: usize = 12 * 1024;
 
 /// What a head counts in the budgets of heads, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

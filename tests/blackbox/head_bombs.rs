@@ -341,8 +341,8 @@ async fn b8_all_connections_share_one_budget() {
         edge.in_flight(origin.address(), 0).await;
         until("room for others", async || (large_head(&edge).await.status == 200).then_some(())).await;
     }
-    // Each counts for 39 KiB, and three quarters of the budget are theirs.
-    assert_eq!(rounds, [19, 19]);
+    // Each counts for 43 KiB, and three quarters of the budget are theirs.
+    assert_eq!(rounds, [18, 18]);
 }
 
 /// How many requests of a connection are answered with 503, once the edge has judged all of them.
