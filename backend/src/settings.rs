@@ -46,7 +46,7 @@ pub struct Args {
     /// What hashing a password costs: memory in KiB and passes
     #[arg(long, env = "PASSWORD_COST", value_name = "KIB,PASSES", default_value = "19456,2", global = true)]
     password_cost: Cost,
-    /// An origin whose pages may use the app from a browser, as https://app.example; repeat it for more
+    /// An origin whose pages may use the app from a browser, as <https://app.example>; repeat it for more
     #[arg(long = "cors-origin", env = "CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     cors_origins: Vec<String>,
 }

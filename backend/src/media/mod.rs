@@ -12,7 +12,7 @@
 //! # Left out
 //!
 //! There are no files: an item is its title, its text and the type that it is said to have. Jobs derive counts and a
-//! placeholder of these, see [`derive`].
+//! placeholder of these, see [`mod@derive`].
 
 mod answer;
 mod derive;

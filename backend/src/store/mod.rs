@@ -5,7 +5,7 @@
 //! SQLite, embedded, is the default; PostgreSQL comes by its URL. `sqlx::Any` would speak both, but it leaves the
 //! placeholders to the caller, narrows the types to its own, and hides `BEGIN IMMEDIATE`. Storage written twice, or
 //! by a macro over both drivers, doubles what has to be read. So there is an enum of pools and one text: both
-//! know `$1`, `returning`, `on conflict` and common table expressions, and [`Value`] and [`Row`] have the few types
+//! know `$1`, `returning`, `on conflict` and common table expressions, and [`query::Value`] and [`Row`] have the few types
 //! that mean the same in both. Times are milliseconds since 1970 in a `bigint`, keys are text, a sum needs
 //! `cast(… as bigint)`. Where the texts must differ, as in a search for words, a [`Query`] takes one for each.
 //! No statement is checked when it is compiled: that would need a database at hand; the tests run each against SQLite,
