@@ -18,7 +18,7 @@ fuzz_target!(|bytes: &[u8]| {
     let [attempts, percent, backoff, events @ ..] = bytes else { return };
     let rules = Retry {
         attempts: 1 + u32::from(attempts % 16),
-        statuses: Vec::new(),
+        status: Vec::new(),
         backoff: Duration::from_millis(u64::from(*backoff)),
         budget_percent: u32::from(percent % 101),
     };
