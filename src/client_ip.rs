@@ -25,8 +25,31 @@ pub struct ClientIp {
 /// because the hop to its right wrote it. Ends at the first address that is not trusted; an element
 /// that is no address ends the walk too, at the hop that wrote it.
 pub fn resolve(trusted: &[IpNet], peer: IpAddr, fields: &HeaderMap) -> ClientIp {
+    walk(trusted, peer, fields, |_| {})
+}
+
+/// One address on the way, from the peer on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hop<'a> {
+    /// As the hop before it wrote it; empty for the peer.
+    pub said: &'a [u8],
+    /// None: it is no address, and the walk ends.
+    pub address: Option<IpAddr>,
+    pub is_trusted: bool,
+}
+
+/// The same, with every hop that was looked at.
+pub fn hops<'a>(trusted: &[IpNet], peer: IpAddr, fields: &'a HeaderMap) -> Vec<Hop<'a>> {
+    let mut hops = Vec::new();
+    walk(trusted, peer, fields, |hop| hops.push(hop));
+    hops
+}
+
+fn walk<'a>(trusted: &[IpNet], peer: IpAddr, fields: &'a HeaderMap, mut seen: impl FnMut(Hop<'a>)) -> ClientIp {
     let peer = peer.to_canonical();
-    if !is_trusted(trusted, peer) {
+    let via_trusted = is_trusted(trusted, peer);
+    seen(Hop { said: b"", address: Some(peer), is_trusted: via_trusted });
+    if !via_trusted {
         return ClientIp { address: peer, via_trusted: false };
     }
     let mut address = peer;
@@ -41,9 +64,11 @@ pub fn resolve(trusted: &[IpNet], peer: IpAddr, fields: &HeaderMap) -> ClientIp 
         if element.is_empty() {
             continue;
         }
-        let Some(hop) = parse(element) else { break };
-        address = hop;
-        if !is_trusted(trusted, hop) {
+        let hop = parse(element);
+        let goes_on = hop.is_some_and(|hop| is_trusted(trusted, hop));
+        seen(Hop { said: element, address: hop, is_trusted: goes_on });
+        address = hop.unwrap_or(address);
+        if !goes_on {
             break;
         }
     }

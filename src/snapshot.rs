@@ -257,6 +257,11 @@ impl Route {
         }
     }
 
+    /// Which one it is in its file.
+    pub fn place(&self) -> usize {
+        self.index
+    }
+
     pub fn upstream(&self) -> Option<&Upstream> {
         match &self.action {
             Action::Proxy(pass) => Some(&pass.upstream),

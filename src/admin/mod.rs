@@ -40,6 +40,9 @@ use crate::balance::Pool;
 use crate::cache::Cache;
 use crate::config;
 use crate::control::{Control, Outcome};
+use crate::proxy::explain::Unclear;
+use crate::proxy::explain::shape::{Explanation, Question};
+use crate::telemetry::access_log::{Following, Wanted};
 
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -75,6 +78,10 @@ trait Process: 'static {
     /// Memory is over its hard limit, so that every new request is refused.
     fn refuses_all(&self) -> bool;
     fn status(&self) -> impl Serialize;
+    /// What would become of a request; fields that the configuration gives it are shown only if `shows_secrets`.
+    fn explain(&self, question: &Question, shows_secrets: bool) -> Result<Explanation, Unclear>;
+    /// None: too many follow the log already.
+    fn follow(&self, wanted: Wanted) -> Option<Following>;
     fn metrics(&self) -> Result<String, Box<dyn Error>>;
     fn cache(&self) -> Arc<Cache>;
     /// Of the configuration in force.

@@ -24,17 +24,20 @@ use crate::cache::Dependencies;
 use crate::clock;
 use crate::config;
 use crate::control::Outcome;
+use crate::telemetry::access_log::Filter;
 
 const BODY_BYTES_MAX: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 const PATHS: &str = "/livez, /readyz, /status, /metrics, /upstreams, /cache, /limits, /limits/{address}, \
-                     /reload, /stop, /cache/purge, /limits/reset, /upstreams/{name}/drain or \
+                     /explain, /reload, /stop, /log/follow, /cache/purge, /limits/reset, /upstreams/{name}/drain or \
                      /upstreams/{name}/undrain";
 
 /// What a path stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Target<'a> {
     Page(Page<'a>),
+    /// It reads, and what it is asked comes as a body.
+    Explain,
     Action(Action<'a>),
 }
 
@@ -55,6 +58,8 @@ enum Action<'a> {
     Reload,
     Stop,
     Purge,
+    /// The log says who asked for what, so it is no page for readers.
+    Follow,
     ResetLimits,
     Drain { upstream: &'a str },
     Undrain { upstream: &'a str },
@@ -70,7 +75,9 @@ impl<'a> Target<'a> {
             "/upstreams" => Self::Page(Page::Upstreams),
             "/cache" => Self::Page(Page::Cache),
             "/limits" => Self::Page(Page::Limits),
+            "/explain" => Self::Explain,
             "/limits/reset" => Self::Action(Action::ResetLimits),
+            "/log/follow" => Self::Action(Action::Follow),
             "/cache/purge" => Self::Action(Action::Purge),
             "/reload" => Self::Action(Action::Reload),
             "/stop" => Self::Action(Action::Stop),
@@ -92,9 +99,9 @@ impl<'a> Target<'a> {
     /// What does not work with this method names those that do.
     fn check_method(self, method: &Method) -> Result<(), &'static str> {
         match (self, method) {
-            (Self::Page(_), &Method::GET | &Method::HEAD) | (Self::Action(_), &Method::POST) => Ok(()),
+            (Self::Page(_), &Method::GET | &Method::HEAD) | (Self::Explain | Self::Action(_), &Method::POST) => Ok(()),
             (Self::Page(_), _) => Err("GET, HEAD"),
-            (Self::Action(_), _) => Err("POST"),
+            (Self::Explain | Self::Action(_), _) => Err("POST"),
         }
     }
 }
@@ -117,6 +124,8 @@ where
     }
     match target {
         Target::Page(page) => show(process, page).await,
+        // What the file sends to origins is for those alone who may control.
+        Target::Explain => explain(process, access::may_control(via, &head, rules).is_ok(), body).await,
         Target::Action(action) => match access::may_control(via, &head, rules) {
             Ok(()) => act(process, action, &head, body).await,
             Err(refusal) => answer::refused(&refusal),
@@ -162,6 +171,7 @@ where
             return answer::json(StatusCode::ACCEPTED, &serde_json::json!({ "result": "stopping" }));
         }
         Action::Purge => return purge(process, body).await,
+        Action::Follow => return follow(process, body).await,
         Action::ResetLimits => {
             return match which(body, r#"{"address": "192.0.2.1"}"#).await {
                 Ok(address) => limits::reset(process, address),
@@ -210,6 +220,50 @@ where
             tracing::error!("a purge failed: {error}");
             answer::text(StatusCode::INTERNAL_SERVER_ERROR, "the purge failed\n")
         }
+    }
+}
+
+async fn follow<P, B>(process: &P, body: B) -> Answer
+where
+    P: Process,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    const SHAPE: &str = r#"{} for all requests, or parts of a filter such as {"status": ["5xx"], "route": "api"}"#;
+    let body = match read(body, SHAPE).await {
+        Ok(body) => body,
+        Err(problem) => return problem,
+    };
+    let filter: Filter = match serde_json::from_slice(&body) {
+        Ok(filter) => filter,
+        Err(error) => return answer::problem(StatusCode::BAD_REQUEST, &error.to_string(), SHAPE),
+    };
+    match filter.compile().map(|wanted| process.follow(wanted)) {
+        Ok(Some(following)) => answer::lines(following),
+        Ok(None) => {
+            let error = "too many follow the log already";
+            answer::problem(StatusCode::SERVICE_UNAVAILABLE, error, "one of them to end")
+        }
+        Err(error) => answer::problem(StatusCode::BAD_REQUEST, &error.to_string(), error.expected),
+    }
+}
+
+async fn explain<P, B>(process: &P, shows_secrets: bool, body: B) -> Answer
+where
+    P: Process,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    const SHAPE: &str = r#"{"method": "GET", "url": "https://host/path", "fields": [["accept", "text/html"]]}"#;
+    let body = match read(body, SHAPE).await {
+        Ok(body) => body,
+        Err(problem) => return problem,
+    };
+    let question = match serde_json::from_slice(&body) {
+        Ok(question) => question,
+        Err(error) => return answer::problem(StatusCode::BAD_REQUEST, &error.to_string(), SHAPE),
+    };
+    match process.explain(&question, shows_secrets) {
+        Ok(explanation) => answer::json(StatusCode::OK, &explanation),
+        Err(unclear) => answer::problem(StatusCode::BAD_REQUEST, &unclear.error, unclear.expected),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Connections to the admin listener: accepted as long as there are places, and each held to time limits.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io;
@@ -16,9 +17,11 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::access::Via;
+use super::answer::Content;
 use super::slots::{Admission, Busy, Limits, Slots};
 use super::{Process, routes};
 use crate::config;
+use crate::telemetry::access_log::Reading;
 
 /// 64 in all. The control socket has its own share, so that nobody on the network can use it up.
 const TCP_LIMITS: Limits = Limits { all: 56, of_a_peer: 16 };
@@ -27,7 +30,8 @@ const SOCKET_LIMITS: Limits = Limits { all: 8, of_a_peer: 8 };
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const FIELDS_MAX: usize = 64;
-/// However many requests it carries, a connection is closed after this, so that a slow reader is too.
+/// However many requests it carries, a connection is closed after this, so that a slow reader is too. One that carries the
+/// log goes on as long as it takes it.
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -106,14 +110,19 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     P: Process,
 {
+    let reading = RefCell::new(Reading::default());
     let service = service_fn(|request| {
-        let (desk, busy) = (Rc::clone(&desk), Rc::clone(&busy));
+        let (desk, busy, reading) = (Rc::clone(&desk), Rc::clone(&busy), &reading);
         async move {
             busy.set(true);
             let rules = desk.process.rules();
             let rules = rules.as_ref().unwrap_or(&desk.first_rules);
             let answer = routes::answer(&*desk.process, rules, via, request).await;
-            busy.set(false);
+            match answer.body() {
+                Content::Whole(_) => busy.set(false),
+                // It stays at work.
+                Content::Lines(following) => drop(reading.replace(following.reading())),
+            }
             Ok::<_, Infallible>(answer)
         }
     });
@@ -125,10 +134,15 @@ where
             .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), service)
     );
-    tokio::select! {
-        // A client that breaks off or sends nonsense is its own business.
-        _broken = connection.as_mut() => return,
-        () = tokio::time::sleep(CONNECTION_LIFE) => {}
+    loop {
+        tokio::select! {
+            // A client that breaks off or sends nonsense is its own business.
+            _broken = connection.as_mut() => return,
+            () = tokio::time::sleep(CONNECTION_LIFE) => {}
+        }
+        if !reading.borrow().goes_on() {
+            break;
+        }
     }
     connection.as_mut().graceful_shutdown();
     let _cut = tokio::time::timeout(LAST_ANSWER_TIMEOUT, connection).await;

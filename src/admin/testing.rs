@@ -14,7 +14,10 @@ use crate::cache::Cache;
 use crate::config;
 use crate::control::Outcome;
 use crate::pattern::Pattern;
+use crate::proxy::explain::Unclear;
+use crate::proxy::explain::shape::{Explanation, Question};
 use crate::rate_limit::RateLimits;
+use crate::telemetry::access_log::{Following, Wanted};
 
 #[derive(Default)]
 pub struct FakeProcess {
@@ -58,6 +61,14 @@ impl Process for FakeProcess {
 
     fn metrics(&self) -> Result<String, Box<dyn Error>> {
         Ok("up 1\n".to_owned())
+    }
+
+    fn explain(&self, question: &Question, _shows_secrets: bool) -> Result<Explanation, Unclear> {
+        Err(Unclear { error: format!("{:?} is not explained here", question.url), expected: "nothing" })
+    }
+
+    fn follow(&self, _wanted: Wanted) -> Option<Following> {
+        None
     }
 
     fn pools(&self) -> BTreeMap<String, Arc<Pool>> {

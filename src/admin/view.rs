@@ -21,7 +21,10 @@ use crate::balance::Pool;
 use crate::cache::Cache;
 use crate::control::{Control, Order, Outcome, Stop};
 use crate::overload::Pressure;
+use crate::proxy::explain::shape::{Explanation, Question};
+use crate::proxy::explain::{self, Ground, Unclear};
 use crate::snapshot::Snapshot;
+use crate::telemetry::access_log::{Following, Wanted};
 use crate::tls::CertificateInfo;
 use crate::{clock, config, machine, recovery};
 
@@ -40,6 +43,17 @@ impl Process for Control {
 
     fn status(&self) -> impl Serialize {
         status(self)
+    }
+
+    fn explain(&self, question: &Question, shows_secrets: bool) -> Result<Explanation, Unclear> {
+        let (snapshot, bound) = (self.shared.live.load_full(), self.sockets.bound());
+        let (cache, overload) = (&self.shared.cache, &self.shared.overload);
+        let (snapshot, bound, now) = (&snapshot, &bound, clock::now());
+        explain::explain(&Ground { snapshot, cache, overload, bound, is_live: true, shows_secrets, now }, question)
+    }
+
+    fn follow(&self, wanted: Wanted) -> Option<Following> {
+        self.access.follow(wanted)
     }
 
     fn metrics(&self) -> Result<String, Box<dyn Error>> {

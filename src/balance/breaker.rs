@@ -82,7 +82,7 @@ pub enum Admission {
     Refused,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     Closed {
         /// None: from the beginning.

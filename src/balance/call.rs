@@ -64,6 +64,12 @@ impl Breaker {
         }
     }
 
+    /// Whether [`Breaker::begin`] would refuse a call now, which is none.
+    pub fn would_refuse(&self, now: Instant) -> bool {
+        // Decided on a copy: to ask is no trial.
+        lock(&self.state).clone().admit(&self.limits, now).0 == Admission::Refused
+    }
+
     /// When it may be worth to ask again; at least a second, for `Retry-After`.
     pub fn retry_after(&self, now: Instant) -> Duration {
         let rest = match lock(&self.state).position() {

@@ -1,14 +1,13 @@
 //! Who gets the next request: those that may, by the policy of the upstream.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use http::request::Parts;
 
-use super::endpoint::Endpoint;
 use super::in_flight::InFlight;
+use super::least_connections::Load;
 use super::member::Member;
 use super::{Pool, hash, least_connections, random_two, round_robin, slow_start};
 use crate::config::{Balance, HashBy, WhenAllFail};
@@ -38,9 +37,7 @@ impl Pool {
     pub fn choose(&self, tried: &[u64], key: Option<u64>, now: Instant) -> Result<InFlight, Unchosen> {
         let members = self.members.load();
         let untried = |member: &Member| !tried.contains(&member.endpoint.id);
-        let refuses = self.upstream.health.as_ref().is_some_and(|check| check.when_all_fail == WhenAllFail::Refuse);
-        // One that is failing and stays because it is the last is no better than those that are out.
-        let uses_all = || !refuses && !members.iter().any(|member| member.endpoint.is_sound(now));
+        let uses_all = || self.uses_all(&members, now);
         if !uses_all() {
             let usable = |member: &Member| untried(member) && member.endpoint.is_usable(now);
             // Another worker may have taken the trial of a chosen endpoint meanwhile. It is not usable then,
@@ -63,6 +60,12 @@ impl Pool {
         Ok(in_flight.counted())
     }
 
+    /// One that is failing and stays because it is the last is no better than those that are out.
+    pub(super) fn uses_all(&self, members: &[Member], now: Instant) -> bool {
+        let refuses = self.upstream.health.as_ref().is_some_and(|check| check.when_all_fail == WhenAllFail::Refuse);
+        !refuses && !members.iter().any(|member| member.endpoint.is_sound(now))
+    }
+
     /// Takes a place at one of those that fit and have room.
     fn take(
         &self,
@@ -76,8 +79,10 @@ impl Pool {
             let free = |member: &Member| fits(member) && member.endpoint.has_room(max);
             // Another worker may take the last place of a chosen endpoint meanwhile.
             for _ in 0..=members.len() {
-                let Some(endpoint) = self.pick(members, free, key, now) else { break };
-                if let Some(in_flight) = InFlight::begin(endpoint, max) {
+                let load = |member: &Member| member.load(self.upstream.slow_start, now);
+                let turn = || self.turn.fetch_add(1, Ordering::Relaxed);
+                let Some(member) = self.pick(members, free, load, (key, turn)) else { break };
+                if let Some(in_flight) = InFlight::begin(&member.endpoint, max) {
                     return Ok(in_flight);
                 }
             }
@@ -112,17 +117,18 @@ impl Pool {
         self.upstream.balance == Balance::Hash && self.upstream.hash_by == HashBy::ClientIp
     }
 
-    fn pick<'a>(
+    /// The one whose turn it is among those that fit, by their loads.
+    pub(super) fn pick<'a>(
         &self,
         members: &'a [Member],
         fits: impl Fn(&Member) -> bool + Copy,
-        key: Option<u64>,
-        now: Instant,
-    ) -> Option<&'a Arc<Endpoint>> {
+        load: impl Fn(&Member) -> Load + Copy,
+        (key, turn): (Option<u64>, impl FnOnce() -> usize),
+    ) -> Option<&'a Member> {
         let slow_start = self.upstream.slow_start;
         let fitting = members.iter().filter(move |member| fits(member));
-        let loads = fitting.clone().map(move |member| (member, member.load(slow_start, now)));
-        let chosen = match (self.upstream.balance, key) {
+        let loads = fitting.map(move |member| (member, load(member)));
+        match (self.upstream.balance, key) {
             (Balance::RoundRobin, _) => {
                 round_robin::choose(loads.map(|(member, load)| (member, &member.credit, load.share)))
             }
@@ -132,15 +138,14 @@ impl Pool {
                 hash::choose(hashed, key, self.upstream.hash_load_max)
             }
             (Balance::LeastConnections | Balance::Hash, _) => {
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                let turn = turn();
                 let beginner = slow_start.and_then(|_| slow_start::turn_of_beginner(loads.clone(), turn));
                 let others = || loads.clone().filter(|(_, load)| !load.is_idle_beginner());
                 beginner
                     .or_else(|| slow_start.and_then(|_| least_connections::choose(others(), turn)))
                     .or_else(|| least_connections::choose(loads.clone(), turn))
             }
-        };
-        chosen.map(|member| &member.endpoint)
+        }
     }
 }
 

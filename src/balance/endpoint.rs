@@ -150,6 +150,11 @@ impl Endpoint {
         self.warmth.age(now.saturating_duration_since(self.created), ramp)
     }
 
+    /// The same without beginning it, for those who only look.
+    pub(super) fn age_seen(&self, ramp: Duration, now: Instant) -> Option<Duration> {
+        self.warmth.clone().age(now.saturating_duration_since(self.created), ramp)
+    }
+
     pub(super) fn begin_slowly(&self) {
         self.warmth.begin();
     }

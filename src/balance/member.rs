@@ -26,8 +26,16 @@ pub struct Member {
 impl Member {
     /// With the share that it has now, if endpoints that begin get theirs within `slow_start`.
     pub(super) fn load(&self, slow_start: Option<Duration>, now: Instant) -> Load {
+        self.load_at(slow_start.and_then(|ramp| Some((self.endpoint.age(ramp, now)?, ramp))))
+    }
+
+    /// The same, for those who only look.
+    pub(super) fn load_seen(&self, slow_start: Option<Duration>, now: Instant) -> Load {
+        self.load_at(slow_start.and_then(|ramp| Some((self.endpoint.age_seen(ramp, now)?, ramp))))
+    }
+
+    fn load_at(&self, age: Option<(Duration, Duration)>) -> Load {
         let full = self.weight.max(1).saturating_mul(WHOLE);
-        let age = slow_start.and_then(|ramp| Some((self.endpoint.age(ramp, now)?, ramp)));
         let share = age.map_or(full, |(age, ramp)| slow_start::share(self.weight, age, ramp));
         Load { in_flight: self.endpoint.in_flight(), share, begins: share < full }
     }

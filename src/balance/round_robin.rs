@@ -12,6 +12,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 #[derive(Debug, Default)]
 pub struct Credit(AtomicI64);
 
+impl Clone for Credit {
+    fn clone(&self) -> Self {
+        Self(AtomicI64::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
 /// Chooses among `candidates`, each with its credit and share.
 pub fn choose<'a, T>(candidates: impl Iterator<Item = (T, &'a Credit, u32)>) -> Option<T> {
     let mut best: Option<(T, &Credit, i64)> = None;

@@ -42,6 +42,12 @@ impl Warmth {
     }
 }
 
+impl Clone for Warmth {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
+}
+
 /// The share of an endpoint that has been in for `age`, of the `ramp` that it takes.
 pub fn share(weight: u32, age: Duration, ramp: Duration) -> u32 {
     let full = weight.max(1).saturating_mul(WHOLE);

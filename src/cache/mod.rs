@@ -21,6 +21,7 @@ mod key;
 mod memory;
 mod not_kept;
 mod operators;
+mod peek;
 mod pending;
 mod policy;
 mod purge;
@@ -56,8 +57,9 @@ pub use self::fill::{Asked, Taken, take};
 pub use self::key::Key;
 pub use self::not_kept::NotKept;
 pub use self::operators::Report;
-pub use self::pending::{Join, Settled};
+pub use self::pending::{Join, Line, Settled};
 use self::policy::Terms;
+pub use self::peek::describe_key;
 pub use self::policy::{Permit, TargetUri, Times, Usable, Why};
 pub use self::purge::{Dependencies, Mode, Purge, TooMuch, What};
 pub use self::rules::Policy;
@@ -131,6 +133,12 @@ pub struct Found {
 }
 
 impl Found {
+    fn of(entry: &entry::Entry, (now, clock): (Instant, fn() -> SystemTime)) -> Self {
+        let stale_for = |since| clock().duration_since(since).unwrap_or_default();
+        let terms = |since| Box::new(entry.stored.terms.stale_for(stale_for(since), now));
+        Self { stored: Arc::clone(&entry.stored), purged: entry.stale_since().map(terms) }
+    }
+
     pub fn terms(&self) -> &Terms {
         self.purged.as_deref().unwrap_or(&self.stored.terms)
     }
@@ -196,22 +204,20 @@ impl Cache {
         match found {
             None if has_variants => Lookup::VaryMiss,
             None => Lookup::UriMiss,
-            Some(entry) => {
-                let stale_for = |since| clock().duration_since(since).unwrap_or_default();
-                let terms = |since| Box::new(entry.stored.terms.stale_for(stale_for(since), now));
-                Lookup::Found(Found { stored: Arc::clone(&entry.stored), purged: entry.stale_since().map(terms) })
-            }
+            Some(entry) => Lookup::Found(Found::of(&entry, (now, clock))),
         }
     }
 
     /// Joins the fetch that is under way for a key, or begins one. `named` is the key of the response, which may be less.
     pub fn join(&self, key: &[u8], named: &[u8], now: Instant) -> Join<Arc<Stored>, Failure> {
-        // What has become stale while it comes is fetched anew by one, and not by each.
-        let is_stale = |stored: Arc<Stored>| stored.terms.needs_validation(now);
-        let is_outdated = |pending: &pending::Pending<_, _>| {
-            self.may_be_purged(named, pending.born) || pending.shared().is_some_and(is_stale)
-        };
+        let is_outdated = |pending: &pending::Pending<_, _>| self.is_outdated(pending, named, now);
         self.fetches.join(key, (now, self.store.newest_purge()), is_outdated)
+    }
+
+    /// What has become stale while it comes is fetched anew by one, and not by each.
+    fn is_outdated(&self, pending: &pending::Pending<Arc<Stored>, Failure>, named: &[u8], now: Instant) -> bool {
+        let is_stale = |stored: Arc<Stored>| stored.terms.needs_validation(now);
+        self.may_be_purged(named, pending.born) || pending.shared().is_some_and(is_stale)
     }
 
     /// Begins a fetch that nobody waits for, unless one is under way.

@@ -55,7 +55,33 @@ impl<T, E> Default for Shard<T, E> {
     }
 }
 
+/// What a request finds for its key.
+enum Found<T, E> {
+    Fetch(Arc<Pending<T, E>>),
+    /// The key is one for which requests do not line up.
+    Mark,
+    Nothing,
+}
+
 impl<T, E> Shard<T, E> {
+    fn find(
+        &mut self,
+        (key, hash): (&[u8], u64),
+        now: Instant,
+        is_outdated: impl Fn(&Pending<T, E>) -> bool,
+    ) -> Found<T, E> {
+        match self.in_flight.get(key) {
+            Some(pending) if !is_outdated(pending) => return Found::Fetch(Arc::clone(pending)),
+            Some(_) => return Found::Nothing,
+            None => {}
+        }
+        let is_marked = |(marked, until): &(u64, Instant)| *marked == hash && now < *until;
+        match self.mark(hash) {
+            Some(Some(mark)) if is_marked(mark) => Found::Mark,
+            _ => Found::Nothing,
+        }
+    }
+
     fn mark(&mut self, hash: u64) -> Option<&mut Option<(u64, Instant)>> {
         // The lowest bits are the same in all of a shard.
         let place = usize::try_from(hash / SHARDS as u64).unwrap_or_default() % MARKS;
@@ -77,6 +103,14 @@ pub enum Join<T: Clone, E: Clone> {
     Lead(Lead<T, E>),
     Follow(Arc<Pending<T, E>>),
     /// Ask, and wait for nobody.
+    Alone,
+}
+
+/// The same, for who only asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Line {
+    Leads,
+    Follows,
     Alone,
 }
 
@@ -109,17 +143,21 @@ impl<T: Clone, E: Clone> Pendings<T, E> {
     ) -> Join<T, E> {
         let hash = self.hasher.hash_one(key);
         let mut shard = self.shard(hash);
-        match shard.in_flight.get(key) {
-            Some(pending) if !is_outdated(pending) => return Join::Follow(Arc::clone(pending)),
-            Some(_) => {}
-            None => {
-                let is_marked = |(marked, until): &(u64, Instant)| *marked == hash && now < *until;
-                if shard.mark(hash).is_some_and(|mark| mark.as_ref().is_some_and(is_marked)) {
-                    return Join::Alone;
-                }
-            }
+        match shard.find((key, hash), now, is_outdated) {
+            Found::Fetch(pending) => Join::Follow(pending),
+            Found::Mark => Join::Alone,
+            Found::Nothing => Join::Lead(self.begin(&mut shard, key, born)),
         }
-        Join::Lead(self.begin(&mut shard, key, born))
+    }
+
+    /// What [`Pendings::join`] would say.
+    pub fn look(&self, key: &[u8], now: Instant, is_outdated: impl Fn(&Pending<T, E>) -> bool) -> Line {
+        let hash = self.hasher.hash_one(key);
+        match self.shard(hash).find((key, hash), now, is_outdated) {
+            Found::Fetch(_) => Line::Follows,
+            Found::Mark => Line::Alone,
+            Found::Nothing => Line::Leads,
+        }
     }
 
     /// Begins a fetch that nobody asked for, unless there is one.

@@ -118,18 +118,24 @@ impl Store {
     /// The entry of a key. If the key has variants, the newest whose selecting fields `matches` the request.
     ///
     /// It may be stale. It is none that a hard purge took out, if that returned before this began.
-    pub fn get(&self, key: &[u8], mut matches: impl FnMut(&Selecting) -> bool) -> Option<Arc<Entry>> {
-        match self.cache.get(&PlaceOf { key, variant: Place::PRIMARY })? {
-            Slot::Entry(entry) => self.live(entry),
-            Slot::Variants(variants) => {
-                variants.iter().filter(|variant| matches(&variant.selecting)).find_map(|variant| {
-                    match self.cache.get(&PlaceOf { key, variant: variant.id })? {
-                        Slot::Entry(entry) => self.live(entry),
-                        Slot::Variants(_) => None,
-                    }
-                })
-            }
-        }
+    pub fn get(&self, key: &[u8], matches: impl FnMut(&Selecting) -> bool) -> Option<Arc<Entry>> {
+        find(key, matches, |place| self.cache.get(place), |entry| self.live(entry))
+    }
+
+    /// What [`Store::get`] would give. Nothing becomes newer by it, and nothing goes.
+    pub fn peek(&self, key: &[u8], matches: impl FnMut(&Selecting) -> bool) -> Option<Arc<Entry>> {
+        find(key, matches, |place| self.cache.peek(place), |entry| self.bans.admit(&entry).then_some(entry))
+    }
+
+    /// All that is stored for a key, the newest first, left as it is.
+    pub fn peek_all(&self, key: &[u8]) -> Vec<Arc<Entry>> {
+        let mut all = Vec::new();
+        let note = |entry: Arc<Entry>| -> Option<Arc<Entry>> {
+            all.extend(self.bans.admit(&entry).then_some(entry));
+            None
+        };
+        drop(find(key, |_| true, |place| self.cache.peek(place), note));
+        all
     }
 
     /// To be taken before a request goes to the origin, so that a purge made meanwhile holds for the answer too.
@@ -305,6 +311,24 @@ impl Store {
 
     fn list(&self, entry: &Entry) -> MutexGuard<'_, ()> {
         lock(&self.lists[(entry.url % LISTS) as usize])
+    }
+}
+
+/// The entry of a key, of those that are `live`; of its variants the first that `matches`.
+fn find(
+    key: &[u8],
+    mut matches: impl FnMut(&Selecting) -> bool,
+    slot: impl Fn(&PlaceOf<'_>) -> Option<Slot>,
+    mut live: impl FnMut(Arc<Entry>) -> Option<Arc<Entry>>,
+) -> Option<Arc<Entry>> {
+    match slot(&PlaceOf { key, variant: Place::PRIMARY })? {
+        Slot::Entry(entry) => live(entry),
+        Slot::Variants(variants) => variants.iter().filter(|variant| matches(&variant.selecting)).find_map(|variant| {
+            match slot(&PlaceOf { key, variant: variant.id })? {
+                Slot::Entry(entry) => live(entry),
+                Slot::Variants(_) => None,
+            }
+        }),
     }
 }
 

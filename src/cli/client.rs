@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::task::JoinHandle;
 
 use super::config_file::{ConfigFile, Contact};
 use super::{Failure, output};
@@ -41,6 +43,17 @@ pub struct Client {
 pub struct Reply {
     pub status: StatusCode,
     pub body: String,
+}
+
+/// How an answer that goes on came to its end.
+#[derive(Debug)]
+pub enum Stream {
+    /// It did not begin.
+    Refused(Reply),
+    /// Who asked has seen enough.
+    Enough,
+    /// The proxy ended it.
+    Broken,
 }
 
 /// What the admin listener says of an error.
@@ -82,6 +95,41 @@ impl Client {
 
     pub fn post(&self, path: &str, body: String) -> anyhow::Result<Reply> {
         self.ask(Method::POST, path, body)
+    }
+
+    /// Shows each line of an answer that goes on, until `show` says that it was enough, or Ctrl-C is pressed.
+    pub fn stream(
+        &self,
+        path: &str,
+        body: String,
+        mut show: impl FnMut(&str) -> Result<bool, Failure>,
+    ) -> Result<Stream, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let stream = UnixStream::connect(&self.socket).await.map_err(|error| unreached(&self.socket, error))?;
+            let Begun { response, connection, _sender } = begin(stream, Method::POST, path, body).await?;
+            let status = response.status();
+            let mut body = response.into_body();
+            if !status.is_success() {
+                let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|error| anyhow!(error))?;
+                let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+                return Ok(Stream::Refused(Reply { status, body }));
+            }
+            let mut left = Vec::new();
+            let ended = loop {
+                let frame = tokio::select! {
+                    frame = body.frame() => frame,
+                    _pressed = tokio::signal::ctrl_c() => break Stream::Enough,
+                };
+                let Some(Ok(frame)) = frame else { break Stream::Broken };
+                left.extend_from_slice(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
+                if !lines(&mut left, &mut show)? {
+                    break Stream::Enough;
+                }
+            };
+            connection.abort();
+            Ok(ended)
+        })
     }
 
     fn ask(&self, method: Method, path: &str, body: String) -> anyhow::Result<Reply> {
@@ -138,7 +186,33 @@ fn limited<T>(limit: Duration, work: impl Future<Output = anyhow::Result<T>>) ->
         .unwrap_or_else(|_elapsed| Err(anyhow!("no answer within {} s", limit.as_secs())))
 }
 
-async fn exchange<S>(stream: S, method: Method, path: &str, body: String) -> anyhow::Result<Reply>
+/// Shows the whole lines of `text` and leaves the rest; false if that was enough.
+fn lines(text: &mut Vec<u8>, show: &mut impl FnMut(&str) -> Result<bool, Failure>) -> Result<bool, Failure> {
+    let Some(end) = memchr::memrchr(b'\n', text) else { return Ok(true) };
+    let rest = text.split_off(end + 1);
+    let whole = std::mem::replace(text, rest);
+    for line in String::from_utf8_lossy(&whole).lines() {
+        if !show(line)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A request that is sent, and the head of its answer.
+struct Begun {
+    response: Response<Incoming>,
+    /// The task that drives the connection, for as long as the sender is there.
+    connection: JoinHandle<hyper::Result<()>>,
+    _sender: http1::SendRequest<Full<Bytes>>,
+}
+
+async fn begin<S>(
+    stream: S,
+    method: Method,
+    path: &str,
+    body: String,
+) -> anyhow::Result<Begun>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -148,6 +222,14 @@ where
     let request = Request::builder().method(method).uri(path).header("host", "localhost");
     let request = request.body(Full::new(Bytes::from(body))).with_context(|| format!("{path:?} is no path"))?;
     let response = sender.send_request(request).await.context("the proxy closed the connection")?;
+    Ok(Begun { response, connection, _sender: sender })
+}
+
+async fn exchange<S>(stream: S, method: Method, path: &str, body: String) -> anyhow::Result<Reply>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Begun { response, connection, _sender } = begin(stream, method, path, body).await?;
     let status = response.status();
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
     connection.abort();
@@ -182,6 +264,23 @@ mod tests {
         check(StatusCode::OK, "x", Err("the proxy's answer is not understood"));
         check(StatusCode::NOT_FOUND, r#"{"error": "no x", "expected": "y"}"#, Err("no x; expected y"));
         check(StatusCode::BAD_GATEWAY, "", Err("the proxy answered 502 Bad Gateway"));
+    }
+
+    #[test]
+    fn lines_are_shown_once_they_are_whole() {
+        let (mut text, mut shown) = (Vec::new(), Vec::new());
+        let mut take = |piece: &str| {
+            text.extend_from_slice(piece.as_bytes());
+            let mut show = |line: &str| {
+                shown.push(line.to_owned());
+                Ok(line != "end")
+            };
+            lines(&mut text, &mut show).unwrap()
+        };
+        assert!(take("a"));
+        assert!(take("b\nc\nd"));
+        assert!(!take("\nend\nafter\n"));
+        assert_eq!(shown, ["ab", "c", "d", "end"]);
     }
 
     #[test]

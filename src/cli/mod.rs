@@ -10,6 +10,7 @@ mod check;
 mod client;
 mod completion;
 mod config_file;
+mod explain;
 mod failure;
 mod files;
 mod healthcheck;
@@ -20,6 +21,7 @@ mod reload;
 mod serve;
 mod status;
 mod stop;
+mod tail;
 mod upstreams;
 mod version;
 mod warm;
@@ -47,6 +49,8 @@ Examples:
   tollgate cache purge --tag user:7
   tollgate limits show 192.0.2.1
   tollgate status --json
+  tollgate explain GET https://localhost/a -H 'Accept-Encoding: br'
+  tollgate tail --status 5xx
 
 Exit status: 0 it worked, 1 it failed, 2 wrong arguments, 78 the configuration cannot be used.";
 
@@ -70,6 +74,8 @@ enum Command {
     Stop(stop::Stop),
     Upstreams(upstreams::Upstreams),
     Status(status::Status),
+    Explain(explain::Explain),
+    Tail(tail::Tail),
     Cache(cache::Cache),
     Limits(limits::Limits),
     Healthcheck(healthcheck::Healthcheck),
@@ -97,6 +103,8 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         Some(Command::Stop(stop)) => stop.run(&config),
         Some(Command::Upstreams(upstreams)) => upstreams.run(&config),
         Some(Command::Status(status)) => status.run(&config),
+        Some(Command::Explain(explain)) => explain.run(&config),
+        Some(Command::Tail(tail)) => tail.run(&config),
         Some(Command::Cache(cache)) => cache.run(&config),
         Some(Command::Limits(limits)) => limits.run(&config),
         Some(Command::Healthcheck(healthcheck)) => healthcheck.run(&config),
@@ -145,6 +153,10 @@ mod tests {
         check("tollgate limits", "Some(Limits(");
         check("tollgate limits show 2001:db8::1 --json", "Some(Limits(");
         check("tollgate limits reset 192.0.2.1 -c a.toml", "Some(Limits(");
+        check("tollgate explain GET http://a/ -H a:b --header c:d --client ::1 --json", "Some(Explain(");
+        check("tollgate tail", "Some(Tail(");
+        check("tollgate tail -f -n 5 -s 5xx -s 404 -p /api --client 192.0.2.0/24 --min-ms 50", "Some(Tail(");
+        check("tollgate explain --offline -c a.toml GET http://a/ --listen 127.0.0.1:80", "Some(Explain(");
         check("tollgate healthcheck --ready", "Some(Healthcheck(");
         check("tollgate completion bash", "Some(Completion(");
         check("tollgate version --json", "Some(Version(");
@@ -164,6 +176,13 @@ mod tests {
         check("tollgate limits show 192.0.2.0/24", ErrorKind::ValueValidation);
         check("tollgate cache purge", ErrorKind::MissingRequiredArgument);
         check("tollgate cache purge --all --tag a", ErrorKind::ArgumentConflict);
+        check("tollgate tail --min-ms long", ErrorKind::ValueValidation);
+        check("tollgate tail extra", ErrorKind::UnknownArgument);
+        check("tollgate explain GET", ErrorKind::MissingRequiredArgument);
+        check("tollgate explain GET http://a/ -H a", ErrorKind::ValueValidation);
+        check("tollgate explain GET http://a/ --client a", ErrorKind::ValueValidation);
+        check("tollgate explain GET http://a/ --listen 127.0.0.1", ErrorKind::ValueValidation);
+        check("tollgate explain GET http://a/ --offline --socket a", ErrorKind::ArgumentConflict);
         check("tollgate completion", ErrorKind::MissingRequiredArgument);
     }
 

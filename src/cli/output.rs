@@ -1,6 +1,6 @@
 //! Writing for people and programs. A reader that has gone (`tollgate status | head -1`) is no error and no panic.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 
 use anyhow::anyhow;
 use comfy_table::{Table, presets};
@@ -10,6 +10,11 @@ use super::Failure;
 
 /// A result, to stdout.
 pub fn print(text: &str) -> Result<(), Failure> {
+    print_on(text).map(drop)
+}
+
+/// A part of one; false if its reader has gone.
+pub fn print_on(text: &str) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     let end = if text.ends_with('\n') { "" } else { "\n" };
     match stdout
@@ -20,7 +25,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(anyhow!(error).context("cannot write the result").into())
         }
-        _ => Ok(()),
+        written => Ok(written.is_ok()),
     }
 }
 
@@ -33,10 +38,49 @@ pub fn say(text: &str) {
     let _closed = writeln!(io::stderr().lock(), "{}", text.trim_end());
 }
 
-/// <https://no-color.org>, and not into files.
+/// Whether stderr takes colours.
 pub fn has_colour() -> bool {
+    takes_colour(&io::stderr())
+}
+
+/// <https://no-color.org>, and not into files.
+fn takes_colour(stream: &impl io::IsTerminal) -> bool {
     let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    io::stderr().is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    stream.is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Colours, where they are wanted.
+#[derive(Debug, Clone, Copy)]
+pub struct Paint(bool);
+
+impl Paint {
+    pub fn of_stdout() -> Self {
+        Self(takes_colour(&io::stdout()))
+    }
+
+    pub fn plain() -> Self {
+        Self(false)
+    }
+
+    pub fn bold(self, text: &str) -> String {
+        self.with("1", text)
+    }
+
+    pub fn red(self, text: &str) -> String {
+        self.with("31", text)
+    }
+
+    pub fn green(self, text: &str) -> String {
+        self.with("32", text)
+    }
+
+    pub fn yellow(self, text: &str) -> String {
+        self.with("33", text)
+    }
+
+    fn with(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
 }
 
 /// Columns without lines between them, as `ps` and `docker ps` print. What a cell holds may come from a peer, so control
@@ -69,6 +113,11 @@ pub fn shown(text: &str) -> String {
 
 /// `1 listener`, `2 listeners`.
 pub fn count(count: usize, name: &str) -> String {
+    if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
+}
+
+/// The same of what may be more than there is memory for.
+pub fn count_u64(count: u64, name: &str) -> String {
     if count == 1 { format!("1 {name}") } else { format!("{count} {name}s") }
 }
 

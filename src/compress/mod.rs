@@ -90,10 +90,11 @@ impl<'a> Recoding<'a> {
         response: Response<Body>,
         said: &mut Option<Outcome>,
     ) -> Result<Response<Body>, RecodingError> {
+        let plan = self.plan_of(&response);
         let (mut parts, mut body) = response.into_parts();
         let length = self.length(&parts.headers, &body);
         let fields = &mut parts.headers;
-        let outcome = match self.plan(parts.status, fields, length) {
+        let outcome = match plan {
             Plan::Leave { why, varies } => {
                 if varies {
                     head::vary(fields);
@@ -133,6 +134,20 @@ impl<'a> Recoding<'a> {
     /// What is to be done with a response; its length is given if it is known.
     pub fn plan(&self, status: StatusCode, fields: &HeaderMap, length: Option<u64>) -> Plan {
         plan(&self.asked, status, fields, length, self.policy)
+    }
+
+    /// What is to be done with this one.
+    pub fn plan_of(&self, response: &Response<Body>) -> Plan {
+        self.plan(response.status(), response.headers(), self.length(response.headers(), response.body()))
+    }
+
+    /// The coding of a response that may be coded at all.
+    pub fn coding(&self) -> Result<Coding, NotCoded> {
+        self.asked.coding(&self.policy.codings)
+    }
+
+    pub fn policy(&self) -> &'a Compress {
+        self.policy
     }
 
     /// The length of the content, also of that which a HEAD does not bring.

@@ -67,6 +67,14 @@ impl ByAddress {
         self.client(address).enter(max)
     }
 
+    /// How many a client has, who is not put into the table for that.
+    pub fn open(&self, address: IpAddr) -> usize {
+        let network = network(address);
+        let hash = self.hasher.hash_one(network);
+        let client = self.shard(hash).find(hash, |row| row.network == network).and_then(|row| row.client.upgrade());
+        client.map_or(0, |client| client.open.load(Ordering::Relaxed))
+    }
+
     /// How many clients there are.
     #[cfg(test)]
     pub fn addresses(&self) -> usize {

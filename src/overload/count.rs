@@ -17,7 +17,6 @@ impl Count {
     }
 
     /// How many there are.
-    #[cfg(test)]
     pub fn open(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }

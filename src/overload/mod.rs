@@ -12,6 +12,7 @@ pub mod memory;
 pub mod recovery;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
@@ -106,6 +107,19 @@ impl Overload {
         Ok(Some(Box::new(Places { _proxy, _route, _client })))
     }
 
+    /// Each limit that [`Overload::enter`] would ask, in its order: how many there are, and how many there may be.
+    pub fn look(
+        &self,
+        limits: Limits,
+        route: Option<(&Arc<Count>, usize)>,
+        client: IpAddr,
+    ) -> Vec<(Full, usize, usize)> {
+        let proxy = (limits.proxy > 0).then(|| (Full::Proxy, self.requests.open(), limits.proxy));
+        let route = route.map(|(count, max)| (Full::Route, count.open(), max));
+        let client = (limits.client > 0).then(|| (Full::Client, self.requests_of.open(client), limits.client));
+        [proxy, route, client].into_iter().flatten().collect()
+    }
+
     /// Counts a connection that was closed because its address has too many. True once a minute: then it is said.
     pub fn refuse_connection(&self, now: Instant) -> bool {
         self.connections_refused.fetch_add(1, Ordering::Relaxed);
@@ -142,8 +156,6 @@ impl Overload {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::*;
 
     const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);

@@ -2,7 +2,9 @@
 //! a request is here, and for routes that keep responses in `cached`; the stages are leaves.
 
 mod admit;
+mod arrival;
 mod cached;
+pub mod explain;
 mod message;
 mod outgoing;
 mod tagging;
@@ -14,25 +16,25 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, RETRY_AFTER, STRICT_TRANSPO
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use self::admit::{admit, admit_body, admit_rate, refuse_expectation, tell_rate};
+use self::arrival::Arrival;
 use self::cached::Caching;
 use self::message::{fallback, fresh_id, leave_out_content, receive, redirect, retry_after, text};
 use self::outgoing::receive_request;
 use self::tagging::Tagging;
 use crate::body::{Body, Source};
 use crate::cache::{Stored, TargetUri};
-use crate::client_ip::{self, ClientIp};
+use crate::client_ip::ClientIp;
 use crate::clock;
 use crate::compress::Recoding;
 use crate::connection::Link;
 use crate::error::{self, Reason};
 use crate::guard;
 use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
-use crate::header::{Scheme, authority, edit};
+use crate::header::{authority, edit};
 use crate::interim::Relay;
 use crate::overload::{Places, Pressure};
 use crate::path;
 use crate::record::Record;
-use crate::route::answers_challenge;
 use crate::snapshot::{Action, HeldRoute, Pass, Route, View};
 use crate::spare;
 use crate::splice;
@@ -136,16 +138,15 @@ struct Passing<'a> {
 
 impl Exchange<'_> {
     async fn answer(&self, request: Unread<'_>, record: &mut Record) -> Result<Answer, Reason> {
-        let authority = authority::effective(request.uri(), request.headers(), self.scheme())?;
+        let arrival = self.arrival();
+        let authority = authority::effective(request.uri(), request.headers(), arrival.scheme())?;
         let path = path::canonical(request.uri().path())?;
         let query = request.uri().query();
-        let client = self.client(request);
+        let client = arrival.client(request);
         record.client = client.address;
         refuse_expectation(request.headers())?;
         let route = self.snapshot.route(&authority.host, &path);
-        if !route.as_ref().is_some_and(|route| answers_challenge(&route.config.path, &path))
-            && let Some(response) = self.redirect_to_https(&authority.host, &path, query)
-        {
+        if let Some(response) = arrival.redirect_to_https(route.as_ref().map(|route| &***route), &authority.host, &path, query) {
             return Ok(Answer::Response(Box::new(response)));
         }
         let route = route.ok_or(Reason::NoRoute)?;
@@ -163,7 +164,7 @@ impl Exchange<'_> {
                 Box::new(text(stub_status::page(&self.worker.shared.totals()).into(), StatusCode::OK))
             }
             Action::Proxy(pass) => {
-                let target = TargetUri { scheme: self.scheme(), authority: &authority, path: &path, query };
+                let target = TargetUri { scheme: arrival.scheme(), authority: &authority, path: &path, query };
                 let caching = Caching::of(&self.worker.shared.cache, pass, &target);
                 let path = if let Cow::Owned(path) = path { Some(path) } else { None };
                 let tagging = Tagging::of(pass, request);
@@ -235,21 +236,8 @@ impl Exchange<'_> {
         }
     }
 
-    fn scheme(&self) -> Scheme {
-        if self.link.downstream.tls.is_some() { Scheme::Https } else { Scheme::Http }
-    }
-
-    fn client<B>(&self, request: &Request<B>) -> ClientIp {
-        let trusted = &self.snapshot.config.client.trusted;
-        client_ip::resolve(trusted, self.link.downstream.peer.ip(), request.headers())
-    }
-
-    fn redirect_to_https(&self, host: &str, path: &str, query: Option<&str>) -> Option<Response<Body>> {
-        let port = self.snapshot.listener(self.link.downstream.listener)?.config.https_redirect?;
-        let port = if port == 443 { String::new() } else { format!(":{port}") };
-        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-        let location = HeaderValue::try_from(format!("https://{host}{port}{path}{query}")).ok()?;
-        Some(redirect(location, StatusCode::PERMANENT_REDIRECT))
+    fn arrival(&self) -> Arrival<'_> {
+        Arrival { downstream: &self.link.downstream, snapshot: self.snapshot }
     }
 
     /// The route's own page where its upstream failed, or one that says what went wrong, by the reason code that log and
@@ -290,10 +278,7 @@ impl Exchange<'_> {
 
     /// What every response over TLS says, whoever made it.
     fn finish(&self, response: &mut Response<Body>) {
-        if self.link.downstream.tls.is_some()
-            && let Some(listener) = self.snapshot.listener(self.link.downstream.listener)
-            && let Some(hsts) = &listener.config.hsts
-        {
+        if let Some(hsts) = self.arrival().hsts() {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
     }

@@ -12,6 +12,7 @@ mod count;
 mod fields;
 mod gcra;
 mod key;
+mod look;
 mod report;
 mod shard;
 mod store;
@@ -30,6 +31,7 @@ use crate::config::{Algorithm, Quota, ROUTE_LIMITS_MAX, RateLimit};
 
 pub use self::key::Asked;
 use self::key::{Key, Keys};
+pub use self::look::Looked;
 pub use self::report::{Counted, Overview, Reported};
 pub use self::shard::Tally;
 use self::store::{Seen, Store};

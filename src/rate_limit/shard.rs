@@ -94,6 +94,12 @@ impl<C: Count> Shard<C> {
         Some(at)
     }
 
+    /// The count of a key, left where it is.
+    pub fn look(&mut self, key: Key, hash: u64) -> Option<&mut C> {
+        let at = self.find(key, hash)?;
+        Some(self.count(at))
+    }
+
     pub fn count(&mut self, at: u32) -> &mut C {
         &mut self.entry(at).count
     }

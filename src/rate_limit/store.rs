@@ -69,6 +69,16 @@ impl<C: Count> Store<C> {
         Seen { wait, standing }
     }
 
+    /// What [`Store::admit`] would say to a request that nothing else refuses, and how its key stands before it.
+    pub fn look(&self, key: Key, now: Duration) -> Seen {
+        let hash = self.hasher.hash_one(key);
+        let mut shard = self.shard(hash);
+        let mut first = C::default();
+        let count = shard.look(key, hash).unwrap_or(&mut first);
+        let wait = count.wait(&self.rule, now);
+        Seen { wait, standing: count.standing(&self.rule, now) }
+    }
+
     pub fn set_keys_max(&self, keys_max: usize) {
         let keys_max = keys_max.div_ceil(self.shards.len());
         self.shards().for_each(|mut shard| shard.keys_max = keys_max);

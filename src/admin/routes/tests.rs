@@ -98,6 +98,37 @@ async fn pages_and_refusals() {
 }
 
 #[tokio::test]
+async fn what_may_be_read_may_be_explained() {
+    let check = async |via: Via, line: &str, body: &str, status: u16, part: &str| {
+        let (found, said) = ask(&process(), via, line, &[], body).await;
+        assert_eq!(found, status, "{line} {body}: {said}");
+        assert!(said.contains(part), "{line} {body}: {said}");
+    };
+    check(LOCAL, "GET /explain", "", 405, "POST").await;
+    check(LOCAL, "POST /explain", "", 400, "EOF while parsing").await;
+    check(LOCAL, "POST /explain", r#"{"method": "GET"}"#, 400, "missing field `url`").await;
+    check(LOCAL, "POST /explain", r#"{"method": "GET", "url": "a", "x": 1}"#, 400, "unknown field `x`").await;
+    check(LOCAL, "POST /explain", r#"{"method": "GET", "url": "a"}"#, 400, "is not explained here").await;
+    check(LOCAL, "POST /explain", &" ".repeat((64 << 10) + 1), 413, "more than 64 KiB").await;
+    let stranger = Via::Tcp { peer: [192, 0, 2, 1].into(), local: LOOPBACK };
+    check(stranger, "POST /explain", r#"{"method": "GET", "url": "a"}"#, 403, "admin.allow").await;
+}
+
+#[tokio::test]
+async fn the_log_is_followed_by_who_may_control() {
+    let check = async |fields: &[(&str, &str)], body: &str, status: u16, part: &str| {
+        let (found, said) = ask(&process(), LOCAL, "POST /log/follow", fields, body).await;
+        assert_eq!(found, status, "{body}: {said}");
+        assert!(said.contains(part), "{body}: {said}");
+    };
+    check(&[], "{}", 403, "token").await;
+    check(&[TOKEN], "", 400, "EOF while parsing").await;
+    check(&[TOKEN], r#"{"colour": "red"}"#, 400, "unknown field `colour`").await;
+    check(&[TOKEN], r#"{"status": ["6x"]}"#, 400, "a status such as 404, 5xx").await;
+    check(&[TOKEN], "{}", 503, "too many follow the log already").await;
+}
+
+#[tokio::test]
 async fn draining_is_not_ready_and_still_live() {
     let process = process();
     process.draining.set(true);

@@ -26,6 +26,7 @@ use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::codec::{Broken, Codec, Next};
+pub use self::head::request as request_of;
 use super::{Downstream, FIRST_REQUEST_GRACE, Limits, Link, reason_of, run_tunnel};
 use crate::body::Body;
 use crate::guard::Reason;

@@ -8,7 +8,6 @@ use http::header::{COOKIE, IF_MATCH, IF_UNMODIFIED_SINCE};
 use http::{HeaderMap, Method, Request};
 
 use super::super::{Answer, Passing, Unread};
-use crate::body::Source;
 use crate::cache::{
     self, Cache, Directives, Forward, Found, Lookup, Permit, Policy, Said, Stored, TargetUri, Usable, Wanted, Why,
 };
@@ -40,7 +39,7 @@ impl<'a> Caching<'a> {
 
     /// Takes off the request what does not reach the origin, and ends the key by its fields. Says why it is passed on
     /// without a look.
-    fn settle(&mut self, request: Unread<'_>, passing: &Passing<'_>) -> Option<Forward> {
+    pub fn settle<B>(&mut self, request: &mut Request<Option<B>>, passing: &Passing<'_>) -> Option<Beside> {
         let fields = request.headers_mut();
         forwarded::drop_claims(fields, passing.client.via_trusted);
         cache::normalise_accept_encoding(fields);
@@ -96,7 +95,7 @@ pub struct Miss {
 /// Looks for an answer, without waiting.
 pub fn look(request: Unread<'_>, passing: &Passing<'_>, caching: &mut Caching<'_>, now: Instant) -> Result<Hit, NoHit> {
     let looked = match caching.settle(request, passing) {
-        Some(why) => Err(NoHit::Beside(why)),
+        Some(why) => Err(NoHit::Beside(why.forward())),
         None => find(request, caching, now),
     };
     match looked {
@@ -111,41 +110,84 @@ fn find(request: Unread<'_>, Caching { cache, key, policy }: &Caching<'_>, now: 
     let fields = request.headers();
     let directives = Directives::of_request(fields);
     let is_head = *request.method() == Method::HEAD;
-    let miss = |why, stale, is_alone| Box::new(Miss { directives: directives.clone(), why, stale, is_alone });
     let looking = || cache.lookup(key, fields, (now, clock::system_time));
-    let found = match policy.statistics.look(|| clock::now().into_std(), looking) {
-        Lookup::UriMiss => return Err(NoHit::Missed(miss(Forward::UriMiss, None, is_head))),
-        Lookup::VaryMiss => return Err(NoHit::Missed(miss(Forward::VaryMiss, None, is_head))),
-        Lookup::Found(found) => found,
-    };
-    let terms = found.terms();
-    // The lifetime is an assumption, and this request says who its user is.
-    if !terms.answers(fields) {
-        return Err(NoHit::Missed(miss(Forward::Request, None, true)));
+    let looked = policy.statistics.look(|| clock::now().into_std(), looking);
+    rule(looked, &directives, fields, now).follow(&directives, is_head)
+}
+
+/// What may be done with what was found.
+pub enum Ruling {
+    UriMiss,
+    VaryMiss,
+    /// The lifetime is an assumption, and this request says who its user is.
+    ForOthers,
+    Use(Found, Usable),
+}
+
+pub fn rule(looked: Lookup, directives: &Directives, fields: &HeaderMap, now: Instant) -> Ruling {
+    match looked {
+        Lookup::UriMiss => Ruling::UriMiss,
+        Lookup::VaryMiss => Ruling::VaryMiss,
+        Lookup::Found(found) if !found.terms().answers(fields) => Ruling::ForOthers,
+        Lookup::Found(found) => {
+            let usable = found.terms().usable(directives, now);
+            Ruling::Use(found, usable)
+        }
     }
-    let stale = || Some(found.clone().into_stored());
-    let revalidate = match terms.usable(&directives, now) {
-        Usable::Fresh | Usable::Stale(Permit::Client) => None,
-        Usable::Stale(Permit::WhileRevalidating) => Some(miss(Forward::Stale, stale(), false)),
-        Usable::Validate(Why::Request) => return Err(NoHit::Missed(miss(Forward::Request, stale(), true))),
-        Usable::Validate(_) => return Err(NoHit::Missed(miss(Forward::Stale, stale(), is_head))),
-    };
-    Ok(Hit { found, revalidate })
+}
+
+impl Ruling {
+    pub fn follow(self, directives: &Directives, is_head: bool) -> Result<Hit, NoHit> {
+        let miss = |why, stale, is_alone| Box::new(Miss { directives: directives.clone(), why, stale, is_alone });
+        let missed = |why, stale, is_alone| Err(NoHit::Missed(miss(why, stale, is_alone)));
+        let (found, usable) = match self {
+            Self::UriMiss => return missed(Forward::UriMiss, None, is_head),
+            Self::VaryMiss => return missed(Forward::VaryMiss, None, is_head),
+            Self::ForOthers => return missed(Forward::Request, None, true),
+            Self::Use(found, usable) => (found, usable),
+        };
+        let stale = || Some(found.clone().into_stored());
+        let revalidate = match usable {
+            Usable::Fresh | Usable::Stale(Permit::Client) => None,
+            Usable::Stale(Permit::WhileRevalidating) => Some(miss(Forward::Stale, stale(), false)),
+            Usable::Validate(Why::Request) => return missed(Forward::Request, stale(), true),
+            Usable::Validate(_) => return missed(Forward::Stale, stale(), is_head),
+        };
+        Ok(Hit { found, revalidate })
+    }
 }
 
 /// Why a request is passed on without a look.
-fn beside(request: &Request<Option<Source>>, passing: &Passing<'_>, policy: &Policy) -> Option<Forward> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        return Some(Forward::Method);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    Method,
+    /// `If-Match` and its like are for the origin (RFC 9111 §4.3.2).
+    ForOrigin,
+    Upgrade,
+    Body,
+    /// The configuration says so.
+    Rule,
+}
+
+impl Beside {
+    pub fn forward(self) -> Forward {
+        if self == Self::Method { Forward::Method } else { Forward::Bypass }
     }
+}
+
+fn beside<B>(request: &Request<Option<B>>, passing: &Passing<'_>, policy: &Policy) -> Option<Beside> {
     let fields = request.headers();
-    // `If-Match` and its like are for the origin (RFC 9111 §4.3.2).
-    let is_for_origin = fields.keys().any(|name| matches!(*name, IF_MATCH | IF_UNMODIFIED_SINCE));
-    let bypasses = is_for_origin
-        || passing.upgrade.is_some()
-        || request.body().is_some()
-        || policy.bypasses(fields, request.uri().query());
-    bypasses.then_some(Forward::Bypass)
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        Some(Beside::Method)
+    } else if fields.keys().any(|name| matches!(*name, IF_MATCH | IF_UNMODIFIED_SINCE)) {
+        Some(Beside::ForOrigin)
+    } else if passing.upgrade.is_some() {
+        Some(Beside::Upgrade)
+    } else if request.body().is_some() {
+        Some(Beside::Body)
+    } else {
+        policy.bypasses(fields, request.uri().query()).then_some(Beside::Rule)
+    }
 }
 
 /// A stored response as the answer to one request.

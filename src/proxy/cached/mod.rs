@@ -12,18 +12,18 @@ use std::sync::Arc;
 
 use http::header::{CONTENT_LOCATION, IF_RANGE, RANGE};
 use http::request::Parts;
-use http::{Method, Request, StatusCode};
+use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::sync::oneshot;
 
 use self::client::Client;
-pub(super) use self::look::Caching;
-use self::look::{Hit, Miss, NoHit, answer, look};
+use self::look::look;
+pub(super) use self::look::{Beside, Caching, Hit, Miss, NoHit, Ruling, answer, rule};
 use self::origin::{Asking, Begun, Brought, lead_fetch};
-pub(super) use self::recode::recode;
+pub(super) use self::recode::{plan, recode};
 use super::{Answer, Exchange, Passing, Unread};
 use crate::body::Source;
 use crate::cache::{
-    self, Asked, Failure, Forward, Forwarded, Join, Key, Lead, NotKept, Role, Said, Settled, Taken, Times, Wanted,
+    self, Asked, Failure, Forward, Forwarded, Join, Key, Lead, NotKept, Role, Said, Settled, Stored, Taken, Times, Wanted,
 };
 use crate::clock;
 use crate::error::Reason;
@@ -271,15 +271,7 @@ impl Exchange<'_> {
         let epoch = cache.epoch();
         // Looked up once more: what was purged before the epoch must not come back by being validated.
         let stale = miss.stale.as_ref().and_then(|_| caching.stored(&fields));
-        // Preconditions and ranges are the client's, and the response is for all.
-        if lead.is_some() || stale.is_some() {
-            cache::remove_preconditions(request.headers_mut());
-            request.headers_mut().remove(RANGE);
-            request.headers_mut().remove(IF_RANGE);
-        }
-        if let Some(stale) = &stale {
-            cache::validate(request.headers_mut(), stale);
-        }
+        ask_for_all(request.headers_mut(), lead.is_some(), stale.as_deref());
         let method = request.method().clone();
         // Of the same key there is one copy.
         let of_all = lead.map(Lead::key).filter(|of_all| Borrow::<[u8]>::borrow(*of_all) == key.as_slice());
@@ -295,6 +287,18 @@ impl Exchange<'_> {
             asked,
             client: None,
         })
+    }
+}
+
+/// Preconditions and ranges are the client's, and the response is for all.
+pub(super) fn ask_for_all(fields: &mut HeaderMap, is_shared: bool, stale: Option<&Stored>) {
+    if is_shared || stale.is_some() {
+        cache::remove_preconditions(fields);
+        fields.remove(RANGE);
+        fields.remove(IF_RANGE);
+    }
+    if let Some(stale) = stale {
+        cache::validate(fields, stale);
     }
 }
 

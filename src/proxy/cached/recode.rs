@@ -19,12 +19,7 @@ pub async fn recode(
 ) -> Result<Response<Body>, RecodingError> {
     let length = stored.content.length();
     let mut response = response;
-    if response.status() == StatusCode::PARTIAL_CONTENT
-        && recoding.plan(stored.status, &stored.fields, length) == Plan::Decode
-    {
-        make_whole(&mut response, stored);
-    }
-    let plan = recoding.plan(response.status(), response.headers(), length);
+    let plan = plan(recoding, &mut response, stored);
     let (Plan::Code(coding), StatusCode::OK) = (plan, response.status()) else {
         return recoding.apply(response, said).await;
     };
@@ -50,6 +45,17 @@ pub async fn recode(
         });
     }
     recoding.apply(response, said).await
+}
+
+/// What is to be done with the answer, if the content is at hand. A part that has to be decoded becomes the whole.
+pub fn plan(recoding: &Recoding<'_>, response: &mut Response<Body>, stored: &Stored) -> Plan {
+    let length = stored.content.length();
+    if response.status() == StatusCode::PARTIAL_CONTENT
+        && recoding.plan(stored.status, &stored.fields, length) == Plan::Decode
+    {
+        make_whole(response, stored);
+    }
+    recoding.plan(response.status(), response.headers(), length)
 }
 
 /// A part of the coded bytes is none of what this client is sent, which is decoded.

@@ -88,6 +88,14 @@ impl Formatter {
         out.push(b'\n');
     }
 
+    /// The line in JSON, whatever the format is.
+    pub fn json_line(&self, entry: &Entry<'_>, wall: &Wall) -> Vec<u8> {
+        let mut line = Vec::new();
+        self.json(entry, wall, &mut line);
+        line.push(b'\n');
+        line
+    }
+
     /// `2026-11-21T03:51:31.042+00:00 INFO GET /x 200 OK - 1.234ms - 512 bytes`, and for a failure its
     /// reason code: ` - connect_refused`.
     fn line(&self, entry: &Entry<'_>, wall: &Wall, out: &mut Vec<u8>) {

@@ -20,12 +20,17 @@ use crate::clock::Clock;
 use crate::config::{self, LogTarget};
 
 mod escape;
+mod filter;
 mod format;
+mod live;
 mod queue;
 mod redact;
 mod sink;
 
+pub use filter::{Filter, FilterError, Wanted};
 pub use format::{Entry, Formatter, UpstreamEntry};
+use live::Live;
+pub use live::{Following, Reading};
 use queue::{Batch, Queue};
 use sink::Sink;
 
@@ -41,6 +46,7 @@ struct Shared {
     settings: Arc<ArcSwap<Settings>>,
     queue: Queue,
     dropped: AtomicU64,
+    live: Arc<Live>,
 }
 
 /// What lines are made with and where they go: swapped whole, so that a line in the old format never
@@ -78,7 +84,7 @@ impl AccessLog {
     pub fn start(config: &config::AccessLog) -> Result<Self, AccessLogError> {
         let settings = Settings { formatter: Formatter::new(config), sink: Arc::new(open(&config.target)?) };
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        let shared = Shared { settings, queue: Queue::default(), dropped: AtomicU64::new(0) };
+        let shared = Shared { settings, queue: Queue::default(), dropped: AtomicU64::new(0), live: Arc::default() };
         let log = Self(Arc::new(shared));
         let writer = log.clone();
         let thread = thread::Builder::new().name("access-log".to_owned());
@@ -120,6 +126,11 @@ impl AccessLog {
     pub fn reopen(&self) -> Result<(), AccessLogError> {
         let sink = Arc::clone(&self.0.settings.load().sink);
         sink.reopen().map_err(|source| AccessLogError::Open { target: sink.target().clone(), source })
+    }
+
+    /// The lines that somebody wants to see, from now on. None: there are too many who follow already.
+    pub fn follow(&self, wanted: Wanted) -> Option<Following> {
+        self.0.live.follow(wanted)
     }
 
     /// Lines lost so far: the queue was full, the target did not take them, or the log was closed.
@@ -183,6 +194,9 @@ impl AccessWriter {
             pending.settings = latest;
         }
         let Pending { settings, lines, buffer, .. } = pending;
+        if self.shared.live.is_followed() {
+            self.shared.live.offer(entry, &settings.formatter, &self.clock.wall());
+        }
         if *settings.sink.target() == LogTarget::Off {
             return;
         }

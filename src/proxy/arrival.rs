@@ -1,0 +1,131 @@
+//! How and where a request came in, and under which generation: what follows from these alone. It is asked on the path of
+//! a request, and by who wants that path explained.
+
+use std::borrow::Cow;
+
+use http::header::{CONNECTION, EXPECT, HOST, TE};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+
+use super::Passing;
+use super::message::{fresh_id, redirect};
+use crate::body::Body;
+use crate::client_ip::{self, ClientIp};
+use crate::config::{HostPolicy, UpstreamProtocol};
+use crate::connection::Downstream;
+use crate::error::Reason;
+use crate::header::forwarded::{self, Hop};
+use crate::header::hop_by_hop::announce_upgrade;
+use crate::header::{REQUEST_FIELDS_ADDED, Scheme, edit, request_id, via};
+use crate::rewrite;
+use crate::route::answers_challenge;
+use crate::snapshot::{Route, View};
+
+#[derive(Clone, Copy)]
+pub struct Arrival<'a> {
+    pub downstream: &'a Downstream,
+    pub snapshot: &'a View,
+}
+
+impl<'a> Arrival<'a> {
+    pub fn scheme(&self) -> Scheme {
+        if self.downstream.tls.is_some() { Scheme::Https } else { Scheme::Http }
+    }
+
+    pub fn client<B>(&self, request: &Request<B>) -> ClientIp {
+        let trusted = &self.snapshot.config.client.trusted;
+        client_ip::resolve(trusted, self.downstream.peer.ip(), request.headers())
+    }
+
+    /// Where the listener sends everything on to https, but for challenges that a route is there for.
+    pub fn redirect_to_https(
+        &self,
+        route: Option<&Route>,
+        host: &str,
+        path: &str,
+        query: Option<&str>,
+    ) -> Option<Response<Body>> {
+        let port = self.snapshot.listener(self.downstream.listener)?.config.https_redirect?;
+        if route.is_some_and(|route| answers_challenge(&route.config.path, path)) {
+            return None;
+        }
+        let port = if port == 443 { String::new() } else { format!(":{port}") };
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        let location = HeaderValue::try_from(format!("https://{host}{port}{path}{query}")).ok()?;
+        Some(redirect(location, StatusCode::PERMANENT_REDIRECT))
+    }
+
+    /// `Strict-Transport-Security`, where it is said.
+    pub fn hsts(&self) -> Option<&'a HeaderValue> {
+        self.downstream.tls?;
+        self.snapshot.listener(self.downstream.listener)?.config.hsts.as_ref()
+    }
+
+    /// Makes the head that goes upstream out of what was received. The answer is the name of the request.
+    pub fn send_on<B>(&self, request: &mut Request<B>, passing: &Passing<'_>) -> Result<HeaderValue, Reason> {
+        let host = client_host(request)?;
+        if let Some(target) = target(passing, request.uri())? {
+            *request.uri_mut() = target;
+        }
+        let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
+        let id = self.prepare(request.headers_mut(), passing, (host, received));
+        edit(request.headers_mut(), &passing.route.config.request_fields);
+        Ok(id)
+    }
+
+    fn prepare(
+        &self,
+        fields: &mut HeaderMap,
+        &Passing { pass, client, ref upgrade, .. }: &Passing<'_>,
+        (host, received): (HeaderValue, Version),
+    ) -> HeaderValue {
+        // One growth of the map, and not one for each doubling.
+        fields.reserve(REQUEST_FIELDS_ADDED);
+        let to_h1 = pass.upstream.config().protocol == UpstreamProtocol::H1;
+        // Over HTTP/1.1 it concerns this connection alone (RFC 9110 §10.1.4).
+        if upgrade.is_some() {
+            fields.remove(TE);
+        } else if to_h1 && fields.contains_key(TE) {
+            fields.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
+        let peer = &self.downstream.peer_value;
+        forwarded::rewrite(fields, &Hop { peer, client, scheme: self.scheme(), host: &host });
+        via::append(fields, received);
+        let id = request_id::settle(fields, client.via_trusted, fresh_id);
+        match &pass.host {
+            HostPolicy::Preserve | HostPolicy::Upstream => fields.insert(HOST, host),
+            HostPolicy::Fixed(host) => fields.insert(HOST, host.clone()),
+        };
+        // The edge answers the expectation itself, by reading the body.
+        fields.remove(EXPECT);
+        announce_upgrade(fields, upgrade.as_ref());
+        id
+    }
+}
+
+/// The target in origin form for the upstream, if it is not the one that came.
+fn target(&Passing { pass, ref path, .. }: &Passing<'_>, uri: &Uri) -> Result<Option<Uri>, Reason> {
+    let path = path.as_deref().unwrap_or(uri.path());
+    // What does not count for the key must not change the response either.
+    let query = pass.caching.as_ref().map_or(uri.query().map(Cow::Borrowed), |policy| policy.key.query(uri.query()));
+    let target = rewrite::rewrite(&pass.rewrite, path, query.as_deref())?;
+    match (target.is_of(uri), uri.authority()) {
+        (true, None) => Ok(None),
+        (true, Some(_)) if has_path(uri) => Ok(uri.path_and_query().cloned().map(Uri::from)),
+        _ => Ok(Some(PathAndQuery::try_from(target)?.into())),
+    }
+}
+
+/// `http://a?b` has none, and stands for `http://a/?b` (RFC 9112 §3.2.1).
+fn has_path(uri: &Uri) -> bool {
+    uri.path_and_query().is_some_and(|target| target.as_str().starts_with('/'))
+}
+
+/// The host as the client names it: its field, or over HTTP/2 the authority.
+fn client_host<B>(request: &Request<B>) -> Result<HeaderValue, Reason> {
+    if let Some(host) = request.headers().get(HOST) {
+        return Ok(host.clone());
+    }
+    let authority = request.uri().authority().ok_or(Reason::HostMissing)?;
+    HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::HostInvalid)
+}
