@@ -61,8 +61,12 @@ enum Action<'a> {
     /// The log says who asked for what, so it is no page for readers.
     Follow,
     ResetLimits,
-    Drain { upstream: &'a str },
-    Undrain { upstream: &'a str },
+    Drain {
+        upstream: &'a str,
+    },
+    Undrain {
+        upstream: &'a str,
+    },
 }
 
 impl<'a> Target<'a> {

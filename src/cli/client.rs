@@ -207,12 +207,7 @@ struct Begun {
     _sender: http1::SendRequest<Full<Bytes>>,
 }
 
-async fn begin<S>(
-    stream: S,
-    method: Method,
-    path: &str,
-    body: String,
-) -> anyhow::Result<Begun>
+async fn begin<S>(stream: S, method: Method, path: &str, body: String) -> anyhow::Result<Begun>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -5,10 +5,10 @@ use std::net::{IpAddr, SocketAddr};
 use http::StatusCode;
 use serde::Deserialize;
 
+use super::Failure;
 use super::client::{Client, Reach, Stream};
 use super::config_file::ConfigFile;
 use super::output::{self, Paint, shown};
-use super::Failure;
 use crate::telemetry::access_log::Filter;
 
 /// Follow the access log live, with filters
@@ -113,10 +113,10 @@ impl Tail {
                 let said = reply.read::<serde_json::Value>().err();
                 Err(Failure::Usage(said.map(|error| error.to_string()).unwrap_or_default()))
             }
-            Stream::Refused(reply) => Err(reply.read::<serde_json::Value>().err().map_or_else(
-                || anyhow::anyhow!("the proxy does not show its log").into(),
-                Into::into,
-            )),
+            Stream::Refused(reply) => Err(reply
+                .read::<serde_json::Value>()
+                .err()
+                .map_or_else(|| anyhow::anyhow!("the proxy does not show its log").into(), Into::into)),
             Stream::Broken => {
                 output::say("tollgate: the proxy has ended");
                 Ok(())

@@ -17,9 +17,9 @@ use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+pub use self::h1::request_of;
 use self::h1::serve_h1;
 use self::h2::serve_h2;
-pub use self::h1::request_of;
 pub use self::heads::{HeadBudget, Share};
 use crate::config::{Protocols, TlsVersion};
 use crate::error::Reason;

@@ -146,7 +146,9 @@ impl Exchange<'_> {
         record.client = client.address;
         refuse_expectation(request.headers())?;
         let route = self.snapshot.route(&authority.host, &path);
-        if let Some(response) = arrival.redirect_to_https(route.as_ref().map(|route| &***route), &authority.host, &path, query) {
+        if let Some(response) =
+            arrival.redirect_to_https(route.as_ref().map(|route| &***route), &authority.host, &path, query)
+        {
             return Ok(Answer::Response(Box::new(response)));
         }
         let route = route.ok_or(Reason::NoRoute)?;

@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 use crate::harness::*;
 
 /// Requests of one run. Both numbers are fixed, so that a failure comes again.
-const REQUESTS: usize = 300;
+const REQUESTS: usize = 400;
 const SEED: u64 = 20_261_121;
 
 /// Something of everything that decides over a request.
@@ -21,7 +21,7 @@ fn rich(app: &[&Origin], solo: &Origin) -> String {
 [compress]
 min_size = "1KiB"
 [rate_limit.few]
-key = "field:x-key"
+key = "header:x-key"
 requests = 12
 window = "1d"
 headers = "both"
@@ -105,7 +105,7 @@ rate_limit = ["few"]
 name = "shut"
 path = "/shut"
 upstream = "shut"
-fallback = {{ status = 200, body = "later" }}
+fallback = {{ status = 200, text = "later" }}
 [[route]]
 name = "shut-too"
 path = "/shut/too"
@@ -162,13 +162,64 @@ impl Dice {
         self.0.usize(..many) == 0
     }
 
+    /// Half of all ask for a few things that are kept, so that some of them are.
+    fn kept(&mut self) -> Asked {
+        let path =
+            self.one(&["x", "vary", "stale", "often", "often", "always", "guess", "cookies/x", "%78", "x?utm_a=1"]);
+        let (method, mut fields) = (self.one(&["GET", "GET", "GET", "HEAD"]), self.fields());
+        if !self.once_in(3) {
+            fields.truncate(1);
+        }
+        Asked { method, is_tls: false, host: "localhost", target: format!("/kept/{path}"), fields, body: "" }
+    }
+
     fn target(&mut self) -> String {
         let path = self.one(&[
-            "/", "/a", "/a/../kept/x", "/%6bept/x", "/kept", "/kept/./x", "/kept/x", "/kept/vary", "/kept/stale", "/kept/often",
-            "/kept/always", "/kept/private", "/kept/guess", "/kept/cookies/x", "/kept/cookies/guess", "/kept//x", "/kept/%2e%2e/a",
-            "/keyed/1", "/keyed/2", "/keyed/%41", "/strip", "/strip/a%2fb", "/strip/%c3%a9", "/old/12", "/old/12x", "/old/%31",
-            "/exact", "/exact/", "/go", "/go/a%20b", "/stub", "/inside", "/inside/x", "/small", "/few", "/few/x", "/shut",
-            "/shut/too", "//x", "/kept/%zz", "/kept/%00", "/a\\b", "/kept/x;y=1", "/kept/~x", "/kept/%7Ex",
+            "/",
+            "/a",
+            "/a/../kept/x",
+            "/%6bept/x",
+            "/kept",
+            "/kept/./x",
+            "/kept/x",
+            "/kept/vary",
+            "/kept/stale",
+            "/kept/often",
+            "/kept/always",
+            "/kept/private",
+            "/kept/guess",
+            "/kept/cookies/x",
+            "/kept/cookies/guess",
+            "/kept//x",
+            "/kept/%2e%2e/a",
+            "/keyed/1",
+            "/keyed/2",
+            "/keyed/%41",
+            "/strip",
+            "/strip/a%2fb",
+            "/strip/%c3%a9",
+            "/old/12",
+            "/old/12x",
+            "/old/%31",
+            "/exact",
+            "/exact/",
+            "/go",
+            "/go/a%20b",
+            "/stub",
+            "/inside",
+            "/inside/x",
+            "/small",
+            "/few",
+            "/few/x",
+            "/shut",
+            "/shut/too",
+            "//x",
+            "/kept/%zz",
+            "/kept/%00",
+            "/a\\b",
+            "/kept/x;y=1",
+            "/kept/~x",
+            "/kept/%7Ex",
         ]);
         let query = self.one(&["", "", "", "?q=1", "?utm_a=2", "?q=1&utm_b=3", "?fresh=1", "?", "?q=%zz"]);
         format!("{path}{query}")
@@ -177,15 +228,24 @@ impl Dice {
     fn fields(&mut self) -> Vec<(&'static str, String)> {
         let mut fields = Vec::new();
         let values: &[(&str, &[&str])] = &[
-            ("accept-encoding", &["gzip", "br, gzip", "zstd;q=0.5, gzip", "identity", "*;q=0", "gzip;q=x", "deflate, gzip;q=1.0"]),
+            (
+                "accept-encoding",
+                &["gzip", "br, gzip", "zstd;q=0.5, gzip", "identity", "*;q=0", "gzip;q=x", "deflate, gzip;q=1.0"],
+            ),
             ("cookie", &["a=b", "theme=dark; a=b"]),
             ("authorization", &["Bearer x", "Basic eA=="]),
-            ("cache-control", &["no-cache", "max-age=0", "max-stale", "only-if-cached", "no-store", "no-transform", "min-fresh=5"]),
+            (
+                "cache-control",
+                &["no-cache", "max-age=0", "max-stale", "only-if-cached", "no-store", "no-transform", "min-fresh=5"],
+            ),
             ("range", &["bytes=0-9", "bytes=9999999-", "bytes=0-1,5-9"]),
             ("if-none-match", &["\"f\"", "\"a\", \"x\"", "*"]),
             ("if-match", &["\"f\""]),
             ("accept-language", &["de", "en, de;q=0.5"]),
-            ("x-forwarded-for", &["198.51.100.9", "198.51.100.7", "203.0.113.1, 127.0.0.1", "nonsense", "198.51.100.9, x"]),
+            (
+                "x-forwarded-for",
+                &["198.51.100.9", "198.51.100.7", "203.0.113.1, 127.0.0.1", "nonsense", "198.51.100.9, x"],
+            ),
             ("x-forwarded-proto", &["https", "gopher"]),
             ("forwarded", &["for=1.2.3.4"]),
             ("x-request-id", &["abc", "a b"]),
@@ -202,14 +262,35 @@ impl Dice {
             }
         }
         if self.once_in(25) {
-            fields.push(self.one(&[("host", "b"), ("x y", "1"), ("content-length", "3, 3"), ("expect", "more"), ("x-odd", "\u{1}")]).into_field());
+            fields.push(
+                self.one(&[
+                    ("host", "b"),
+                    ("x y", "1"),
+                    ("content-length", "3, 3"),
+                    ("expect", "more"),
+                    ("x-odd", "\u{1}"),
+                ])
+                .into_field(),
+            );
         }
         fields
     }
 
     fn asked(&mut self) -> Asked {
-        let method = self.one(&["GET", "GET", "GET", "GET", "GET", "HEAD", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PURGE", "TRACE"]);
-        let host = self.one(&["localhost", "localhost", "localhost", "LOCALHOST.", "a.example", "x.b.example", "b.example", "-", "a_b:80"]);
+        let method = self.one(&[
+            "GET", "GET", "GET", "GET", "GET", "HEAD", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PURGE", "TRACE",
+        ]);
+        let host = self.one(&[
+            "localhost",
+            "localhost",
+            "localhost",
+            "LOCALHOST.",
+            "a.example",
+            "x.b.example",
+            "b.example",
+            "-",
+            "a_b:80",
+        ]);
         let (target, mut fields) = (self.target(), self.fields());
         let body = match method {
             "POST" | "PUT" if !self.once_in(4) => self.one(&["abc", "more than ten bytes"]),
@@ -324,7 +405,7 @@ async fn what_is_explained_is_what_is_done() {
     let (mut dice, mut lines) = (Dice(fastrand::Rng::with_seed(SEED)), 0);
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     for number in 0..REQUESTS {
-        let mut asked = dice.asked();
+        let mut asked = if dice.once_in(2) { dice.kept() } else { dice.asked() };
         asked.fields.push(("x-n", number.to_string()));
         let explained = explain(&edge, &asked.question()).await;
         let before = [&one, &two, &solo].map(|origin| origin.count());
@@ -360,7 +441,9 @@ async fn what_is_explained_is_what_is_done() {
     }
     println!("{seen:#?}");
     // A run that is all of one kind would show nothing.
-    for kind in ["refusal", "redirect", "route", "cache hit", "cache stale", "origin miss", "origin bypass", "origin off"] {
+    for kind in
+        ["refusal", "redirect", "route", "cache hit", "cache stale", "origin miss", "origin bypass", "origin off"]
+    {
         assert!(seen.get(kind).is_some_and(|count| *count > 3), "too few of {kind}: {seen:#?}");
     }
 }
@@ -374,11 +457,15 @@ fn kind(explained: &Value) -> String {
 }
 
 fn agrees_on_the_route(explained: &Value, log: &Value, what: &str) {
-    let chosen: Vec<_> = explained["routes"].as_array().unwrap().iter().filter(|one| one["verdict"] == "chosen").collect();
+    let chosen: Vec<_> =
+        explained["routes"].as_array().unwrap().iter().filter(|one| one["verdict"] == "chosen").collect();
     let name = chosen.first().map_or(&Value::Null, |route| &route["name"]);
     // A redirect to https is before any route; here is none.
     assert_eq!(name, &log["route"], "{what}");
-    assert!(chosen.len() <= 1 && chosen.iter().all(|one| one["place"].as_str().unwrap().contains("config.toml:")), "{what}");
+    assert!(
+        chosen.len() <= 1 && chosen.iter().all(|one| one["place"].as_str().unwrap().contains("config.toml:")),
+        "{what}"
+    );
     if !explained["client"].is_null() {
         assert_eq!(explained["client"]["address"], log["client"], "{what}");
     }
@@ -395,7 +482,8 @@ fn agrees_on_the_cache(explained: &Value, log: &Value, fields: &BTreeMap<String,
     let told = fields.get("cache-status").map(|told| told.strip_prefix("tollgate; ").unwrap());
     if let (Some(said), Some(told)) = (cache["cache_status"].as_str(), told) {
         // Seconds may have passed.
-        let plain = |text: &str| text.split("; ").filter(|part| !part.starts_with("ttl=")).collect::<Vec<_>>().join("; ");
+        let plain =
+            |text: &str| text.split("; ").filter(|part| !part.starts_with("ttl=")).collect::<Vec<_>>().join("; ");
         assert!(plain(told).starts_with(&plain(said)), "{told}\n{what}");
     }
 }
@@ -450,9 +538,8 @@ async fn asking_spends_nothing_and_moves_nothing() {
         upstream(&[origin.address()], "")
     );
     let edge = Edge::start(config).await;
-    let ask = async |path: &str| {
-        explain(&edge, &json!({ "method": "GET", "url": format!("http://localhost{path}") })).await
-    };
+    let ask =
+        async |path: &str| explain(&edge, &json!({ "method": "GET", "url": format!("http://localhost{path}") })).await;
     for _ in 0..5 {
         let explained = ask("/x").await;
         assert_eq!((&explained["outcome"]["by"], &explained["cache"]["verdict"]), (&json!("origin"), &json!("miss")));
@@ -467,7 +554,10 @@ async fn asking_spends_nothing_and_moves_nothing() {
     assert_eq!(edge.get("/x").await.field("ratelimit").split(';').nth(1), Some("r=0"));
     for _ in 0..3 {
         let refused = ask("/x").await;
-        assert_eq!((&refused["outcome"]["reason"], &refused["outcome"]["status"]), (&json!("rate-limited"), &json!(429)));
+        assert_eq!(
+            (&refused["outcome"]["reason"], &refused["outcome"]["status"]),
+            (&json!("rate-limited"), &json!(429))
+        );
         assert!(refused["cache"].is_null() && refused["upstream"].is_null(), "it does not come so far: {refused:#}");
     }
     let limits: Value = serde_json::from_slice(&edge.admin("/limits").await.body).unwrap();

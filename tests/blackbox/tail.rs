@@ -22,8 +22,13 @@ impl Tail {
     async fn start(edge: &Edge, arguments: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
         command.arg("tail").args(arguments).arg("-c").arg(edge.config_path());
-        let mut process =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut process = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let mut tail = Self { process, lines };
         let mut first = None;
@@ -58,7 +63,9 @@ impl Tail {
 
 #[tokio::test]
 async fn requests_are_seen_as_they_end_whatever_the_log_is() {
-    for log in ["format = \"json\", path = \"access.log\"", "format = \"combined\", path = \"stdout\"", "path = \"off\""] {
+    for log in
+        ["format = \"json\", path = \"access.log\"", "format = \"combined\", path = \"stdout\"", "path = \"off\""]
+    {
         let text = Edge::standard(CONFIG).replace("format = \"json\", path = \"access.log\"", log);
         let edge = Edge::verbatim(&text).await;
         let mut tail = Tail::start(&edge, &["--json"]).await;
@@ -75,7 +82,8 @@ async fn requests_are_seen_as_they_end_whatever_the_log_is() {
 #[tokio::test]
 async fn filters_are_for_who_gave_them() {
     let edge = Edge::start(CONFIG).await;
-    let mut refused = Tail::start(&edge, &["--status", "4xx", "--status", "200", "--path-regex", "^/(begun|b|%)"]).await;
+    let mut refused =
+        Tail::start(&edge, &["--status", "4xx", "--status", "200", "--path-regex", "^/(begun|b|%)"]).await;
     let mut all = Tail::start(&edge, &["-f"]).await;
     for path in ["/a", "/b", "/%"] {
         edge.get(path).await;

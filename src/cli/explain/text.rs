@@ -16,21 +16,29 @@ pub fn describe(explanation: &Explanation, paint: Paint) -> String {
     page.section("route", (!routes.is_empty()).then(|| routes_text(routes, paint)));
     page.section("access", access.as_ref().map(|access| access.why.clone()));
     page.section("limits", limits_text(in_flight, rate_limits));
-    page.section("body", body.as_ref().map(|body| {
-        let announced = body.announced.map_or("comes in chunks, which are counted".to_owned(), |bytes| format!("{bytes} bytes"));
-        let fits = if body.fits { "" } else { ", which is too much" };
-        format!("{announced}{fits}; at most {}", body.max)
-    }));
+    page.section(
+        "body",
+        body.as_ref().map(|body| {
+            let announced = body
+                .announced
+                .map_or("comes in chunks, which are counted".to_owned(), |bytes| format!("{bytes} bytes"));
+            let fits = if body.fits { "" } else { ", which is too much" };
+            format!("{announced}{fits}; at most {}", body.max)
+        }),
+    );
     page.section("cache", explanation.cache.as_ref().map(cache_text));
     page.section("coding", explanation.coding.as_ref().map(coding_text));
     page.section("request", explanation.request.as_ref().map(request_text));
     page.section("upstream", explanation.upstream.as_ref().map(upstream_text));
-    page.section("response", explanation.response.as_ref().and_then(|edits| {
-        let set = edits.set.iter().map(|(name, value)| format!("set      {}: {}", shown(name), shown(value)));
-        let removed = edits.removed.iter().map(|name| format!("removed  {}", shown(name)));
-        let lines: Vec<_> = set.chain(removed).collect();
-        (!lines.is_empty()).then(|| lines.join("\n"))
-    }));
+    page.section(
+        "response",
+        explanation.response.as_ref().and_then(|edits| {
+            let set = edits.set.iter().map(|(name, value)| format!("set      {}: {}", shown(name), shown(value)));
+            let removed = edits.removed.iter().map(|name| format!("removed  {}", shown(name)));
+            let lines: Vec<_> = set.chain(removed).collect();
+            (!lines.is_empty()).then(|| lines.join("\n"))
+        }),
+    );
     page.text
 }
 
@@ -132,7 +140,11 @@ fn limits_text(in_flight: &[InFlight], rate_limits: &[RateLimit]) -> Option<Stri
             (_, true) => "the client is exempt".to_owned(),
             (None, _) => unknown(),
             (Some(state), _) => {
-                let more = if state.more_after_s > 0.0 { format!(", more in {:.1} s", state.more_after_s) } else { String::new() };
+                let more = if state.more_after_s > 0.0 {
+                    format!(", more in {:.1} s", state.more_after_s)
+                } else {
+                    String::new()
+                };
                 let refuses = if state.refuses { ": refuses" } else { "" };
                 format!("{} of {} left{more}{refuses}", state.remaining, state.capacity)
             }
@@ -169,7 +181,8 @@ fn cache_text(cached: &Cached) -> String {
         let fits = if variant.matches { "fits" } else { "is for another request" };
         let bytes = variant.bytes.map_or_else(|| "still coming".to_owned(), |bytes| format!("{bytes} bytes"));
         let (status, age) = (variant.status, variant.age_s);
-        let line = format!("stored: {status}, {bytes}, age {age} s, {}, by {vary}: {fits}", freshness(variant.fresh_for_s));
+        let line =
+            format!("stored: {status}, {bytes}, age {age} s, {}, by {vary}: {fits}", freshness(variant.fresh_for_s));
         lines.push(shown(&line));
     }
     lines.join("\n")
@@ -185,7 +198,9 @@ fn coding_text(coding: &Coding) -> String {
         (None, why) => format!("none: {}", why.as_deref().unwrap_or("unknown")),
     };
     let needs = coding.needs.as_ref().filter(|_| coding.coding.is_some());
-    let needs = needs.map(|needs| format!(", if the response is one of {} and of {} bytes or more", needs.types.join(" "), needs.min_size));
+    let needs = needs.map(|needs| {
+        format!(", if the response is one of {} and of {} bytes or more", needs.types.join(" "), needs.min_size)
+    });
     format!("{what}{} (offered: {})", needs.unwrap_or_default(), coding.offered.join(", "))
 }
 
@@ -194,9 +209,9 @@ fn request_text(changes: &Changes) -> String {
     let how = if *rewritten { " (rewritten)" } else { "" };
     let mut lines = vec![format!("sent as   {}{how}", shown(target))];
     lines.extend(added.iter().map(|(name, value)| format!("added     {}: {}", shown(name), shown(value))));
-    lines.extend(changed.iter().map(|one| {
-        format!("changed   {}: {} -> {}", shown(&one.name), shown(&one.from), shown(&one.to))
-    }));
+    lines.extend(
+        changed.iter().map(|one| format!("changed   {}: {} -> {}", shown(&one.name), shown(&one.from), shown(&one.to))),
+    );
     lines.extend(removed.iter().map(|name| format!("removed   {}", shown(name))));
     lines.join("\n")
 }

@@ -23,7 +23,8 @@ pub(super) use self::recode::{plan, recode};
 use super::{Answer, Exchange, Passing, Unread};
 use crate::body::Source;
 use crate::cache::{
-    self, Asked, Failure, Forward, Forwarded, Join, Key, Lead, NotKept, Role, Said, Settled, Stored, Taken, Times, Wanted,
+    self, Asked, Failure, Forward, Forwarded, Join, Key, Lead, NotKept, Role, Said, Settled, Stored, Taken, Times,
+    Wanted,
 };
 use crate::clock;
 use crate::error::Reason;

@@ -71,7 +71,8 @@ mod tests {
         let found = changes(&before, &after, secret, Some(&HeaderName::from_static("x-request-id")));
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
         assert_eq!(found.added, [("e", "5"), ("f", CONCEALED), ("x-request-id", FRESH)].map(owned));
-        let changed = |name: &str, from: &str, to: &str| Changed { name: name.into(), from: from.into(), to: to.into() };
+        let changed =
+            |name: &str, from: &str, to: &str| Changed { name: name.into(), from: from.into(), to: to.into() };
         assert_eq!(found.changed, [changed("b", "1, 2", "1, 3"), changed("d", "1", "2")]);
         assert_eq!(found.removed, ["c"]);
     }

@@ -46,9 +46,11 @@ impl Walk<'_> {
         self.found.coding = recoding.as_ref().map(coding::of_unknown);
         let sent = self.send_on(request, &passing, &came);
         match sent {
-            Err(reason) if stands_in && reason.falls_back() => {
-                Ok(outcome(By::Cache, None, "something stale stands in for what the upstream does not bring (RFC 5861 §4)"))
-            }
+            Err(reason) if stands_in && reason.falls_back() => Ok(outcome(
+                By::Cache,
+                None,
+                "something stale stands in for what the upstream does not bring (RFC 5861 §4)",
+            )),
             sent => sent,
         }
     }
@@ -151,12 +153,7 @@ impl Walk<'_> {
     }
 
     /// How it goes on, and to whom.
-    fn send_on(
-        &mut self,
-        mut request: Read,
-        passing: &Passing<'_>,
-        came: &http::HeaderMap,
-    ) -> Result<Outcome, Reason> {
+    fn send_on(&mut self, mut request: Read, passing: &Passing<'_>, came: &http::HeaderMap) -> Result<Outcome, Reason> {
         let &Passing { pass, client, route, .. } = passing;
         let uri = request.uri().clone();
         let id = self.arrival.send_on(&mut request, passing)?;
@@ -218,7 +215,9 @@ impl Walk<'_> {
 enum Kept {
     Answers(Outcome),
     /// Something stale may answer if the upstream fails.
-    Passes { may_stand_in: bool },
+    Passes {
+        may_stand_in: bool,
+    },
 }
 
 fn off() -> Cached {

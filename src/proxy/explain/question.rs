@@ -36,8 +36,7 @@ pub struct Written {
 impl Written {
     pub fn of(question: &Question) -> Result<Self, Unclear> {
         let Question { method, url, fields, .. } = question;
-        http::Method::from_bytes(method.as_bytes())
-            .map_err(|_| unclear(format!("{method:?} is no method"), METHOD))?;
+        http::Method::from_bytes(method.as_bytes()).map_err(|_| unclear(format!("{method:?} is no method"), METHOD))?;
         let (scheme, authority, target) = parts(url)?;
         let mut head = format!("{method} {target} HTTP/1.1\r\n");
         if !fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {

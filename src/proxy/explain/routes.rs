@@ -76,7 +76,9 @@ fn why_outranked(route: &Route, winner: Option<&Route>, host: &str) -> String {
         (PathMatch::Exact(_), PathMatch::Regex(_) | PathMatch::Prefix(_)) => {
             format!("{} has this path exactly, which goes first", winner.name)
         }
-        (PathMatch::Regex(_), PathMatch::Prefix(_)) => format!("{} is a pattern, which goes before prefixes", winner.name),
+        (PathMatch::Regex(_), PathMatch::Prefix(_)) => {
+            format!("{} is a pattern, which goes before prefixes", winner.name)
+        }
         (PathMatch::Prefix(_), PathMatch::Prefix(_)) => format!("{} has a longer prefix", winner.name),
         _ => format!("{} stands before it in the file", winner.name),
     }

@@ -74,9 +74,10 @@ pub struct Wanted {
 impl Filter {
     pub fn compile(self) -> Result<Wanted, FilterError> {
         let wrong = |value: &str, what, expected| FilterError { value: value.to_owned(), what, expected };
-        let status = self.status.iter().map(|text| {
-            statuses(text).ok_or_else(|| wrong(text, "a status", "a status such as 404, 5xx or 400-499"))
-        });
+        let status = self
+            .status
+            .iter()
+            .map(|text| statuses(text).ok_or_else(|| wrong(text, "a status", "a status such as 404, 5xx or 400-499")));
         let status = status.collect::<Result<_, _>>()?;
         let path_regex = match &self.path_regex {
             None => None,
@@ -87,7 +88,9 @@ impl Filter {
         };
         let endpoint = match &self.endpoint {
             None => None,
-            Some(text) => Some(text.parse().map_err(|_| wrong(text, "an endpoint", "an address such as 10.0.0.1:3000"))?),
+            Some(text) => {
+                Some(text.parse().map_err(|_| wrong(text, "an endpoint", "an address such as 10.0.0.1:3000"))?)
+            }
         };
         let client = match &self.client {
             None => None,
@@ -108,7 +111,9 @@ fn statuses(text: &str) -> Option<RangeInclusive<u16>> {
         return Some(status(first)?..=status(last)?).filter(|range| !range.is_empty());
     }
     match text.strip_suffix("xx").or_else(|| text.strip_suffix("XX")) {
-        Some(class) => class.parse::<u16>().ok().filter(|class| (1..=9).contains(class)).map(|n| n * 100..=n * 100 + 99),
+        Some(class) => {
+            class.parse::<u16>().ok().filter(|class| (1..=9).contains(class)).map(|n| n * 100..=n * 100 + 99)
+        }
         None => status(text).map(|status| status..=status),
     }
 }

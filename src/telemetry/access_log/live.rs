@@ -3,8 +3,8 @@
 //! While nobody follows, a request costs one look at a flag. Who follows has a queue with a bound; one that is slow to
 //! read loses lines, which are counted for him, and holds up nobody.
 
-use std::sync::{Arc, Weak};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use arc_swap::ArcSwap;
@@ -64,7 +64,13 @@ impl Live {
     /// None: there are too many already.
     pub fn follow(self: &Arc<Self>, wanted: Wanted) -> Option<Following> {
         let (sender, lines) = mpsc::channel(LINES_MAX);
-        let follower = Arc::new(Follower { wanted, lines: sender, queued_bytes: AtomicUsize::new(0), has_taken: AtomicBool::new(false), lost: AtomicU64::new(0) });
+        let follower = Arc::new(Follower {
+            wanted,
+            lines: sender,
+            queued_bytes: AtomicUsize::new(0),
+            has_taken: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
+        });
         // It may be tried more than once.
         let before = self.followers.rcu(|followers| {
             let mut followers = Vec::clone(followers);

@@ -27,7 +27,7 @@ mod queue;
 mod redact;
 mod sink;
 
-pub use filter::{Filter, FilterError, Wanted};
+pub use filter::{Filter, Wanted};
 pub use format::{Entry, Formatter, UpstreamEntry};
 use live::Live;
 pub use live::{Following, Reading};
