@@ -94,7 +94,7 @@ struct Purged {
 
 /// What `/cache` says.
 #[derive(Debug, Deserialize)]
-struct Kept {
+pub struct Kept {
     enabled: bool,
     entries: u64,
     stored_bytes: u64,
@@ -116,6 +116,13 @@ struct Route {
     evictions: u64,
     purged: u64,
     lookup_us: Option<f64>,
+}
+
+impl Kept {
+    /// Whether there is more to say than that nothing is kept.
+    pub fn is_in_use(&self) -> bool {
+        self.entries > 0 || !self.routes.is_empty()
+    }
 }
 
 impl Cache {
@@ -161,7 +168,7 @@ fn outcome(purged: &Purged) -> String {
     text
 }
 
-fn describe(kept: &Kept) -> String {
+pub fn describe(kept: &Kept) -> String {
     let (hits, misses) =
         kept.routes.iter().fold((0, 0), |(hits, misses), route| (hits + route.hits, misses + route.misses));
     let mut text = format!(

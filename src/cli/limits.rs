@@ -55,7 +55,7 @@ struct Shape {
 
 /// One limit of `/limits`.
 #[derive(Debug, Deserialize)]
-struct Limit {
+pub struct Limit {
     #[serde(flatten)]
     shape: Shape,
     keys: usize,
@@ -106,7 +106,7 @@ fn read_standings(reply: Reply) -> anyhow::Result<String> {
 }
 
 /// One line a limit, and one for each of those who have used most.
-fn list(limits: &[Limit]) -> String {
+pub fn list(limits: &[Limit]) -> String {
     if limits.is_empty() {
         return "there are no rate limits".to_owned();
     }

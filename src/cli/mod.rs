@@ -154,6 +154,8 @@ mod tests {
         check("tollgate limits show 2001:db8::1 --json", "Some(Limits(");
         check("tollgate limits reset 192.0.2.1 -c a.toml", "Some(Limits(");
         check("tollgate explain GET http://a/ -H a:b --header c:d --client ::1 --json", "Some(Explain(");
+        check("tollgate status --watch", "Some(Status(");
+        check("tollgate status -w 10 -c a.toml", "Some(Status(");
         check("tollgate tail", "Some(Tail(");
         check("tollgate tail -f -n 5 -s 5xx -s 404 -p /api --client 192.0.2.0/24 --min-ms 50", "Some(Tail(");
         check("tollgate explain --offline -c a.toml GET http://a/ --listen 127.0.0.1:80", "Some(Explain(");
@@ -176,6 +178,8 @@ mod tests {
         check("tollgate limits show 192.0.2.0/24", ErrorKind::ValueValidation);
         check("tollgate cache purge", ErrorKind::MissingRequiredArgument);
         check("tollgate cache purge --all --tag a", ErrorKind::ArgumentConflict);
+        check("tollgate status --watch 0", ErrorKind::ValueValidation);
+        check("tollgate status --watch --json", ErrorKind::ArgumentConflict);
         check("tollgate tail --min-ms long", ErrorKind::ValueValidation);
         check("tollgate tail extra", ErrorKind::UnknownArgument);
         check("tollgate explain GET", ErrorKind::MissingRequiredArgument);

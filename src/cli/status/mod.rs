@@ -1,0 +1,375 @@
+//! `tollgate status`: how the running proxy is.
+
+mod traffic;
+
+use std::io::{self, IsTerminal as _};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use self::traffic::Traffic;
+use super::cache::{self, Kept};
+use super::client::{Client, Reach};
+use super::config_file::ConfigFile;
+use super::limits::{self, Limit};
+use super::output::Paint;
+use super::upstreams::{self, Upstream};
+use super::{Failure, output};
+
+/// A quicker look shows nothing more.
+const WATCH_S_MAX: u64 = 3_600;
+/// To the upper left corner, with nothing behind it.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Show how the running proxy is
+#[derive(Debug, clap::Args)]
+#[command(
+    long_about = "Show how the running proxy is: its checks, the configuration in force, what passed each route and how \
+                  long it took, listeners, the endpoints of every upstream, replicas, the cache, rate limits with those who \
+                  have used most, and certificates with the days that they have left. With `--watch` it is shown again \
+                  and again, and traffic is that of the time in between; otherwise it is that since the start. `--json` \
+                  prints what `/status` on the admin listener says.",
+    after_help = "Examples:\n  tollgate status\n  tollgate status --watch\n  tollgate status --watch 10\n  \
+                  tollgate status --json"
+)]
+pub struct Status {
+    #[command(flatten)]
+    reach: Reach,
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
+    /// Show it again every so many seconds
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+          value_parser = clap::value_parser!(u64).range(1..=WATCH_S_MAX), conflicts_with = "json")]
+    watch: Option<u64>,
+}
+
+/// Of `/status`, what people want to see.
+#[derive(Debug, Deserialize)]
+struct Report {
+    status: String,
+    timestamp: String,
+    uptime_s: f64,
+    version: String,
+    pid: u32,
+    config: Config,
+    workers: Vec<Worker>,
+    connections: Connections,
+    listeners: Vec<Listener>,
+    upstreams: Vec<Upstream>,
+    replicas: Vec<Replica>,
+    cache: Kept,
+    certificates: Vec<Certificate>,
+    checks: Vec<Check>,
+    recovery: Vec<Recovery>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Config {
+    file: String,
+    generation: u64,
+    loaded_at: Option<String>,
+    last_error: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Worker {
+    busy: usize,
+    requests: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Connections {
+    open: usize,
+    max: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct Listener {
+    configured: SocketAddr,
+    bound: Option<SocketAddr>,
+    tls: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Replica {
+    upstream: String,
+    replica: usize,
+    state: String,
+    address: Option<SocketAddr>,
+    pid: Option<u32>,
+    restarts: u32,
+}
+
+#[derive(Debug, Deserialize)]
+struct Certificate {
+    hosts: Vec<String>,
+    not_after: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Check {
+    name: String,
+    status: String,
+    detail: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Recovery {
+    action: String,
+    enabled: bool,
+    active: bool,
+    times: u64,
+}
+
+/// One look: `/status`, `/metrics` and `/limits`.
+struct Look {
+    report: Report,
+    traffic: Traffic,
+    limits: Vec<Limit>,
+}
+
+impl Look {
+    fn take(client: &Client) -> Result<Self, Failure> {
+        let report: Report = client.get("/status")?.read()?;
+        let traffic = Traffic::read(&client.get("/metrics")?.body);
+        Ok(Self { report, traffic, limits: client.get("/limits")?.read()? })
+    }
+
+    /// What passed, and in how many seconds: since another look, or since the start.
+    fn passed(&self, before: Option<&Self>) -> (Traffic, f64) {
+        match before.filter(|before| before.report.pid == self.report.pid) {
+            Some(before) => (self.traffic.since(&before.traffic), self.report.uptime_s - before.report.uptime_s),
+            None => (self.traffic.clone(), self.report.uptime_s),
+        }
+    }
+}
+
+impl Status {
+    pub fn run(self, config: &ConfigFile) -> Result<(), Failure> {
+        let client = self.reach.client(config)?;
+        if self.json {
+            return client.get("/status")?.print(true, |reply| Ok(reply.body));
+        }
+        let paint = Paint::of_stdout();
+        let mut before = Look::take(&client)?;
+        let Some(seconds) = self.watch else { return output::print(&describe(&before, None, paint)) };
+        let clear = if io::stdout().is_terminal() { CLEAR } else { "" };
+        // Until Ctrl-C, or until nobody reads it any more.
+        let mut goes_on = output::print_on(&format!("{clear}{}", describe(&before, None, paint)))?;
+        while goes_on {
+            std::thread::sleep(Duration::from_secs(seconds));
+            let now = Look::take(&client)?;
+            goes_on = output::print_on(&format!("{clear}{}", describe(&now, Some(&before), paint)))?;
+            before = now;
+        }
+        Ok(())
+    }
+}
+
+fn describe(look: &Look, before: Option<&Look>, paint: Paint) -> String {
+    let Look { report, limits, .. } = look;
+    let mut sections = vec![head(report, paint)];
+    let checks = report.checks.iter().map(|check| [check.name.clone(), check.status.clone(), check.detail.clone()]);
+    sections.push(output::table(["CHECK", "STATUS", "DETAIL"], checks));
+    let (traffic, seconds) = look.passed(before);
+    sections.extend(traffic.table(seconds));
+    sections.push(output::table(["LISTENER", "BOUND", "TLS"], report.listeners.iter().map(listener)));
+    if !report.upstreams.is_empty() {
+        sections.push(upstreams::table(&report.upstreams));
+    }
+    if !report.replicas.is_empty() {
+        let header = ["REPLICA OF", "NUMBER", "PID", "ADDRESS", "STATE", "RESTARTS"];
+        sections.push(output::table(header, report.replicas.iter().map(replica)));
+    }
+    if report.cache.is_in_use() {
+        sections.push(format!("cache {}", cache::describe(&report.cache)));
+    }
+    if !limits.is_empty() {
+        sections.push(limits::list(limits));
+    }
+    let recovery = report.recovery.iter().map(recovery);
+    sections.push(output::table(["RECOVERY", "STATE", "TIMES"], recovery));
+    if !report.certificates.is_empty() {
+        let rows = report.certificates.iter().map(|one| certificate(one, &report.timestamp));
+        sections.push(output::table(["CERTIFICATE", "ENDS", "DAYS LEFT"], rows));
+    }
+    sections.join("\n\n")
+}
+
+fn certificate(certificate: &Certificate, now: &str) -> [String; 3] {
+    let ends = certificate.not_after.clone().unwrap_or_else(|| "never".to_owned());
+    let left = ends.parse::<Timestamp>().ok().zip(now.parse::<Timestamp>().ok());
+    let days = left.map(|(ends, now)| (ends.as_second() - now.as_second()).div_euclid(86_400));
+    [certificate.hosts.join(", "), ends, days.map_or_else(|| "-".to_owned(), |days| days.to_string())]
+}
+
+fn head(report: &Report, paint: Paint) -> String {
+    let Config { file, generation, loaded_at, last_error } = &report.config;
+    let (busy, requests) =
+        report.workers.iter().fold((0, 0), |(busy, requests), worker| (busy + worker.busy, requests + worker.requests));
+    let mut text = format!(
+        "{}: tollgate {}, pid {}, up {}\nconfiguration {generation} of {}, loaded {}\n\
+         {} of {} connections open, {busy} in use; {requests} requests since the start",
+        match report.status.as_str() {
+            "healthy" => paint.green("healthy"),
+            "degraded" => paint.yellow("degraded"),
+            other => paint.red(other),
+        },
+        report.version,
+        report.pid,
+        duration(report.uptime_s),
+        output::shown(file),
+        loaded_at.as_deref().unwrap_or("at an unknown time"),
+        report.connections.open,
+        report.connections.max,
+    );
+    if let Some(error) = last_error {
+        let error = error.lines().map(|line| format!("\n  {}", output::shown(line))).collect::<String>();
+        text.push_str(&format!("\nthe last reload was refused:{error}"));
+    }
+    text
+}
+
+fn listener(listener: &Listener) -> [String; 3] {
+    let bound = listener.bound.map_or_else(|| "not open".to_owned(), |bound| bound.to_string());
+    [listener.configured.to_string(), bound, if listener.tls { "yes" } else { "no" }.to_owned()]
+}
+
+fn replica(replica: &Replica) -> [String; 6] {
+    [
+        replica.upstream.clone(),
+        replica.replica.to_string(),
+        replica.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+        replica.address.map_or_else(|| "-".to_owned(), |address| address.to_string()),
+        replica.state.clone(),
+        replica.restarts.to_string(),
+    ]
+}
+
+fn recovery(recovery: &Recovery) -> [String; 3] {
+    let state = match recovery {
+        Recovery { active: true, .. } => "acts",
+        Recovery { enabled: true, .. } => "ready",
+        Recovery { .. } => "off",
+    };
+    [recovery.action.replace('_', " "), state.to_owned(), recovery.times.to_string()]
+}
+
+/// In the two largest units that there are.
+fn duration(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn durations_in_two_units() {
+        let check = |seconds: f64, expected: &str| assert_eq!(duration(seconds), expected);
+        check(0.4, "0 s");
+        check(59.9, "59 s");
+        check(61.0, "1 min 1 s");
+        check(3_600.0, "1 h 0 min");
+        check(90_000.0, "1 d 1 h");
+    }
+
+    fn report() -> serde_json::Value {
+        json!({
+            "status": "degraded", "timestamp": "2026-11-21T03:51:31.000Z", "uptime_s": 61.5, "version": "0.1.0", "pid": 7,
+            "response_time_ms": 0.2,
+            "config": { "file": "config.toml", "generation": 2, "loaded_at": "2026-11-21T03:50:30.000Z",
+                        "last_reload_at": null, "last_error": "config.toml:1:1: no" },
+            "workers": [{ "connections": 2, "busy": 1, "accepted": 9, "requests": 40 },
+                        { "connections": 1, "busy": 0, "accepted": 3, "requests": 2 }],
+            "connections": { "open": 3, "max": 100 },
+            "listeners": [{ "configured": "127.0.0.1:0", "bound": "127.0.0.1:4711", "tls": false }],
+            "upstreams": [],
+            "replicas": [{ "upstream": "app", "replica": 1, "state": "ready", "address": "127.0.0.1:4712", "pid": 8,
+                           "restarts": 0, "uptime_s": 60 }],
+            "cache": { "enabled": true, "entries": 1, "stored_bytes": 2048, "stored_bytes_max": 4096, "fetching_bytes": 0,
+                       "fetching_bytes_max": 4096, "purges_in_force": 0, "routes": [] },
+            "certificates": [{ "hosts": ["localhost"], "not_after": "2027-01-01T00:00:00.000Z" },
+                             { "hosts": ["old"], "not_after": "2026-11-21T03:00:00.000Z" }],
+            "checks": [{ "name": "config", "status": "degraded", "duration_ms": 0.0, "detail": "refused" }],
+            "recovery": [{ "action": "cache_memory", "enabled": true, "active": true, "times": 2 },
+                         { "action": "breaker", "enabled": false, "active": false, "times": 0 }],
+        })
+    }
+
+    fn look(report: serde_json::Value, metrics: &str) -> Look {
+        let limits = json!([{ "name": "per-ip", "key": "client-ip", "requests": 100, "window_s": 60, "burst": null,
+            "dry_run": false, "keys": 2, "keys_max": 100, "limited_now": 0, "allowed": 1, "limited": 0,
+            "dry_run_limited": 0, "evicted": 0, "most_used": [] }]);
+        Look {
+            report: serde_json::from_value(report).unwrap(),
+            traffic: Traffic::read(metrics),
+            limits: serde_json::from_value(limits).unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_page_for_people() {
+        let look = look(report(), "http_requests_total{protocol=\"h1\",route=\"/\",status=\"200\"} 123");
+        assert_eq!(
+            output::squeezed(&describe(&look, None, Paint::plain())).join("\n"),
+            "\
+degraded: tollgate 0.1.0, pid 7, up 1 min 1 s
+configuration 2 of config.toml, loaded 2026-11-21T03:50:30.000Z
+3 of 100 connections open, 1 in use; 42 requests since the start
+the last reload was refused:
+config.toml:1:1: no
+
+CHECK STATUS DETAIL
+config degraded refused
+
+ROUTE REQUESTS PER S P50 P95 P99 4XX 5XX
+/ 123 2.0 - - - 0.0 % 0.0 %
+
+LISTENER BOUND TLS
+127.0.0.1:0 127.0.0.1:4711 no
+
+REPLICA OF NUMBER PID ADDRESS STATE RESTARTS
+app 1 8 127.0.0.1:4712 ready 0
+
+cache on: 1 response in 2.0 KiB of 4.0 KiB; 0 B of 4.0 KiB in use for bodies being fetched
+0 hits and 0 misses since the start
+
+LIMIT KEY QUOTA KEYS LIMITED NOW ALLOWED LIMITED EVICTED
+per-ip client-ip 100 in 60 s 2 of 100 0 1 0 0
+
+RECOVERY STATE TIMES
+cache memory acts 2
+breaker off 0
+
+CERTIFICATE ENDS DAYS LEFT
+localhost 2027-01-01T00:00:00.000Z 40
+old 2026-11-21T03:00:00.000Z -1"
+        );
+    }
+
+    #[test]
+    fn between_two_looks_the_time_in_between_counts() {
+        let metrics = |count: u64| format!("http_requests_total{{route=\"/\",status=\"200\"}} {count}");
+        let (before, mut later) = (look(report(), &metrics(100)), report());
+        later["uptime_s"] = 71.5.into();
+        let now = look(later.clone(), &metrics(150));
+        let (traffic, seconds) = now.passed(Some(&before));
+        assert_eq!(output::squeezed(&traffic.table(seconds).unwrap())[1], "/ 50 5.0 - - - 0.0 % 0.0 %");
+        // Another process counts from its own start.
+        later["pid"] = 8.into();
+        assert_eq!(look(later, &metrics(150)).passed(Some(&before)).1, 71.5);
+    }
+}
