@@ -83,6 +83,30 @@ async fn only_its_owner_changes_an_item() {
     assert_eq!(server.get(&path).await.json()["title"], "mine");
 }
 
+/// PostgreSQL would refuse to look for the first one, and no text is the second.
+#[tokio::test]
+async fn what_cannot_be_a_name_names_nothing() {
+    let server = Server::start().await;
+    let ada = server.signed_in("ada").await.access;
+    let empty = json!({});
+    for name in ["a%00b", "%FF", "%ED%A0%80"] {
+        for path in ["media", "playlists", "products", "workflows", "jobs", "orders"] {
+            let path = format!("/api/v1/{path}/{name}");
+            server.as_user("GET", &path, &ada).await.is_problem(404, "not-found");
+        }
+        for (method, path) in [
+            ("PATCH", format!("/api/v1/media/{name}")),
+            ("PUT", format!("/api/v1/playlists/x/items/{name}")),
+            ("PUT", format!("/api/v1/cart/items/{name}")),
+            ("DELETE", format!("/api/v1/cart/items/{name}")),
+            ("DELETE", format!("/api/v1/users/me/sessions/{name}")),
+            ("POST", format!("/api/v1/runs/{name}/steps/1")),
+        ] {
+            server.json(method, &path, &ada, &empty).await.is_problem(404, "not-found");
+        }
+    }
+}
+
 #[tokio::test]
 async fn bad_input_names_the_field() {
     let server = Server::start().await;

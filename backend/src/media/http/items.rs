@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::api::{After, Body, Caller, Limit, Page, PageQuery, Parameters, Policy, Problem, Route, Words};
+use crate::api::{After, Body, Caller, Limit, Page, PageQuery, Parameters, Path, Policy, Problem, Route, Words};
 use crate::clock::rfc3339;
 use crate::jobs::Left;
 use crate::media::answer::{Audience, Group, answer, invalidating};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -13,7 +13,7 @@ use utoipa_axum::routes;
 
 use super::items::Media;
 use crate::App;
-use crate::api::{After, Body, Caller, Limit, Page, PageQuery, Parameters, Policy, Problem, Route};
+use crate::api::{After, Body, Caller, Limit, Page, PageQuery, Parameters, Path, Policy, Problem, Route};
 use crate::clock::rfc3339;
 use crate::media::answer::{Audience, Group, answer, invalidating};
 use crate::media::fields::PlaylistName;
