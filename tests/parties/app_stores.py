@@ -1,6 +1,7 @@
 """Clients of the app's accounts through the edge at the address given: `routes`, `afterwards`, or so many seconds of asking
 while something is killed."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -41,6 +42,43 @@ def login(client, name):
 def redis(*words):
     command = ["redis-cli", "-p", REDIS_PORT, *words]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+class Psql:
+    """A session of the database, of somebody else."""
+
+    def __init__(self):
+        pipe = subprocess.PIPE
+        command = ["psql", "-qAt", os.environ["DATABASE_URL"]]
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+
+    def ask(self, statement):
+        """Runs it; the one line that it gives."""
+        self.process.stdin.write(f"{statement};\n")
+        return self.process.stdout.readline().strip()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def end_while_renewed(client, token):
+    """Ends a session of this token while somebody renews it; how many of the tokens that he gave out are revoked then."""
+    renewing, looking = Psql(), Psql()
+    name = call(client, "GET", "/api/v1/users/me/sessions?limit=1", token).json()["items"][0]["id"]
+    renewing.ask("begin; insert into refresh_tokens (digest, session_id, access_id, access_expires_ms) "
+                 f"values ('renewed', '{name}', 'renewed', 9000000000000); select 1")
+    ending = threading.Thread(target=call, args=(session(), "POST", "/api/v1/auth/logout", token))
+    ending.start()
+    deadline = time.monotonic() + 10
+    while looking.ask("select count(*) from pg_locks where not granted") == "0" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    renewing.ask("commit; select 1")
+    ending.join()
+    revoked = looking.ask("select count(*) from revoked_tokens where id = 'renewed'")
+    for psql in (renewing, looking):
+        psql.close()
+    return revoked
 
 
 def well(client):
@@ -97,6 +135,8 @@ def routes():
                    for t in [grant["access_token"], renewed.json()["access_token"]] for _ in range(6)}
         expect("its session has ended at every replica", answers, {"token-revoked"})
         expect("both tokens are known to Redis", redis("eval", "return #redis.call('keys', 'revoked:*')", "0"), "2")
+        expect("whoever ends a session sees what a renewal gave out meanwhile",
+               end_while_renewed(client, login(client, "ada").json()["access_token"]), "1")
         out = call(client, "POST", "/api/v1/auth/logout", token)
         expect("signed out", out.status_code, 204)
         expect("and out", call(client, "GET", "/api/v1/users/me", token).status_code, 401)

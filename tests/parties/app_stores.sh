@@ -2,7 +2,7 @@
 # The backend app behind the edge on a real PostgreSQL and a real Redis: every route, and what clients notice when one of
 # them, or a replica, goes away and comes back.
 source "$(dirname "${BASH_SOURCE[0]}")/_lib.sh"
-need python3 openssl redis-server redis-cli setpriv
+need python3 openssl psql redis-server redis-cli setpriv
 
 pg_bin=$(dirname "$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)")
 [[ -x $pg_bin/initdb ]] || { echo "no PostgreSQL below /usr/lib/postgresql" >&2; exit 1; }

@@ -182,17 +182,24 @@ pub fn sessions_of(user: &str, now_ms: i64, page: &PageQuery) -> Query {
     .bind(page.rows())
 }
 
-/// A session, if it is this user's.
+/// A session, if it is this user's. Nobody else renews or ends it until the end of the transaction.
 pub fn session_of(user: &str, session: &str) -> Query {
-    Query::new("session_of_user", "select * from sessions where user_id = $1 and id = $2").bind(user).bind(session)
+    Query::by_database(
+        "session_of_user",
+        "select * from sessions where user_id = $1 and id = $2",
+        "select * from sessions where user_id = $1 and id = $2 for update",
+    )
+    .bind(user)
+    .bind(session)
 }
 
-/// The session of a refresh token.
+/// The session of a refresh token. Nobody else renews or ends it until the end of the transaction: whoever ends it has to
+/// see every token that was given out for it.
 pub fn session_by_digest(digest: &str) -> Query {
-    Query::new(
+    Query::by_database(
         "session_by_token",
-        "select s.* from refresh_tokens t join sessions s on s.id = t.session_id \
-         where t.digest = $1",
+        "select s.* from refresh_tokens t join sessions s on s.id = t.session_id where t.digest = $1",
+        "select s.* from refresh_tokens t join sessions s on s.id = t.session_id where t.digest = $1 for update of s",
     )
     .bind(digest)
 }
