@@ -73,7 +73,8 @@ impl Store {
         Ok(self.fetch(query).await?.into_iter().next())
     }
 
-    /// As [`fetch`](Self::fetch), from a replica of the database if there is one: what was just written may be missing.
+    /// As [`fetch`](Self::fetch), from a replica of the database if there is one that answers: what was just written may be
+    /// missing.
     pub async fn fetch_behind(&self, query: &Query) -> Result<Vec<Row>, StoreError> {
         self.read(query, Freshness::Behind).await
     }

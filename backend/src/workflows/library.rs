@@ -98,6 +98,7 @@ impl TryFrom<&Row> for Step {
     }
 }
 
+// No route changes a workflow, so what a replica of the database has may be shown.
 impl Workflows {
     pub async fn list(&self, query: WorkflowQuery) -> Result<Page<WorkflowSummary>, WorkflowError> {
         let page = PageQuery::new(query.limit, query.after);
@@ -115,8 +116,9 @@ impl Workflows {
     }
 
     pub async fn get(&self, id: &str) -> Result<Workflow, WorkflowError> {
-        let row = self.store.fetch_optional(&storage::workflow(id)).await?.ok_or(WorkflowError::Gone)?;
-        let steps = self.store.fetch(&storage::steps(id)).await?;
+        let rows = self.store.fetch_behind(&storage::workflow(id)).await?;
+        let row = rows.first().ok_or(WorkflowError::Gone)?;
+        let steps = self.store.fetch_behind(&storage::steps(id)).await?;
         Ok(Workflow {
             id: row.get("id")?,
             name: row.get("name")?,
