@@ -3,7 +3,7 @@
 use super::fields::{ContentType, MediaText, MediaTitle};
 use super::storage::items::{self as storage, Changes, Item};
 use super::{Media, MediaError};
-use crate::api::{Caller, Page, PageQuery, Words};
+use crate::api::{Caller, Page, PageQuery, SearchQuery};
 use crate::clock::now_ms;
 use crate::jobs::{Job, Kind, leave};
 use crate::secret::new_id;
@@ -28,8 +28,9 @@ impl Media {
         self.page(&storage::newest(query), query).await
     }
 
-    pub async fn with_words(&self, words: &Words, query: &PageQuery) -> Result<Page<Item>, MediaError> {
-        self.page(&storage::with_words(words, query), query).await
+    pub async fn with_words(&self, search: &SearchQuery) -> Result<Page<Item>, MediaError> {
+        let query = search.page();
+        self.page(&storage::with_words(&search.q, &query), &query).await
     }
 
     async fn page(&self, statement: &Query, query: &PageQuery) -> Result<Page<Item>, MediaError> {

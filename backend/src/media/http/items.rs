@@ -8,11 +8,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::api::{After, Body, Caller, Limit, Page, PageQuery, Parameters, Path, Policy, Problem, Route, Words};
+use crate::api::{Body, Caller, Page, PageQuery, Parameters, Path, Policy, Problem, Route, SearchQuery};
 use crate::clock::rfc3339;
 use crate::jobs::Left;
 use crate::media::answer::{Audience, Group, answer, invalidating};
@@ -108,36 +108,17 @@ async fn list(
     page(&fields, app.media.newest(&query).await?)
 }
 
-/// What to look for.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Search {
-    /// Words, which all must be there; the last may be the beginning of one.
-    #[param(value_type = String, example = "walk fo")]
-    q: Words,
-    /// How many at most: 1 to 100, and 20 if it is not said.
-    #[serde(default)]
-    #[param(value_type = Option<u8>, minimum = 1, maximum = 100)]
-    limit: Limit,
-    /// The `next` of the page before.
-    #[serde(default)]
-    #[param(value_type = Option<String>)]
-    after: Option<After>,
-}
-
 /// Media with these words in title or description, the newest first.
 #[utoipa::path(
-    get, path = "/api/v1/media/search", tag = "media", params(Search),
+    get, path = "/api/v1/media/search", tag = "media", params(SearchQuery),
     responses((status = 200, body = Page<Media>), (status = 304, description = "It is what `If-None-Match` names")),
 )]
 async fn search(
     State(app): State<Arc<App>>,
     fields: HeaderMap,
-    Parameters(search): Parameters<Search>,
+    Parameters(search): Parameters<SearchQuery>,
 ) -> Result<Response, Problem> {
-    let query = PageQuery::new(search.limit, search.after);
-    page(&fields, app.media.with_words(&search.q, &query).await?)
+    page(&fields, app.media.with_words(&search).await?)
 }
 
 fn page(fields: &HeaderMap, page: Page<Item>) -> Result<Response, Problem> {

@@ -78,7 +78,7 @@ struct PlaylistQuery {
     limit: Limit,
     /// The `next` of the page before.
     #[serde(default)]
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
     after: Option<After>,
 }
 
