@@ -2,7 +2,8 @@
 
 use super::fields::{ContentType, MediaText, MediaTitle};
 use super::storage::items::{self as storage, Changes, Item};
-use super::{Media, MediaError};
+use super::{Guard, Media, MediaError};
+use crate::api::conditional::Editor;
 use crate::api::{Caller, Page, PageQuery, SearchQuery};
 use crate::clock::now_ms;
 use crate::jobs::{Job, Kind, leave};
@@ -81,7 +82,7 @@ impl Media {
 
     pub async fn change(
         &self,
-        owner: &Caller,
+        Editor { caller: owner, expected }: &Editor,
         id: &str,
         changes: &Changes,
         span: &Trace,
@@ -89,11 +90,12 @@ impl Media {
         self.jobs.room()?;
         let now_ms = now_ms();
         let jobs = jobs(owner, id, span);
+        let guard = Guard { version: storage::version(&owner.user, id), expected };
         let change = storage::change(&owner.user, id, changes, now_ms);
-        let mut attempts = self.store.attempts(Repeat::Safe);
+        let mut attempts = self.store.attempts(guard.repeat());
         let item = loop {
             let mut transaction = attempts.begin().await?;
-            let outcome = changed(&mut transaction, (&change, id), &jobs, now_ms).await;
+            let outcome = changed(&mut transaction, (&guard, &change, id), &jobs, now_ms).await;
             if let Some(item) = attempts.end(transaction, outcome).await? {
                 break item;
             }
@@ -102,16 +104,15 @@ impl Media {
         Ok(Changed { item, jobs })
     }
 
-    pub async fn remove(&self, owner: &Caller, id: &str) -> Result<(), MediaError> {
+    pub async fn remove(&self, Editor { caller: owner, expected }: &Editor, id: &str) -> Result<(), MediaError> {
+        let guard = Guard { version: storage::version(&owner.user, id), expected };
         let remove = storage::remove(&owner.user, id);
         let mut attempts = self.store.attempts(Repeat::UnlessCommitted);
         loop {
             let mut transaction = attempts.begin().await?;
-            let outcome = transaction.execute(&remove).await;
-            match attempts.end(transaction, outcome).await? {
-                Some(0) => return Err(MediaError::Gone),
-                Some(_) => return Ok(()),
-                None => {}
+            let outcome = removed(&mut transaction, &guard, &remove).await;
+            if attempts.end(transaction, outcome).await?.is_some() {
+                return Ok(());
             }
         }
     }
@@ -127,12 +128,18 @@ async fn put(transaction: &mut Transaction, add: &Query, jobs: &[Job], now_ms: i
     Ok(leave(transaction, jobs, now_ms).await?)
 }
 
+async fn removed(transaction: &mut Transaction, guard: &Guard<'_>, remove: &Query) -> Result<(), MediaError> {
+    guard.check(transaction).await?;
+    if transaction.execute(remove).await? == 0 { Err(MediaError::Gone) } else { Ok(()) }
+}
+
 async fn changed(
     transaction: &mut Transaction,
-    (change, id): (&Query, &str),
+    (guard, change, id): (&Guard<'_>, &Query, &str),
     jobs: &[Job],
     now_ms: i64,
 ) -> Result<Item, MediaError> {
+    guard.check(transaction).await?;
     if transaction.execute(change).await? == 0 {
         return Err(MediaError::Gone);
     }
