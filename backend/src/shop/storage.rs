@@ -221,7 +221,7 @@ pub fn add_order(claim: &Claim, order: &Order, answer: &Answer) -> [Query; 6] {
 pub fn orders(user: &str, page: &PageQuery) -> Query {
     Query::new(
         "orders_of_user",
-        "select id, total_minor, created_ms from orders where user_id = $1 and ($2 is null or id < $2) \
+        "select id, total_minor, created_ms from orders where user_id = $1 and id < coalesce($2, 'g') \
          order by id desc limit $3",
     )
     .bind(user)
@@ -286,4 +286,18 @@ pub fn add_seeds(warehouses: &impl Serialize, products: &impl Serialize, stock: 
 /// Of texts and numbers alone, so it can always be written.
 fn json(values: &impl Serialize) -> String {
     serde_json::to_string(values).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{After, Limit};
+    use crate::store::plan;
+
+    #[tokio::test]
+    async fn a_page_far_behind_is_found_by_an_index() {
+        let page = PageQuery::new(Limit::default(), After::try_from("x".to_owned()).ok());
+        let plan = plan(&orders("ada", &page)).await;
+        assert!(plan.contains("orders_by_user (user_id=? AND id<?)") && !plan.contains("TEMP"), "{plan}");
+    }
 }

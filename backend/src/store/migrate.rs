@@ -56,6 +56,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(5, "0005_jobs.sql"),
     migration!(6, "0006_playlist_versions.sql"),
     migration!(7, "0007_words.sqlite.sql", "0007_words.postgres.sql"),
+    migration!(8, "0008_sessions.sql"),
 ];
 
 const APPLIED: &str = "create table if not exists migrations (version bigint primary key, digest text not null)";

@@ -137,3 +137,13 @@ enum Freshness {
     Now,
     Behind,
 }
+
+/// How SQLite goes about a statement, in its own words.
+#[cfg(test)]
+pub async fn plan(query: &Query) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { place: Place::Folder(folder.path().to_owned()), patience: Duration::from_secs(5) };
+    let store = Store::open(&settings, Metrics::new().unwrap()).await.unwrap();
+    let rows = store.fetch(&query.explained()).await.unwrap();
+    rows.iter().map(|row| row.get::<String>("detail").unwrap()).collect::<Vec<_>>().join("; ")
+}

@@ -82,7 +82,7 @@ pub fn runs(user: &str, page: &PageQuery) -> Query {
     Query::new(
         "runs_of_user",
         "select r.*, w.name from runs r join workflows w on w.id = r.workflow_id \
-         where r.user_id = $1 and ($2 is null or r.id < $2) order by r.id desc limit $3",
+         where r.user_id = $1 and r.id < coalesce($2, 'g') order by r.id desc limit $3",
     )
     .bind(user)
     .bind(page.after().map(str::to_owned))
@@ -194,4 +194,18 @@ pub fn add_workflow(new: &NewWorkflow<'_>) -> [Query; 2] {
         .bind(new.id.as_str())
         .bind(steps),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{After, Limit};
+    use crate::store::plan;
+
+    #[tokio::test]
+    async fn a_page_far_behind_is_found_by_an_index() {
+        let page = PageQuery::new(Limit::default(), After::try_from("x".to_owned()).ok());
+        let plan = plan(&runs("ada", &page)).await;
+        assert!(plan.contains("runs_by_user (user_id=? AND id<?)") && !plan.contains("TEMP"), "{plan}");
+    }
 }
