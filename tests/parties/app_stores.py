@@ -204,6 +204,11 @@ def media():
         for words, found in [("walk zürich fog", 40), ("ZÜR", 40), ("zur", 0), ("walk 7", 1), ("fog' or", 0)]:
             page = call(client, "GET", "/api/v1/media/search", params={"q": words, "limit": 100}).json()
             expect(f"search for {words}", len(page["items"]), found)
+        title = "see www.example.com/fog-7 (ada@mail.test)"
+        call(client, "POST", "/api/v1/media", other, json={"title": title, "content_type": "a/b"})
+        for words in ["example", "com see", "7", "fog 7", "mail ada"]:
+            items = call(client, "GET", "/api/v1/media/search", params={"q": words}).json()["items"]
+            expect_that(f"{words} is a word between others", title in [item["title"] for item in items], items)
         item = added[0].json()["media"]["id"]
         changed = call(client, "PATCH", f"/api/v1/media/{item}", mia, json={"title": "Snow"})
         expect("changed by its owner", changed.status_code, 200)
@@ -230,6 +235,18 @@ def media():
         call(client, "PATCH", path, mia, json={"is_public": True})
         seen = call(client, "GET", path)
         expect("unless it is public", (seen.status_code, seen.headers["Cache-Control"][:6]), (200, "public"))
+        tags = {call(client, "GET", more, mia).headers["ETag"].split(".")[0] for more in [path, f"{path}?limit=1"]}
+        expect("each page has the version of the list", len(tags), 1)
+        known, answers = {"If-Match": call(client, "GET", path, mia).headers["ETag"]}, []
+        threads = [threading.Thread(target=lambda n=n: answers.append(
+            call(session(), "PATCH", path, mia, json={"name": f"name {n}"}, fields=known).status_code))
+            for n in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        expect("of many who change one version one does", sorted(answers), [204] + [412] * (CLIENTS - 1))
+        call(client, "PATCH", path, mia, json={"name": "secret"})
         mine = call(client, "GET", "/api/v1/playlists?mine=true", mia).json()["items"]
         expect("counted", [(one["name"], one["items"]) for one in mine], [("secret", 4)])
 
