@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The backend app behind the edge on a real PostgreSQL and a real Redis: every route, and what clients notice when one of
-# them, or a replica, goes away and comes back.
+# The backend app behind the edge on a real PostgreSQL with a streaming replica, and a real Redis: every route, and what
+# clients notice when one of them, or a replica, goes away and comes back.
 source "$(dirname "${BASH_SOURCE[0]}")/_lib.sh"
-need python3 openssl redis-server redis-cli setpriv
+need python3 openssl psql redis-server redis-cli setpriv
 
 pg_bin=$(dirname "$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | sort -V | tail -n 1)")
 [[ -x $pg_bin/initdb ]] || { echo "no PostgreSQL below /usr/lib/postgresql" >&2; exit 1; }
-mapfile -t ports < <(free_ports 2)
-pg_port=${ports[0]} redis_port=${ports[1]}
+mapfile -t ports < <(free_ports 3)
+pg_port=${ports[0]} redis_port=${ports[1]} pg_replica_port=${ports[2]}
 # It serves for nobody but its own user, who must get through to its folder.
 pg_folder=$work/postgres
 mkdir "$pg_folder"
@@ -34,12 +34,23 @@ await() {
     done
 }
 
-start_postgres() {
-    (as_postgres "$pg_bin/postgres" -D "$pg_folder/data" -p "$pg_port" -k "$pg_folder" \
-        -c listen_addresses=127.0.0.1 -c max_connections=400) >>"$work/postgres.log" 2>&1 &
-    pg_pid=$!
+# serve_postgres FOLDER PORT
+serve_postgres() {
+    (as_postgres "$pg_bin/postgres" -D "$pg_folder/$1" -p "$2" -k "$pg_folder" \
+        -c listen_addresses=127.0.0.1 -c max_connections=400) >>"$work/$1.log" 2>&1 &
     # What the edge stands on ends after the edge.
-    pids=("$pg_pid" "${pids[@]}")
+    pids=("$!" "${pids[@]}")
+}
+
+start_postgres() {
+    serve_postgres data "$pg_port"
+    pg_pid=$!
+}
+
+start_pg_replica() {
+    serve_postgres replica "$pg_replica_port"
+    pg_replica_pid=$!
+    await "the replica of PostgreSQL" "$pg_bin/pg_isready" -h 127.0.0.1 -p "$pg_replica_port" -d postgres -U tollgate
 }
 
 start_redis() {
@@ -61,7 +72,12 @@ start_redis
 await PostgreSQL "$pg_bin/pg_isready" -h 127.0.0.1 -p "$pg_port" -d postgres -U tollgate
 await Redis redis-cli -p "$redis_port" ping
 
+(as_postgres "$pg_bin/pg_basebackup" -h 127.0.0.1 -p "$pg_port" -U tollgate -D "$pg_folder/replica" \
+    --write-recovery-conf --checkpoint=fast --no-sync) >"$work/basebackup.log" 2>&1
+start_pg_replica
+
 export DATABASE_URL=postgres://tollgate@127.0.0.1:$pg_port/postgres
+export DATABASE_REPLICA_URL=postgres://tollgate@127.0.0.1:$pg_replica_port/postgres
 export REDIS_URL=redis://127.0.0.1:$redis_port
 export PASSWORD_COST=64,1
 # Three replicas on an empty database: one of them makes the tables.
@@ -74,6 +90,12 @@ checks routes
 checks media
 "$tollgate" backend seed --size small 2>>"$work/seed.log"
 python_checks app_goods.py routes "$https" "$work/ca.pem"
+
+python_checks app_replica.py paused "$https" "$work/ca.pem"
+end QUIT "$pg_replica_pid"
+python_checks app_replica.py gone "$https" "$work/ca.pem"
+start_pg_replica
+python_checks app_replica.py back "$https" "$work/ca.pem"
 
 # during NAME SECONDS: clients ask and order in the background for so long.
 during() {
