@@ -55,6 +55,9 @@
 //! Whatever ends a request otherwise is a row of [`error`]: a status, and a code that the log, the metrics and
 //! `docs/troubleshooting.md` share.
 //!
+//! Why a request would go the way it goes, [`proxy::explain`] says: it walks the same path, calls the same stages, and where one
+//! of them counts or takes something asks what it would say. Nothing is changed by it, and nothing sent.
+//!
 //! # Where state lives
 //!
 //! | state | owner | at a reload |

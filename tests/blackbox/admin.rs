@@ -242,6 +242,15 @@ async fn status_and_upstreams_are_shown() {
     let (code, stdout, stderr) = said(&edge.cli(&["status"]).await);
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stdout.contains(&origin.address().to_string()), "{stdout}");
+    assert_eq!(edge.get("/passed").await.status, 200);
+    until("the route in the table", async || {
+        let (_, stdout, _) = said(&edge.cli(&["status"]).await);
+        let mut lines = stdout.lines().skip_while(|line| !line.starts_with("ROUTE "));
+        let row: Vec<_> = lines.nth(1)?.split_whitespace().collect();
+        (row.first() == Some(&"/") && row.get(1) == Some(&"1")).then_some(())
+    })
+    .await;
+    assert!(stdout.contains("DAYS LEFT") && stdout.contains("localhost"), "{stdout}");
     let (_, stdout, _) = said(&edge.cli(&["status", "--json"]).await);
     assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap()["status"], "healthy");
     let (_, stdout, _) = said(&edge.cli(&["upstreams"]).await);

@@ -12,12 +12,8 @@ use crate::harness::*;
 const REQUESTS: usize = 400;
 const SEED: u64 = 20_261_121;
 
-/// Something of everything that decides over a request.
-fn rich(app: &[&Origin], solo: &Origin) -> String {
-    let endpoints: Vec<_> = app.iter().map(|origin| origin.address().to_string()).collect();
-    let solo = solo.address();
-    format!(
-        r#"
+/// Something of everything that decides over a request. `APP` and `SOLO` are for addresses.
+const RICH: &str = r#"
 [compress]
 min_size = "1KiB"
 [rate_limit.few]
@@ -26,19 +22,19 @@ requests = 12
 window = "1d"
 headers = "both"
 [upstream.app]
-endpoints = {endpoints:?}
+endpoints = APP
 balance = "round-robin"
-retry = {{ attempts = 1 }}
+retry = { attempts = 1 }
 [upstream.keyed]
-endpoints = {endpoints:?}
+endpoints = APP
 balance = "hash"
 hash_by = "path"
-retry = {{ attempts = 1 }}
+retry = { attempts = 1 }
 [upstream.solo]
-endpoints = ["{solo}"]
-retry = {{ attempts = 1 }}
+endpoints = ["SOLO"]
+retry = { attempts = 1 }
 [upstream.shut]
-endpoints = ["{solo}"]
+endpoints = ["SOLO"]
 [[route]]
 name = "root"
 path = "/"
@@ -52,13 +48,13 @@ host = "upstream"
 name = "kept"
 path = "/kept"
 upstream = "solo"
-cache = {{ default_ttl = "1h", key = {{ query_ignore = ["utm_*"] }}, bypass = {{ query = ["fresh"], fields = ["x-pass"] }} }}
+cache = { default_ttl = "1h", key = { query_ignore = ["utm_*"] }, bypass = { query = ["fresh"], fields = ["x-pass"] } }
 [[route]]
 name = "plain"
 path = "/kept/cookies"
 upstream = "solo"
 reflects_input = true
-cache = {{ cookies = "ignore" }}
+cache = { cookies = "ignore" }
 [[route]]
 name = "strip"
 path = "/strip"
@@ -66,13 +62,13 @@ upstream = "app"
 strip_prefix = "/strip"
 host = "fixed.example"
 compress = false
-request = {{ set = {{ x-from = "edge", authorization = "Bearer of-the-edge" }}, remove = ["cookie"] }}
-response = {{ set = {{ x-to = "client" }}, remove = ["server"] }}
+request = { set = { x-from = "edge", authorization = "Bearer of-the-edge" }, remove = ["cookie"] }
+response = { set = { x-to = "client" }, remove = ["server"] }
 [[route]]
 name = "old"
 path_regex = "^/old/([0-9]+)$"
 upstream = "app"
-rewrite = {{ regex = "^/old/([0-9]+)$", to = "/new?id=$1" }}
+rewrite = { regex = "^/old/([0-9]+)$", to = "/new?id=$1" }
 [[route]]
 name = "exact"
 path_exact = "/exact"
@@ -80,7 +76,7 @@ text = "exactly"
 [[route]]
 name = "go"
 path = "/go"
-redirect = "https://{{host}}/gone{{uri}}"
+redirect = "https://{host}/gone{uri}"
 [[route]]
 name = "stub"
 path_exact = "/stub"
@@ -105,7 +101,7 @@ rate_limit = ["few"]
 name = "shut"
 path = "/shut"
 upstream = "shut"
-fallback = {{ status = 200, text = "later" }}
+fallback = { status = 200, text = "later" }
 [[route]]
 name = "shut-too"
 path = "/shut/too"
@@ -115,8 +111,11 @@ name = "of-host"
 hosts = ["a.example", "*.b.example"]
 path = "/"
 upstream = "solo"
-"#
-    )
+"#;
+
+fn rich(app: &[&Origin], solo: &Origin) -> String {
+    let endpoints: Vec<_> = app.iter().map(|origin| origin.address().to_string()).collect();
+    RICH.replace("APP", &format!("{endpoints:?}")).replace("SOLO", &solo.address().to_string())
 }
 
 /// Answers by what the path says.
@@ -627,4 +626,71 @@ async fn the_command_explains_the_running_proxy_and_a_file() {
         assert_eq!(code, Some(2), "{arguments:?}: {said}");
         assert!(said.contains(expected), "{arguments:?}: {said}");
     }
+}
+
+/// What is explained of a request, and what is answered to it: status and reason.
+async fn both(edge: &Edge, listen: &str, path: &str) -> ((u64, String, String), (u64, String, String)) {
+    let address = edge.listener(listen);
+    let question = json!({ "method": "GET", "url": format!("http://localhost{path}"), "listen": address });
+    let outcome = explain(edge, &question).await["outcome"].take();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let said = (outcome["status"].as_u64().unwrap_or(200), text(&outcome["reason"]), text(&outcome["location"]));
+    let stream = TcpStream::connect(address).await.unwrap();
+    let answer = Client::over(Via::H1, stream).await.unwrap().get(path).await;
+    let (reason, location) = (answer.field("x-tollgate-reason"), answer.field("location"));
+    (said, (answer.status.into(), reason.to_owned(), location.to_owned()))
+}
+
+#[tokio::test]
+async fn redirects_to_https_are_explained_with_their_exception() {
+    let config = "[[listen]]\naddress = \"127.0.0.4:0\"\nhttps_redirect = 8443\n\
+                  [[route]]\npath = \"/\"\ntext = \"in\"\n\
+                  [[route]]\npath = \"/.well-known/acme-challenge\"\ntext = \"proof\"\n";
+    let edge = Edge::start(config).await;
+    for path in ["/a?b", "/none", "/.well-known/acme-challenge/x", "/.well-known/x", "/%zz"] {
+        let (said, done) = both(&edge, "127.0.0.4:0", path).await;
+        assert_eq!(said, done, "{path}");
+    }
+    assert_eq!(both(&edge, "127.0.0.4:0", "/a?b").await.0.2, "https://localhost:8443/a?b");
+    assert_eq!(both(&edge, "127.0.0.1:0", "/a?b").await.0, (200, String::new(), String::new()));
+}
+
+#[tokio::test]
+async fn what_is_full_or_broken_is_explained_as_it_is_refused() {
+    let allowed = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let origin = Origin::holds(
+        &allowed,
+        |request| request.target == "/held",
+        |request| ok("").status(if request.target.starts_with("/broken") { 500 } else { 200 }),
+    )
+    .await;
+    let endpoints = [origin.address().to_string()];
+    let config = format!(
+        "[upstream.app]\nendpoints = {endpoints:?}\nretry = {{ attempts = 1 }}\nendpoint_requests_max = 1\n\
+         queue = false\nbreaker = {{ failures = 2, window = \"60s\", share = \"1%\", open = \"60s\" }}\n\
+         [[route]]\nname = \"one\"\npath = \"/\"\nupstream = \"app\"\nrequests_max = 1\n\
+         [[route]]\nname = \"more\"\npath = \"/more\"\nupstream = \"app\"\n\
+         [[route]]\nname = \"broken\"\npath = \"/broken\"\nupstream = \"app\"\n"
+    );
+    let edge = Edge::start(config).await;
+    let agree = async |path: &str, reason: &str| {
+        let (said, done) = both(&edge, "127.0.0.1:0", path).await;
+        assert_eq!((&said, said.1.as_str()), (&done, reason), "{path}");
+    };
+    agree("/more", "").await;
+    let mut holder = Client::connect(&edge, Via::H1).await;
+    let held = holder.send(request("GET", "/held").body(Body::whole("")).unwrap()).await;
+    let held = tokio::spawn(held);
+    edge.in_flight(origin.address(), 1).await;
+    agree("/", "route-full").await;
+    agree("/more", "upstream-full").await;
+    allowed.add_permits(1);
+    held.await.unwrap().unwrap();
+    edge.in_flight(origin.address(), 0).await;
+    agree("/more", "").await;
+    for _ in 0..2 {
+        assert_eq!(edge.get("/broken").await.status, 500);
+        edge.in_flight(origin.address(), 0).await;
+    }
+    agree("/more", "breaker-open").await;
 }
