@@ -1,15 +1,28 @@
 //! The responses of the admin listener. Whatever is shown goes through JSON, which escapes it, or is plain text of ours.
 
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use serde::Serialize;
 
 use super::access::Refusal;
+use super::live::{Events, Part};
 
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Content>;
 
+#[derive(Debug)]
+pub enum Content {
+    Whole(Full<Bytes>),
+    Events(Events),
+}
+
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const PROMETHEUS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -26,14 +39,26 @@ pub fn text(status: StatusCode, body: &'static str) -> Answer {
 }
 
 pub fn metrics(body: String) -> Answer {
-    answer(StatusCode::OK, PROMETHEUS, body.into())
+    answer(StatusCode::OK, PROMETHEUS, Bytes::from(body))
+}
+
+/// A file of the live page.
+pub fn page(part: Part) -> Answer {
+    let mut answer = answer(StatusCode::OK, part.content_type(), Bytes::from_static(part.text().as_bytes()));
+    Part::protect(answer.headers_mut());
+    answer
+}
+
+/// Goes on until one of the sides ends it.
+pub fn events(events: Events) -> Answer {
+    answer(StatusCode::OK, EVENTS, Content::Events(events))
 }
 
 pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     match serde_json::to_vec(value) {
         Ok(mut body) => {
             body.push(b'\n');
-            answer(status, JSON, body.into())
+            answer(status, JSON, Bytes::from(body))
         }
         Err(error) => {
             tracing::error!("cannot write a status as JSON: {error}");
@@ -81,12 +106,44 @@ pub fn refused(refusal: &Refusal) -> Answer {
     }
 }
 
-fn answer(status: StatusCode, content_type: HeaderValue, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+fn answer(status: StatusCode, content_type: HeaderValue, content: impl Into<Content>) -> Answer {
+    let mut answer = Response::new(content.into());
     *answer.status_mut() = status;
     let fields = answer.headers_mut();
     fields.insert(CONTENT_TYPE, content_type);
     fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     fields.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     answer
+}
+
+impl From<Bytes> for Content {
+    fn from(whole: Bytes) -> Self {
+        Self::Whole(Full::new(whole))
+    }
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Whole(whole) => Pin::new(whole).poll_frame(context),
+            Self::Events(events) => Pin::new(events).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(whole) => whole.is_end_stream(),
+            Self::Events(events) => events.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(whole) => whole.size_hint(),
+            Self::Events(events) => events.size_hint(),
+        }
+    }
 }

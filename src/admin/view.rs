@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::Process;
 use super::judge::{self, Endpoints, Expiry, Finding, Usage};
 use super::limits::Named;
+use super::live::Gauges;
 use super::status::{
     CacheStatus, CertificateStatus, Check, ConfigStatus, Connections, ListenerStatus, Status, UpstreamStatus,
     WorkerStatus, overall, rfc3339,
@@ -22,8 +23,13 @@ use crate::cache::Cache;
 use crate::control::{Control, Order, Outcome, Stop};
 use crate::overload::Pressure;
 use crate::snapshot::Snapshot;
+use crate::stub_status::Totals;
+use crate::telemetry::metrics::RouteTotals;
 use crate::tls::CertificateInfo;
 use crate::{clock, config, machine, recovery};
+
+/// The page shows so many cached routes, those that are asked for most.
+const CACHED_ROUTES_SHOWN_MAX: usize = 50;
 
 impl Process for Control {
     fn rules(&self) -> Option<config::Admin> {
@@ -40,6 +46,23 @@ impl Process for Control {
 
     fn status(&self) -> impl Serialize {
         status(self)
+    }
+
+    fn glance(&self) -> impl Serialize {
+        let mut status = status(self);
+        status.cache.routes.sort_by_key(|route| std::cmp::Reverse(route.hits + route.misses));
+        status.cache.routes.truncate(CACHED_ROUTES_SHOWN_MAX);
+        status
+    }
+
+    fn gauges(&self) -> Gauges {
+        let Totals { connections, busy, .. } = self.shared.totals();
+        let (hits, misses) = self.shared.cache.lookups();
+        Gauges { connections, busy, hits, misses }
+    }
+
+    fn each_route(&self, show: impl FnMut(&str, RouteTotals)) {
+        self.shared.metrics.each_route(show);
     }
 
     fn metrics(&self) -> Result<String, Box<dyn Error>> {
@@ -158,6 +181,7 @@ fn config_status(control: &Control, snapshot: &Snapshot) -> ConfigStatus {
         loaded_at: last.applied_at.map_or_else(|| rfc3339(control.started_at), at),
         last_reload_at: last.at.and_then(at),
         last_error: last.error.clone(),
+        last_diagnostics: last.diagnostics.clone(),
     }
 }
 
