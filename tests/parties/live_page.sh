@@ -19,18 +19,28 @@ fi
 
 token=0123456789abcdef-of-a-test
 printf %s "$token" >"$work/token"
+start_backend
+first=$backend
+start second bash -c 'exec "$0" backend --listen 127.0.0.1:0 2>&3' "$tollgate"
+second=${ready##*http://} second_pid=$started
 {
     listeners
     cat <<TOML
-# Requests go to the replicas and to an address where nobody is.
 [upstream.app]
 run = { command = ["{self}", "backend", "--listen", "{address}"], replicas = 3 }
 balance = "round-robin"
 health = { path = "/health", interval = "2s", unhealthy_after = 1 }
 breaker = { failures = 1000 }
 
+# Two that nobody starts again.
+[upstream.shop]
+endpoints = ["$first", "$second"]
+balance = "round-robin"
+health = { path = "/health", interval = "2s", unhealthy_after = 1 }
+
 [upstream.partner]
-endpoints = ["127.0.0.1:9", "127.0.0.1:11"]
+endpoints = ["$first", "127.0.0.1:9"]
+balance = "round-robin"
 fail_timeout = "60s"
 
 [rate_limit.per-ip]
@@ -52,7 +62,7 @@ cache = { default_ttl = "10s" }
 
 [[route]]
 path = "/slow"
-upstream = "app"
+upstream = "shop"
 
 [[route]]
 path = "/partner"
@@ -71,5 +81,5 @@ TOML
 start_edge "$work/edge.toml"
 
 count_checks live_page timeout 240 node --no-warnings "$here/_live_page.mjs" --modules "$modules" --admin "$admin" \
-    --edge "$http" --token "$token" --config "$work/edge.toml" --tollgate "$tollgate" --shots "${SHOTS:-}" \
+    --edge "$http" --victim "$second" --victim-pid "$second_pid" --token "$token" --config "$work/edge.toml" --tollgate "$tollgate" --shots "${SHOTS:-}" \
     --page-from "${PAGE_FROM:-}"

@@ -480,7 +480,7 @@ async function drain(endpoint) {
 // ── Routes ────────────────────────────────────────────────────────────────────────────────────────────
 
 const routeTable = new Table("Routes", [
-  { title: "route", class: "mono", show: (r) => r.route, sort: (r) => r.route },
+  { title: "route", class: "mono", show: (r) => (r.route === "none" ? "none (no route matched)" : r.route), sort: (r) => r.route },
   { title: "requests/s", n: true, show: (r) => rate(r.rate), sort: (r) => r.rate },
   { title: "p50", n: true, show: (r) => latency(r.p50_ms), sort: (r) => r.p50_ms },
   { title: "p95", n: true, show: (r) => latency(r.p95_ms), sort: (r) => r.p95_ms },
