@@ -126,7 +126,10 @@ pub struct Last {
     pub at: Option<u64>,
     /// When the configuration in force was read; None at the start.
     pub applied_at: Option<u64>,
+    /// Why it was refused, in one line.
     pub error: Option<String>,
+    /// The same as `check` says it, with the lines that are meant.
+    pub diagnostics: Option<String>,
 }
 
 impl Control {

@@ -165,7 +165,7 @@ async fn resize_cache(control: &Control, old: StoreLimits, new: StoreLimits) -> 
 
 fn note(control: &Control, outcome: &Outcome, trigger: Trigger) {
     let at = clock::system_time().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let error = match outcome {
+    let refused = match outcome {
         Outcome::Applied { generation, changes } if changes.is_empty() => {
             tracing::info!(target: NOTICE, "configuration {generation}: nothing has changed ({trigger:?})");
             None
@@ -180,14 +180,15 @@ fn note(control: &Control, outcome: &Outcome, trigger: Trigger) {
                 "the new configuration is refused, the old one stays in force ({trigger:?})\n{}",
                 diagnostics.trim_end()
             );
-            Some(summary.clone())
+            Some((summary.clone(), diagnostics.clone()))
         }
     };
     let metrics = &control.shared.metrics;
-    match &error {
+    match &refused {
         None => metrics.reload_succeeded(control.shared.live.load().generation, clock::system_time()),
         Some(_) => metrics.reload_failed(),
     }
-    let applied_at = if error.is_none() { Some(at) } else { control.last_reload.borrow().applied_at };
-    control.last_reload.replace(Last { at: Some(at), applied_at, error });
+    let applied_at = if refused.is_none() { Some(at) } else { control.last_reload.borrow().applied_at };
+    let (error, diagnostics) = refused.unzip();
+    control.last_reload.replace(Last { at: Some(at), applied_at, error, diagnostics });
 }

@@ -42,6 +42,7 @@ const SNAPSHOT: &[&str] = &[
 /// Files, and folders of files, that decide and do nothing else: they get all they need as arguments.
 const PURE: &[&str] = &[
     "src/admin/judge.rs",
+    "src/admin/live/sample.rs",
     "src/admin/purge.rs",
     "src/balance/breaker.rs",
     "src/balance/hash.rs",

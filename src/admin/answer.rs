@@ -12,6 +12,7 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use super::access::Refusal;
+use super::live::{Events, Part};
 use crate::telemetry::access_log::Following;
 
 pub type Answer = Response<Content>;
@@ -19,10 +20,12 @@ pub type Answer = Response<Content>;
 #[derive(Debug)]
 pub enum Content {
     Whole(Full<Bytes>),
+    Events(Events),
     /// Lines of the access log as they come.
     Lines(Following),
 }
 
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const LINES: HeaderValue = HeaderValue::from_static("application/x-ndjson");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -41,6 +44,18 @@ pub fn text(status: StatusCode, body: &'static str) -> Answer {
 
 pub fn metrics(body: String) -> Answer {
     answer(StatusCode::OK, PROMETHEUS, Bytes::from(body))
+}
+
+/// A file of the live page.
+pub fn page(part: Part) -> Answer {
+    let mut answer = answer(StatusCode::OK, part.content_type(), Bytes::from_static(part.text().as_bytes()));
+    Part::protect(answer.headers_mut());
+    answer
+}
+
+/// Goes on until one of the sides ends it.
+pub fn events(events: Events) -> Answer {
+    answer(StatusCode::OK, EVENTS, Content::Events(events))
 }
 
 /// Goes on until one of the sides ends it.
@@ -127,6 +142,7 @@ impl Body for Content {
                 let lines = ready!(following.poll_lines(context));
                 Poll::Ready(Some(Ok(Frame::data(lines))))
             }
+            Self::Events(events) => Pin::new(events).poll_frame(context),
         }
     }
 
@@ -134,6 +150,7 @@ impl Body for Content {
         match self {
             Self::Whole(whole) => whole.is_end_stream(),
             Self::Lines(_) => false,
+            Self::Events(events) => events.is_end_stream(),
         }
     }
 
@@ -141,6 +158,7 @@ impl Body for Content {
         match self {
             Self::Whole(whole) => whole.size_hint(),
             Self::Lines(_) => SizeHint::default(),
+            Self::Events(events) => events.size_hint(),
         }
     }
 }

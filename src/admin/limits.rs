@@ -29,7 +29,7 @@ struct Shape {
 }
 
 #[derive(Debug, Serialize)]
-struct LimitStatus {
+pub struct LimitStatus {
     #[serde(flatten)]
     shape: Shape,
     routes: Vec<String>,
@@ -94,17 +94,19 @@ impl CountStatus {
     }
 }
 
-/// All limits. It looks at every key.
+/// All limits.
 pub async fn overview<P: Process>(process: &P) -> Answer {
-    let limits = process.rate_limits();
-    let look = move || limits.iter().map(status).collect::<Vec<_>>();
-    match tokio::task::spawn_blocking(look).await {
-        Ok(limits) => answer::json(StatusCode::OK, &limits),
-        Err(error) => {
-            tracing::error!("cannot look at the rate limits: {error}");
-            answer::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot look at the rate limits\n")
-        }
+    match statuses(process.rate_limits()).await {
+        Some(limits) => answer::json(StatusCode::OK, &limits),
+        None => answer::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot look at the rate limits\n"),
     }
+}
+
+/// It looks at every key, on a thread that may block.
+pub async fn statuses(limits: Vec<Named>) -> Option<Vec<LimitStatus>> {
+    let look = move || limits.iter().map(status).collect::<Vec<_>>();
+    let looked = tokio::task::spawn_blocking(look).await;
+    looked.inspect_err(|error| tracing::error!("cannot look at the rate limits: {error}")).ok()
 }
 
 pub fn of_address<P: Process>(process: &P, address: &str) -> Answer {

@@ -2,13 +2,14 @@
 //!
 //! It runs on the control thread, so it answers when every worker is busy. Reading is by TCP, for networks and
 //! `Host` values of the configuration; control is by a Unix socket whose file says who may, or by TCP
-//! with a token. It decides nothing about the proxy: orders go to the control thread's queue, and what
+//! with a token. People see all of it on one page, [`live`]. It decides nothing about the proxy: orders go to the control thread's queue, and what
 //! is shown is read at the moment of the request.
 
 mod access;
 mod answer;
 mod judge;
 mod limits;
+mod live;
 mod purge;
 mod routes;
 mod serve;
@@ -33,6 +34,7 @@ use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use self::limits::Named;
+use self::live::{Gauges, Live};
 use self::serve::Desk;
 use self::socket::{SocketError, SocketFile};
 use self::status::UpstreamStatus;
@@ -43,6 +45,7 @@ use crate::control::{Control, Outcome};
 use crate::proxy::explain::Unclear;
 use crate::proxy::explain::shape::{Explanation, Question};
 use crate::telemetry::access_log::{Following, Wanted};
+use crate::telemetry::metrics::RouteTotals;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -62,11 +65,11 @@ impl AdminError {
     }
 }
 
-/// The open listeners. When it is dropped they close, with their connections, and the socket's file goes.
+/// The open listeners, and what is sampled for the page. When it is dropped they close, with their connections, and the socket's file goes.
 #[derive(Debug)]
 pub struct Admin {
     address: Option<SocketAddr>,
-    listeners: Vec<AbortHandle>,
+    tasks: Vec<AbortHandle>,
     _file: Option<SocketFile>,
 }
 
@@ -82,6 +85,11 @@ trait Process: 'static {
     fn explain(&self, question: &Question, shows_secrets: bool) -> Result<Explanation, Unclear>;
     /// None: too many follow the log already.
     fn follow(&self, wanted: Wanted) -> Option<Following>;
+    /// The same for the page, which is sent it every second: without the long tail.
+    fn glance(&self) -> impl Serialize;
+    fn gauges(&self) -> Gauges;
+    /// Shows what each route has counted.
+    fn each_route(&self, show: impl FnMut(&str, RouteTotals));
     fn metrics(&self) -> Result<String, Box<dyn Error>>;
     fn cache(&self) -> Arc<Cache>;
     /// Of the configuration in force.
@@ -98,18 +106,19 @@ trait Process: 'static {
 ///
 /// Networks, hosts and token follow the configuration; the address and the path of the socket stay.
 pub async fn listen(control: &Rc<Control>) -> Result<Admin, AdminError> {
-    let mut admin = Admin { address: None, listeners: Vec::new(), _file: None };
+    let mut admin = Admin { address: None, tasks: Vec::new(), _file: None };
     let Some(rules) = control.rules() else { return Ok(admin) };
-    let desk = Rc::new(Desk { process: Rc::clone(control), first_rules: rules.clone() });
+    let desk = Rc::new(Desk { process: Rc::clone(control), first_rules: rules.clone(), live: Live::default() });
+    admin.tasks.push(tokio::task::spawn_local(live::run(Rc::clone(&desk))).abort_handle());
     if let Some(path) = rules.socket {
         let (listener, file) = socket::bind(&path).map_err(|source| AdminError::Socket { path, source })?;
         admin._file = Some(file);
-        admin.listeners.push(tokio::task::spawn_local(serve::socket(listener, Rc::clone(&desk))).abort_handle());
+        admin.tasks.push(tokio::task::spawn_local(serve::socket(listener, Rc::clone(&desk))).abort_handle());
     }
     let failed = |source| AdminError::Bind { address: rules.address, source };
     let listener = TcpListener::bind(rules.address).await.map_err(failed)?;
     admin.address = Some(listener.local_addr().map_err(failed)?);
-    admin.listeners.push(tokio::task::spawn_local(serve::tcp(listener, desk)).abort_handle());
+    admin.tasks.push(tokio::task::spawn_local(serve::tcp(listener, desk)).abort_handle());
     Ok(admin)
 }
 
@@ -122,7 +131,7 @@ impl Admin {
 
 impl Drop for Admin {
     fn drop(&mut self) {
-        self.listeners.iter().for_each(AbortHandle::abort);
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::access::{self, Via};
 use super::answer::{self, Answer};
+use super::live::{Live, Part};
 use super::purge::{self, Order, Purged};
 use super::status::CacheStatus;
 use super::{Process, limits, upstreams};
@@ -28,7 +29,7 @@ use crate::telemetry::access_log::Filter;
 
 const BODY_BYTES_MAX: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
-const PATHS: &str = "/livez, /readyz, /status, /metrics, /upstreams, /cache, /limits, /limits/{address}, \
+const PATHS: &str = "/ in a browser, or /events, /livez, /readyz, /status, /metrics, /upstreams, /cache, /limits, /limits/{address}, \
                      /explain, /reload, /stop, /log/follow, /cache/purge, /limits/reset, /upstreams/{name}/drain or \
                      /upstreams/{name}/undrain";
 
@@ -38,11 +39,13 @@ enum Target<'a> {
     Page(Page<'a>),
     /// It reads, and what it is asked comes as a body.
     Explain,
+    Events,
     Action(Action<'a>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Page<'a> {
+    Part(Part),
     Live,
     Ready,
     Status,
@@ -72,6 +75,7 @@ enum Action<'a> {
 impl<'a> Target<'a> {
     fn of(path: &'a str) -> Option<Self> {
         let known = match path {
+            "/events" => Self::Events,
             "/livez" => Self::Page(Page::Live),
             "/readyz" => Self::Page(Page::Ready),
             "/status" => Self::Page(Page::Status),
@@ -86,6 +90,9 @@ impl<'a> Target<'a> {
             "/reload" => Self::Action(Action::Reload),
             "/stop" => Self::Action(Action::Stop),
             _ => {
+                if let Some(part) = Part::of(path) {
+                    return Some(Self::Page(Page::Part(part)));
+                }
                 if let Some(address) = path.strip_prefix("/limits/") {
                     return Some(Self::Page(Page::LimitsOf { address }));
                 }
@@ -103,15 +110,18 @@ impl<'a> Target<'a> {
     /// What does not work with this method names those that do.
     fn check_method(self, method: &Method) -> Result<(), &'static str> {
         match (self, method) {
-            (Self::Page(_), &Method::GET | &Method::HEAD) | (Self::Explain | Self::Action(_), &Method::POST) => Ok(()),
+            (Self::Page(_), &Method::GET | &Method::HEAD)
+            | (Self::Events, &Method::GET)
+            | (Self::Explain | Self::Action(_), &Method::POST) => Ok(()),
             (Self::Page(_), _) => Err("GET, HEAD"),
+            (Self::Events, _) => Err("GET"),
             (Self::Explain | Self::Action(_), _) => Err("POST"),
         }
     }
 }
 
 /// Answers a request. `rules` are those of this moment. For HEAD the codec leaves the body out.
-pub async fn answer<P, B>(process: &P, rules: &config::Admin, via: Via, request: Request<B>) -> Answer
+pub async fn answer<P, B>((process, live): (&P, &Live), rules: &config::Admin, via: Via, request: Request<B>) -> Answer
 where
     P: Process,
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>,
@@ -127,6 +137,7 @@ where
         return answer::method_not_allowed(&head.method, allowed);
     }
     match target {
+        Target::Events => live.join(process, rules, via),
         Target::Page(page) => show(process, page).await,
         // What the file sends to origins is for those alone who may control.
         Target::Explain => explain(process, access::may_control(via, &head, rules).is_ok(), body).await,
@@ -139,6 +150,7 @@ where
 
 async fn show<P: Process>(process: &P, page: Page<'_>) -> Answer {
     match page {
+        Page::Part(part) => answer::page(part),
         Page::Live => answer::text(StatusCode::OK, "ok\n"),
         Page::Ready if process.is_draining() => answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
         // What balances load in front should ask another one.

@@ -18,6 +18,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::access::Via;
 use super::answer::Content;
+use super::live::Live;
 use super::slots::{Admission, Busy, Limits, Slots};
 use super::{Process, routes};
 use crate::config;
@@ -30,8 +31,8 @@ const SOCKET_LIMITS: Limits = Limits { all: 8, of_a_peer: 8 };
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const HEAD_BYTES_MAX: usize = 16 << 10;
 const FIELDS_MAX: usize = 64;
-/// However many requests it carries, a connection is closed after this, so that a slow reader is too. One that carries the
-/// log goes on as long as it takes it.
+/// However many requests it carries, a connection is closed after this, so that a slow reader is too. One that carries
+/// events or the log goes on as long as it takes them.
 const CONNECTION_LIFE: Duration = Duration::from_secs(60);
 const LAST_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -41,6 +42,14 @@ pub struct Desk<P> {
     pub process: Rc<P>,
     /// Of the start; they hold on if `[admin]` goes away, until a restart.
     pub first_rules: config::Admin,
+    pub live: Live,
+}
+
+impl<P: Process> Desk<P> {
+    /// The rules of this moment.
+    pub fn rules(&self) -> config::Admin {
+        self.process.rules().unwrap_or_else(|| self.first_rules.clone())
+    }
 }
 
 pub async fn tcp<P: Process>(listener: TcpListener, desk: Rc<Desk<P>>) {
@@ -110,17 +119,16 @@ where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
     P: Process,
 {
-    let reading = RefCell::new(Reading::default());
+    let (listens, reading) = (RefCell::new(Busy::default()), RefCell::new(Reading::default()));
     let service = service_fn(|request| {
-        let (desk, busy, reading) = (Rc::clone(&desk), Rc::clone(&busy), &reading);
+        let (desk, busy, listens, reading) = (Rc::clone(&desk), Rc::clone(&busy), &listens, &reading);
         async move {
             busy.set(true);
-            let rules = desk.process.rules();
-            let rules = rules.as_ref().unwrap_or(&desk.first_rules);
-            let answer = routes::answer(&*desk.process, rules, via, request).await;
+            let answer = routes::answer((&*desk.process, &desk.live), &desk.rules(), via, request).await;
             match answer.body() {
                 Content::Whole(_) => busy.set(false),
                 // It stays at work.
+                Content::Events(events) => drop(listens.replace(events.listens())),
                 Content::Lines(following) => drop(reading.replace(following.reading())),
             }
             Ok::<_, Infallible>(answer)
@@ -140,7 +148,8 @@ where
             _broken = connection.as_mut() => return,
             () = tokio::time::sleep(CONNECTION_LIFE) => {}
         }
-        if !reading.borrow().goes_on() {
+        // Who reads events is as quick as they come, or listens no longer.
+        if !listens.borrow().get() && !reading.borrow().goes_on() {
             break;
         }
     }
@@ -155,11 +164,11 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::admin::testing::{FakeProcess, rules};
+    use crate::admin::testing::{FakeProcess, desk};
 
     async fn open() -> DuplexStream {
         let (client, server) = tokio::io::duplex(64 << 10);
-        let desk = Desk { process: Rc::new(FakeProcess::default()), first_rules: rules() };
+        let desk = desk(FakeProcess::default());
         tokio::task::spawn_local(serve(server, Via::Socket, Rc::new(desk), Busy::default()));
         client
     }
@@ -215,7 +224,7 @@ mod tests {
             .run_until(async {
                 // The pipe holds less than one answer.
                 let (mut client, server) = tokio::io::duplex(64);
-                let desk = Desk { process: Rc::new(FakeProcess::default()), first_rules: rules() };
+                let desk = desk(FakeProcess::default());
                 let served = tokio::task::spawn_local(serve(server, Via::Socket, Rc::new(desk), Busy::default()));
                 let start = tokio::time::Instant::now();
                 client.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -225,9 +234,33 @@ mod tests {
             .await;
     }
 
+    /// The page is sent events for much longer than a connection lives, and one that is not read is cut.
+    #[tokio::test(start_paused = true)]
+    async fn events_outlive_a_connection_as_long_as_they_are_read() {
+        LocalSet::new()
+            .run_until(async {
+                let (mut client, server) = tokio::io::duplex(64 << 10);
+                let desk = Rc::new(desk(FakeProcess::default()));
+                let sampling = tokio::task::spawn_local(crate::admin::live::run(Rc::clone(&desk)));
+                let served = tokio::task::spawn_local(serve(server, Via::Socket, desk, Busy::default()));
+                let start = tokio::time::Instant::now();
+                client.write_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+                let mut some = [0; 16 << 10];
+                while start.elapsed() < 10 * CONNECTION_LIFE {
+                    assert_ne!(client.read(&mut some).await.unwrap(), 0);
+                }
+                let stopped = tokio::time::Instant::now();
+                served.await.unwrap();
+                // The pipe and the queue have to be full first.
+                assert!(stopped.elapsed() > LAST_ANSWER_TIMEOUT && stopped.elapsed() < 20 * CONNECTION_LIFE);
+                sampling.abort();
+            })
+            .await;
+    }
+
     /// Serves connections that come over a channel, two at a time.
     async fn with_two_places<F: Future>(test: impl FnOnce(mpsc::UnboundedSender<(DuplexStream, Via)>) -> F) {
-        let desk = Desk { process: Rc::new(FakeProcess::default()), first_rules: rules() };
+        let desk = desk(FakeProcess::default());
         let (connect, coming) = mpsc::unbounded_channel();
         let coming = tokio::sync::Mutex::new(coming);
         let accept = async || coming.lock().await.recv().await.ok_or_else(|| io::ErrorKind::BrokenPipe.into());

@@ -43,6 +43,8 @@ pub struct ConfigStatus {
     pub last_reload_at: Option<String>,
     /// Why the last reload was refused.
     pub last_error: Option<String>,
+    /// The same as `tollgate check` prints it, with the lines that are meant.
+    pub last_diagnostics: Option<String>,
 }
 
 #[derive(Debug, Serialize)]

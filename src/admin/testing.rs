@@ -3,12 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Process;
 use super::limits::Named;
+use super::live::{Gauges, Live};
+use super::serve::Desk;
 use crate::balance::Pool;
 use crate::cache::Cache;
 use crate::config;
@@ -18,6 +21,7 @@ use crate::proxy::explain::Unclear;
 use crate::proxy::explain::shape::{Explanation, Question};
 use crate::rate_limit::RateLimits;
 use crate::telemetry::access_log::{Following, Wanted};
+use crate::telemetry::metrics::RouteTotals;
 
 #[derive(Default)]
 pub struct FakeProcess {
@@ -25,6 +29,12 @@ pub struct FakeProcess {
     pub refusing: Cell<bool>,
     pub pools: BTreeMap<String, Arc<Pool>>,
     pub rate_limits: RateLimits,
+    /// Rules that are not those of the start.
+    pub rules: RefCell<Option<config::Admin>>,
+    /// How often it was looked at for the page.
+    pub glances: Cell<u32>,
+    /// What routes have counted.
+    pub routes: RefCell<BTreeMap<String, RouteTotals>>,
     /// What the next reload comes to.
     pub outcome: RefCell<Option<Outcome>>,
     pub stopped: Cell<bool>,
@@ -42,9 +52,13 @@ pub fn rules() -> config::Admin {
     }
 }
 
+pub fn desk(process: FakeProcess) -> Desk<FakeProcess> {
+    Desk { process: Rc::new(process), first_rules: rules(), live: Live::default() }
+}
+
 impl Process for FakeProcess {
     fn rules(&self) -> Option<config::Admin> {
-        None
+        self.rules.borrow().clone()
     }
 
     fn is_draining(&self) -> bool {
@@ -57,6 +71,19 @@ impl Process for FakeProcess {
 
     fn status(&self) -> impl Serialize {
         serde_json::json!({ "status": "healthy" })
+    }
+
+    fn glance(&self) -> impl Serialize {
+        self.glances.set(self.glances.get() + 1);
+        self.status()
+    }
+
+    fn gauges(&self) -> Gauges {
+        Gauges { connections: 3, busy: 1, hits: 0, misses: 0 }
+    }
+
+    fn each_route(&self, mut show: impl FnMut(&str, RouteTotals)) {
+        self.routes.borrow().iter().for_each(|(name, totals)| show(name, *totals));
     }
 
     fn metrics(&self) -> Result<String, Box<dyn Error>> {

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::Process;
 use super::judge::{self, Endpoints, Expiry, Finding, Usage};
 use super::limits::Named;
+use super::live::Gauges;
 use super::status::{
     CacheStatus, CertificateStatus, Check, ConfigStatus, Connections, ListenerStatus, Status, UpstreamStatus,
     WorkerStatus, overall, rfc3339,
@@ -24,9 +25,14 @@ use crate::overload::Pressure;
 use crate::proxy::explain::shape::{Explanation, Question};
 use crate::proxy::explain::{self, Ground, Unclear};
 use crate::snapshot::Snapshot;
+use crate::stub_status::Totals;
 use crate::telemetry::access_log::{Following, Wanted};
+use crate::telemetry::metrics::RouteTotals;
 use crate::tls::CertificateInfo;
 use crate::{clock, config, machine, recovery};
+
+/// The page shows so many cached routes, those that are asked for most.
+const CACHED_ROUTES_SHOWN_MAX: usize = 50;
 
 impl Process for Control {
     fn rules(&self) -> Option<config::Admin> {
@@ -54,6 +60,23 @@ impl Process for Control {
 
     fn follow(&self, wanted: Wanted) -> Option<Following> {
         self.access.follow(wanted)
+    }
+
+    fn glance(&self) -> impl Serialize {
+        let mut status = status(self);
+        status.cache.routes.sort_by_key(|route| std::cmp::Reverse(route.hits + route.misses));
+        status.cache.routes.truncate(CACHED_ROUTES_SHOWN_MAX);
+        status
+    }
+
+    fn gauges(&self) -> Gauges {
+        let Totals { connections, busy, .. } = self.shared.totals();
+        let (hits, misses) = self.shared.cache.lookups();
+        Gauges { connections, busy, hits, misses }
+    }
+
+    fn each_route(&self, show: impl FnMut(&str, RouteTotals)) {
+        self.shared.metrics.each_route(show);
     }
 
     fn metrics(&self) -> Result<String, Box<dyn Error>> {
@@ -172,6 +195,7 @@ fn config_status(control: &Control, snapshot: &Snapshot) -> ConfigStatus {
         loaded_at: last.applied_at.map_or_else(|| rfc3339(control.started_at), at),
         last_reload_at: last.at.and_then(at),
         last_error: last.error.clone(),
+        last_diagnostics: last.diagnostics.clone(),
     }
 }
 

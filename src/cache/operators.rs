@@ -4,7 +4,7 @@ use http::HeaderMap;
 
 use super::purge::{Mode, Purge, What, named_in};
 use super::rules::Policy;
-use super::statistics::Statistics;
+use super::statistics::{RouteStatistics, Statistics};
 use super::store::purging::Progress;
 use super::store::{Resized, Usage};
 use super::{Cache, target};
@@ -70,6 +70,13 @@ impl Cache {
         routes.retain(|_, statistics| !statistics.is_left());
         let routes = routes.iter().map(|(name, statistics)| (name.clone(), statistics.read())).collect();
         Report { usage: self.store.usage(), routes }
+    }
+
+    /// How often a route's cache had the response and how often not, over all routes.
+    pub fn lookups(&self) -> (u64, u64) {
+        let routes = lock(&self.routes);
+        let read = routes.values().map(RouteStatistics::lookups);
+        read.fold((0, 0), |(hits, misses), (more_hits, more_misses)| (hits + more_hits, misses + more_misses))
     }
 
     /// Purges what a response names, on a route that lets it, and takes the field off. Only what is of the same host goes.

@@ -108,6 +108,14 @@ impl RouteStatistics {
         }
     }
 
+    /// Hits and misses.
+    pub(super) fn lookups(&self) -> (u64, u64) {
+        let counts = self.0.lookups.iter().map(|cell| (&cell.hits, &cell.misses));
+        counts.fold((0, 0), |(hits, misses), (more_hits, more_misses)| {
+            (hits + more_hits.load(Ordering::Relaxed), misses + more_misses.load(Ordering::Relaxed))
+        })
+    }
+
     /// Whether only the one who asks holds them: no route, and nothing that is stored.
     pub(super) fn is_left(&self) -> bool {
         Arc::strong_count(&self.0) == 1

@@ -37,6 +37,7 @@ mod kept;
 mod limits;
 mod overload;
 mod pace;
+mod page;
 mod queue;
 mod rate_limits;
 mod recovery;

@@ -62,7 +62,7 @@ async fn ask(process: &FakeProcess, via: Via, line: &str, fields: &[(&str, &str)
         request = request.header(*name, *value);
     }
     let request = request.body(Full::new(Bytes::copy_from_slice(body.as_bytes()))).unwrap();
-    let answer = answer(process, &rules(), via, request).await;
+    let answer = answer((process, &Live::default()), &rules(), via, request).await;
     let status = answer.status().as_u16();
     let body = answer.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
@@ -84,7 +84,12 @@ async fn pages_and_refusals() {
     check("GET /cache", &[], 200, r#""entries":0,"#).await;
     check("GET /cache/purge", &[TOKEN], 405, "POST").await;
     check("POST /cache/purge", &[], 403, "token").await;
-    check("GET /", &[], 404, "/livez").await;
+    check("GET /", &[], 200, "<!doctype html>").await;
+    check("HEAD /live.css", &[], 200, "--ground").await;
+    check("POST /live.js", &[TOKEN], 405, "GET, HEAD").await;
+    check("HEAD /events", &[], 405, "GET").await;
+    check("GET /events", &[("host", "evil.example")], 421, "admin.hosts").await;
+    check("GET /index.html", &[], 404, "/livez").await;
     check("GET /livez/", &[], 404, "/livez").await;
     check("POST /upstreams/app/pause", &[TOKEN], 404, "/upstreams/{name}/drain").await;
     check("POST /livez", &[TOKEN], 405, "GET, HEAD").await;

@@ -18,11 +18,11 @@ pub struct PerThread<T>([OnceLock<Box<Apart<T>>>; SLOTS]);
 #[repr(align(128))]
 struct Apart<T>(T);
 
+/// Threads that have a slot, and so the slot of the next one.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
 thread_local! {
-    static SLOT: usize = {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS
-    };
+    static SLOT: usize = THREADS.fetch_add(1, Ordering::Relaxed) % SLOTS;
 }
 
 impl<T: Default> PerThread<T> {
@@ -31,9 +31,10 @@ impl<T: Default> PerThread<T> {
         &self.0[SLOT.with(|slot| *slot)].get_or_init(Box::default).0
     }
 
-    /// What all threads added to, for a reader that sums it up.
+    /// What all threads added to, for a reader that sums it up. It looks at the slots that threads have, which are few.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().filter_map(OnceLock::get).map(|cell| &cell.0)
+        let threads = THREADS.load(Ordering::Relaxed);
+        self.0.iter().take(threads).filter_map(OnceLock::get).map(|cell| &cell.0)
     }
 }
 
@@ -79,6 +80,17 @@ impl<T: Default> ByName<T> {
         let mut values = lock(&self.0);
         values.retain(|_, value| value.strong_count() > 0);
         values.iter().filter_map(|(name, value)| Some((name.clone(), value.upgrade()?))).collect()
+    }
+}
+
+impl<T> ByName<T> {
+    /// Shows all that are in use, in the order of their names, and clones none: for who looks often.
+    pub fn each(&self, mut show: impl FnMut(&str, &T)) {
+        for (name, value) in lock(&self.0).iter() {
+            if let Some(value) = value.upgrade() {
+                show(name, &value);
+            }
+        }
     }
 }
 

@@ -39,7 +39,7 @@ use codings::Codings;
 pub use queues::QueueSample;
 pub use rate_limits::RateLimitSample;
 use reasons::Reasons;
-pub use requests::RouteMetrics;
+pub use requests::{BOUNDS_MS, RouteMetrics, RouteTotals};
 use requests::{RouteCollector, Routes};
 use upstreams::Upstreams;
 pub use upstreams::{AttemptOutcome, RetryCause, UpstreamMetrics};
@@ -183,6 +183,11 @@ impl Metrics {
     /// The metrics of one route, by its name in the config. The same name gives the same series as long as one is held.
     pub fn route(&self, name: &str) -> RouteMetrics {
         RouteMetrics::of(&self.routes, name)
+    }
+
+    /// Shows what was counted of each route, and of requests that none matched. Cheap enough for every second.
+    pub fn each_route(&self, mut show: impl FnMut(&str, RouteTotals)) {
+        self.routes.each(|name, cells| show(name, RouteTotals::of(cells)));
     }
 
     /// The metrics of requests that no route matched; their route label is `none`.

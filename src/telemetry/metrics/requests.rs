@@ -22,8 +22,11 @@ const DURATION: (&str, &str) =
 
 /// Upper bounds of the histogram in milliseconds. A hit takes under one; 150 ms to 5 s are the limits that
 /// service levels and alert rules name, so that they are answered exactly.
-const BOUNDS_MS: [f64; 18] =
+pub const BOUNDS_MS: [f64; 18] =
     [1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 500.0, 1e3, 2e3, 3e3, 5e3, 10e3, 30e3];
+
+/// One for each bound, and one for what takes longer.
+const BUCKETS: usize = BOUNDS_MS.len() + 1;
 
 /// Pairs of protocol and status that one thread tells apart on one route; more are one, `OTHER`.
 const STATUSES_MAX: usize = 32;
@@ -41,6 +44,17 @@ pub(super) struct Cells {
     /// By upper bound; the last has none.
     buckets: [AtomicU64; BOUNDS_MS.len() + 1],
     sum_ns: AtomicU64,
+}
+
+/// What was counted of one route up to now, over all threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RouteTotals {
+    /// Answered with 4xx.
+    pub client_errors: u64,
+    /// Answered with 5xx.
+    pub server_errors: u64,
+    /// Requests by how long they took, bounded by [`BOUNDS_MS`]; the last has no bound.
+    pub buckets: [u64; BUCKETS],
 }
 
 impl RouteMetrics {
@@ -62,6 +76,21 @@ impl RouteMetrics {
     }
 }
 
+impl RouteTotals {
+    pub(super) fn of(cells: &PerThread<Cells>) -> Self {
+        let mut totals = Self::default();
+        for cells in cells.iter() {
+            cells.statuses.each(|key, count| match key.class() {
+                4 => totals.client_errors += count,
+                5 => totals.server_errors += count,
+                _ => {}
+            });
+            totals.buckets.iter_mut().zip(&cells.buckets).for_each(|(sum, more)| *sum += more.load(Ordering::Relaxed));
+        }
+        totals
+    }
+}
+
 /// Protocol and status in 16 bits; never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Key(u16);
@@ -73,6 +102,11 @@ impl Key {
     fn new(version: Version, status: StatusCode) -> Self {
         let protocol = if version == Version::HTTP_2 { Self::H2 } else { 0 };
         Self(protocol | status.as_u16())
+    }
+
+    /// The first digit of the status; of `OTHER` it is none that a status has.
+    fn class(self) -> u16 {
+        (self.0 & !Self::H2) / 100
     }
 
     /// The labels for status and protocol.
@@ -114,15 +148,19 @@ impl Statuses {
         self.other.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn add_to(&self, sums: &mut BTreeMap<Key, u64>) {
+    /// Shows each that was seen with its count.
+    fn each(&self, mut show: impl FnMut(Key, u64)) {
         for entry in self.entries.iter().map(|entry| entry.load(Ordering::Relaxed)).take_while(|entry| *entry != 0) {
-            let key = Key((entry >> COUNT_BITS) as u16);
-            *sums.entry(key).or_default() += entry & ((1 << COUNT_BITS) - 1);
+            show(Key((entry >> COUNT_BITS) as u16), entry & ((1 << COUNT_BITS) - 1));
         }
         match self.other.load(Ordering::Relaxed) {
             0 => {}
-            other => *sums.entry(Key::OTHER).or_default() += other,
+            other => show(Key::OTHER, other),
         }
+    }
+
+    fn add_to(&self, sums: &mut BTreeMap<Key, u64>) {
+        self.each(|key, count| *sums.entry(key).or_default() += count);
     }
 }
 
@@ -242,6 +280,12 @@ mod tests {
         check(Version::HTTP_11, 499, "499", "h1");
         check(Version::HTTP_2, 200, "200", "h2");
         check(Version::HTTP_2, 999, "999", "h2");
+        for (code, class) in [(200, 2), (404, 4), (499, 4), (503, 5)] {
+            for version in [Version::HTTP_11, Version::HTTP_2] {
+                assert_eq!(Key::new(version, StatusCode::from_u16(code).unwrap()).class(), class);
+            }
+        }
+        assert!(Key::OTHER.class() > 9);
         assert_eq!(Key::OTHER.labels(), ("other".to_owned(), "other"));
     }
 }

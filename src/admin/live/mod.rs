@@ -1,0 +1,174 @@
+//! The live page, at `/` of the admin listener: what is sampled for it, and the events that it is sent.
+//!
+//! Once a second the counts of all routes are read, whether anybody looks or not, so that a page that is just opened
+//! shows the last minutes. Everything else is read while a page is open. The control thread does it, once for all
+//! pages; a request costs nothing more than without it. Pages change nothing: their buttons ask what the commands ask.
+
+mod feed;
+mod page;
+mod sample;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::Serialize;
+use tokio::time::MissedTickBehavior;
+
+pub use self::feed::Events;
+pub use self::page::Part;
+pub use self::sample::Gauges;
+
+use self::feed::{Feed, event};
+use self::sample::{Routes, Sample, Sampler};
+use super::access::Via;
+use super::answer::{self, Answer};
+use super::serve::Desk;
+use super::{Process, limits};
+use crate::{clock, config};
+
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// Looking at the rate limits looks at every address that they count.
+const LIMITS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What pages are shown, and who looks.
+#[derive(Debug, Default)]
+pub struct Live {
+    feed: Feed,
+    sampler: RefCell<Sampler>,
+    /// The last events, for pages that come before the next ones; none without a page.
+    kept: RefCell<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// Of this second.
+    samples: Option<Bytes>,
+    state: Option<Bytes>,
+    limits: Option<Bytes>,
+}
+
+/// All of the page but charts and rate limits.
+#[derive(Debug, Serialize)]
+struct State<'a, S> {
+    sample: Option<&'a Sample>,
+    status: S,
+    routes: Routes,
+    control: Control,
+}
+
+/// What the buttons of a page can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Control {
+    /// They ask for the token.
+    Token,
+    /// Nothing: control is for the socket alone.
+    SocketOnly,
+}
+
+/// Samples, and sends to pages, until it is dropped.
+pub async fn run<P: Process>(desk: Rc<Desk<P>>) {
+    tokio::join!(sample(&desk), watch_limits(&desk));
+}
+
+async fn sample<P: Process>(desk: &Desk<P>) {
+    let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut before, mut rules) = (clock::now(), desk.rules());
+    // The first tick is at once.
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let now = clock::now();
+        desk.live.take(&*desk.process, now.duration_since(before), clock::system_time());
+        before = now;
+        // Who may read is asked again, by the rules of now.
+        let rules_now = desk.rules();
+        if rules_now != rules || desk.process.is_draining() {
+            desk.live.feed.end_all();
+            rules = rules_now;
+        }
+        desk.live.tell(&*desk.process, &rules);
+    }
+}
+
+async fn watch_limits<P: Process>(desk: &Desk<P>) {
+    loop {
+        desk.live.feed.wanted.notified().await;
+        while desk.live.feed.is_watched() {
+            if let Some(limits) = limits::statuses(desk.process.rate_limits()).await {
+                let limits = event("limits", &limits);
+                desk.live.feed.send(&limits);
+                desk.live.kept.borrow_mut().limits = Some(limits);
+            }
+            tokio::time::sleep(LIMITS_INTERVAL).await;
+        }
+        desk.live.kept.borrow_mut().limits = None;
+    }
+}
+
+impl Live {
+    /// Answers a page that wants the events.
+    pub fn join<P: Process>(&self, process: &P, rules: &config::Admin, via: Via) -> Answer {
+        if process.is_draining() {
+            return answer::text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is draining\n");
+        }
+        let samples = self.samples();
+        let state = self.kept.borrow().state.clone();
+        let state = state.unwrap_or_else(|| self.state(process, rules));
+        let limits = self.kept.borrow().limits.clone();
+        match self.feed.join(via, [samples, state].into_iter().chain(limits)) {
+            Some(events) => {
+                self.feed.wanted.notify_one();
+                answer::events(events)
+            }
+            None => answer::text(StatusCode::SERVICE_UNAVAILABLE, "too many pages are open\n"),
+        }
+    }
+
+    /// One more sample; `span` is the time since the one before.
+    fn take<P: Process>(&self, process: &P, span: Duration, now: SystemTime) {
+        let mut sampler = self.sampler.borrow_mut();
+        let mut round = sampler.begin();
+        process.each_route(|name, totals| round.route(name, totals));
+        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let at = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+        round.end(at, span, process.gauges());
+        let mut kept = self.kept.borrow_mut();
+        (kept.samples, kept.state) = (None, None);
+    }
+
+    /// Sends the state of now to the pages, if there are any.
+    fn tell<P: Process>(&self, process: &P, rules: &config::Admin) {
+        if self.feed.is_watched() {
+            let state = self.state(process, rules);
+            self.feed.send(&state);
+        }
+    }
+
+    fn samples(&self) -> Bytes {
+        let mut kept = self.kept.borrow_mut();
+        kept.samples.get_or_insert_with(|| event("samples", self.sampler.borrow().samples())).clone()
+    }
+
+    fn state<P: Process>(&self, process: &P, rules: &config::Admin) -> Bytes {
+        let sampler = self.sampler.borrow();
+        let state = event(
+            "state",
+            &State {
+                sample: sampler.samples().back(),
+                status: process.glance(),
+                routes: sampler.routes(),
+                control: if rules.token.is_some() { Control::Token } else { Control::SocketOnly },
+            },
+        );
+        self.kept.borrow_mut().state = Some(state.clone());
+        state
+    }
+}
+
+#[cfg(test)]
+mod tests;
