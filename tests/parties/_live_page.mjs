@@ -191,6 +191,32 @@ await attempt("purge", async () => {
   check("a purge is asked, confirmed and told", /Purged: \d+ response/.test(await text(page, ".notices")), await text(page, ".notices"));
 });
 
+await attempt("explain", async () => {
+  const form = page.locator("#explain-form");
+  await form.locator("#explain-url").fill(`${given.edge}/x/../bytes/77?<b>`);
+  await form.locator("#explain-fields").fill("Accept-Encoding: br\nX-Odd: <i>odd</i>");
+  await form.getByRole("button").click();
+  await page.locator("#explained-outcome", { hasText: "app answers" }).waitFor();
+  const explained = await text(page, "#explained-list");
+  for (const part of ["which came as /x/../bytes/77", "→ /bytes at", "127.0.0.1 (trusted)", "miss: nothing is stored for this key (RFC 9111 §4)", "+ x-forwarded-for: 127.0.0.1", "in flight"]) {
+    check(`explain says: ${part}`, explained.includes(part), explained);
+  }
+  check("no markup is made of what is asked", (await page.locator("#explain b, #explain i").count()) === 0);
+  await form.locator("#explain-method").fill("TRACE");
+  await form.getByRole("button").click();
+  await page.locator("#explained-outcome[data-state=bad]").waitFor();
+  check("a refusal is told with its reason", (await text(page, "#explained-outcome")).includes("method-not-allowed"), await text(page, "#explained-outcome"));
+  check("and what it does not reach is left out", !(await text(page, "#explain")).includes("sent as"), await text(page, "#explain"));
+  await form.locator("#explain-url").fill("ftp://<b>/");
+  await form.getByRole("button").click();
+  await page.locator(".notice.bad", { hasText: "Not explained" }).waitFor();
+  await page.locator(".notice.bad button").first().click();
+  await form.locator("#explain-method").fill("GET");
+  await form.locator("#explain-url").fill(`${given.edge}/slow`);
+  await form.getByRole("button").click();
+  await page.locator("#explained-outcome[data-state=good]").waitFor();
+});
+
 const usable = () => page.locator("#upstreams .upstream", { hasText: "app" }).first().locator("tbody tr");
 
 await attempt("drain", async () => {

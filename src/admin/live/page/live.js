@@ -560,6 +560,69 @@ async function purge(event) {
   if (done) notice(`Purged: ${count(done.matched)} ${done.matched === 1 ? "response" : "responses"} ${body.soft ? "are stale now" : "are gone"}.`);
 }
 
+// ── Explain ───────────────────────────────────────────────────────────────────────────────────────────
+
+const ago = (seconds) => (seconds < 0 ? `stale for ${-seconds} s` : `fresh for ${seconds} s`);
+const ofRfc = (rfc) => (rfc ? ` (${rfc})` : "");
+const unknown = (value) => value ?? "unknown";
+
+/** Each section of an explanation as lines; those that a request did not reach are not there. */
+const EXPLAINED = {
+  target: ({ target: t }) => t && `host ${t.host}${t.port ? `:${t.port}` : ""}, path ${t.path}${t.path === t.path_came ? "" : `, which came as ${t.path_came}`}`,
+  client: ({ client: c }) => c && `${c.address}: ${c.why}\n${c.chain.map((hop) => `${hop.said ?? hop.address} (${hop.trusted ? "trusted" : "not trusted"})`).join(" ← ")}`,
+  route: ({ routes }) => routes.map((one) => `${one.verdict === "chosen" ? "→" : "·"} ${one.name} at ${one.place}: ${one.why}`).join("\n"),
+  access: ({ access: a }) => a?.why,
+  limits: ({ in_flight, rate_limits }) => [
+    ...in_flight.map((one) => `${one.limit}: ${unknown(one.open)} of ${one.max} in flight`),
+    ...rate_limits.map((one) => `${one.name}: ${one.exempt ? "the client is exempt" : one.state ? `${one.state.remaining} of ${one.state.capacity} left${one.state.refuses ? ": refuses" : ""}` : "unknown"}`),
+  ].join("\n"),
+  body: ({ body: b }) => b && `${b.announced === null ? "comes in chunks" : `${b.announced} bytes`}, at most ${b.max}`,
+  cache: ({ cache: c }) => c && [
+    `${c.verdict}: ${c.why}${ofRfc(c.rfc)}`, c.key && `key ${c.key.url}`, c.age_s !== null && `age ${c.age_s} s, ${ago(c.fresh_for_s)}`,
+    ...(c.variants ?? []).map((one) => `stored: ${one.status}, ${unknown(one.bytes)} bytes, ${ago(one.fresh_for_s)}${one.vary.length ? `, by ${one.vary.join(", ")}` : ""}${one.matches ? "" : ", for another request"}`),
+  ].filter(Boolean).join("\n"),
+  coding: ({ coding: c }) => c && `${c.coding ?? `none: ${c.not_coded}`}${c.needs && c.coding ? `, if the response is one of ${c.needs.types.join(" ")} and of ${c.needs.min_size} bytes or more` : ""}`,
+  request: ({ request: r }) => r && [
+    `sent as ${r.target}`, ...r.added.map(([name, value]) => `+ ${name}: ${value}`),
+    ...r.changed.map((one) => `± ${one.name}: ${one.from} → ${one.to}`), ...r.removed.map((name) => `− ${name}`),
+  ].join("\n"),
+  upstream: ({ upstream: u }) => u && [
+    `${u.name}, by ${u.balance}${u.by_chance ? ", one order of many" : ""}${u.breaker ? `, breaker ${u.breaker.state}` : ""}`,
+    ...u.endpoints.map((one) => `${one.place ?? "–"} ${one.address}: ${unknown(one.state)}, weight ${one.weight}, ${unknown(one.in_flight)} in flight${one.full ? ", full" : ""}`),
+  ].join("\n"),
+  response: ({ response: r }) => r && [...r.set.map(([name, value]) => `set ${name}: ${value}`), ...r.removed.map((name) => `− ${name}`)].join("\n"),
+};
+
+async function explain(event) {
+  event.preventDefault();
+  const lines = $("explain-fields").value.split("\n").map((line) => line.trim()).filter(Boolean);
+  const odd = lines.find((line) => !line.includes(":"));
+  if (odd) return notice(`${odd} has no colon, as in accept: text/html.`, true);
+  const fields = lines.map((line) => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trim()]);
+  const question = { method: $("explain-method").value, url: $("explain-url").value, fields };
+  if ($("explain-client").value) question.client = $("explain-client").value;
+  try {
+    // Who may read may ask. With the token the values are told that the file sends to origins.
+    const authorization = token ? { Authorization: `Bearer ${token}` } : {};
+    const headers = { ...authorization, "Content-Type": "application/json" };
+    const response = await fetch("/explain", { method: "POST", headers, body: JSON.stringify(question), cache: "no-store" });
+    const said = await response.json().catch(() => ({}));
+    if (response.ok) return showExplained(said);
+    notice(`Not explained: ${said.error ?? response.status}${said.expected ? `. Expected: ${said.expected}` : ""}.`, true);
+  } catch (error) {
+    notice(`The proxy was not reached: ${error.message}.`, true);
+  }
+}
+
+function showExplained(explained) {
+  const { by, status, reason, location, why } = explained.outcome;
+  const outcome = $("explained-outcome");
+  outcome.hidden = false;
+  outcome.dataset.state = by === "refusal" ? "bad" : "good";
+  say(outcome.querySelector(".word"), `${status ? `${status}: ` : ""}${why}${reason ? ` (${reason})` : ""}${location ? `, to ${location}` : ""}`);
+  list($("explained-list"), Object.entries(EXPLAINED).map(([term, text]) => [term, text(explained)]).filter(([, text]) => text));
+}
+
 // ── Rate limits ───────────────────────────────────────────────────────────────────────────────────────
 
 const limitTable = (name) => new Table(`Who has used most of ${name}`, [
@@ -905,6 +968,7 @@ $("charts").append(...charts.map((chart) => chart.node));
 $("token").addEventListener("click", () => (token ? setToken(null) : askToken()));
 $("purge-kind").addEventListener("change", choosePurge);
 $("purge").addEventListener("submit", purge);
+$("explain-form").addEventListener("submit", explain);
 lockable($("purge").querySelector("button"));
 document.querySelector(".figures").addEventListener("toggle", showFigures);
 choosePurge();
