@@ -1,0 +1,13 @@
+// What `run.py` says about this run, each with a value for a run by hand.
+
+export const BASE = __ENV.BASE_URL || 'https://localhost:8443';
+// Users by the number that the type of run names.
+export const SCALE = Number(__ENV.SCALE || 1);
+// Lengths of stages by those that it names.
+export const TIME = Number(__ENV.TIME || 1);
+export const REPLICAS = Number(__ENV.REPLICAS || 3);
+// A file with one signed-in session a line of an array: `{user, access, refresh}`.
+export const SESSIONS = __ENV.SESSIONS || './sessions.json';
+export const RESULTS = __ENV.RESULTS || '.';
+// Goes into the keys of orders, so that a second run makes orders of its own.
+export const RUN = __ENV.RUN || String(Date.now());
