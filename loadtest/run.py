@@ -42,8 +42,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="loadtest-") as temporary:
         with Stack(Path(temporary), setup) as stack:
             status = measure(stack, options, folder)
-        keep_what_explains(Path(temporary), folder, status)
+        if status != 0:
+            shutil.copy(Path(temporary) / "edge.log", folder / "edge.log")
     print_outcome(folder, status)
+    if not options.no_report and (folder / "summary.json").exists():
+        command = ["cargo", "run", "--quiet", "--package", "tollgate-report", "--", "baseline", str(folder.resolve())]
+        subprocess.run(command, cwd=REPOSITORY, check=True)
     return status
 
 
@@ -56,6 +60,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stores", action="store_true", help="PostgreSQL and Redis instead of SQLite")
     parser.add_argument("--binary", type=Path, help="an executable to use instead of building one")
     parser.add_argument("--results", type=Path, help="folder for the results; else one with date and type")
+    parser.add_argument("--no-timing", action="store_true", help="let only wrong answers fail the run, not slow ones")
+    parser.add_argument("--no-report", action="store_true", help="leave out report.md and report.html")
     parser.add_argument("--clean", action="store_true", help="first remove results that are not committed")
     options = parser.parse_args()
     if options.type == "failures":
@@ -87,6 +93,7 @@ def measure(stack: Stack, options: argparse.Namespace, folder: Path) -> int:
         "SESSIONS": str(sessions),
         "RESULTS": str(folder.resolve()),
         "RUN": str(int(time.time())),
+        "TIMED": "0" if options.no_timing else "1",
     }
     (folder / "metrics-before.txt").write_text(stack.metrics())
     begin = datetime.now(UTC)
@@ -143,11 +150,6 @@ def stages_of(options: argparse.Namespace) -> list[dict]:
         {"seconds": max(1, round(seconds * options.time)), "users": max(1, round(users * scale)) if users else 0}
         for seconds, users in kind["stages"]
     ]
-
-
-def keep_what_explains(temporary: Path, folder: Path, status: int):
-    if status != 0:
-        shutil.copy(temporary / "edge.log", folder / "edge.log")
 
 
 def print_outcome(folder: Path, status: int):

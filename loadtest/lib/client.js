@@ -61,9 +61,7 @@ export function askAsUser(endpoint, method, path, more = {}) {
 
 function renew() {
   // A refresh token counts once, so who shares a session signs in instead.
-  const response = session.own
-    ? ask('refresh', 'POST', '/api/v1/auth/refresh', { json: { refresh_token: session.refresh }, text: true })
-    : signIn(session.user);
+  const response = session.own ? refresh(session.refresh) : signIn(session.user);
   if (response.status !== 200) return;
   const grant = response.json();
   Object.assign(session, { access: grant.access_token, refresh: grant.refresh_token, own: true, since: Date.now() });
@@ -71,6 +69,10 @@ function renew() {
 
 export function signIn(user) {
   return ask('login', 'POST', '/api/v1/auth/login', { json: { login: user, password: 'tollgate-seed' }, text: true });
+}
+
+export function refresh(token) {
+  return ask('refresh', 'POST', '/api/v1/auth/refresh', { json: { refresh_token: token }, text: true });
 }
 
 // Tags what follows with the stage that the scenario is in, from 1 on.

@@ -4,7 +4,7 @@
 import { sleep } from 'k6';
 
 import { always, chance, one, popular, seeded, weighted } from './choice.js';
-import { ask, askAsUser, session, signIn, tagStage } from './client.js';
+import { ask, askAsUser, refresh, session, signIn, tagStage } from './client.js';
 import { RUN } from './settings.js';
 import { endsOf } from './stages.js';
 
@@ -21,6 +21,7 @@ const BUYS = 0.027;
 const SIGNS_IN = 0.05;
 const REGISTERS = 0.02;
 const READS_METRICS = 0.2;
+const GOES_ON = 0.1;
 
 // ── Accounts (000) ──
 
@@ -31,9 +32,11 @@ function account(chance) {
 }
 
 function signInAndOut() {
-  const response = signIn(session.user);
-  if (response.status !== 200) return;
-  const token = response.json('access_token');
+  const grant = signIn(session.user);
+  if (grant.status !== 200) return;
+  const renewed = refresh(grant.json('refresh_token'));
+  if (renewed.status !== 200) return;
+  const token = renewed.json('access_token');
   ask('profile', 'GET', '/api/v1/users/me', { token });
   ask('logout', 'POST', '/api/v1/auth/logout', { token, want: [204] });
 }
@@ -128,8 +131,8 @@ function readWorkflow() {
   ask('workflow_get', 'GET', `/api/v1/workflows/${seeded(popular(WORKFLOWS))}`, { kept: true });
 }
 
-// One step of the visitor's run, which begins with the first and is completed with the last.
-function advance() {
+// One step of the visitor's run, sometimes more; it begins with the first and is completed with the last.
+function advance(chance) {
   run = run || begin();
   if (!run) return;
   askAsUser('workflow_next', 'GET', `/api/v1/runs/${run.id}/next`);
@@ -137,9 +140,12 @@ function advance() {
   const json = { confirmed: true };
   const moved = askAsUser('run_confirm', 'POST', `/api/v1/runs/${run.id}/steps/${step}`, { json });
   if (moved.status === 200) run.done = step;
-  if (run.done < run.steps) return;
-  askAsUser('run_complete', 'POST', `/api/v1/runs/${run.id}/complete`);
-  run = null;
+  if (run.done === run.steps) {
+    askAsUser('run_complete', 'POST', `/api/v1/runs/${run.id}/complete`);
+    run = null;
+  } else if (moved.status === 200 && chance(GOES_ON)) {
+    advance(chance);
+  }
 }
 
 function begin() {

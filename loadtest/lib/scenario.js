@@ -1,6 +1,6 @@
 // Options of a run by its type: how many users when, and what fails it.
 
-import { REPLICAS, RESULTS, SCALE, TIME } from './settings.js';
+import { REPLICAS, RESULTS, SCALE, TIME, TIMED } from './settings.js';
 import { typeOf } from './stages.js';
 import { common, limits, steady } from './targets.js';
 
@@ -21,7 +21,7 @@ export function during(type) {
     stages: stages.map(({ seconds, users }) => ({ duration: `${seconds}s`, target: users })),
     gracefulRampDown: '10s',
   };
-  const thresholds = { ...common(failedMax, stages.length), ...limits(rateMin) };
+  const thresholds = { ...common(failedMax, stages.length), ...(TIMED ? limits(rateMin) : {}) };
   return { ...SHARED, scenarios: { main }, thresholds };
 }
 

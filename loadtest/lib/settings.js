@@ -11,3 +11,5 @@ export const SESSIONS = __ENV.SESSIONS || './sessions.json';
 export const RESULTS = __ENV.RESULTS || '.';
 // Goes into the keys of orders, so that a second run makes orders of its own.
 export const RUN = __ENV.RUN || String(Date.now());
+// Whether slowness fails the run; what is wrong always does.
+export const TIMED = __ENV.TIMED !== '0';

@@ -18,7 +18,6 @@ const ENDPOINTS = {
   playlist_add: { 95: 200 },
   // 002
   product: { 95: 200 },
-  product_list: { 95: 200 },
   product_search: { 95: 300 },
   cart: { 95: 500 },
   cart_add: { 95: 500 },
