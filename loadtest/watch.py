@@ -1,6 +1,7 @@
 """What the processes of a run take, looked at every second: CPU time and memory by role, and how many requests the edge has
-answered."""
+answered. What the machine does besides is told too: it takes from all of them."""
 
+import os
 import sys
 import threading
 import time
@@ -14,7 +15,8 @@ from gauges import cpu_ns, family  # noqa: E402
 
 
 class Watch(threading.Thread):
-    """Looks until it is told to stop. Roles are edge, replica-1 and on, k6, postgres and redis."""
+    """Looks until it is told to stop. Roles are edge, replica-1 and on, k6, postgres, redis, and
+    others for the rest of the machine."""
 
     def __init__(self, stack: Stack, generator_pid: int, interval_s: float = 1.0):
         super().__init__(daemon=True)
@@ -27,8 +29,10 @@ class Watch(threading.Thread):
         self.roles: dict[int, str] = {}
         self.peak_kib: dict[str, int] = {}
         self.samples: list[dict] = []
+        self.machine_first_s = machine_busy_s()
         for pid, role in self.processes():
-            self.first_ns[pid] = used_ns(pid)
+            self.roles[pid] = role
+            self.first_ns[pid] = self.last_ns[pid] = used_ns(pid)
 
     def processes(self) -> list[tuple[int, str]]:
         found = [(self.stack.edge.pid, "edge")] if self.stack.edge else []
@@ -68,11 +72,18 @@ class Watch(threading.Thread):
         used: dict[str, float] = {}
         for pid, role in self.roles.items():
             used[role] = used.get(role, 0) + (self.last_ns[pid] - self.first_ns[pid]) / 1e9
-        return {role: round(seconds, 3) for role, seconds in sorted(used.items())}
+        others = machine_busy_s() - self.machine_first_s - sum(used.values())
+        return {role: round(seconds, 3) for role, seconds in sorted(used.items())} | {"others": round(max(0.0, others), 3)}
 
     def end(self):
         self.over.set()
         self.join()
+
+
+def machine_busy_s() -> float:
+    """CPU time of everything on the machine."""
+    user, nice, system, _idle, _waiting, hard, soft = map(int, Path("/proc/stat").read_text().split()[1:8])
+    return (user + nice + system + hard + soft) / os.sysconf("SC_CLK_TCK")
 
 
 def used_ns(pid: int) -> int:

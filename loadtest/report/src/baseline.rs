@@ -1,6 +1,7 @@
 //! The baseline report of one run: which figures it has, in which order, and what is made of them.
 
 use crate::document::{Block, Cell, Document};
+use crate::exposition::quantile;
 use crate::plot::{self, Line, short};
 use crate::run::Run;
 use crate::summary::Metric;
@@ -13,7 +14,7 @@ const BUSY: f64 = 0.7;
 
 pub fn report(run: &Run) -> Document {
     let mut blocks = heading(run);
-    for part in [times, statuses, stages, endpoints, targets, cache, resources, capacity] {
+    for part in [times, at_the_edge, statuses, stages, endpoints, targets, cache, resources, capacity] {
         blocks.extend(part(run));
     }
     Document { title: format!("Load test: {}, {}", run.about.kind, date(&run.about.begin)), blocks }
@@ -39,8 +40,11 @@ fn heading(run: &Run) -> Vec<Block> {
         format!("users {} times those of the type, lengths {} times", about.scale, about.time),
         format!("{} replicas on {}, commit {}, {}", about.replicas, about.stores, about.commit, about.k6),
         format!(
-            "{}, {} cores, Linux {}; load, edge, replicas and database share them",
-            about.machine.cpu, about.machine.cores, about.machine.kernel
+            "{}, {} cores, Linux {}; load, edge, replicas, database and {:.2} cores of other work share them",
+            about.machine.cpu,
+            about.machine.cores,
+            about.machine.kernel,
+            about.cpu_s.get("others").copied().unwrap_or(0.0) / about.seconds.max(f64::MIN_POSITIVE)
         ),
     ];
     vec![Block::Text(verdict), Block::List(facts)]
@@ -66,6 +70,21 @@ fn times(run: &Run) -> Vec<Block> {
         Block::Text("In milliseconds, as the generator saw them.".to_owned()),
         Block::Table { head, rows },
     ]
+}
+
+/// What the edge says of the same requests; the rest is the generator's, which has many users on few cores.
+fn at_the_edge(run: &Run) -> Vec<Block> {
+    let routes = run.edge_times();
+    let counted = routes.iter().filter_map(|(route, buckets)| Some((route, buckets, buckets.last()?.1)));
+    let rows = counted.filter(|(_, _, count)| *count > 0.0).map(|(route, buckets, count)| {
+        let mut row: Vec<Cell> = vec![route.clone().into(), format!("{count}").into()];
+        row.extend([0.5, 0.95, 0.99].map(|part| ms(quantile(part, buckets).map(|seconds| seconds * 1000.0))));
+        row
+    });
+    let note = "From the first byte of a request at the edge to the last of its answer, from its histogram. What the \
+                generator saw beyond that is its own waiting for the CPU.";
+    let head = vec!["route", "requests", "p50", "p95", "p99"];
+    vec![Block::Text(note.to_owned()), Block::Table { head, rows: rows.collect() }]
 }
 
 fn statuses(run: &Run) -> Vec<Block> {

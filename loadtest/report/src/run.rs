@@ -25,7 +25,7 @@ pub struct About {
     pub machine: Machine,
     pub commit: String,
     pub k6: String,
-    /// By role: edge, replica-1 and on, k6, postgres, redis.
+    /// By role: edge, replica-1 and on, k6, postgres, redis, and others for the rest of the machine.
     pub cpu_s: BTreeMap<String, f64>,
     pub memory_peak_kib: BTreeMap<String, f64>,
     pub samples: Vec<Sample>,
@@ -110,6 +110,20 @@ impl Run {
     pub fn hit_ratio(&self) -> Option<f64> {
         let all = self.growth("tollgate_cache_requests_total", "");
         (all > 0.0).then(|| self.growth("tollgate_cache_requests_total", "outcome=\"hit\"") / all)
+    }
+
+    /// How long requests took at the edge, from their first byte to the last of their answer: by route, the samples that are
+    /// at most each bound, in seconds.
+    pub fn edge_times(&self) -> Vec<(String, Vec<(f64, f64)>)> {
+        const NAME: &str = "http_request_duration_seconds";
+        let before = self.before.buckets(NAME, "route");
+        let grown = |(route, buckets): (String, Vec<(f64, f64)>)| {
+            let earlier = before.iter().find(|(known, _)| *known == route).map(|(_, buckets)| buckets.as_slice());
+            let was = |place: usize| earlier.and_then(|buckets| buckets.get(place)).map_or(0.0, |(_, count)| *count);
+            let buckets = buckets.into_iter().enumerate().map(|(place, (bound, count))| (bound, count - was(place)));
+            (route, buckets.collect())
+        };
+        self.after.buckets(NAME, "route").into_iter().map(grown).collect()
     }
 
     /// CPU time of a role for each request, in microseconds. `replica` stands for all of them.
