@@ -52,7 +52,8 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="loadtest/run.sh", description="One load test by k6, with all it needs started for it.")
+    description = "One load test by k6, with all it needs started for it."
+    parser = argparse.ArgumentParser(prog="loadtest/run.sh", description=description)
     parser.add_argument("--type", choices=[*TYPES, "rate", "failures"], default="smoke", help="which one; see README.md")
     parser.add_argument("--scale", type=float, help="users by those that the type names; a sixteenth for each core")
     parser.add_argument("--time", type=float, help="lengths of its stages by those that it names")

@@ -6,8 +6,9 @@ export const SCALE = Number(__ENV.SCALE || 1);
 // Lengths of stages by those that it names.
 export const TIME = Number(__ENV.TIME || 1);
 export const REPLICAS = Number(__ENV.REPLICAS || 3);
-// A file with one signed-in session a line of an array: `{user, access, refresh}`.
-export const SESSIONS = __ENV.SESSIONS || './sessions.json';
+// The whole path of a file with sessions: an array of `{user, access, refresh}`.
+export const SESSIONS = __ENV.SESSIONS;
+if (!SESSIONS) throw new Error('SESSIONS has to name a file with the sessions of users');
 export const RESULTS = __ENV.RESULTS || '.';
 // Goes into the keys of orders, so that a second run makes orders of its own.
 export const RUN = __ENV.RUN || String(Date.now());
