@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 
 from outcome import Answer, Fault, Moments, Outcome, report
-from run import RESULTS, build, raise_open_files_limit
+from run import RESULTS, build, output_of, raise_open_files_limit
 from stack import HERE, Setup, Stack, ask
 from stores import Missing
 
@@ -58,7 +58,8 @@ def main() -> int:
                 if not options.fault or fault.name in options.fault:
                     outcomes.append(endure(stack, fault, sessions, folder))
         shutil.copy(Path(temporary) / "edge.log", folder / "edge.log")
-    text = report(outcomes, f"{REPLICAS} replicas on PostgreSQL and Redis, probes every {PROBES}")
+    commit = options.commit or output_of(["git", "rev-parse", "--short", "HEAD"])
+    text = report(outcomes, f"commit {commit}; {REPLICAS} replicas on PostgreSQL and Redis, probes every {PROBES}")
     (folder / "failures.md").write_text(text)
     print(text)
     return 0 if all(outcome.passed for outcome in outcomes) else 1
@@ -68,6 +69,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="loadtest/run.sh --type failures", description=__doc__)
     parser.add_argument("--fault", action="append", choices=[fault.name for fault in FAULTS], help="only this one")
     parser.add_argument("--binary", type=Path, help="an executable to use instead of building one")
+    parser.add_argument("--commit", help="what that executable was built from; HEAD if it is not said")
     parser.add_argument("--results", type=Path, help="folder for the results; else one with the date")
     options = parser.parse_args()
     options.binary = (options.binary or build()).resolve()

@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from run import cpu_model, output_of
+from run import cpu_model
 
 # An answer that took longer has felt the fault.
 SLOW_MS = 1000
@@ -102,7 +102,7 @@ def report(outcomes: list[Outcome], setting: str) -> str:
     lines = [
         f"# Failures, {datetime.now():%Y-%m-%d}",
         "",
-        f"- CPU: {cpu_model()}, {os.cpu_count()} cores; commit {output_of(['git', 'rev-parse', '--short', 'HEAD'])}",
+        f"- CPU: {cpu_model()}, {os.cpu_count()} cores",
         f"- {setting}",
         "- 40 reads and 5 purchases begin each second, whether those before are answered or not. A purchase is sent again under",
         "  its key until it is confirmed.",

@@ -60,6 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, help="of the app; 3, and 1 for `rate`")
     parser.add_argument("--stores", action="store_true", help="PostgreSQL and Redis instead of SQLite")
     parser.add_argument("--binary", type=Path, help="an executable to use instead of building one")
+    parser.add_argument("--commit", help="what that executable was built from; HEAD if it is not said")
     parser.add_argument("--results", type=Path, help="folder for the results; else one with date and type")
     parser.add_argument("--no-timing", action="store_true", help="let only wrong answers fail the run, not slow ones")
     parser.add_argument("--no-report", action="store_true", help="leave out report.md and report.html")
@@ -124,7 +125,7 @@ def measure(stack: Stack, options: argparse.Namespace, folder: Path) -> int:
         "begin": begin.isoformat(timespec="seconds"),
         "seconds": round((datetime.now(UTC) - begin).total_seconds(), 1),
         "machine": {"cores": os.cpu_count(), "cpu": cpu_model(), "kernel": platform.release()},
-        "commit": output_of(["git", "rev-parse", "--short", "HEAD"]),
+        "commit": options.commit or output_of(["git", "rev-parse", "--short", "HEAD"]),
         "k6": output_of(["k6", "version"]).split(" (")[0],
         "k6_status": status,
         "cpu_s": watch.cpu_s(),

@@ -3,7 +3,7 @@
 use crate::document::{Block, Cell, Document};
 use crate::exposition::quantile;
 use crate::plot::{self, Line, short};
-use crate::run::Run;
+use crate::run::{Machine, Run};
 use crate::summary::Metric;
 
 const QUANTILES: [&str; 6] = ["50", "75", "90", "95", "99", "99.9"];
@@ -35,18 +35,17 @@ fn heading(run: &Run) -> Vec<Block> {
     let requests = run.requests();
     let rate = requests / about.seconds.max(f64::MIN_POSITIVE);
     let failed = 100.0 * run.summary.failed(None);
-    let facts = vec![
+    let Machine { cpu, cores, kernel } = &about.machine;
+    let mut facts = vec![
         format!("{requests:.0} requests in {:.0} s, {rate:.0} a second; {failed:.3} % failed", about.seconds),
         format!("users {} times those of the type, lengths {} times", about.scale, about.time),
         format!("{} replicas on {}, commit {}, {}", about.replicas, about.stores, about.commit, about.k6),
-        format!(
-            "{}, {} cores, Linux {}; load, edge, replicas, database and {:.2} cores of other work share them",
-            about.machine.cpu,
-            about.machine.cores,
-            about.machine.kernel,
-            about.cpu_s.get("others").copied().unwrap_or(0.0) / about.seconds.max(f64::MIN_POSITIVE)
-        ),
+        format!("{cpu}, {cores} cores, Linux {kernel}; load, edge, replicas and database share them"),
     ];
+    if let Some(others) = about.cpu_s.get("others") {
+        let busy = others / about.seconds.max(f64::MIN_POSITIVE);
+        facts.push(format!("meanwhile, other work kept {busy:.2} cores busy"));
+    }
     vec![Block::Text(verdict), Block::List(facts)]
 }
 
