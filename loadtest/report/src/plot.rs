@@ -113,7 +113,7 @@ pub fn short(figure: f64) -> String {
     match figure.abs() {
         large if large >= 100.0 => format!("{figure:.0}"),
         medium if medium >= 10.0 => format!("{figure:.1}"),
-        small if small == 0.0 => "0".to_owned(),
+        0.0 => "0".to_owned(),
         _ => format!("{figure:.2}"),
     }
 }
