@@ -37,7 +37,7 @@ PROBES = "1s"
 
 FAULTS = [
     Fault("replica", "one of three replicas is killed (SIGKILL)", 30, ("GET",)),
-    Fault("postgres", f"PostgreSQL is ended at once (SIGQUIT) and started {OUTAGE_S} s later", 10),
+    Fault("postgres", f"PostgreSQL is ended at once (SIGQUIT) and started {OUTAGE_S} s later", 10, is_told=True),
     Fault("redis", f"Redis is killed (SIGKILL) and started {OUTAGE_S} s later", 10),
     Fault("network", f"one of three replicas hears and says nothing for {OUTAGE_S} s (SIGSTOP, SIGCONT)", 10),
 ]

@@ -10,8 +10,6 @@ from run import cpu_model
 # An answer that took longer has felt the fault.
 SLOW_MS = 1000
 ALL = ("GET", "PUT", "POST")
-# It says 503 while the database is away, as it should.
-HEALTH = "health"
 
 
 @dataclass
@@ -33,6 +31,8 @@ class Fault:
     recovery_max_s: float
     # Methods of which no request may fail.
     unharmed: tuple[str, ...] = ALL
+    # Whether /health has to say 503 meanwhile, and so does not count.
+    is_told: bool = False
 
 
 @dataclass
@@ -67,7 +67,7 @@ class Outcome:
 
     def __post_init__(self):
         unharmed = self.fault.unharmed
-        harmed = [each for each in self.answers if each.failed and each.method in unharmed and each.endpoint != HEALTH]
+        harmed = [each for each in self.answers if each.failed and each.method in unharmed and not self.is_due(each)]
         what = "request" if unharmed == ALL else " or ".join(unharmed)
         limit, took = self.fault.recovery_max_s, self.recovery_s
         self.verdicts = [
@@ -75,6 +75,9 @@ class Outcome:
             (f"well within {limit:g} s", took is not None and took <= limit),
             ("no order lost or made twice", self.acknowledged == self.stored and not self.given_up),
         ]
+
+    def is_due(self, answer: Answer) -> bool:
+        return self.fault.is_told and answer.endpoint == "health" and answer.status == 503
 
     @property
     def recovery_s(self) -> float | None:
