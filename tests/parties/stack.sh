@@ -51,10 +51,14 @@ run "exposure of the service" systemd-analyze security --offline=true --threshol
 
 echo "live"
 start_stores
+# As in its container, where nothing can be written.
+TOKEN_KEY=$(openssl rand -hex 24)
+export TOKEN_KEY
 for replica in 1 2 3; do
     start "app$replica" bash -c 'exec "$0" backend --listen 127.0.0.1:0 2>&3' "$tollgate"
     replicas+=("${ready##*http://}")
 done
+expect "the app writes nothing beside its database" "$(ls -A "$TOLLGATE_DATA" 2>/dev/null)" ""
 # Replaces in the edge's configuration what must be there, and stops if it is not.
 edit() {
     grep -qF "$1" "$work/edge.toml" || { echo "deploy/edge/config.toml has no $1" >&2; exit 1; }
