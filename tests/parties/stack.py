@@ -2,6 +2,7 @@
 traffic: every series must be there, every rule be evaluated, and every panel have something to draw."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -54,6 +55,7 @@ def traffic(number):
     for path in ["/bytes/5000", "/bytes/5000", "/status/500", "/status/404", "/api/v1/products", "/slow", "/health"]:
         client.get(HTTP + path, timeout=30)
     client.get(HTTPS + "/", timeout=30)
+    refused(HTTP.removeprefix("http://"))
     client.post(HTTP + "/upload", data=b"x" * (11 << 20), timeout=30)
     account = {"email": f"u{number}@example.com", "user_name": f"user{number}", "display_name": "u", "password": "correct horse"}
     client.post(HTTP + "/api/v1/auth/register", json=account, timeout=30)
@@ -64,6 +66,14 @@ def traffic(number):
     client.post(HTTP + "/api/v1/media", headers=fields, json={"title": "walk", "content_type": "image/jpeg"}, timeout=30)
     for _ in range(120 if number == 0 else 0):
         client.get(HTTP + "/bytes/1", timeout=30)
+
+
+def refused(address):
+    """A request that may be read in two ways."""
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port)), 10) as edge:
+        edge.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n")
+        edge.recv(1024)
 
 
 def named():
