@@ -56,7 +56,7 @@ TOKEN_KEY=$(openssl rand -hex 24)
 export TOKEN_KEY
 for replica in 1 2 3; do
     start "app$replica" bash -c 'exec "$0" backend --listen 127.0.0.1:0 2>&3' "$tollgate"
-    replicas+=("${ready##*http://}")
+    replicas+=("${ready##*http://}") started_last=$started
 done
 expect "the app writes nothing beside its database" "$(ls -A "$TOLLGATE_DATA" 2>/dev/null)" ""
 # Replaces in the edge's configuration what must be there, and stops if it is not.
@@ -98,6 +98,16 @@ run "metrics of the edge" check_metrics "$admin/metrics"
 run "metrics of the app" check_metrics "http://${replicas[0]}/metrics"
 python_checks stack.py "$deploy" "$http" "$https" "http://127.0.0.1:${ports[4]}" "http://127.0.0.1:${ports[3]}" \
     "${replicas[0]}"
+
+echo "a replica killed"
+kill -KILL "$started_last"
+waiting() {
+    curl --silent --fail --data-urlencode "query=ALERTS{alertname=\"$1\", instance=\"$2\", alertstate=\"pending\"}" \
+        "http://127.0.0.1:${ports[4]}/api/v1/query" | grep -q '"pending"'
+}
+await "the alert of its endpoint" waiting TollgateEndpointDown "${admin#http://}"
+await "the alert of its target" waiting TargetDown "${replicas[2]}"
+pass "Prometheus is about to tell of its endpoint and of its target"
 
 echo "rotation"
 sed "s|/var/log/tollgate|$work/logs|; s|systemctl kill .*|kill -USR1 $edge_pid|" "$deploy/logrotate/tollgate" >"$work/rotate"
