@@ -109,6 +109,35 @@ def draw(empty):
     return empty
 
 
+def of_edge(name, severity, instance="edge:1", **more):
+    return {"alertname": name, "severity": severity, "job": "tollgate", "instance": instance, **more}
+
+
+INHIBITION = [
+    (of_edge("TollgateErrorRatio", "critical"), "active"),
+    (of_edge("TollgateErrorRatio", "warning"), "suppressed"),
+    (of_edge("TollgateErrorRatio", "warning", "edge:2"), "active"),
+    (of_edge("TollgateCertificateExpires", "critical", host="a"), "active"),
+    (of_edge("TollgateCertificateExpires", "warning", host="b"), "active"),
+    (of_edge("TollgateUpstreamDown", "critical", upstream="app"), "active"),
+    (of_edge("TollgateEndpointDown", "warning", upstream="app", endpoint="10.0.0.2:3000"), "suppressed"),
+    (of_edge("TollgateEndpointDown", "warning", upstream="api", endpoint="10.0.0.3:3000"), "active"),
+    (of_edge("TollgateRouteErrorRatio", "warning", route="/"), "suppressed"),
+    ({"alertname": "PostgresDown", "severity": "critical", "job": "postgres"}, "active"),
+    ({"alertname": "AppDatabasePool", "severity": "critical", "job": "app"}, "suppressed"),
+]
+
+
+def key(labels):
+    return tuple(sorted(labels.items()))
+
+
+def states():
+    """Alerts that the Alertmanager has, and whether another one keeps them quiet."""
+    alerts = requests.get(f"{ALERTMANAGER}/api/v2/alerts", timeout=10).json()
+    return {key(alert["labels"]): alert["status"]["state"] for alert in alerts}
+
+
 def main():
     with part("scrapes"):
         targets = until(lambda: ask("targets")["activeTargets"], lambda targets: targets and all(target["health"] == "up" for target in targets))
@@ -149,6 +178,13 @@ def main():
         there = until(lambda: [alert["labels"]["alertname"] for alert in requests.get(f"{ALERTMANAGER}/api/v2/alerts", timeout=10).json()],
                       lambda names: "Watchdog" in names)
         expect_that("the alert that fires always is at the Alertmanager", "Watchdog" in there, there)
+
+    with part("inhibition"):
+        posted = [{"labels": labels} for labels, _ in INHIBITION]
+        requests.post(f"{ALERTMANAGER}/api/v2/alerts", json=posted, timeout=10).raise_for_status()
+        seen = until(states, lambda seen: all(seen.get(key(labels)) for labels, _ in INHIBITION))
+        for labels, wanted in INHIBITION:
+            expect(f"{' '.join(labels.values())} is {wanted}", seen.get(key(labels)), wanted)
 
     with part("health checks"):
         with open(f"{DEPLOY}/compose.yaml", encoding="utf-8") as file:
