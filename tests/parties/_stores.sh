@@ -32,12 +32,17 @@ await() {
     done
 }
 
-start_postgres() {
-    (as_postgres "$pg_bin/postgres" -D "$pg_folder/data" -p "$pg_port" -k "$pg_folder" \
-        -c listen_addresses=127.0.0.1 -c max_connections=400) >>"$work/postgres.log" 2>&1 &
-    pg_pid=$!
+# serve_postgres FOLDER PORT
+serve_postgres() {
+    (as_postgres "$pg_bin/postgres" -D "$pg_folder/$1" -p "$2" -k "$pg_folder" \
+        -c listen_addresses=127.0.0.1 -c max_connections=400) >>"$work/$1.log" 2>&1 &
     # What the edge stands on ends after the edge.
-    pids=("$pg_pid" "${pids[@]}")
+    pids=("$!" "${pids[@]}")
+}
+
+start_postgres() {
+    serve_postgres data "$pg_port"
+    pg_pid=$!
 }
 
 start_redis() {
