@@ -35,6 +35,7 @@ mod jobs;
 mod media;
 mod metrics;
 mod page;
+mod processors;
 mod progress;
 mod pulse;
 mod remote;
