@@ -1,7 +1,9 @@
 //! The responses of the admin listener. Whatever is shown goes through JSON, which escapes it, or is plain text of ours.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -25,8 +27,13 @@ pub fn text(status: StatusCode, body: &'static str) -> Answer {
     answer(status, TEXT, Bytes::from_static(body.as_bytes()))
 }
 
-pub fn metrics(body: String) -> Answer {
-    answer(StatusCode::OK, PROMETHEUS, body.into())
+pub fn metrics(body: Bytes, is_gzip: bool) -> Answer {
+    let mut answer = answer(StatusCode::OK, PROMETHEUS, body);
+    answer.headers_mut().insert(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
+    if is_gzip {
+        answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    answer
 }
 
 pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {

@@ -7,6 +7,7 @@
 
 mod access;
 mod answer;
+mod checks;
 mod judge;
 mod limits;
 mod purge;
@@ -20,7 +21,6 @@ mod testing;
 mod view;
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -40,6 +40,7 @@ use crate::balance::Pool;
 use crate::cache::Cache;
 use crate::config;
 use crate::control::{Control, Outcome};
+use crate::telemetry::Metrics;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -74,8 +75,8 @@ trait Process: 'static {
     fn is_draining(&self) -> bool;
     /// Memory is over its hard limit, so that every new request is refused.
     fn refuses_all(&self) -> bool;
-    fn status(&self) -> impl Serialize;
-    fn metrics(&self) -> Result<String, Box<dyn Error>>;
+    fn status(&self) -> impl Future<Output = impl Serialize>;
+    fn metrics(&self) -> Arc<Metrics>;
     fn cache(&self) -> Arc<Cache>;
     /// Of the configuration in force.
     fn cache_config(&self) -> config::Cache;

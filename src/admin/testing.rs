@@ -2,8 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -15,6 +15,7 @@ use crate::config;
 use crate::control::Outcome;
 use crate::pattern::Pattern;
 use crate::rate_limit::RateLimits;
+use crate::telemetry::Metrics;
 
 #[derive(Default)]
 pub struct FakeProcess {
@@ -52,12 +53,12 @@ impl Process for FakeProcess {
         self.refusing.get()
     }
 
-    fn status(&self) -> impl Serialize {
+    async fn status(&self) -> impl Serialize {
         serde_json::json!({ "status": "healthy" })
     }
 
-    fn metrics(&self) -> Result<String, Box<dyn Error>> {
-        Ok("up 1\n".to_owned())
+    fn metrics(&self) -> Arc<Metrics> {
+        Arc::new(Metrics::new(SystemTime::UNIX_EPOCH))
     }
 
     fn pools(&self) -> BTreeMap<String, Arc<Pool>> {

@@ -22,6 +22,7 @@ use super::slow_start::Warmth;
 use super::tally::{Counts, Tally};
 use crate::clock;
 use crate::lock::lock;
+use crate::telemetry::EndpointMetrics;
 
 /// Bytes kept of the text of the last error.
 const LAST_ERROR_BYTES_MAX: usize = 256;
@@ -64,6 +65,7 @@ pub struct Endpoint {
     ejections: Ejections,
     /// Of the upstream.
     pub(super) queue: Arc<Queue>,
+    pub metrics: EndpointMetrics,
 }
 
 impl Endpoint {
@@ -85,12 +87,18 @@ impl Endpoint {
             last_error: Mutex::new(None),
             ejections: Ejections::default(),
             queue: Arc::clone(queue),
+            metrics: EndpointMetrics::default(),
         })
     }
 
     /// Requests in flight over all workers.
     pub fn in_flight(&self) -> usize {
         in_flight::all(self.in_flight.load(Ordering::Relaxed))
+    }
+
+    /// Requests that it was given, and failures that were its own, since it is known.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.requests.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed))
     }
 
     /// Those of them that have a place.
