@@ -365,7 +365,8 @@ fn root() -> &'static Path {
 
 /// Every Rust file of the project.
 fn rust() -> &'static [Source] {
-    static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| rust_files(root(), &["src", "backend", "tests", "fuzz"]));
+    static SOURCES: LazyLock<Vec<Source>> =
+        LazyLock::new(|| rust_files(root(), &["src", "backend", "loadtest", "tests", "fuzz"]));
     &SOURCES
 }
 

@@ -7,7 +7,6 @@ use std::sync::Mutex;
 use super::cells::PerThread;
 use super::families::Family;
 use super::gathered::Gathered;
-
 use crate::lock::lock;
 
 #[derive(Debug, Default)]
