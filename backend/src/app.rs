@@ -149,9 +149,13 @@ impl Upkeep {
         }
     }
 
-    /// Takes leave of the database. A statement that hangs is not waited for.
+    /// Takes leave of the database, and leaves to others what was begun. A statement that hangs is not waited for.
     pub async fn end(self) {
-        let _late = tokio::time::timeout(LEAVE_MAX, self.store.close()).await;
+        let leave = async {
+            told(self.jobs.give_back(now_ms()).await);
+            self.store.close().await;
+        };
+        let _late = tokio::time::timeout(LEAVE_MAX, leave).await;
     }
 }
 

@@ -23,6 +23,7 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 mod accounts;
+mod alone;
 mod api;
 mod app;
 mod clock;
@@ -35,6 +36,7 @@ mod jobs;
 mod media;
 mod metrics;
 mod page;
+mod processors;
 mod progress;
 mod pulse;
 mod remote;

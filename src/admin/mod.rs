@@ -7,6 +7,7 @@
 
 mod access;
 mod answer;
+mod checks;
 mod judge;
 mod limits;
 mod live;
@@ -21,7 +22,6 @@ mod testing;
 mod view;
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -42,6 +42,7 @@ use crate::balance::Pool;
 use crate::cache::Cache;
 use crate::config;
 use crate::control::{Control, Outcome};
+use crate::telemetry::Metrics;
 use crate::telemetry::metrics::RouteTotals;
 
 #[derive(Debug, thiserror::Error)]
@@ -77,13 +78,13 @@ trait Process: 'static {
     fn is_draining(&self) -> bool;
     /// Memory is over its hard limit, so that every new request is refused.
     fn refuses_all(&self) -> bool;
-    fn status(&self) -> impl Serialize;
+    fn status(&self) -> impl Future<Output = impl Serialize>;
     /// The same for the page, which is sent it every second: without the long tail.
-    fn glance(&self) -> impl Serialize;
+    fn glance(&self) -> impl Future<Output = impl Serialize>;
     fn gauges(&self) -> Gauges;
     /// Shows what each route has counted.
     fn each_route(&self, show: impl FnMut(&str, RouteTotals));
-    fn metrics(&self) -> Result<String, Box<dyn Error>>;
+    fn metrics(&self) -> Arc<Metrics>;
     fn cache(&self) -> Arc<Cache>;
     /// Of the configuration in force.
     fn cache_config(&self) -> config::Cache;

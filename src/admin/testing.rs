@@ -2,9 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -18,6 +18,7 @@ use crate::config;
 use crate::control::Outcome;
 use crate::pattern::Pattern;
 use crate::rate_limit::RateLimits;
+use crate::telemetry::Metrics;
 use crate::telemetry::metrics::RouteTotals;
 
 #[derive(Default)]
@@ -66,13 +67,13 @@ impl Process for FakeProcess {
         self.refusing.get()
     }
 
-    fn status(&self) -> impl Serialize {
+    async fn status(&self) -> impl Serialize {
         serde_json::json!({ "status": "healthy" })
     }
 
-    fn glance(&self) -> impl Serialize {
+    async fn glance(&self) -> impl Serialize {
         self.glances.set(self.glances.get() + 1);
-        self.status()
+        self.status().await
     }
 
     fn gauges(&self) -> Gauges {
@@ -83,8 +84,8 @@ impl Process for FakeProcess {
         self.routes.borrow().iter().for_each(|(name, totals)| show(name, *totals));
     }
 
-    fn metrics(&self) -> Result<String, Box<dyn Error>> {
-        Ok("up 1\n".to_owned())
+    fn metrics(&self) -> Arc<Metrics> {
+        Arc::new(Metrics::new(SystemTime::UNIX_EPOCH))
     }
 
     fn pools(&self) -> BTreeMap<String, Arc<Pool>> {

@@ -120,8 +120,10 @@ impl Link {
 
     /// Who counts the requests of this address, which mostly is the peer's.
     pub fn client(&self, address: IpAddr, clients: &Arc<ByAddress>) -> Arc<Client> {
-        let of_peer = self.client.get_or_init(|| clients.client(self.downstream.peer.ip()));
-        if of_peer.has(address) { Arc::clone(of_peer) } else { clients.client(address) }
+        if address != self.downstream.peer.ip().to_canonical() {
+            return clients.client(address);
+        }
+        Arc::clone(self.client.get_or_init(|| clients.client(address)))
     }
 
     fn is_idle(&self) -> bool {
@@ -149,6 +151,7 @@ impl OpenRequest {
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
+        self.counts.ended.fetch_add(1, Ordering::Relaxed);
         if self.open.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.counts.busy.fetch_sub(1, Ordering::Relaxed);
         }
@@ -177,7 +180,7 @@ pub async fn serve(worker: Rc<Worker>, terms: Terms, stream: TcpStream, peer: So
         Ok(stream) => {
             let version = tls::version(&stream);
             downstream.tls = Some(version);
-            metrics.tls_handshake(Handshake::Completed(version));
+            metrics.tls_handshake(Handshake::Completed { version, is_resumed: tls::is_resumed(&stream) });
             if tls::selected_h2(&stream) {
                 Box::pin(serve_h2(worker, limits, stream, downstream)).await;
             } else {
