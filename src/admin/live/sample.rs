@@ -11,8 +11,9 @@ use serde::Serialize;
 
 use crate::telemetry::metrics::{FINE_MS, RouteTotals};
 
-/// Five minutes of one sample a second.
-pub const SAMPLES_MAX: usize = 300;
+/// How far back samples go, and one a second for as long.
+const HISTORY_MS: u64 = 300_000;
+const SAMPLES_MAX: usize = 300;
 /// What routes did is told over so many samples, so that figures can be read before they change.
 const WINDOW: usize = 5;
 /// Routes that the page shows: the first by requests, and then the first by each other sign.
@@ -21,7 +22,7 @@ const ROUTES_BY_OTHER_MAX: usize = 20;
 
 type Ranges = [u64; FINE_MS.len() + 1];
 
-/// The process at the end of one second.
+/// The process over the time since the sample before.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sample {
     /// Milliseconds since 1970.
@@ -177,6 +178,9 @@ impl Round<'_> {
             connections,
             busy,
         };
+        while sampler.samples.front().is_some_and(|oldest| oldest.at + HISTORY_MS < at) {
+            sampler.samples.pop_front();
+        }
         push(&mut sampler.samples, sample, SAMPLES_MAX);
     }
 }

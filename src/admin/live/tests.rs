@@ -58,12 +58,12 @@ async fn beside_the_sampler(test: impl AsyncFnOnce(&Desk<FakeProcess>)) {
 async fn a_page_is_sent_what_was_and_then_what_is() {
     beside_the_sampler(async |desk| {
         desk.process.routes.borrow_mut().insert("/".to_owned(), requests(5));
-        tokio::time::sleep(Duration::from_millis(3_500)).await;
+        tokio::time::sleep(Duration::from_millis(10_500)).await;
         let mut page = joined(desk).await;
         let (name, samples) = next(&mut page).await.unwrap();
         assert_eq!(name, "samples");
         let rates: Vec<_> = samples.as_array().unwrap().iter().map(|sample| sample["rate"].clone()).collect();
-        assert_eq!(rates, [5.0, 0.0, 0.0]);
+        assert_eq!(rates, [1.0, 0.0]);
         let (name, state) = next(&mut page).await.unwrap();
         assert_eq!(name, "state");
         assert_eq!((&state["status"]["status"], &state["control"]), (&"healthy".into(), &"token".into()));
@@ -72,7 +72,7 @@ async fn a_page_is_sent_what_was_and_then_what_is() {
         let state = next_of(&mut page, "state").await;
         assert_eq!((&state["sample"]["rate"], &state["sample"]["connections"]), (&2.0.into(), &3.into()));
         assert_eq!(state["routes"]["shown"][0]["route"], "/");
-        assert_eq!(state["routes"]["shown"][0]["rate"], 1.75);
+        assert_eq!(state["routes"]["shown"][0]["rate"], 0.64, "7 in 11 s");
     })
     .await;
 }
@@ -83,7 +83,7 @@ async fn hostile_names_stay_data() {
     let name = "</script>\n\nevent: state\ndata: {}\u{2028}<img src=x onerror=alert(1)>";
     beside_the_sampler(async |desk| {
         desk.process.routes.borrow_mut().insert(name.to_owned(), requests(5));
-        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        tokio::time::sleep(Duration::from_millis(5_500)).await;
         let mut page = joined(desk).await;
         let state = next_of(&mut page, "state").await;
         assert_eq!(state["routes"]["shown"][0]["route"], name);

@@ -338,7 +338,8 @@ function path(samples, of, x, y, isArea = false) {
   let before = null;
   for (const sample of samples) {
     const value = sample[of];
-    if (before !== null && sample.at - before > 5000) close();
+    // Without a page there is a sample every five seconds.
+    if (before !== null && sample.at - before > 7000) close();
     before = sample.at;
     if (value === null) close();
     else run.push([x(sample), y(value)]);
