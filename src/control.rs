@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::background::Background;
 use crate::balance::probe;
 use crate::config::{Config, Diagnostics, Source};
+use crate::lately::Lately;
 use crate::snapshot::Snapshot;
 use crate::sockets::Sockets;
 use crate::supervise::{Check, Supervisor, Wanted};
@@ -83,6 +84,7 @@ pub struct Control {
     pub diagnostics: log::Diagnostics,
     pub supervisor: Rc<Supervisor>,
     pub background: Background,
+    pub lately: Rc<Lately>,
     /// What some keys keep until a restart.
     pub started_with: Config,
     pub started: Instant,

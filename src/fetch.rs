@@ -3,6 +3,7 @@
 
 mod attempt;
 mod choosing;
+mod counted;
 mod failed;
 #[cfg(test)]
 mod simulation;
@@ -18,13 +19,13 @@ use http::request::Parts;
 use tokio::time::Instant;
 
 use self::attempt::Attempt;
+use self::counted::Counted;
 use self::failed::FailedAttempt;
 use crate::balance::{Call, Endpoint, InFlight, Outcome, Refused};
 use crate::body::{Body, Payload};
 use crate::clock;
 use crate::interim::Relay;
 use crate::spare;
-use crate::telemetry::UpstreamMetrics;
 use crate::telemetry::metrics::AttemptOutcome;
 use crate::upstream::retry::{self, Decision, Failure, GiveUp, Next};
 use crate::upstream::{Connections, Dispatch, Failed, Fate, Limits, Over, Progress, Reply, Upstream, UpstreamError};
@@ -226,7 +227,7 @@ impl Fetch<'_> {
             && sending.is_idempotent
             && sending.payload.is_at_hand();
         let ejection = moves_on.then(|| endpoint.ejections());
-        let mut counted = Counted::new(&self.upstream.metrics);
+        let mut counted = Counted::new(self.upstream, &endpoint, (&sending.head.method, sending.begun));
         let progress = &Progress::default();
         let outcome = {
             let Sending { head, payload, until, .. } = &mut *sending;
@@ -243,7 +244,7 @@ impl Fetch<'_> {
                 attempts.answered = Some(now);
                 let outcome = self.upstream.pool.judge(reply.status());
                 self.upstream.pool.report(&endpoint, outcome, now.into_std());
-                counted.outcome = Some(AttemptOutcome::Answered);
+                counted.answered(reply.status(), now);
                 if !self.is_failure(&reply) {
                     return Ok(reply);
                 }
@@ -349,27 +350,6 @@ impl Fetch<'_> {
             self.upstream.pool.report(endpoint, Outcome::Failed(error), clock::now().into_std());
         }
         outcome
-    }
-}
-
-/// Counts an attempt when it is over: as abandoned, if it is dropped because its client has left.
-struct Counted<'a> {
-    metrics: &'a UpstreamMetrics,
-    /// None if it was none.
-    outcome: Option<AttemptOutcome>,
-}
-
-impl<'a> Counted<'a> {
-    fn new(metrics: &'a UpstreamMetrics) -> Self {
-        Self { metrics, outcome: Some(AttemptOutcome::Abandoned) }
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        if let Some(outcome) = self.outcome {
-            self.metrics.attempt_ended(outcome);
-        }
     }
 }
 

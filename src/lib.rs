@@ -4,7 +4,7 @@
 //!
 //! A process has one control thread and a few workers. [`cli`] reads the arguments, and [`server`] reads the
 //! configuration, builds what lives as long as the process and starts the workers; from then on the control
-//! thread carries [`admin`], [`watch`] and [`reload`], [`background`] (names, probes), [`recovery`] (memory, room), [`warm`] and [`supervise`]
+//! thread carries [`admin`], [`watch`] and [`reload`], [`background`] (names, probes), [`recovery`] (memory, room), [`lately`] (signs of the health report), [`warm`] and [`supervise`]
 //! (replicas of its own), so that they answer when every worker is busy, until [`shutdown`] ends it. What they
 //! all work on is one value, [`control::Control`].
 //!
@@ -75,6 +75,7 @@
 //! | who waits for room at an upstream | [`balance::Queue`], by name | kept; the caps are those of the newest generation |
 //! | requests in flight, connections of an address | [`overload::Overload`] | kept; the limits are the generation's |
 //! | counts and series | [`telemetry::Metrics`] | kept |
+//! | the last minutes, and the live pages that are open | [`admin`] | kept; pages ask again if `[admin]` changed |
 //!
 //! Nothing of this is on disk. Global are the subscriber of `tracing`, the roots of the system once they are read, and,
 //! for each worker, the desk that records are handed in at, which a body cannot hold because it is `Send`, the
@@ -90,8 +91,9 @@
 //!   it and back, with channels and a copy of the head for the next attempt. Its server takes more than an edge may
 //!   take, so the guard had read every byte before it: in `connection::h1` the guard is the one parser, and the
 //!   request is made of the places that it found. Responses of endpoints are parsed by httparse.
-//! - Requests are counted by each thread for itself and summed at a scrape. OpenTelemetry's bound instruments
-//!   are shared by all threads; the cost is in the docs of `telemetry::metrics::requests`.
+//! - Metrics are counted by each thread for itself and summed at a scrape. OpenTelemetry's bound instruments
+//!   are shared by all threads; the cost is in the docs of `telemetry::metrics::requests`. What they would be called and have as
+//!   attributes is kept: one list of families is what a scrape and a push are made of.
 //! - [`timers`]: time limits are numbers that one sweep a worker looks at twenty times a second. A proxy
 //!   sets several a request and almost none fires, so a timer for each is work for nothing. A limit fires
 //!   up to 0.1 s late and never early.
@@ -120,6 +122,7 @@
 // Commands and the control thread.
 pub mod cli;
 mod server;
+mod observed;
 mod shutdown;
 mod admin;
 mod reload;
@@ -127,6 +130,7 @@ mod control;
 mod watch;
 mod background;
 mod recovery;
+mod lately;
 mod warm;
 mod supervise;
 mod sockets;

@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
+/// Clock ticks a second in `/proc/self/stat`: a constant of Linux's interface to user space.
+const TICKS_PER_SECOND: u64 = 100;
 
 /// What a thread frees of another one's memory goes back in batches under a lock for each size. glibc's allocator joins and
 /// searches all that is free under one, and held up whoever allocated, for seconds, while a million stored responses were
@@ -16,7 +19,38 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Memory of this process that is held in RAM, in bytes.
 pub fn memory() -> Option<u64> {
-    fs::read_to_string("/proc/self/status").ok().and_then(|status| resident_bytes(&status))
+    status(|status| kib_field(status, "VmRSS:"))
+}
+
+/// The size of this process's address space, in bytes.
+pub fn address_space() -> Option<u64> {
+    status(|status| kib_field(status, "VmSize:"))
+}
+
+pub fn threads() -> Option<u64> {
+    status(|status| status.lines().find_map(|line| line.strip_prefix("Threads:"))?.trim().parse().ok())
+}
+
+/// Of all threads, in user and system mode.
+pub fn processor_time() -> Option<Duration> {
+    fs::read_to_string("/proc/self/stat").ok().and_then(|stat| processor_time_of(&stat))
+}
+
+/// How many processors this process may use at a time, by its affinity and its control group.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The disk that a folder is on: bytes in use, and bytes that programs without privileges may fill in all.
+pub fn disk(folder: &Path) -> Option<(u64, u64)> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    let used = disk.f_blocks.saturating_sub(disk.f_bfree);
+    let all = used.saturating_add(disk.f_bavail);
+    Some((used.saturating_mul(disk.f_frsize), all.saturating_mul(disk.f_frsize)))
+}
+
+fn status<T>(read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    fs::read_to_string("/proc/self/status").ok().and_then(|status| read(&status))
 }
 
 /// The limit of the control group or, without one, the memory of the machine.
@@ -51,11 +85,21 @@ pub fn trim_memory() {
 #[cfg(fuzzing)]
 pub fn trim_memory() {}
 
-/// From `/proc/self/status`.
-fn resident_bytes(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// A line of `/proc/self/status` such as `VmRSS:     1234 kB`, in bytes.
+fn kib_field(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
-    Some(kib * 1024)
+    kib.checked_mul(1024)
+}
+
+/// From `/proc/self/stat`, whose second field is a name that may hold spaces and parentheses.
+fn processor_time_of(stat: &str) -> Option<Duration> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    // The 14th and 15th field; the third is the first after the name.
+    let mut times = after_name.split_ascii_whitespace().skip(11);
+    let user: u64 = times.next()?.parse().ok()?;
+    let system: u64 = times.next()?.parse().ok()?;
+    Some(Duration::from_millis(user.checked_add(system)?.checked_mul(1_000 / TICKS_PER_SECOND)?))
 }
 
 /// A control group is held to the limits of its ancestors too.
@@ -119,17 +163,31 @@ mod tests {
     }
 
     #[test]
-    fn resident_memory_from_status() {
-        let check = |status, expected| assert_eq!(resident_bytes(status), expected, "{status}");
+    fn fields_of_status_in_bytes() {
+        let check = |status, expected| assert_eq!(kib_field(status, "VmRSS:"), expected, "{status}");
         check("Name:\tx\nVmHWM:\t  90 kB\nVmRSS:\t   12 kB\nThreads:\t1\n", Some(12 * 1024));
         check("Name:\tx\n", None);
         check("VmRSS: many kB", None);
+        check("VmRSS: 18446744073709551615 kB", None);
+    }
+
+    #[test]
+    fn processor_time_from_stat() {
+        let check = |stat, millis: Option<u64>| {
+            assert_eq!(processor_time_of(stat), millis.map(Duration::from_millis), "{stat}");
+        };
+        check("1 (tollgate) S 0 1 1 0 -1 4194560 9 0 0 0 250 50 0 0 20 0 4 0 77 0 0", Some(3_000));
+        check("1 (a) b) c) S 0 1 1 0 -1 4194560 9 0 0 0 1 0 0 0 20", Some(10));
+        check("1 (tollgate) S 0 1", None);
+        check("", None);
     }
 
     #[test]
     fn this_process_uses_something() {
         assert!(memory().is_some_and(|bytes| bytes > 0) && memory() < memory_limit());
         assert!(descriptors().is_some_and(|open| open > 0) && descriptors() < descriptors_limit());
+        assert!(memory() < address_space() && threads().is_some_and(|count| count > 0) && processors() > 0);
+        assert!(processor_time().is_some() && disk(Path::new("/")).is_some_and(|(used, all)| used <= all && all > 0));
         trim_memory();
     }
 }

@@ -25,6 +25,7 @@ use crate::fetch::Attempts;
 use crate::overload::Places;
 use crate::rate_limit::{RouteLimits, Verdict};
 use crate::snapshot::HeldRoute;
+use crate::telemetry::metrics::Answered;
 use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
 use crate::tunnel::{Passed, TunnelEnd};
 
@@ -180,7 +181,10 @@ impl Record {
             let Some(desk) = desk else { return };
             let route = self.route.as_deref();
             let metrics = route.map_or(desk.metrics.unrouted(), |route| &route.metrics);
-            metrics.record(self.status, self.version, duration);
+            metrics.record(&self.answered_by(bytes_sent, duration));
+            if let (Some(role), Some(caching)) = (self.cache, route.and_then(|route| route.caching())) {
+                caching.statistics.count(role);
+            }
             if let Some(coding) = self.coding {
                 desk.metrics.coding_decided(coding);
             }
@@ -195,6 +199,23 @@ impl Record {
                 desk.access.record(&self.entry(bytes_sent, duration));
             }
         });
+    }
+
+    fn answered_by(&self, bytes_sent: u64, duration: Duration) -> Answered<'_> {
+        Answered {
+            method: &self.method,
+            version: self.version,
+            is_tls: self.downstream.1.is_some(),
+            status: self.status,
+            failure: self.reason.map(Reason::code),
+            duration,
+            bytes_received: self.bytes_received(),
+            bytes_sent,
+        }
+    }
+
+    fn bytes_received(&self) -> u64 {
+        self.received.as_ref().map_or(0, |received| received.load(Ordering::Relaxed))
     }
 
     /// The name of the limit that refused the request, or that would have if it were not a dry run.
@@ -221,7 +242,7 @@ impl Record {
             coding: self.coding,
             duration,
             bytes_sent,
-            bytes_received: self.received.as_ref().map_or(0, |received| received.load(Ordering::Relaxed)),
+            bytes_received: self.bytes_received(),
             route: self.route.as_ref().map(|route| route.config.name.as_str()),
             upstream: self.route.as_ref().and_then(|route| route.upstream()).map(|upstream| UpstreamEntry {
                 name: &upstream.config().name,

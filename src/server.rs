@@ -16,31 +16,25 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::background::{self, Background};
-use crate::balance::health::Verdict;
-use crate::balance::{BreakerStatus, Member, QueueStatus};
-use crate::cache::{Cache, Report, Statistics};
-use crate::config::{self, Config, Environment, Loaded, RateLimit, Unusable};
+use crate::cache::Cache;
+use crate::config::{self, Config, Environment, Loaded, Unusable};
 use crate::connection::HeadBudget;
 use crate::control::{Control, Ended, Inbox, Options, Order, Stop, Trigger, warn_of};
 use crate::division::LimitsError;
 use crate::listener::{BindError, Cap, Socket};
 use crate::overload::Overload;
-use crate::rate_limit::{Limit, Tally};
 use crate::signals::{self, Signal};
 use crate::snapshot::{Lasting, Live, Snapshot, SnapshotError};
 use crate::sockets::{self, Sockets};
 use crate::supervise::Supervisor;
+use crate::telemetry::Metrics;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::log;
-use crate::telemetry::metrics::{
-    BreakerSample, CacheSample, CachedRouteSample, EndpointSample, Metrics, MetricsError, QueueSample, RateLimitSample,
-};
 use crate::tls::{CertificateError, Certificates};
-use crate::upstream::Upstream;
 use crate::warm::{self, Doors};
 use crate::watch::Watch;
 use crate::worker::{self, Shared};
-use crate::{admin, capacity, clock, inherited, ready, recovery, reload, shutdown};
+use crate::{admin, capacity, clock, inherited, observed, ready, recovery, reload, shutdown};
 
 /// Replicas of our own and names have this long to be there before connections are accepted anyway.
 const FIRST_MEMBERS_LIMIT: Duration = Duration::from_secs(5);
@@ -61,8 +55,6 @@ pub enum StartError {
     Cache(#[from] LimitsError),
     #[error(transparent)]
     AccessLog(#[from] AccessLogError),
-    #[error(transparent)]
-    Metrics(#[from] MetricsError),
     #[error("the log is set up already")]
     Log(#[from] tracing::subscriber::SetGlobalDefaultError),
     #[error(transparent)]
@@ -81,9 +73,7 @@ impl StartError {
             Self::Config(_) | Self::Certificate(_) | Self::Snapshot(_) | Self::Cache(_) => true,
             Self::AccessLog(error) => matches!(error, AccessLogError::Open { .. }),
             Self::Admin(error) => error.is_of_configuration(),
-            Self::ReadyFd(_) | Self::Bind(_) | Self::Metrics(_) | Self::Log(_) | Self::Tls(_) | Self::System { .. } => {
-                false
-            }
+            Self::ReadyFd(_) | Self::Bind(_) | Self::Log(_) | Self::Tls(_) | Self::System { .. } => false,
         }
     }
 }
@@ -111,6 +101,7 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     tokio::task::spawn_local(pass_on(signalled, control.clone()));
     tokio::task::spawn_local(background::sweep(Arc::clone(&control.shared.cache)));
     tokio::task::spawn_local(recovery::run(control.shared.clone()));
+    tokio::task::spawn_local(Rc::clone(&control.lately).watch(control.access.clone()));
     control.supervisor.adopt_orphans();
     // First of all: an address that is taken must not start anything.
     let sockets = open_all(&control, &loaded.config).await?;
@@ -189,7 +180,7 @@ fn start(
 ) -> Result<Control, StartError> {
     let config = &loaded.config;
     let sockets = Sockets::new(inherited::sockets(options.ready_fd));
-    let metrics = Arc::new(Metrics::new(clock::system_time())?);
+    let metrics = Arc::new(Metrics::new(clock::system_time()));
     let certificates = Certificates::new()?;
     let prepared = certificates.prepare(&config.certificates, clock::system_time())?;
     prepared.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
@@ -226,6 +217,7 @@ fn start(
         diagnostics,
         supervisor,
         background: Background::default(),
+        lately: Rc::default(),
         started_with: config.clone(),
         started: clock::now(),
         started_at: clock::system_time(),
@@ -236,36 +228,8 @@ fn start(
         workers,
         sockets,
     };
-    observe(&control);
+    observed::observe(&control);
     Ok(control)
-}
-
-/// Has the metrics read at a scrape what others hold.
-fn observe(control: &Control) {
-    let metrics = &control.shared.metrics;
-    metrics.config_loaded(1, control.started_at);
-    metrics.observe_access_log(control.access.clone());
-    let certificates = Arc::clone(&control.certificates);
-    metrics.observe_certificates(move || {
-        let expiries = certificates.info().into_iter();
-        expiries.flat_map(|info| info.hosts.into_iter().map(move |host| (host.to_string(), info.not_after))).collect()
-    });
-    let live = Arc::clone(&control.shared.live);
-    metrics.observe_recovery(&control.shared.overload, move |overload| recovery::report(&live.load(), overload));
-    let cap = Arc::clone(&control.shared.cap);
-    metrics.observe_overload(Arc::clone(&control.shared.overload), move || cap.max());
-    let cache = Arc::clone(&control.shared.cache);
-    metrics.observe_cache(move || cache_sample(&cache));
-    let live = Arc::clone(&control.shared.live);
-    metrics.observe_rate_limits(move || live.load().rate_limits.values().map(|limit| limit_sample(limit)).collect());
-    let live = Arc::clone(&control.shared.live);
-    metrics.observe_endpoints(move || live.load().upstreams.values().flat_map(|upstream| samples(upstream)).collect());
-    let live = Arc::clone(&control.shared.live);
-    metrics.observe_breakers(move || {
-        live.load().upstreams.values().filter_map(|upstream| breaker_sample(upstream)).collect()
-    });
-    let live = Arc::clone(&control.shared.live);
-    metrics.observe_queues(move || live.load().upstreams.values().map(|upstream| queue_sample(upstream)).collect());
 }
 
 /// Makes orders of signals.
@@ -294,49 +258,4 @@ fn announce(control: &Control, loaded: &Loaded, ready: Option<OwnedFd>, admin: O
     let bound = control.sockets.bound();
     ready::banner(&loaded.config, &control.options.config, &bound, admin);
     ready::tell(ready, &bound, admin);
-}
-
-fn cache_sample(cache: &Cache) -> CacheSample {
-    let Report { usage, routes } = cache.report();
-    let sample = |(route, statistics): (String, Statistics)| {
-        let Statistics { entries, bytes, hits, misses, evictions, purged, timed, timed_for } = statistics;
-        let timed_s = timed_for.as_secs_f64();
-        CachedRouteSample { route, entries, bytes, hits, misses, evictions, purged, timed, timed_s }
-    };
-    CacheSample {
-        stored_bytes: usage.stored_bytes,
-        stored_bytes_max: usage.stored_bytes_max,
-        fetching_bytes: usage.fetching_bytes,
-        fetching_bytes_max: usage.fetching_bytes_max,
-        routes: routes.into_iter().map(sample).collect(),
-    }
-}
-
-fn limit_sample(limit: &Limit) -> RateLimitSample {
-    let (keys, Tally { allowed, limited, dry_run, evicted }) = limit.totals();
-    let RateLimit { name, keys_max, .. } = limit.config();
-    let (limit, keys, keys_max) = (name.clone(), keys as u64, *keys_max as u64);
-    RateLimitSample { limit, allowed, limited, dry_run, evicted, keys, keys_max }
-}
-
-fn breaker_sample(upstream: &Upstream) -> Option<BreakerSample> {
-    let BreakerStatus { state, opened, refused, .. } = upstream.pool.breaker_status(clock::now().into_std())?;
-    Some(BreakerSample { upstream: upstream.config().name.clone(), state, opened, refused })
-}
-
-fn queue_sample(upstream: &Upstream) -> QueueSample {
-    let QueueStatus { waiting, waited, waited_s, full, timed_out, .. } = upstream.pool.queue().status();
-    let upstream = upstream.config().name.clone();
-    QueueSample { upstream, waiting: waiting as u64, waited, waited_s, full, timed_out }
-}
-
-fn samples(upstream: &Upstream) -> Vec<EndpointSample> {
-    let members = upstream.pool.members();
-    let sample = |member: &Member| EndpointSample {
-        upstream: upstream.config().name.clone(),
-        address: member.endpoint.address,
-        up: member.endpoint.verdict() == Verdict::Usable,
-        in_flight: member.endpoint.in_flight() as u64,
-    };
-    members.iter().map(sample).collect()
 }

@@ -262,6 +262,14 @@ impl Route {
         self.index
     }
 
+    /// None if its responses are not kept.
+    pub fn caching(&self) -> Option<&Policy> {
+        match &self.action {
+            Action::Proxy(pass) => pass.caching.as_deref(),
+            Action::Redirect { .. } | Action::Text { .. } | Action::StubStatus => None,
+        }
+    }
+
     pub fn upstream(&self) -> Option<&Upstream> {
         match &self.action {
             Action::Proxy(pass) => Some(&pass.upstream),

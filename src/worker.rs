@@ -67,6 +67,13 @@ impl Shared {
     pub fn totals(&self) -> Totals {
         self.counts.iter().map(|counts| counts.read()).sum()
     }
+
+    /// Requests whose responses have not ended.
+    pub fn requests_in_flight(&self) -> u64 {
+        // What has ended is read first: it had begun before.
+        let ended: u64 = self.counts.iter().map(|counts| counts.ended.load(Ordering::Relaxed)).sum();
+        self.totals().requests.saturating_sub(ended)
+    }
 }
 
 impl Counts {
@@ -86,6 +93,8 @@ impl Counts {
 pub struct Counts {
     pub accepted: AtomicU64,
     pub requests: AtomicU64,
+    /// Of these requests.
+    pub ended: AtomicU64,
     pub connections: AtomicUsize,
     /// Connections that have a request in progress.
     pub busy: AtomicUsize,

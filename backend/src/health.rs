@@ -19,25 +19,33 @@ use crate::App;
 use crate::pulse::Finding as Pulse;
 use crate::replica::Replica;
 
-/// Shares, in percent, from which a check is worse than healthy.
+/// From where on a check is worse than healthy.
+#[derive(Debug, Clone, Copy, Serialize)]
 struct Limits {
     degraded: u64,
     /// None where the replica can go on serving without.
     unhealthy: Option<u64>,
+    unit: &'static str,
 }
 
-const MEMORY: Limits = Limits { degraded: 80, unhealthy: Some(95) };
-const DISK: Limits = Limits { degraded: 90, unhealthy: None };
+const PERCENT: &str = "percent";
+const MEMORY: Limits = Limits { degraded: 80, unhealthy: Some(95), unit: PERCENT };
+const DISK: Limits = Limits { degraded: 90, unhealthy: None, unit: PERCENT };
+/// A replica that is busy is not to be taken out: the others would have its work as well.
+const PROCESSORS: Limits = Limits { degraded: 70, unhealthy: None, unit: PERCENT };
 
 /// How long an answer may take before it is worse than healthy, and what it is if there is none.
 struct Patience {
-    degraded: Duration,
+    limits: Limits,
     silent: Health,
 }
 
-const DATABASE: Patience = Patience { degraded: Duration::from_millis(100), silent: Health::Unhealthy };
+const MILLISECONDS: &str = "milliseconds";
+const DATABASE: Patience =
+    Patience { limits: Limits { degraded: 100, unhealthy: None, unit: MILLISECONDS }, silent: Health::Unhealthy };
 /// Nothing in it is the only copy.
-const REDIS: Patience = Patience { degraded: Duration::from_millis(50), silent: Health::Degraded };
+const REDIS: Patience =
+    Patience { limits: Limits { degraded: 50, unhealthy: None, unit: MILLISECONDS }, silent: Health::Degraded };
 
 /// Ordered from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -62,6 +70,7 @@ struct Report<'a> {
 struct Check {
     status: Health,
     duration_ms: f64,
+    limits: Limits,
     #[serde(flatten)]
     finding: Finding,
 }
@@ -69,12 +78,19 @@ struct Check {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Finding {
-    Usage(Usage),
+    Usage {
+        used_percent: u64,
+        #[serde(flatten)]
+        usage: Usage,
+    },
+    Share {
+        used_percent: u64,
+    },
     Failed {
         error: String,
     },
-    /// The duration says it all.
-    Answered {},
+    /// The duration says it all; or nothing is known yet.
+    Nothing {},
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -87,6 +103,7 @@ pub async fn report(State(app): State<Arc<App>>) -> Response {
     let begin = Instant::now();
     let mut checks = BTreeMap::from([("disk", check(&DISK, disk)), ("memory", check(&MEMORY, memory))]);
     let findings = app.pulse.findings(begin);
+    checks.insert("cpu", processors(findings.processors));
     checks.insert("database", answered(&DATABASE, findings.database));
     if let Some(redis) = findings.redis {
         checks.insert("redis", answered(&REDIS, redis));
@@ -110,26 +127,45 @@ pub async fn report(State(app): State<Arc<App>>) -> Response {
 fn check(limits: &Limits, measure: fn() -> io::Result<Usage>) -> Check {
     let begin = Instant::now();
     let (status, finding) = match measure() {
-        Ok(usage) => (grade(usage, limits), Finding::Usage(usage)),
+        Ok(usage) => {
+            let used_percent = percent(usage);
+            (grade(used_percent, limits), Finding::Usage { used_percent, usage })
+        }
         // Not to know is no reason to take the replica out.
         Err(error) => (Health::Degraded, Finding::Failed { error: error.to_string() }),
     };
-    Check { status, duration_ms: millis_since(begin), finding }
+    Check { status, duration_ms: millis_since(begin), limits: *limits, finding }
+}
+
+/// `share` is from 0 to 1, and was found out before.
+fn processors(share: Option<f64>) -> Check {
+    let used_percent = share.map(|share| (share * 100.0) as u64);
+    let status = used_percent.map_or(Health::Healthy, |percent| grade(percent, &PROCESSORS));
+    let finding = used_percent.map_or(Finding::Nothing {}, |used_percent| Finding::Share { used_percent });
+    Check { status, duration_ms: 0.0, limits: PROCESSORS, finding }
 }
 
 fn answered(patience: &Patience, pulse: Pulse) -> Check {
     match pulse.answer {
         Ok(took) => {
-            let status = if took >= patience.degraded { Health::Degraded } else { Health::Healthy };
-            Check { status, duration_ms: millis(took), finding: Finding::Answered {} }
+            let whole = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            let (status, finding) = (grade(whole, &patience.limits), Finding::Nothing {});
+            Check { status, duration_ms: millis(took), limits: patience.limits, finding }
         }
-        Err(error) => Check { status: patience.silent, duration_ms: 0.0, finding: Finding::Failed { error } },
+        Err(error) => {
+            let finding = Finding::Failed { error };
+            Check { status: patience.silent, duration_ms: 0.0, limits: patience.limits, finding }
+        }
     }
 }
 
-fn grade(usage: Usage, limits: &Limits) -> Health {
+fn percent(usage: Usage) -> u64 {
     let percent = u128::from(usage.used_bytes) * 100 / u128::from(usage.limit_bytes.max(1));
-    let reached = |limit: u64| percent >= u128::from(limit);
+    u64::try_from(percent).unwrap_or(u64::MAX)
+}
+
+fn grade(value: u64, limits: &Limits) -> Health {
+    let reached = |limit: u64| value >= limit;
     if limits.unhealthy.is_some_and(reached) {
         Health::Unhealthy
     } else if reached(limits.degraded) {
@@ -139,9 +175,14 @@ fn grade(usage: Usage, limits: &Limits) -> Health {
     }
 }
 
+/// Memory of this process that is held in RAM, in bytes.
+pub fn resident() -> io::Result<Option<u64>> {
+    Ok(kib_field(&std::fs::read_to_string("/proc/self/status")?, "VmRSS:"))
+}
+
 /// The resident memory of this process against what its control group, or else the machine, allows.
 fn memory() -> io::Result<Usage> {
-    let used = kib_field(&std::fs::read_to_string("/proc/self/status")?, "VmRSS:");
+    let used = resident()?;
     // Where the control group sets no limit the file holds "max", and outside of one it may be missing.
     let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
     let limit = match group {
@@ -186,7 +227,11 @@ mod tests {
 
     #[track_caller]
     fn check_grade(used_bytes: u64, limit_bytes: u64, limits: &Limits, expected: Health) {
-        assert_eq!(grade(Usage { used_bytes, limit_bytes }, limits), expected, "{used_bytes} of {limit_bytes}");
+        assert_eq!(
+            grade(percent(Usage { used_bytes, limit_bytes }), limits),
+            expected,
+            "{used_bytes} of {limit_bytes}"
+        );
     }
 
     #[test]
@@ -198,6 +243,28 @@ mod tests {
         check_grade(100, 100, &DISK, Health::Degraded);
         check_grade(0, 0, &MEMORY, Health::Healthy);
         check_grade(u64::MAX, u64::MAX, &MEMORY, Health::Unhealthy);
+    }
+
+    #[test]
+    fn answers_are_graded_by_the_time_that_they_take() {
+        for (patience, micros, expected) in [
+            (&DATABASE, 99_999, Health::Healthy),
+            (&DATABASE, 100_000, Health::Degraded),
+            (&DATABASE, 4_000_000, Health::Degraded),
+            (&REDIS, 49_999, Health::Healthy),
+            (&REDIS, 50_000, Health::Degraded),
+        ] {
+            let pulse = Pulse::answered(Duration::from_micros(micros));
+            assert_eq!(answered(patience, pulse).status, expected, "{micros} µs");
+        }
+    }
+
+    #[test]
+    fn a_busy_replica_is_degraded_and_not_taken_out() {
+        for (share, expected) in [(None, Health::Healthy), (Some(0.69), Health::Healthy), (Some(1.0), Health::Degraded)]
+        {
+            assert_eq!(processors(share).status, expected, "{share:?}");
+        }
     }
 
     #[test]

@@ -36,6 +36,7 @@ mod jobs;
 mod media;
 mod metrics;
 mod page;
+mod processors;
 mod progress;
 mod pulse;
 mod remote;

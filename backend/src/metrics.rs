@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Counter, Encoder as _, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::store::Usage;
+use crate::{health, processors};
 
 /// Seconds. The targets of the routes, from 80 ms to 3 s, stand among them.
 const REQUEST_BUCKETS: &[f64] =
@@ -32,6 +33,36 @@ struct Series {
     queue_depth: IntGaugeVec,
     worked: IntCounterVec,
     redis_failures: IntCounter,
+    process: Process,
+}
+
+/// What the kernel says of this process, under the names that Prometheus' own clients use.
+struct Process {
+    processor_seconds: Counter,
+    resident_bytes: IntGauge,
+}
+
+impl Process {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let processor_seconds = Counter::new("process_cpu_seconds_total", "CPU time used, in user and system mode")?;
+        let resident_bytes = IntGauge::new("process_resident_memory_bytes", "Memory held in RAM")?;
+        let started = Gauge::new("process_start_time_seconds", "When the process was started, in seconds since 1970")?;
+        started.set(jiff::Timestamp::now().as_millisecond() as f64 / 1e3);
+        registry.register(Box::new(processor_seconds.clone()))?;
+        registry.register(Box::new(resident_bytes.clone()))?;
+        registry.register(Box::new(started))?;
+        Ok(Self { processor_seconds, resident_bytes })
+    }
+
+    /// What cannot be read stays as it was.
+    fn look(&self) {
+        if let Ok(used) = processors::used() {
+            self.processor_seconds.inc_by((used.as_secs_f64() - self.processor_seconds.get()).max(0.0));
+        }
+        if let Ok(Some(bytes)) = health::resident() {
+            self.resident_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+    }
 }
 
 impl Metrics {
@@ -87,6 +118,7 @@ impl Metrics {
             queue_depth: gauges("queue_depth", "What waits, by queue", &["queue"])?,
             worked: counters("job_attempts_total", "Attempts at jobs, by what they came to", &["kind", "outcome"])?,
             redis_failures,
+            process: Process::new(&registry)?,
             registry,
         })))
     }
@@ -136,6 +168,7 @@ impl Metrics {
         self.0.connections.with_label_values(&["idle"]).set(i64::from(usage.idle));
         self.0.connections.with_label_values(&["used"]).set(i64::from(used));
         self.0.connections_max.set(i64::from(usage.max));
+        self.0.process.look();
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.0.registry.gather(), &mut text)?;
         Ok(text)

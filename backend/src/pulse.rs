@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::processors::Processors;
 use crate::remote::Remote;
 use crate::store::Store;
 
@@ -20,6 +21,8 @@ pub struct Findings {
     pub database: Finding,
     /// None where there is none.
     pub redis: Option<Finding>,
+    /// The share of its processors that this replica has used of late; None until it is known.
+    pub processors: Option<f64>,
 }
 
 #[derive(Debug, Clone)]
@@ -39,6 +42,11 @@ impl Finding {
         Self { answer, at: Instant::now() }
     }
 
+    #[cfg(test)]
+    pub fn answered(took: Duration) -> Self {
+        Self { answer: Ok(took), at: Instant::now() }
+    }
+
     /// The same, or that it is too old.
     fn while_it_counts(self, now: Instant) -> Self {
         if now.saturating_duration_since(self.at) <= FINDING_AGE_MAX {
@@ -49,7 +57,7 @@ impl Finding {
 }
 
 impl Findings {
-    async fn look(store: &Store, remote: Option<&Remote>) -> Self {
+    async fn look(store: &Store, remote: Option<&Remote>, processors: &mut Processors) -> Self {
         let redis = async {
             match remote {
                 Some(remote) => Some(Finding::of(remote.ping()).await),
@@ -57,27 +65,29 @@ impl Findings {
             }
         };
         let (database, redis) = tokio::join!(Finding::of(store.ping()), redis);
-        Self { database, redis }
+        Self { database, redis, processors: processors.look() }
     }
 }
 
 impl Pulse {
     pub async fn begin(store: &Store, remote: Option<&Remote>) -> Self {
-        Self(Mutex::new(Findings::look(store, remote).await))
+        Self(Mutex::new(Findings::look(store, remote, &mut Processors::new()).await))
     }
 
     /// Goes on looking; it never ends.
     pub async fn watch(&self, store: &Store, remote: Option<&Remote>) -> Infallible {
+        let mut processors = Processors::new();
         loop {
             tokio::time::sleep(INTERVAL).await;
-            let findings = Findings::look(store, remote).await;
+            let findings = Findings::look(store, remote, &mut processors).await;
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = findings;
         }
     }
 
     pub fn findings(&self, now: Instant) -> Findings {
-        let Findings { database, redis } = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Findings { database: database.while_it_counts(now), redis: redis.map(|redis| redis.while_it_counts(now)) }
+        let Findings { database, redis, processors } = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let redis = redis.map(|redis| redis.while_it_counts(now));
+        Findings { database: database.while_it_counts(now), redis, processors }
     }
 }
 

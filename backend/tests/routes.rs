@@ -34,6 +34,31 @@ async fn health_reports_each_check() {
         assert!(report["checks"][check]["status"].is_string(), "{report}");
         assert!(report["checks"][check]["used_bytes"].is_u64(), "{report}");
     }
+    let limits =
+        [("memory", 80, "percent"), ("cpu", 70, "percent"), ("disk", 90, "percent"), ("database", 100, "milliseconds")];
+    for (check, degraded, unit) in limits {
+        let found = &report["checks"][check];
+        assert_eq!(
+            (&found["limits"]["degraded"], &found["limits"]["unit"]),
+            (&json!(degraded), &json!(unit)),
+            "{report}"
+        );
+        assert!(found["duration_ms"].is_f64(), "{report}");
+    }
+}
+
+#[tokio::test]
+async fn the_metrics_say_what_the_process_uses() {
+    let server = Server::start().await;
+    for _ in 0..2 {
+        let page = server.get("/metrics").await;
+        let value = |name: &str| -> f64 {
+            let line = page.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).unwrap();
+            line.parse().unwrap()
+        };
+        assert!(value("process_resident_memory_bytes") > 1e6, "{}", page.text());
+        assert!(value("process_cpu_seconds_total") >= 0.0 && value("process_start_time_seconds") > 1.7e9);
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
@@ -42,10 +44,6 @@ pub fn text(status: StatusCode, body: &'static str) -> Answer {
     answer(status, TEXT, Bytes::from_static(body.as_bytes()))
 }
 
-pub fn metrics(body: String) -> Answer {
-    answer(StatusCode::OK, PROMETHEUS, Bytes::from(body))
-}
-
 /// A file of the live page.
 pub fn page(part: Part) -> Answer {
     let mut answer = answer(StatusCode::OK, part.content_type(), Bytes::from_static(part.text().as_bytes()));
@@ -61,6 +59,15 @@ pub fn events(events: Events) -> Answer {
 /// Goes on until one of the sides ends it.
 pub fn lines(following: Following) -> Answer {
     answer(StatusCode::OK, LINES, Content::Lines(following))
+}
+
+pub fn metrics(body: Bytes, is_gzip: bool) -> Answer {
+    let mut answer = answer(StatusCode::OK, PROMETHEUS, body);
+    answer.headers_mut().insert(VARY, HeaderValue::from_name(ACCEPT_ENCODING));
+    if is_gzip {
+        answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    answer
 }
 
 pub fn json(status: StatusCode, value: &impl Serialize) -> Answer {

@@ -8,10 +8,21 @@ use serde::Serialize;
 
 use crate::overload::Pressure;
 
-/// A larger share of memory or descriptors is worth a look.
-const SHARE_PERCENT_MAX: u64 = 80;
-/// A certificate that ends sooner should have been replaced.
-const CERTIFICATE_REST_MIN: Duration = Duration::from_secs(7 * 86_400);
+/// Shares in percent from which memory, processors and so on are worth a look, and from which it is late.
+const MEMORY: Limit = Limit::from(80.0, None);
+const PROCESSORS: Limit = Limit::from(70.0, Some(90.0));
+const DISK: Limit = Limit::from(90.0, None);
+const DESCRIPTORS: Limit = Limit::from(80.0, None);
+const CONNECTIONS: Limit = Limit::from(70.0, Some(90.0));
+/// Milliseconds that a lookup of the cache may take.
+const LOOKUP: Limit = Limit::from(50.0, None);
+const ENDPOINTS_OUT: Limit = Limit::from(1.0, None);
+const REFUSED: Limit = Limit::from(1.0, None);
+const CLOSED: Limit = Limit::from(1.0, Some(1.0));
+const LINES_LOST: Limit = Limit::from(1.0, None);
+/// A certificate that ends sooner, in days, should have been replaced.
+const DAYS_LEFT: Limit = Limit { degraded: 7.0, unhealthy: None, worse: Worse::Below };
+const DAY_SECONDS: f64 = 86_400.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -24,10 +35,73 @@ pub enum Health {
 }
 
 /// The judgement of one sign.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Finding {
     pub health: Health,
     pub detail: String,
+    /// None if it cannot be known.
+    pub measured: Option<Measured>,
+}
+
+/// What was judged, and against what.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Measured {
+    pub value: f64,
+    pub unit: &'static str,
+    pub limit: Limit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Limit {
+    pub degraded: f64,
+    /// None where it goes on without.
+    pub unhealthy: Option<f64>,
+    pub worse: Worse,
+}
+
+/// On which side of a limit it is worse; the limit itself is on the side of more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Worse {
+    From,
+    Below,
+}
+
+impl Limit {
+    const fn from(degraded: f64, unhealthy: Option<f64>) -> Self {
+        Self { degraded, unhealthy, worse: Worse::From }
+    }
+
+    fn judge(self, value: f64) -> Health {
+        let exceeds = |limit: f64| match self.worse {
+            Worse::From => value >= limit,
+            Worse::Below => value < limit,
+        };
+        if self.unhealthy.is_some_and(exceeds) {
+            Health::Unhealthy
+        } else if exceeds(self.degraded) {
+            Health::Degraded
+        } else {
+            Health::Healthy
+        }
+    }
+}
+
+impl Finding {
+    fn by(limit: Limit, (value, unit): (f64, &'static str), detail: String) -> Self {
+        Self { health: limit.judge(value), detail, measured: Some(Measured { value, unit, limit }) }
+    }
+
+    /// It is as good as it can be known.
+    fn unmeasured(detail: &str) -> Self {
+        Self { health: Health::Healthy, detail: detail.to_owned(), measured: None }
+    }
+
+    /// For what did not answer in time: there is something to look at.
+    pub fn silent(limit: Duration) -> Self {
+        let detail = format!("no answer within {limit:?}");
+        Self { health: Health::Degraded, detail, measured: None }
+    }
 }
 
 /// The endpoints of one upstream, counted.
@@ -82,25 +156,25 @@ pub fn upstreams(upstreams: &[Endpoints]) -> Finding {
         let usable: usize = upstreams.iter().map(|endpoints| endpoints.usable).sum();
         detail.push(format!("usable endpoints: {usable}"));
     }
-    Finding { health, detail: detail.join("; ") }
+    let out: usize = upstreams.iter().map(|endpoints| endpoints.out).sum();
+    let measured = Measured { value: out as f64, unit: "endpoints out", limit: ENDPOINTS_OUT };
+    Finding { health, detail: detail.join("; "), measured: Some(measured) }
 }
 
 /// `refused`: why the last reload was refused, if it was.
 pub fn config(generation: u64, refused: Option<&str>) -> Finding {
-    match refused {
-        None => Finding { health: Health::Healthy, detail: format!("generation {generation} is in force") },
-        Some(_) => Finding {
-            health: Health::Degraded,
-            detail: format!("the last reload was refused, generation {generation} stays in force"),
-        },
-    }
+    let detail = match refused {
+        None => format!("generation {generation} is in force"),
+        Some(_) => format!("the last reload was refused, generation {generation} stays in force"),
+    };
+    Finding::by(REFUSED, (f64::from(u8::from(refused.is_some())), "refused"), detail)
 }
 
 /// `machine`: against what there is; `limited`: against the hard limit, with the pressure that requests and the cache
 /// feel, if there are limits. The worse of the two decides: limits may be set above what there is.
 pub fn memory(machine: Option<Usage>, limited: Option<(Usage, Pressure)>) -> Finding {
     let show = |Usage { used, limit }| format!("{} of {} MiB", used >> 20, limit >> 20);
-    let of_machine = share(machine, show);
+    let of_machine = share(MEMORY, machine, show);
     let Some((usage, pressure)) = limited else { return of_machine };
     let (health, done) = match pressure {
         Pressure::None => (Health::Healthy, ""),
@@ -110,41 +184,94 @@ pub fn memory(machine: Option<Usage>, limited: Option<(Usage, Pressure)>) -> Fin
     if of_machine.health > health {
         return of_machine;
     }
-    Finding { health, detail: format!("{} ({} %){done}", show(usage), percent(usage)) }
+    let detail = format!("{} ({} %){done}", show(usage), percent(usage));
+    // The limits are the configuration's then, and what is left to say of the machine is how much that is.
+    Finding { health, detail, measured: of_machine.measured }
+}
+
+/// `share`: of the processors that the process may use, of late.
+pub fn processors(share: Option<f64>, count: usize) -> Finding {
+    let Some(share) = share else { return Finding::unmeasured("not known yet") };
+    let value = (share * 1000.0).round() / 10.0;
+    Finding::by(PROCESSORS, (value, PERCENT), format!("{value} % of {count} processors"))
+}
+
+pub fn disk(usage: Option<Usage>) -> Finding {
+    share(DISK, usage, |Usage { used, limit }| format!("{} of {} MiB", used >> 20, limit >> 20))
 }
 
 pub fn descriptors(usage: Option<Usage>) -> Finding {
-    share(usage, |Usage { used, limit }| format!("{used} of {limit}"))
+    share(DESCRIPTORS, usage, |Usage { used, limit }| format!("{used} of {limit}"))
 }
 
-fn share(usage: Option<Usage>, show: impl Fn(Usage) -> String) -> Finding {
-    let Some(usage) = usage else {
-        return Finding { health: Health::Healthy, detail: "not known on this system".to_owned() };
-    };
+pub fn connections(usage: Usage) -> Finding {
+    share(CONNECTIONS, Some(usage), |Usage { used, limit }| format!("{used} of {limit}"))
+}
+
+const PERCENT: &str = "percent";
+
+fn share(limit: Limit, usage: Option<Usage>, show: impl Fn(Usage) -> String) -> Finding {
+    let Some(usage) = usage else { return Finding::unmeasured("not known on this system") };
     let percent = percent(usage);
-    let health = if percent >= SHARE_PERCENT_MAX.into() { Health::Degraded } else { Health::Healthy };
-    Finding { health, detail: format!("{} ({percent} %)", show(usage)) }
+    Finding::by(limit, (percent as f64, PERCENT), format!("{} ({percent} %)", show(usage)))
 }
 
 fn percent(Usage { used, limit }: Usage) -> u128 {
     u128::from(used) * 100 / u128::from(limit.max(1))
 }
 
-pub fn certificates(certificates: &[Expiry], now: SystemTime) -> Finding {
-    let mut detail = Vec::new();
-    for Expiry { hosts, not_after } in certificates {
-        match not_after.duration_since(now) {
-            Err(_) => detail.push(format!("{hosts}: has ended")),
-            Ok(rest) if rest < CERTIFICATE_REST_MIN => {
-                detail.push(format!("{hosts}: ends in {} hours", rest.as_secs() / 3_600));
-            }
-            Ok(_) => {}
+/// `lookup`: how long one takes, if any was timed; `stored`: bytes.
+pub fn cache(is_enabled: bool, lookup: Option<Duration>, stored: Usage) -> Finding {
+    if !is_enabled {
+        return Finding::unmeasured("off");
+    }
+    let Usage { used, limit } = stored;
+    let detail = format!("{} of {} MiB stored", used >> 20, limit >> 20);
+    match lookup {
+        None => Finding { detail: format!("{detail}, not asked yet"), ..Finding::unmeasured("") },
+        Some(lookup) => {
+            let milliseconds = lookup.as_nanos() as f64 / 1e6;
+            let detail = format!("{detail}, a lookup takes {milliseconds} ms");
+            Finding::by(LOOKUP, (milliseconds, "milliseconds"), detail)
         }
     }
-    if detail.is_empty() {
-        return Finding { health: Health::Healthy, detail: format!("in use: {}", certificates.len()) };
+}
+
+pub fn listeners(open: usize, configured: usize) -> Finding {
+    let closed = configured.saturating_sub(open);
+    Finding::by(CLOSED, (closed as f64, "listeners closed"), format!("{open} of {configured} open"))
+}
+
+/// `lost`: lines of late; `all`: since the start.
+pub fn log(lost: u64, all: u64) -> Finding {
+    let detail = format!("{lost} lines lost in the last minute, {all} since the start");
+    Finding::by(LINES_LOST, (lost as f64, "lines lost"), detail)
+}
+
+pub fn certificates(certificates: &[Expiry], now: SystemTime) -> Finding {
+    let mut detail = Vec::new();
+    let mut fewest: Option<f64> = None;
+    for Expiry { hosts, not_after } in certificates {
+        let days = match not_after.duration_since(now) {
+            Ok(rest) => {
+                let days = rest.as_secs_f64() / DAY_SECONDS;
+                if DAYS_LEFT.judge(days) != Health::Healthy {
+                    detail.push(format!("{hosts}: ends in {} hours", rest.as_secs() / 3_600));
+                }
+                days
+            }
+            Err(late) => {
+                detail.push(format!("{hosts}: has ended"));
+                -late.duration().as_secs_f64() / DAY_SECONDS
+            }
+        };
+        fewest = Some(fewest.map_or(days, |fewest| fewest.min(days)));
     }
-    Finding { health: Health::Degraded, detail: detail.join("; ") }
+    if detail.is_empty() {
+        detail.push(format!("in use: {}", certificates.len()));
+    }
+    let Some(days) = fewest else { return Finding::unmeasured(&detail.join("; ")) };
+    Finding::by(DAYS_LEFT, ((days * 10.0).floor() / 10.0, "days left"), detail.join("; "))
 }
 
 #[cfg(test)]
@@ -152,6 +279,53 @@ mod tests {
     use Health::{Degraded, Healthy, Unhealthy};
 
     use super::*;
+
+    fn said(finding: Finding) -> (Health, String) {
+        (finding.health, finding.detail)
+    }
+
+    #[test]
+    fn each_is_judged_by_its_limit() {
+        let check = |finding: Finding, health: Health, value: f64, unit: &str, limits: (f64, Option<f64>)| {
+            let Some(Measured { limit, .. }) = finding.measured else { panic!("{finding:?}") };
+            let found = finding.measured.map(|measured| (measured.value, measured.unit));
+            assert_eq!((finding.health, found), (health, Some((value, unit))), "{finding:?}");
+            assert_eq!((limit.degraded, limit.unhealthy), limits, "{finding:?}");
+        };
+        let of = |used: u64| Usage { used, limit: 100 };
+        let ms = Duration::from_millis;
+        check(memory(Some(of(79)), None), Healthy, 79.0, "percent", (80.0, None));
+        check(memory(Some(of(80)), None), Degraded, 80.0, "percent", (80.0, None));
+        check(processors(Some(0.6994), 2), Healthy, 69.9, "percent", (70.0, Some(90.0)));
+        check(processors(Some(0.7), 2), Degraded, 70.0, "percent", (70.0, Some(90.0)));
+        check(processors(Some(0.9), 2), Unhealthy, 90.0, "percent", (70.0, Some(90.0)));
+        check(disk(Some(of(89))), Healthy, 89.0, "percent", (90.0, None));
+        check(disk(Some(of(100))), Degraded, 100.0, "percent", (90.0, None));
+        check(connections(of(69)), Healthy, 69.0, "percent", (70.0, Some(90.0)));
+        check(connections(of(90)), Unhealthy, 90.0, "percent", (70.0, Some(90.0)));
+        check(cache(true, Some(ms(49)), of(1)), Healthy, 49.0, "milliseconds", (50.0, None));
+        check(cache(true, Some(ms(50)), of(1)), Degraded, 50.0, "milliseconds", (50.0, None));
+        check(listeners(2, 2), Healthy, 0.0, "listeners closed", (1.0, Some(1.0)));
+        check(listeners(1, 2), Unhealthy, 1.0, "listeners closed", (1.0, Some(1.0)));
+        check(log(0, 9), Healthy, 0.0, "lines lost", (1.0, None));
+        check(log(3, 9), Degraded, 3.0, "lines lost", (1.0, None));
+        check(config(1, Some("no")), Degraded, 1.0, "refused", (1.0, None));
+    }
+
+    #[test]
+    fn what_cannot_be_known_is_no_reason_to_worry() {
+        let all = [
+            processors(None, 2),
+            disk(None),
+            cache(false, None, Usage { used: 0, limit: 1 }),
+            certificates(&[], SystemTime::UNIX_EPOCH),
+        ];
+        for finding in all {
+            assert_eq!((finding.health, finding.measured), (Healthy, None), "{}", finding.detail);
+        }
+        let silent = Finding::silent(Duration::from_secs(5));
+        assert_eq!(said(silent), (Degraded, "no answer within 5s".to_owned()));
+    }
 
     #[test]
     fn the_worst_sign_decides() {
@@ -173,7 +347,7 @@ mod tests {
                 is_open: false,
             };
             let all: Vec<Endpoints> = counts.iter().enumerate().map(endpoints).collect();
-            assert_eq!(upstreams(&all), Finding { health, detail: detail.to_owned() }, "{counts:?}");
+            assert_eq!(said(upstreams(&all)), (health, detail.to_owned()), "{counts:?}");
         };
         check(&[], Healthy, "usable endpoints: 0");
         check(&[(3, 0, 0), (1, 0, 0)], Healthy, "usable endpoints: 4");
@@ -184,8 +358,7 @@ mod tests {
         check(&[(0, 0, 0)], Unhealthy, "u0: none of 0 endpoints is usable");
         check(&[(0, 1, 0), (1, 1, 0)], Unhealthy, "u0: none of 1 endpoints is usable; u1: 1 of 2 endpoints out");
         let open = Endpoints { upstream: "app".to_owned(), usable: 3, out: 0, drained: 0, is_open: true };
-        let detail = "app: the breaker is open".to_owned();
-        assert_eq!(upstreams(&[open]), Finding { health: Unhealthy, detail });
+        assert_eq!(said(upstreams(&[open])), (Unhealthy, "app: the breaker is open".to_owned()));
     }
 
     #[test]
@@ -199,7 +372,7 @@ mod tests {
     #[test]
     fn shares_of_limited_resources() {
         let check = |used: u64, limit: u64, health: Health, detail: &str| {
-            assert_eq!(descriptors(Some(Usage { used, limit })), Finding { health, detail: detail.to_owned() });
+            assert_eq!(said(descriptors(Some(Usage { used, limit }))), (health, detail.to_owned()));
         };
         check(0, 100, Healthy, "0 of 100 (0 %)");
         check(79, 100, Healthy, "79 of 100 (79 %)");
@@ -214,7 +387,7 @@ mod tests {
         let check = |machine: Option<u64>, limited: Option<(u64, Pressure)>, health: Health, detail: &str| {
             let of = |limit: u64| Usage { used: 80 << 20, limit: limit << 20 };
             let found = memory(machine.map(of), limited.map(|(hard, pressure)| (of(hard), pressure)));
-            assert_eq!(found, Finding { health, detail: detail.to_owned() }, "{machine:?} {limited:?}");
+            assert_eq!(said(found), (health, detail.to_owned()), "{machine:?} {limited:?}");
         };
         check(None, None, Healthy, "not known on this system");
         check(Some(100), None, Degraded, "80 of 100 MiB (80 %)");
@@ -235,7 +408,7 @@ mod tests {
             let span = Duration::from_secs(hours.unsigned_abs() * 3_600);
             let not_after = if hours < 0 { now - span } else { now + span };
             let found = certificates(&[Expiry { hosts: "a.example".to_owned(), not_after }], now);
-            assert_eq!(found, Finding { health, detail: detail.to_owned() }, "{hours}");
+            assert_eq!(said(found), (health, detail.to_owned()), "{hours}");
         };
         check(24 * 90, Healthy, "in use: 1");
         check(24 * 7, Healthy, "in use: 1");

@@ -7,6 +7,7 @@
 
 mod access;
 mod answer;
+mod checks;
 mod judge;
 mod limits;
 mod live;
@@ -21,7 +22,6 @@ mod testing;
 mod view;
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -44,6 +44,7 @@ use crate::config;
 use crate::control::{Control, Outcome};
 use crate::proxy::explain::Unclear;
 use crate::proxy::explain::shape::{Explanation, Question};
+use crate::telemetry::Metrics;
 use crate::telemetry::access_log::{Following, Wanted};
 use crate::telemetry::metrics::RouteTotals;
 
@@ -80,17 +81,17 @@ trait Process: 'static {
     fn is_draining(&self) -> bool;
     /// Memory is over its hard limit, so that every new request is refused.
     fn refuses_all(&self) -> bool;
-    fn status(&self) -> impl Serialize;
+    fn status(&self) -> impl Future<Output = impl Serialize>;
     /// What would become of a request; fields that the configuration gives it are shown only if `shows_secrets`.
     fn explain(&self, question: &Question, shows_secrets: bool) -> Result<Explanation, Unclear>;
     /// None: too many follow the log already.
     fn follow(&self, wanted: Wanted) -> Option<Following>;
     /// The same for the page, which is sent it every second: without the long tail.
-    fn glance(&self) -> impl Serialize;
+    fn glance(&self) -> impl Future<Output = impl Serialize>;
     fn gauges(&self) -> Gauges;
     /// Shows what each route has counted.
     fn each_route(&self, show: impl FnMut(&str, RouteTotals));
-    fn metrics(&self) -> Result<String, Box<dyn Error>>;
+    fn metrics(&self) -> Arc<Metrics>;
     fn cache(&self) -> Arc<Cache>;
     /// Of the configuration in force.
     fn cache_config(&self) -> config::Cache;

@@ -23,12 +23,15 @@ use super::{Process, limits, upstreams};
 use crate::balance::Pool;
 use crate::cache::Dependencies;
 use crate::clock;
-use crate::config;
+use crate::compress::{self, Accepted};
+use crate::config::{self, Coding};
 use crate::control::Outcome;
 use crate::telemetry::access_log::Filter;
 
 const BODY_BYTES_MAX: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Series repeat themselves; more would take longer and save little.
+const METRICS_GZIP_LEVEL: u32 = 2;
 const PATHS: &str = "/ in a browser, or /events, /livez, /readyz, /status, /metrics, /upstreams, /cache, /limits, /limits/{address}, \
                      /explain, /reload, /stop, /log/follow, /cache/purge, /limits/reset, /upstreams/{name}/drain or \
                      /upstreams/{name}/undrain";
@@ -137,8 +140,8 @@ where
         return answer::method_not_allowed(&head.method, allowed);
     }
     match target {
-        Target::Events => live.join(process, rules, via),
-        Target::Page(page) => show(process, page).await,
+        Target::Events => live.join(process, rules, via).await,
+        Target::Page(page) => show(process, page, &head).await,
         // What the file sends to origins is for those alone who may control.
         Target::Explain => explain(process, access::may_control(via, &head, rules).is_ok(), body).await,
         Target::Action(action) => match access::may_control(via, &head, rules) {
@@ -148,7 +151,7 @@ where
     }
 }
 
-async fn show<P: Process>(process: &P, page: Page<'_>) -> Answer {
+async fn show<P: Process>(process: &P, page: Page<'_>, head: &Parts) -> Answer {
     match page {
         Page::Part(part) => answer::page(part),
         Page::Live => answer::text(StatusCode::OK, "ok\n"),
@@ -156,7 +159,7 @@ async fn show<P: Process>(process: &P, page: Page<'_>) -> Answer {
         // What balances load in front should ask another one.
         Page::Ready if process.refuses_all() => answer::text(StatusCode::SERVICE_UNAVAILABLE, "memory-short\n"),
         Page::Ready => answer::text(StatusCode::OK, "ready\n"),
-        Page::Status => answer::json(StatusCode::OK, &process.status()),
+        Page::Status => answer::json(StatusCode::OK, &process.status().await),
         Page::Upstreams => answer::json(StatusCode::OK, &upstreams(&process.pools())),
         Page::Cache => {
             let status = CacheStatus::new(process.cache_config().enabled, process.cache().report());
@@ -164,14 +167,28 @@ async fn show<P: Process>(process: &P, page: Page<'_>) -> Answer {
         }
         Page::Limits => limits::overview(process).await,
         Page::LimitsOf { address } => limits::of_address(process, address),
-        Page::Metrics => match process.metrics() {
-            Ok(text) => answer::metrics(text),
-            Err(error) => {
-                tracing::error!("{error}");
-                answer::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the metrics\n")
-            }
-        },
+        Page::Metrics => metrics(process, head).await,
     }
+}
+
+/// Counts of thousands of routes take long to write, so it is done elsewhere.
+async fn metrics<P: Process>(process: &P, head: &Parts) -> Answer {
+    let metrics = process.metrics();
+    let takes_gzip = Accepted::of(&head.headers).is_some_and(|accepted| accepted.choose(&[Coding::Gzip]).is_some());
+    let write = move || match metrics.text() {
+        text if takes_gzip => compress::code_whole(text.as_bytes(), Coding::Gzip, METRICS_GZIP_LEVEL),
+        text => Ok(text.into()),
+    };
+    match tokio::task::spawn_blocking(write).await {
+        Ok(Ok(body)) => answer::metrics(body, takes_gzip),
+        Ok(Err(error)) => cannot("write the metrics", &error),
+        Err(error) => cannot("write the metrics", &error),
+    }
+}
+
+fn cannot(what: &str, error: &dyn Error) -> Answer {
+    tracing::error!("cannot {what}: {error}");
+    answer::text(StatusCode::INTERNAL_SERVER_ERROR, "this did not work; the log says why\n")
 }
 
 async fn act<P, B>(process: &P, action: Action<'_>, head: &Parts, body: B) -> Answer

@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::judge::{self, Endpoints, Finding, Health};
+use super::judge::{self, Endpoints, Finding, Health, Measured};
 use crate::balance::{BreakerStatus, EndpointStatus, QueueStatus};
 use crate::cache::{Report, Statistics};
 use crate::overload::recovery::Recovery;
@@ -120,15 +120,26 @@ pub struct Check {
     pub status: Health,
     pub duration_ms: f64,
     pub detail: String,
+    /// None for what has none, or cannot be known.
+    #[serde(flatten)]
+    pub measured: Option<Measured>,
 }
 
 impl Check {
     pub fn new(name: &'static str, finding: Finding, duration_ms: f64) -> Self {
-        Self { name, status: finding.health, duration_ms, detail: finding.detail }
+        let Finding { health, detail, measured } = finding;
+        Self { name, status: health, duration_ms, detail, measured }
     }
 }
 
 impl CacheStatus {
+    /// Of all routes, if a lookup was timed.
+    pub fn lookup_time(&self) -> Option<Duration> {
+        let timed = self.routes.iter().filter_map(|route| route.lookup_us);
+        let (count, sum) = timed.fold((0.0, 0.0), |(count, sum), lookup_us| (count + 1.0, sum + lookup_us));
+        (count > 0.0).then(|| Duration::from_secs_f64(sum / count / 1e6))
+    }
+
     pub fn new(enabled: bool, report: Report) -> Self {
         let Report { usage, routes } = report;
         Self {
@@ -146,7 +157,8 @@ impl CacheStatus {
 
 fn cached_route((route, statistics): (String, Statistics)) -> CachedRouteStatus {
     let lookup_us = statistics.lookup_time().map(|time| time.as_nanos() as f64 / 1_000.0);
-    let Statistics { entries, bytes, hits, misses, evictions, purged, .. } = statistics;
+    let (hits, misses) = (statistics.hits(), statistics.misses());
+    let Statistics { entries, bytes, evictions, purged, .. } = statistics;
     let hit_ratio = (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64);
     CachedRouteStatus { route, entries, bytes, hits, misses, hit_ratio, evictions, purged, lookup_us }
 }
@@ -182,8 +194,6 @@ pub fn rfc3339(time: SystemTime) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::balance::Queue;
 
@@ -209,6 +219,8 @@ mod tests {
             in_flight: 0,
             requests: 0,
             failures: 0,
+            attempts: 0,
+            attempts_s: 0.0,
             last_error: None,
         };
         let states = ["usable", "usable", "ejected", "unhealthy", "drained"];

@@ -2,9 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -20,6 +20,7 @@ use crate::pattern::Pattern;
 use crate::proxy::explain::Unclear;
 use crate::proxy::explain::shape::{Explanation, Question};
 use crate::rate_limit::RateLimits;
+use crate::telemetry::Metrics;
 use crate::telemetry::access_log::{Following, Wanted};
 use crate::telemetry::metrics::RouteTotals;
 
@@ -69,13 +70,13 @@ impl Process for FakeProcess {
         self.refusing.get()
     }
 
-    fn status(&self) -> impl Serialize {
+    async fn status(&self) -> impl Serialize {
         serde_json::json!({ "status": "healthy" })
     }
 
-    fn glance(&self) -> impl Serialize {
+    async fn glance(&self) -> impl Serialize {
         self.glances.set(self.glances.get() + 1);
-        self.status()
+        self.status().await
     }
 
     fn gauges(&self) -> Gauges {
@@ -86,8 +87,8 @@ impl Process for FakeProcess {
         self.routes.borrow().iter().for_each(|(name, totals)| show(name, *totals));
     }
 
-    fn metrics(&self) -> Result<String, Box<dyn Error>> {
-        Ok("up 1\n".to_owned())
+    fn metrics(&self) -> Arc<Metrics> {
+        Arc::new(Metrics::new(SystemTime::UNIX_EPOCH))
     }
 
     fn explain(&self, question: &Question, _shows_secrets: bool) -> Result<Explanation, Unclear> {

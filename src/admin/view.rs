@@ -1,22 +1,19 @@
-//! The control thread's [`Control`] as the admin listener sees it. The only file here that knows it.
+//! The control thread's [`Control`] as the admin listener sees it. Beside `checks`, the only file here that knows it.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
 use super::Process;
-use super::judge::{self, Endpoints, Expiry, Finding, Usage};
+use super::checks::{Known, checks, milliseconds_since};
 use super::limits::Named;
 use super::live::Gauges;
 use super::status::{
-    CacheStatus, CertificateStatus, Check, ConfigStatus, Connections, ListenerStatus, Status, UpstreamStatus,
-    WorkerStatus, overall, rfc3339,
+    CacheStatus, CertificateStatus, ConfigStatus, Connections, ListenerStatus, Status, WorkerStatus, overall, rfc3339,
 };
 use crate::balance::Pool;
 use crate::cache::Cache;
@@ -26,10 +23,11 @@ use crate::proxy::explain::shape::{Explanation, Question};
 use crate::proxy::explain::{self, Ground, Unclear};
 use crate::snapshot::Snapshot;
 use crate::stub_status::Totals;
+use crate::telemetry::Metrics;
 use crate::telemetry::access_log::{Following, Wanted};
 use crate::telemetry::metrics::RouteTotals;
 use crate::tls::CertificateInfo;
-use crate::{clock, config, machine, recovery};
+use crate::{clock, config, recovery};
 
 /// The page shows so many cached routes, those that are asked for most.
 const CACHED_ROUTES_SHOWN_MAX: usize = 50;
@@ -47,8 +45,8 @@ impl Process for Control {
         self.shared.overload.pressure() == Pressure::Hard
     }
 
-    fn status(&self) -> impl Serialize {
-        status(self)
+    async fn status(&self) -> impl Serialize {
+        status(self).await
     }
 
     fn explain(&self, question: &Question, shows_secrets: bool) -> Result<Explanation, Unclear> {
@@ -62,8 +60,8 @@ impl Process for Control {
         self.access.follow(wanted)
     }
 
-    fn glance(&self) -> impl Serialize {
-        let mut status = status(self);
+    async fn glance(&self) -> impl Serialize {
+        let mut status = status(self).await;
         status.cache.routes.sort_by_key(|route| std::cmp::Reverse(route.hits + route.misses));
         status.cache.routes.truncate(CACHED_ROUTES_SHOWN_MAX);
         status
@@ -79,8 +77,8 @@ impl Process for Control {
         self.shared.metrics.each_route(show);
     }
 
-    fn metrics(&self) -> Result<String, Box<dyn Error>> {
-        Ok(self.shared.metrics.encode()?)
+    fn metrics(&self) -> Arc<Metrics> {
+        Arc::clone(&self.shared.metrics)
     }
 
     fn cache(&self) -> Arc<Cache> {
@@ -116,13 +114,15 @@ impl Process for Control {
     }
 }
 
-fn status(control: &Control) -> Status {
+async fn status(control: &Control) -> Status {
     let begun = clock::now();
     let now = clock::system_time();
     let snapshot = control.shared.live.load_full();
     let upstreams = super::upstreams(&control.pools());
     let certificates = control.certificates.info();
-    let checks = checks(control, &snapshot, &upstreams, &certificates, now);
+    let cache = CacheStatus::new(snapshot.config.cache.enabled, control.shared.cache.report());
+    let known = Known { upstreams: &upstreams, certificates: &certificates, cache: &cache };
+    let checks = checks(control, &snapshot, known, now).await;
     Status {
         status: overall(&checks),
         timestamp: rfc3339(now).unwrap_or_default(),
@@ -134,56 +134,13 @@ fn status(control: &Control) -> Status {
         connections: Connections { open: control.shared.totals().connections, max: control.shared.cap.max() },
         listeners: listeners(control, &snapshot),
         upstreams,
-        cache: CacheStatus::new(snapshot.config.cache.enabled, control.shared.cache.report()),
+        cache,
         replicas: control.supervisor.status(),
         certificates: certificates.iter().map(certificate).collect(),
         checks,
         recovery: recovery::report(&snapshot, &control.shared.overload),
         response_time_ms: milliseconds_since(begun),
     }
-}
-
-fn checks(
-    control: &Control,
-    snapshot: &Snapshot,
-    upstreams: &[UpstreamStatus],
-    certificates: &[CertificateInfo],
-    now: SystemTime,
-) -> Vec<Check> {
-    let endpoints: Vec<Endpoints> = upstreams.iter().map(UpstreamStatus::counts).collect();
-    let last_reload = control.last_reload.borrow();
-    let expiry = |certificate: &CertificateInfo| Expiry {
-        hosts: hosts(certificate).join(", "),
-        not_after: certificate.not_after,
-    };
-    vec![
-        timed("upstreams", || judge::upstreams(&endpoints)),
-        timed("config", || judge::config(snapshot.generation, last_reload.error.as_deref())),
-        timed("memory", || {
-            let used = machine::memory();
-            let limits = snapshot.config.server.memory;
-            let limited = used_of(used, limits.map(|limits| limits.hard));
-            let limited = limited.map(|usage| (usage, control.shared.overload.pressure()));
-            judge::memory(used_of(used, machine::memory_limit()), limited)
-        }),
-        timed("descriptors", || judge::descriptors(used_of(machine::descriptors(), machine::descriptors_limit()))),
-        timed("certificates", || judge::certificates(&certificates.iter().map(expiry).collect::<Vec<_>>(), now)),
-    ]
-}
-
-fn used_of(used: Option<u64>, limit: Option<u64>) -> Option<Usage> {
-    Some(Usage { used: used?, limit: limit? })
-}
-
-fn timed(name: &'static str, look: impl FnOnce() -> Finding) -> Check {
-    let begun = clock::now();
-    let finding = look();
-    Check::new(name, finding, milliseconds_since(begun))
-}
-
-/// To the microsecond.
-fn milliseconds_since(begun: Instant) -> f64 {
-    clock::now().duration_since(begun).as_micros() as f64 / 1_000.0
 }
 
 fn config_status(control: &Control, snapshot: &Snapshot) -> ConfigStatus {

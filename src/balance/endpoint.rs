@@ -22,6 +22,7 @@ use super::slow_start::Warmth;
 use super::tally::{Counts, Tally};
 use crate::clock;
 use crate::lock::lock;
+use crate::telemetry::EndpointMetrics;
 
 /// Bytes kept of the text of the last error.
 const LAST_ERROR_BYTES_MAX: usize = 256;
@@ -64,6 +65,7 @@ pub struct Endpoint {
     ejections: Ejections,
     /// Of the upstream.
     pub(super) queue: Arc<Queue>,
+    pub metrics: EndpointMetrics,
 }
 
 impl Endpoint {
@@ -85,12 +87,18 @@ impl Endpoint {
             last_error: Mutex::new(None),
             ejections: Ejections::default(),
             queue: Arc::clone(queue),
+            metrics: EndpointMetrics::default(),
         })
     }
 
     /// Requests in flight over all workers.
     pub fn in_flight(&self) -> usize {
         in_flight::all(self.in_flight.load(Ordering::Relaxed))
+    }
+
+    /// Requests that it was given, and failures that were its own, since it is known.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.requests.load(Ordering::Relaxed), self.failures.load(Ordering::Relaxed))
     }
 
     /// Those of them that have a place.
@@ -254,6 +262,7 @@ impl Endpoint {
             Verdict::Ejected { until } => Some(until.saturating_duration_since(now).as_secs_f64()),
             Verdict::Usable | Verdict::Failing | Verdict::Unhealthy | Verdict::Drained => None,
         };
+        let (attempts, took) = self.metrics.attempts();
         EndpointStatus {
             address: self.address,
             name: self.name.clone(),
@@ -264,6 +273,8 @@ impl Endpoint {
             in_flight: self.in_flight(),
             requests: self.requests.load(Ordering::Relaxed),
             failures: self.failures.load(Ordering::Relaxed),
+            attempts,
+            attempts_s: took.as_secs_f64(),
             last_error: lock(&self.last_error).clone(),
         }
     }
@@ -308,6 +319,9 @@ pub struct EndpointStatus {
     pub in_flight: usize,
     pub requests: u64,
     pub failures: u64,
+    /// Attempts that are over, and how many seconds they took in all, to the head of a response or their failure.
+    pub attempts: u64,
+    pub attempts_s: f64,
     /// Of a request or a probe; it stays after the endpoint has come back.
     pub last_error: Option<Box<str>>,
 }

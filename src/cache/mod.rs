@@ -85,7 +85,7 @@ pub enum Failure {
     Status(StatusCode),
 }
 
-/// What a request was to the cache, for the access log.
+/// What the cache was to a request, for the access log and the metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Hit,
@@ -100,6 +100,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 6] = [Self::Hit, Self::Stale, Self::Validated, Self::Miss, Self::Collapsed, Self::Bypass];
+
     pub fn word(self) -> &'static str {
         match self {
             Self::Hit => "hit",

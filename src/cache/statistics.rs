@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::telemetry::metrics::PerThread;
+use super::Role;
+use crate::telemetry::metrics::{PerThread, ShortSum, ShortTimes};
 
 /// The counts of one route. Clones are the same; a reload hands those of a route to its successor.
 #[derive(Debug, Clone, Default)]
@@ -23,11 +24,10 @@ struct Cells {
 
 #[derive(Debug, Default)]
 struct Lookups {
-    hits: AtomicU64,
-    misses: AtomicU64,
-    /// Those that were timed.
-    timed: AtomicU64,
-    timed_ns: AtomicU64,
+    all: AtomicU64,
+    timed: ShortTimes,
+    /// Requests that are over, by what the cache was to them.
+    roles: [AtomicU64; Role::ALL.len()],
 }
 
 /// Of so many lookups of a thread one is timed: the clock is read twice for it, which takes about as long as looking.
@@ -40,22 +40,34 @@ pub struct Statistics {
     pub entries: u64,
     /// Of memory that they hold.
     pub bytes: u64,
-    pub hits: u64,
-    pub misses: u64,
+    /// Requests by what the cache was to them, in the order of [`Role::ALL`].
+    pub roles: [u64; Role::ALL.len()],
     /// Entries that made room for others.
     pub evictions: u64,
     /// Entries that a hard purge took out.
     pub purged: u64,
-    /// Lookups that were timed, and how long they took in all.
-    pub timed: u64,
-    pub timed_for: Duration,
+    /// Of the lookups that were timed.
+    pub lookups: ShortSum,
 }
 
 impl Statistics {
     /// How long a lookup takes, if any was timed.
     pub fn lookup_time(&self) -> Option<Duration> {
-        let nanoseconds = self.timed_for.as_nanos().checked_div(u128::from(self.timed))?;
-        Some(Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX)))
+        self.lookups.sum_ns.checked_div(self.lookups.count()).map(Duration::from_nanos)
+    }
+
+    /// Requests that were answered by what was stored.
+    pub fn hits(&self) -> u64 {
+        self.of(&[Role::Hit, Role::Stale])
+    }
+
+    /// Requests that had to wait for the origin.
+    pub fn misses(&self) -> u64 {
+        self.of(&[Role::Miss, Role::Validated, Role::Collapsed])
+    }
+
+    fn of(&self, roles: &[Role]) -> u64 {
+        roles.iter().map(|role| self.roles[*role as usize]).sum()
     }
 }
 
@@ -69,51 +81,43 @@ pub enum Leave {
 }
 
 impl RouteStatistics {
-    pub fn hit(&self) {
-        self.0.lookups.local().hits.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub fn miss(&self) {
-        self.0.lookups.local().misses.fetch_add(1, Ordering::Relaxed);
+    /// A request is over.
+    pub fn count(&self, role: Role) {
+        self.0.lookups.local().roles[role as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// Looks, and takes the time of it now and then.
     pub fn look<T>(&self, now: fn() -> Instant, look: impl FnOnce() -> T) -> T {
         let lookups = self.0.lookups.local();
-        let before = lookups.hits.load(Ordering::Relaxed) + lookups.misses.load(Ordering::Relaxed);
-        if !before.is_multiple_of(TIMED_OF) {
+        if !lookups.all.fetch_add(1, Ordering::Relaxed).is_multiple_of(TIMED_OF) {
             return look();
         }
         let begun = now();
         let looked = look();
-        let took = u64::try_from(now().saturating_duration_since(begun).as_nanos()).unwrap_or(u64::MAX);
-        lookups.timed.fetch_add(1, Ordering::Relaxed);
-        lookups.timed_ns.fetch_add(took, Ordering::Relaxed);
+        lookups.timed.count(now().saturating_duration_since(begun));
         looked
     }
 
     pub fn read(&self) -> Statistics {
-        let sum = |of: fn(&Lookups) -> &AtomicU64| {
-            self.0.lookups.iter().map(|lookups| of(lookups).load(Ordering::Relaxed)).sum()
-        };
+        let (mut roles, mut timed) = ([0; Role::ALL.len()], ShortSum::default());
+        for lookups in self.0.lookups.iter() {
+            roles.iter_mut().zip(&lookups.roles).for_each(|(sum, count)| *sum += count.load(Ordering::Relaxed));
+            timed.add(&lookups.timed);
+        }
         Statistics {
             entries: self.0.entries.load(Ordering::Relaxed),
             bytes: self.0.bytes.load(Ordering::Relaxed),
-            hits: sum(|lookups| &lookups.hits),
-            misses: sum(|lookups| &lookups.misses),
+            roles,
             evictions: self.0.evictions.load(Ordering::Relaxed),
             purged: self.0.purged.load(Ordering::Relaxed),
-            timed: sum(|lookups| &lookups.timed),
-            timed_for: Duration::from_nanos(sum(|lookups| &lookups.timed_ns)),
+            lookups: timed,
         }
     }
 
-    /// Hits and misses.
+    /// Requests that the cache answered, and those that had to wait for the origin.
     pub(super) fn lookups(&self) -> (u64, u64) {
-        let counts = self.0.lookups.iter().map(|cell| (&cell.hits, &cell.misses));
-        counts.fold((0, 0), |(hits, misses), (more_hits, more_misses)| {
-            (hits + more_hits.load(Ordering::Relaxed), misses + more_misses.load(Ordering::Relaxed))
-        })
+        let read = self.read();
+        (read.hits(), read.misses())
     }
 
     /// Whether only the one who asks holds them: no route, and nothing that is stored.
@@ -160,10 +164,19 @@ mod tests {
         assert_eq!(statistics.read().lookup_time(), None);
         for number in 0..2 * TIMED_OF + 1 {
             assert_eq!(statistics.look(clock, || number), number);
-            if number.is_multiple_of(2) { statistics.hit() } else { statistics.miss() }
         }
         assert_eq!(READ.get(), 6, "the clock is read for the first of each 64");
         let read = statistics.read();
-        assert_eq!((read.timed, read.lookup_time()), (3, Some(Duration::from_micros(1))));
+        assert_eq!((read.lookups.count(), read.lookup_time()), (3, Some(Duration::from_micros(1))));
+    }
+
+    #[test]
+    fn requests_by_what_the_cache_was_to_them() {
+        let statistics = RouteStatistics::default();
+        for (index, role) in Role::ALL.into_iter().enumerate() {
+            (0..=index).for_each(|_| statistics.count(role));
+        }
+        let read = statistics.read();
+        assert_eq!((read.roles, read.hits(), read.misses()), ([1, 2, 3, 4, 5, 6], 1 + 2, 3 + 4 + 5));
     }
 }

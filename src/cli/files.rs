@@ -36,7 +36,7 @@ pub fn look(config: &Config) -> Result<Diagnostics, Failure> {
     }
     match Cache::new(config.cache.limits(), 1) {
         Ok(cache) => {
-            let metrics = &Metrics::new(clock::system_time())?;
+            let metrics = &Metrics::new(clock::system_time());
             let overload = &Overload::default();
             let lasting = Lasting { certificates: &certificates, metrics, cache: &cache, overload };
             if let Err(error) = Snapshot::build(config.clone(), None, &lasting) {

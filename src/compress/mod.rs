@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use self::decoder::Decoder;
 pub use self::encoder::code_whole;
 use self::encoder::{Encoder, failed, share};
-pub use self::negotiate::NotCoded;
+pub use self::negotiate::{Accepted, NotCoded};
 use self::negotiate::{Asked, Plan, plan};
 use crate::body::{Body, BodyError, Gathered, gather};
 use crate::config::{Coding, Compress, Route};

@@ -152,6 +152,7 @@ impl OpenRequest {
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
+        self.counts.ended.fetch_add(1, Ordering::Relaxed);
         if self.open.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.counts.busy.fetch_sub(1, Ordering::Relaxed);
         }
@@ -180,7 +181,7 @@ pub async fn serve(worker: Rc<Worker>, terms: Terms, stream: TcpStream, peer: So
         Ok(stream) => {
             let version = tls::version(&stream);
             downstream.tls = Some(version);
-            metrics.tls_handshake(Handshake::Completed(version));
+            metrics.tls_handshake(Handshake::Completed { version, is_resumed: tls::is_resumed(&stream) });
             if tls::selected_h2(&stream) {
                 Box::pin(serve_h2(worker, limits, stream, downstream)).await;
             } else {

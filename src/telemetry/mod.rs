@@ -7,4 +7,4 @@ pub mod log;
 pub mod metrics;
 
 pub use access_log::{AccessWriter, Entry, UpstreamEntry};
-pub use metrics::{Metrics, RouteMetrics, UpstreamMetrics};
+pub use metrics::{EndpointMetrics, Metrics, RouteMetrics, UpstreamMetrics};

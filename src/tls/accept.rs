@@ -158,6 +158,11 @@ pub fn version<S>(stream: &TlsStream<S>) -> TlsVersion {
     }
 }
 
+/// Whether a ticket spared the client and the edge a part of the handshake.
+pub fn is_resumed<S>(stream: &TlsStream<S>) -> bool {
+    stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed)
+}
+
 fn versions(min: TlsVersion) -> Vec<&'static SupportedProtocolVersion> {
     match min {
         TlsVersion::Tls12 => vec![&TLS13, &TLS12],

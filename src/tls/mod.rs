@@ -21,7 +21,7 @@ use std::sync::{Arc, LazyLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
-pub use self::accept::{Acceptor, HandshakeError, selected_h2, version};
+pub use self::accept::{Acceptor, HandshakeError, is_resumed, selected_h2, version};
 pub use self::certificates::{CertificateInfo, Certificates, Prepared};
 pub use self::own::to_own_listener;
 pub use self::pair::CertificateError;

@@ -88,6 +88,11 @@ impl SharedH2 {
         self.usage.served.load(Ordering::Relaxed) >= requests
     }
 
+    /// Whether no stream is open on it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.usage.streams.load(Ordering::Relaxed) == 0
+    }
+
     /// Counts a round of reaping; how many have passed since the last stream ended.
     pub(super) fn idle_rounds(&self) -> u64 {
         if self.usage.streams.load(Ordering::Relaxed) > 0 {

@@ -205,7 +205,7 @@ impl Upstream {
         limits: Limits<'_>,
     ) -> Result<Reply, Failed> {
         let endpoint = dispatch.endpoint;
-        let to = connections.of_endpoint(endpoint.id, self.config().keepalive);
+        let to = connections.of_endpoint(endpoint, self.config().keepalive);
         let attempt = Attempt { upstream: self, endpoint, connections, to: &to, limits };
         match self.config().protocol {
             UpstreamProtocol::H1 => attempt.over_h1(dispatch).await,

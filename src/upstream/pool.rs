@@ -17,12 +17,15 @@ use http_body::{Frame, SizeHint};
 
 use super::h1;
 use super::h2_connection::{Carrier, SharedH2, Usage};
+use crate::balance::Endpoint;
 use crate::body::{Arrival, BodyError, ReadAhead};
 use crate::config::Keepalive;
 use crate::lock::lock;
 use crate::overload::Crowded;
 use crate::spare;
 use crate::splice::Pipe;
+use crate::telemetry::EndpointMetrics;
+use crate::telemetry::metrics::Held;
 use crate::timers::Sweep;
 
 /// How often connections that idled too long are looked for.
@@ -46,6 +49,8 @@ pub struct EndpointConnections {
     opened: Cell<u64>,
     /// Taken while an HTTP/2 connection is made, so that one burst makes one connection.
     pub(super) connecting: tokio::sync::Mutex<()>,
+    /// How many there are, as the last round of reaping has found.
+    held: RefCell<Held>,
 }
 
 /// An HTTP/1.1 connection, in use by one request, and the way back for it.
@@ -95,9 +100,10 @@ impl Connections {
         &self.sweep
     }
 
-    pub fn of_endpoint(&self, id: u64, keepalive: Keepalive) -> Rc<EndpointConnections> {
+    pub fn of_endpoint(&self, endpoint: &Endpoint, keepalive: Keepalive) -> Rc<EndpointConnections> {
         let mut endpoints = self.endpoints.borrow_mut();
-        let found = endpoints.entry(id).or_insert_with(|| Rc::new(EndpointConnections::new(keepalive)));
+        let new = || Rc::new(EndpointConnections::new(keepalive, &endpoint.metrics));
+        let found = endpoints.entry(endpoint.id).or_insert_with(new);
         found.idle.rounds_max.store(rounds(keepalive.idle), Ordering::Relaxed);
         Rc::clone(found)
     }
@@ -134,7 +140,7 @@ impl Connections {
 }
 
 impl EndpointConnections {
-    fn new(keepalive: Keepalive) -> Self {
+    fn new(keepalive: Keepalive, metrics: &EndpointMetrics) -> Self {
         let rounds_max = AtomicU64::new(rounds(keepalive.idle));
         let idle = IdleStack { idle: Mutex::default(), rounds: AtomicU64::new(0), rounds_max };
         Self {
@@ -142,6 +148,7 @@ impl EndpointConnections {
             shared: RefCell::default(),
             opened: Cell::new(0),
             connecting: tokio::sync::Mutex::new(()),
+            held: RefCell::new(metrics.hold()),
         }
     }
 
@@ -208,14 +215,20 @@ impl EndpointConnections {
             closed_early += u64::from(rounds >= rounds_max && rounds < own_max);
             rounds < rounds_max
         };
-        lock(&self.idle.idle).retain_mut(|idle| {
+        let mut exclusive = lock(&self.idle.idle);
+        exclusive.retain_mut(|idle| {
             let rounds = round.saturating_sub(idle.returned_in);
             if rounds == 1 {
                 idle.exclusive.connection.shrink();
             }
             idle.exclusive.connection.is_open() && may_stay(rounds)
         });
-        self.shared.borrow_mut().retain(|shared| !shared.sender.is_closed() && may_stay(shared.idle_rounds()));
+        let mut shared = self.shared.borrow_mut();
+        shared.retain(|shared| !shared.sender.is_closed() && may_stay(shared.idle_rounds()));
+        // Every exclusive one knows the way back.
+        let all = Arc::weak_count(&self.idle) + shared.len();
+        let idle = exclusive.len() + shared.iter().filter(|shared| shared.is_idle()).count();
+        self.held.borrow_mut().set(all, idle);
         closed_early
     }
 }

@@ -35,6 +35,7 @@ mod head_requests;
 mod interim;
 mod kept;
 mod limits;
+mod metrics;
 mod overload;
 mod pace;
 mod page;

@@ -1,7 +1,7 @@
 //! The live page, at `/` of the admin listener: what is sampled for it, and the events that it is sent.
 //!
-//! Once a second the counts of all routes are read, whether anybody looks or not, so that a page that is just opened
-//! shows the last minutes. Everything else is read while a page is open. The control thread does it, once for all
+//! While a page is open, the counts of all routes are read once a second, and every five seconds while none is, so that a page
+//! that is just opened shows the last minutes. Everything else is read for open pages alone. The control thread does it, once for all
 //! pages; a request costs nothing more than without it. Pages change nothing: their buttons ask what the commands ask.
 
 mod feed;
@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 pub use self::feed::Events;
@@ -30,6 +31,8 @@ use super::{Process, limits};
 use crate::{clock, config};
 
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+/// Without a page only each of so many samples is taken. One of a thousand busy routes takes a millisecond.
+const UNWATCHED_STEP: u32 = 5;
 /// Looking at the rate limits looks at every address that they count.
 const LIMITS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -40,6 +43,8 @@ pub struct Live {
     sampler: RefCell<Sampler>,
     /// The last events, for pages that come before the next ones; none without a page.
     kept: RefCell<Kept>,
+    /// There is a new sample.
+    taken: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +76,7 @@ enum Control {
 
 /// Samples, and sends to pages, until it is dropped.
 pub async fn run<P: Process>(desk: Rc<Desk<P>>) {
-    tokio::join!(sample(&desk), watch_limits(&desk));
+    tokio::join!(sample(&desk), tell(&desk), watch_limits(&desk));
 }
 
 async fn sample<P: Process>(desk: &Desk<P>) {
@@ -80,18 +85,38 @@ async fn sample<P: Process>(desk: &Desk<P>) {
     let (mut before, mut rules) = (clock::now(), desk.rules());
     // The first tick is at once.
     ticks.tick().await;
+    let mut skipped = 0;
     loop {
         ticks.tick().await;
-        let now = clock::now();
-        desk.live.take(&*desk.process, now.duration_since(before), clock::system_time());
-        before = now;
         // Who may read is asked again, by the rules of now.
         let rules_now = desk.rules();
         if rules_now != rules || desk.process.is_draining() {
             desk.live.feed.end_all();
+            // It was for the rules before.
+            desk.live.kept.take();
             rules = rules_now;
         }
-        desk.live.tell(&*desk.process, &rules);
+        skipped += 1;
+        if skipped < UNWATCHED_STEP && !desk.live.feed.is_watched() {
+            continue;
+        }
+        let now = clock::now();
+        desk.live.take(&*desk.process, now.duration_since(before), clock::system_time());
+        (before, skipped) = (now, 0);
+        desk.live.taken.notify_one();
+    }
+}
+
+/// Sends the state to the pages, after each sample if it is quick enough: a check may have to wait.
+async fn tell<P: Process>(desk: &Desk<P>) {
+    loop {
+        desk.live.taken.notified().await;
+        if desk.live.feed.is_watched() {
+            let state = desk.live.state(&*desk.process, &desk.rules()).await;
+            desk.live.feed.send(&state);
+        } else {
+            desk.live.kept.borrow_mut().state = None;
+        }
     }
 }
 
@@ -112,13 +137,16 @@ async fn watch_limits<P: Process>(desk: &Desk<P>) {
 
 impl Live {
     /// Answers a page that wants the events.
-    pub fn join<P: Process>(&self, process: &P, rules: &config::Admin, via: Via) -> Answer {
+    pub async fn join<P: Process>(&self, process: &P, rules: &config::Admin, via: Via) -> Answer {
         if process.is_draining() {
             return answer::text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is draining\n");
         }
         let samples = self.samples();
-        let state = self.kept.borrow().state.clone();
-        let state = state.unwrap_or_else(|| self.state(process, rules));
+        let kept = self.kept.borrow().state.clone();
+        let state = match kept {
+            Some(state) => state,
+            None => self.state(process, rules).await,
+        };
         let limits = self.kept.borrow().limits.clone();
         match self.feed.join(via, [samples, state].into_iter().chain(limits)) {
             Some(events) => {
@@ -137,16 +165,7 @@ impl Live {
         let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let at = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
         round.end(at, span, process.gauges());
-        let mut kept = self.kept.borrow_mut();
-        (kept.samples, kept.state) = (None, None);
-    }
-
-    /// Sends the state of now to the pages, if there are any.
-    fn tell<P: Process>(&self, process: &P, rules: &config::Admin) {
-        if self.feed.is_watched() {
-            let state = self.state(process, rules);
-            self.feed.send(&state);
-        }
+        self.kept.borrow_mut().samples = None;
     }
 
     fn samples(&self) -> Bytes {
@@ -154,13 +173,14 @@ impl Live {
         kept.samples.get_or_insert_with(|| event("samples", self.sampler.borrow().samples())).clone()
     }
 
-    fn state<P: Process>(&self, process: &P, rules: &config::Admin) -> Bytes {
+    async fn state<P: Process>(&self, process: &P, rules: &config::Admin) -> Bytes {
+        let status = process.glance().await;
         let sampler = self.sampler.borrow();
         let state = event(
             "state",
             &State {
                 sample: sampler.samples().back(),
-                status: process.glance(),
+                status,
                 routes: sampler.routes(),
                 control: if rules.token.is_some() { Control::Token } else { Control::SocketOnly },
             },

@@ -9,19 +9,20 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::telemetry::metrics::{BOUNDS_MS, RouteTotals};
+use crate::telemetry::metrics::{FINE_MS, RouteTotals};
 
-/// Five minutes of one sample a second.
-pub const SAMPLES_MAX: usize = 300;
+/// How far back samples go, and one a second for as long.
+const HISTORY_MS: u64 = 300_000;
+const SAMPLES_MAX: usize = 300;
 /// What routes did is told over so many samples, so that figures can be read before they change.
 const WINDOW: usize = 5;
 /// Routes that the page shows: the first by requests, and then the first by each other sign.
 const ROUTES_BY_RATE_MAX: usize = 60;
 const ROUTES_BY_OTHER_MAX: usize = 20;
 
-type Buckets = [u64; BOUNDS_MS.len() + 1];
+type Ranges = [u64; FINE_MS.len() + 1];
 
-/// The process at the end of one second.
+/// The process over the time since the sample before.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Sample {
     /// Milliseconds since 1970.
@@ -39,7 +40,7 @@ pub struct Sample {
     pub busy: usize,
 }
 
-/// Estimated within the bucket of a histogram. None: there were no requests.
+/// Estimated within the range of a histogram. None: there were no requests.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Latency {
     p50_ms: Option<f32>,
@@ -166,17 +167,20 @@ impl Round<'_> {
         let Gauges { connections, busy, hits, misses } = gauges;
         let (hits_before, misses_before) = std::mem::replace(&mut sampler.lookups, (hits, misses));
         let (hits, misses) = (hits.saturating_sub(hits_before), misses.saturating_sub(misses_before));
-        let requests = sum.buckets.iter().sum();
+        let requests = sum.ranges.iter().sum();
         push(&mut sampler.spans, span, WINDOW);
         let sample = Sample {
             at,
             rate: a_second(requests, span),
-            latency: Latency::of(&sum.buckets),
+            latency: Latency::of(&sum.ranges),
             error_ratio: share(sum.server_errors, requests),
             hit_ratio: share(hits, hits + misses),
             connections,
             busy,
         };
+        while sampler.samples.front().is_some_and(|oldest| oldest.at + HISTORY_MS < at) {
+            sampler.samples.pop_front();
+        }
         push(&mut sampler.samples, sample, SAMPLES_MAX);
     }
 }
@@ -185,11 +189,11 @@ impl Route {
     fn figures(&self, name: &str, window: Duration) -> RouteFigures {
         let mut sum = RouteTotals::default();
         self.recent.iter().for_each(|(_, came)| add(&mut sum, came));
-        let requests = sum.buckets.iter().sum();
+        let requests = sum.ranges.iter().sum();
         RouteFigures {
             route: name.into(),
             rate: a_second(requests, window),
-            latency: Latency::of(&sum.buckets),
+            latency: Latency::of(&sum.ranges),
             client_error_ratio: share(sum.client_errors, requests),
             server_error_ratio: share(sum.server_errors, requests),
         }
@@ -197,19 +201,19 @@ impl Route {
 }
 
 impl Latency {
-    fn of(buckets: &Buckets) -> Self {
-        let of = |percent| percentile(buckets, percent).map(|ms| rounded(ms as f32));
+    fn of(ranges: &Ranges) -> Self {
+        let of = |percent| percentile(ranges, percent).map(|ms| rounded(ms as f32));
         Self { p50_ms: of(50), p95_ms: of(95), p99_ms: of(99) }
     }
 }
 
-/// What a percent of the requests stays within: on a straight line through the bucket in which it falls. In the last
-/// bucket, which has no end, it is where that begins.
-fn percentile(buckets: &Buckets, percent: u64) -> Option<f64> {
-    let all: u64 = buckets.iter().sum();
+/// What a percent of the requests stays within: on a straight line through the range in which it falls. In the last
+/// range, which has no end, it is where that begins.
+fn percentile(ranges: &Ranges, percent: u64) -> Option<f64> {
+    let all: u64 = ranges.iter().sum();
     let rank = (all as f64 * percent as f64 / 100.0).max(f64::MIN_POSITIVE);
     let (mut below, mut from_ms) = (0, 0.0);
-    for (count, to_ms) in buckets.iter().zip(BOUNDS_MS) {
+    for (count, to_ms) in ranges.iter().zip(FINE_MS) {
         if *count > 0 && (below + count) as f64 >= rank {
             let within = (rank - below as f64) / *count as f64;
             return Some(from_ms + (to_ms - from_ms) * within);
@@ -225,16 +229,16 @@ fn since(now: &RouteTotals, before: &RouteTotals) -> RouteTotals {
     let mut came = RouteTotals {
         client_errors: now.client_errors.saturating_sub(before.client_errors),
         server_errors: now.server_errors.saturating_sub(before.server_errors),
-        buckets: now.buckets,
+        ranges: now.ranges,
     };
-    came.buckets.iter_mut().zip(before.buckets).for_each(|(count, before)| *count = count.saturating_sub(before));
+    came.ranges.iter_mut().zip(before.ranges).for_each(|(count, before)| *count = count.saturating_sub(before));
     came
 }
 
 fn add(sum: &mut RouteTotals, more: &RouteTotals) {
     sum.client_errors += more.client_errors;
     sum.server_errors += more.server_errors;
-    sum.buckets.iter_mut().zip(more.buckets).for_each(|(count, more)| *count += more);
+    sum.ranges.iter_mut().zip(more.ranges).for_each(|(count, more)| *count += more);
 }
 
 fn push<T>(queue: &mut VecDeque<T>, new: T, max: usize) {
@@ -263,14 +267,14 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn buckets(counts: &[(usize, u64)]) -> Buckets {
-        let mut buckets = Buckets::default();
-        counts.iter().for_each(|(index, count)| buckets[*index] = *count);
-        buckets
+    fn ranges(counts: &[(usize, u64)]) -> Ranges {
+        let mut ranges = Ranges::default();
+        counts.iter().for_each(|(index, count)| ranges[*index] = *count);
+        ranges
     }
 
     fn totals(counts: &[(usize, u64)], server_errors: u64) -> RouteTotals {
-        RouteTotals { client_errors: 0, server_errors, buckets: buckets(counts) }
+        RouteTotals { client_errors: 0, server_errors, ranges: ranges(counts) }
     }
 
     /// One sample of these routes.
@@ -283,9 +287,9 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_lie_within_their_bucket() {
+    fn percentiles_lie_within_their_range() {
         let check = |counts: &[(usize, u64)], percent: u64, expected: Option<f64>| {
-            let found = percentile(&buckets(counts), percent).map(|ms| (ms * 1e6).round() / 1e6);
+            let found = percentile(&ranges(counts), percent).map(|ms| (ms * 1e6).round() / 1e6);
             assert_eq!(found, expected, "{counts:?} {percent}");
         };
         check(&[], 50, None);
@@ -295,9 +299,9 @@ mod tests {
         check(&[(3, 2)], 50, Some(7.5));
         check(&[(3, 2)], 99, Some(9.95));
         check(&[(3, 90), (6, 10)], 90, Some(10.0));
-        check(&[(3, 90), (6, 10)], 95, Some(75.0));
-        check(&[(18, 4)], 50, Some(30_000.0));
-        check(&[(0, 1), (18, 99)], 1, Some(1.0));
+        check(&[(3, 90), (6, 10)], 95, Some(62.5));
+        check(&[(22, 4)], 50, Some(30_000.0));
+        check(&[(0, 1), (22, 99)], 1, Some(1.0));
     }
 
     #[test]
@@ -359,7 +363,7 @@ mod tests {
     fn of_many_routes_those_are_shown_that_stand_out() {
         let mut sampler = Sampler::default();
         let mut routes: Vec<_> = (0..1_000).map(|n| (format!("r{n:04}"), totals(&[(0, n)], 0))).collect();
-        routes[10].1 = totals(&[(18, 1)], 0);
+        routes[10].1 = totals(&[(22, 1)], 0);
         routes[20].1 = totals(&[(0, 1)], 1);
         let routes: Vec<_> = routes.iter().map(|(name, totals)| (name.as_str(), *totals)).collect();
         take(&mut sampler, &routes, Gauges::default());

@@ -79,7 +79,7 @@ async fn pages_and_refusals() {
     check("HEAD /livez", &[], 200, "ok").await;
     check("GET /readyz", &[], 200, "ready").await;
     check("GET /status", &[], 200, r#""status":"healthy""#).await;
-    check("GET /metrics", &[], 200, "up 1").await;
+    check("GET /metrics", &[], 200, "tollgate_build_info{version=").await;
     check("GET /upstreams", &[], 200, r#"[{"name":"app","usable":2,"#).await;
     check("GET /cache", &[], 200, r#""entries":0,"#).await;
     check("GET /cache/purge", &[TOKEN], 405, "POST").await;

@@ -20,7 +20,7 @@ pub fn explain(path: &Path, question: &Question) -> Result<Explanation, Failure>
     let loaded = config::load(path, &Environment::system())
         .map_err(|unusable| Failure::Config(unusable.diagnostics.render(output::has_colour())))?;
     let certificates = Certificates::new()?;
-    let metrics = Metrics::new(clock::system_time())?;
+    let metrics = Metrics::new(clock::system_time());
     let cache = Cache::new(loaded.config.cache.limits(), 1)?;
     let overload = Overload::default();
     let lasting = Lasting { certificates: &certificates, metrics: &metrics, cache: &cache, overload: &overload };

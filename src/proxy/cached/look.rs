@@ -94,16 +94,10 @@ pub struct Miss {
 
 /// Looks for an answer, without waiting.
 pub fn look(request: Unread<'_>, passing: &Passing<'_>, caching: &mut Caching<'_>, now: Instant) -> Result<Hit, NoHit> {
-    let looked = match caching.settle(request, passing) {
+    match caching.settle(request, passing) {
         Some(why) => Err(NoHit::Beside(why.forward())),
         None => find(request, caching, now),
-    };
-    match looked {
-        Ok(_) => caching.policy.statistics.hit(),
-        Err(NoHit::Missed(_)) => caching.policy.statistics.miss(),
-        Err(NoHit::Beside(_)) => {}
     }
-    looked
 }
 
 fn find(request: Unread<'_>, Caching { cache, key, policy }: &Caching<'_>, now: Instant) -> Result<Hit, NoHit> {

@@ -47,7 +47,14 @@ impl<T> Default for PerThread<T> {
 /// Values by a name from the config, each as long as somebody counts with it: a name that a reload removed goes with the
 /// last request of the snapshots that had it. When it comes back later it counts from 0, as after a restart.
 #[derive(Debug)]
-pub struct ByName<T>(Mutex<BTreeMap<Box<str>, Weak<T>>>);
+pub struct ByName<T>(Mutex<BTreeMap<Box<str>, Named<T>>>);
+
+#[derive(Debug)]
+struct Named<T> {
+    /// How many there were when it came.
+    number: usize,
+    value: Weak<T>,
+}
 
 /// Names at one time; later ones are one name, `OTHER`.
 const NAMES_MAX: usize = 10_000;
@@ -59,27 +66,29 @@ impl<T: Default> ByName<T> {
     /// The value of a name, shared by all who ask while there is one. To be asked at a reload, not for each request.
     pub fn get(&self, name: &str) -> Arc<T> {
         let mut values = lock(&self.0);
-        if let Some(value) = values.get(name).and_then(Weak::upgrade) {
+        if let Some(value) = values.get(name).and_then(|known| known.value.upgrade()) {
             return value;
         }
         if values.len() >= NAMES_MAX {
             // As long as the name for the rest is in use there was no room, and looking for it takes long.
-            if let Some(other) = values.get(OTHER).and_then(Weak::upgrade) {
+            if let Some(other) = values.get(OTHER).and_then(|known| known.value.upgrade()) {
                 return other;
             }
-            values.retain(|_, value| value.strong_count() > 0);
+            values.retain(|_, known| known.value.strong_count() > 0);
         }
         let name = if values.len() < NAMES_MAX { name } else { OTHER };
         let value = Arc::default();
-        values.insert(name.into(), Arc::downgrade(&value));
+        let named = Named { number: values.len(), value: Arc::downgrade(&value) };
+        values.insert(name.into(), named);
         value
     }
 
-    /// All that are in use, for a scrape.
-    pub fn all(&self) -> Vec<(Box<str>, Arc<T>)> {
+    /// All that are in use, for a scrape, with the number of others that there were when each came.
+    pub fn all(&self) -> Vec<(Box<str>, usize, Arc<T>)> {
         let mut values = lock(&self.0);
-        values.retain(|_, value| value.strong_count() > 0);
-        values.iter().filter_map(|(name, value)| Some((name.clone(), value.upgrade()?))).collect()
+        values.retain(|_, known| known.value.strong_count() > 0);
+        let in_use = values.iter().map(|(name, known)| Some((name.clone(), known.number, known.value.upgrade()?)));
+        in_use.flatten().collect()
     }
 }
 
@@ -87,7 +96,7 @@ impl<T> ByName<T> {
     /// Shows all that are in use, in the order of their names, and clones none: for who looks often.
     pub fn each(&self, mut show: impl FnMut(&str, &T)) {
         for (name, value) in lock(&self.0).iter() {
-            if let Some(value) = value.upgrade() {
+            if let Some(value) = value.value.upgrade() {
                 show(name, &value);
             }
         }
@@ -138,7 +147,7 @@ mod tests {
             drop(values.get(&format!("n{n}")));
         }
         let last = values.get("last");
-        assert_eq!(values.all().iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["last"]);
+        assert_eq!(values.all().iter().map(|(name, ..)| &**name).collect::<Vec<_>>(), ["last"]);
         drop(last);
     }
 }

@@ -1,18 +1,15 @@
 //! What became of the coding of responses, counted on each thread for itself like requests.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use opentelemetry::KeyValue;
-use opentelemetry::metrics::Meter;
-
 use super::cells::PerThread;
+use super::families;
+use super::gathered::Gathered;
 use crate::compress::{NotCoded, Outcome};
 use crate::config::Coding;
 
-/// Clones are the same.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Codings(Arc<PerThread<Cells>>);
+#[derive(Debug, Default)]
+pub struct Codings(PerThread<Cells>);
 
 #[derive(Debug, Default)]
 struct Cells {
@@ -26,19 +23,11 @@ impl Codings {
         self.0.local().of(outcome).fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Registers the instrument that reads the counts at a scrape.
-    pub fn observe(&self, meter: &Meter) {
-        let codings = self.clone();
-        let _responses = meter
-            .u64_observable_counter("tollgate_response_codings_total")
-            .with_description("Responses of routes that compress, by coding or by why there is none.")
-            .with_callback(move |observer| {
-                for outcome in Outcome::all() {
-                    let count = codings.0.iter().map(|cells| cells.of(outcome).load(Ordering::Relaxed)).sum();
-                    observer.observe(count, &[KeyValue::new("outcome", outcome.code())]);
-                }
-            })
-            .build();
+    pub fn gather(&self, to: &mut Gathered) {
+        for outcome in Outcome::all() {
+            let count: u64 = self.0.iter().map(|cells| cells.of(outcome).load(Ordering::Relaxed)).sum();
+            to.add(&families::RESPONSE_CODINGS, [outcome.code().into()], count);
+        }
     }
 }
 

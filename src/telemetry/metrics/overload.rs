@@ -1,35 +1,19 @@
-//! What was refused because there was too much, read at each scrape. Refused requests are counted by their reason.
+//! What is refused because there is too much, and what the process does by itself when something is short. Refused requests
+//! are counted by their reason.
 
-use std::sync::Arc;
-
-use super::Metrics;
+use super::families;
+use super::gathered::Gathered;
 use crate::overload::Overload;
+use crate::overload::recovery::{Recovery, Side};
 
-impl Metrics {
-    /// Called once. `connections_max` is what is in force.
-    pub fn observe_overload(
-        &self,
-        overload: Arc<Overload>,
-        connections_max: impl Fn() -> usize + Send + Sync + 'static,
-    ) {
-        let _max = self
-            .meter
-            .u64_observable_gauge("tollgate_connections_max")
-            .with_description("Connections that there may be at a time.")
-            .with_callback(move |observer| observer.observe(connections_max() as u64, &[]))
-            .build();
-        let read = Arc::clone(&overload);
-        let _refused = self
-            .meter
-            .u64_observable_counter("tollgate_connections_refused_total")
-            .with_description("Connections closed because their address had too many.")
-            .with_callback(move |observer| observer.observe(read.connections_refused(), &[]))
-            .build();
-        let _pressure = self
-            .meter
-            .u64_observable_gauge("tollgate_memory_pressure")
-            .with_description("0: none; 1: the cache gives memory back; 2: new requests are refused.")
-            .with_callback(move |observer| observer.observe(overload.pressure() as u64, &[]))
-            .build();
+pub fn gather(overload: &Overload, recoveries: &[Recovery], to: &mut Gathered) {
+    to.add(&families::CONNECTIONS_REFUSED, [], overload.connections_refused());
+    to.add(&families::MEMORY_PRESSURE, [], overload.pressure() as u64);
+    for (side, label) in [(Side::Client, "client"), (Side::Endpoint, "endpoint")] {
+        to.add(&families::IDLE_CLOSED, [label.into()], overload.done.closed(side));
+    }
+    for Recovery { action, active, times, .. } in recoveries {
+        to.add(&families::RECOVERY_ACTIVE, [action.label().into()], *active);
+        to.add(&families::RECOVERIES, [action.label().into()], *times);
     }
 }

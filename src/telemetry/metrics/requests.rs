@@ -1,35 +1,26 @@
-//! Requests by route: how many, with which status, and how long they took.
+//! Requests by route: how many, of which kind, how long they took, and how large they and their responses were.
 //!
 //! OpenTelemetry's bound instruments are shared by all threads: with two workers busy, a counter and a
 //! histogram cost 190 ns a request, nearly all of it for cache lines that move from core to core. Here
-//! each thread has cells of its own, which a scrape sums up.
+//! each thread has cells of its own, which a scrape sums up. One histogram of durations for each kind of request is all that
+//! is kept: the counts of requests and both tables of durations are made of it.
 
-use std::array;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::{StatusCode, Version};
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Bucket, Counter, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use http::{Method, StatusCode, Version};
 
 use super::cells::{ByName, OTHER, PerThread};
+use super::families;
+use super::gathered::Gathered;
+use super::histogram::{DurationSum, Durations, FINE_MS, OWN_S, STANDARD_S, SizeSum, Sizes};
+use super::kind::{self, Attributes};
+use super::table::Table;
 
-const REQUESTS: (&str, &str) = ("http_requests_total", "Requests answered, by route, status and protocol.");
-const DURATION: (&str, &str) =
-    ("http_request_duration_seconds", "From the first byte of a request to the last of its response.");
-
-/// Upper bounds of the histogram in milliseconds. A hit takes under one; 150 ms to 5 s are the limits that
-/// service levels and alert rules name, so that they are answered exactly.
-pub const BOUNDS_MS: [f64; 18] =
-    [1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 150.0, 200.0, 250.0, 300.0, 500.0, 1e3, 2e3, 3e3, 5e3, 10e3, 30e3];
-
-/// One for each bound, and one for what takes longer.
-const BUCKETS: usize = BOUNDS_MS.len() + 1;
-
-/// Pairs of protocol and status that one thread tells apart on one route; more are one, `OTHER`.
-const STATUSES_MAX: usize = 32;
+/// Routes that the standard's histograms tell apart, in the order in which they came; the others are one there. They have
+/// the product of all their labels as series, and 10,000 routes would make a page of 100 MB of them.
+const DETAILED_MAX: usize = 1_000;
 
 /// The series of one route. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -40,21 +31,41 @@ pub(super) type Routes = ByName<PerThread<Cells>>;
 
 #[derive(Debug, Default)]
 pub(super) struct Cells {
-    statuses: Statuses,
-    /// By upper bound; the last has none.
-    buckets: [AtomicU64; BOUNDS_MS.len() + 1],
-    sum_ns: AtomicU64,
+    durations: Table<Kind, Durations>,
+    received: Sizes,
+    sent: Sizes,
 }
 
-/// What was counted of one route up to now, over all threads.
+/// One request at the end of its response.
+#[derive(Debug)]
+pub struct Answered<'a> {
+    pub method: &'a Method,
+    pub version: Version,
+    pub is_tls: bool,
+    pub status: StatusCode,
+    /// The code of the reason why it failed.
+    pub failure: Option<&'static str>,
+    pub duration: Duration,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+}
+
+/// What tells requests of a route apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Kind {
+    attributes: Attributes,
+    is_tls: bool,
+}
+
+/// What was counted of one route up to now, over all threads and kinds of request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RouteTotals {
     /// Answered with 4xx.
     pub client_errors: u64,
     /// Answered with 5xx.
     pub server_errors: u64,
-    /// Requests by how long they took, bounded by [`BOUNDS_MS`]; the last has no bound.
-    pub buckets: [u64; BUCKETS],
+    /// Requests by how long they took, bounded by [`FINE_MS`]; the last has no bound.
+    pub ranges: [u64; FINE_MS.len() + 1],
 }
 
 impl RouteMetrics {
@@ -63,229 +74,113 @@ impl RouteMetrics {
     }
 
     /// Counts one request at the end of its response.
-    pub fn record(&self, status: StatusCode, version: Version, duration: Duration) {
+    pub fn record(&self, request: &Answered<'_>) {
         let cells = self.0.local();
-        cells.statuses.count(Key::new(version, status));
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        let millis = nanos as f64 / 1e6;
-        let bucket = BOUNDS_MS.partition_point(|bound| *bound < millis);
-        if let Some(bucket) = cells.buckets.get(bucket) {
-            bucket.fetch_add(1, Ordering::Relaxed);
-        }
-        cells.sum_ns.fetch_add(nanos, Ordering::Relaxed);
+        let error = kind::server_error(request.status, request.failure);
+        let attributes = Attributes::new(request.method, request.version, Some(request.status), error);
+        cells.durations.of(Kind { attributes, is_tls: request.is_tls }).count(request.duration);
+        cells.received.count(request.bytes_received);
+        cells.sent.count(request.bytes_sent);
     }
 }
 
 impl RouteTotals {
     pub(super) fn of(cells: &PerThread<Cells>) -> Self {
         let mut totals = Self::default();
-        for cells in cells.iter() {
-            cells.statuses.each(|key, count| match key.class() {
-                4 => totals.client_errors += count,
-                5 => totals.server_errors += count,
+        for (kind, durations) in cells.iter().flat_map(|cells| cells.durations.iter()) {
+            let mut count = 0;
+            for (sum, more) in totals.ranges.iter_mut().zip(durations.counts()) {
+                *sum += more;
+                count += more;
+            }
+            match kind.map(|kind| kind.attributes.class()) {
+                Some(4) => totals.client_errors += count,
+                Some(5) => totals.server_errors += count,
                 _ => {}
-            });
-            totals.buckets.iter_mut().zip(&cells.buckets).for_each(|(sum, more)| *sum += more.load(Ordering::Relaxed));
+            }
         }
         totals
     }
 }
 
-/// Protocol and status in 16 bits; never 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Key(u16);
-
-impl Key {
-    const H2: u16 = 1 << 15;
-    const OTHER: Self = Self(Self::H2 - 1);
-
-    fn new(version: Version, status: StatusCode) -> Self {
-        let protocol = if version == Version::HTTP_2 { Self::H2 } else { 0 };
-        Self(protocol | status.as_u16())
-    }
-
-    /// The first digit of the status; of `OTHER` it is none that a status has.
-    fn class(self) -> u16 {
-        (self.0 & !Self::H2) / 100
-    }
-
-    /// The labels for status and protocol.
-    fn labels(self) -> (String, &'static str) {
-        match self {
-            Self::OTHER => (OTHER.to_owned(), OTHER),
-            Self(key) if key & Self::H2 == 0 => (key.to_string(), "h1"),
-            Self(key) => ((key & !Self::H2).to_string(), "h2"),
-        }
-    }
-}
-
-/// A small table that fills as statuses are seen. Each entry holds its key in the upper 16 bits and the
-/// count in the lower 48, which last for 89 years at 100,000 a second.
+/// What was counted of one route, or of some.
 #[derive(Debug, Default)]
-struct Statuses {
-    entries: [AtomicU64; STATUSES_MAX],
-    other: AtomicU64,
+struct Sums {
+    durations: BTreeMap<Option<Kind>, DurationSum>,
+    received: SizeSum,
+    sent: SizeSum,
 }
 
-const COUNT_BITS: u32 = 48;
-
-impl Statuses {
-    fn count(&self, key: Key) {
-        let first = u64::from(key.0) << COUNT_BITS | 1;
-        for entry in &self.entries {
-            let mut seen = entry.load(Ordering::Relaxed);
-            if seen == 0 {
-                match entry.compare_exchange(0, first, Ordering::Relaxed, Ordering::Relaxed) {
-                    Ok(_) => return,
-                    Err(other) => seen = other,
-                }
+impl Sums {
+    fn of(cells: &PerThread<Cells>) -> Self {
+        let mut sums = Self::default();
+        for cells in cells.iter() {
+            for (kind, durations) in cells.durations.iter() {
+                sums.durations.entry(kind).or_default().add(durations);
             }
-            if seen >> COUNT_BITS == u64::from(key.0) {
-                entry.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
+            sums.received.add(&cells.received);
+            sums.sent.add(&cells.sent);
         }
-        self.other.fetch_add(1, Ordering::Relaxed);
+        sums
     }
 
-    /// Shows each that was seen with its count.
-    fn each(&self, mut show: impl FnMut(Key, u64)) {
-        for entry in self.entries.iter().map(|entry| entry.load(Ordering::Relaxed)).take_while(|entry| *entry != 0) {
-            show(Key((entry >> COUNT_BITS) as u16), entry & ((1 << COUNT_BITS) - 1));
+    fn merge(&mut self, other: &Self) {
+        for (kind, durations) in &other.durations {
+            self.durations.entry(*kind).or_default().merge(durations);
         }
-        match self.other.load(Ordering::Relaxed) {
-            0 => {}
-            other => show(Key::OTHER, other),
-        }
-    }
-
-    fn add_to(&self, sums: &mut BTreeMap<Key, u64>) {
-        self.each(|key, count| *sums.entry(key).or_default() += count);
+        self.received.merge(&other.received);
+        self.sent.merge(&other.sent);
     }
 }
 
-/// Gives the series of all routes at a scrape.
-pub(super) struct RouteCollector {
-    routes: Arc<Routes>,
-    descriptions: [Desc; 2],
+/// The series of all routes that have had a request.
+pub(super) fn gather(routes: &Routes, to: &mut Gathered) {
+    let mut others = Sums::default();
+    for (name, number, route) in routes.all() {
+        let sums = Sums::of(&route);
+        if sums.durations.is_empty() {
+            continue;
+        }
+        gather_own(&name, &sums, to);
+        if number < DETAILED_MAX { gather_standard(&name, &sums, to) } else { others.merge(&sums) }
+    }
+    if !others.durations.is_empty() {
+        gather_standard(OTHER, &others, to);
+    }
 }
 
-impl RouteCollector {
-    pub fn new(routes: Arc<Routes>) -> prometheus::Result<Self> {
-        let describe = |(name, help): (&str, &str), labels: &[&str]| {
-            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
-            Desc::new(name.to_owned(), help.to_owned(), labels, HashMap::new())
+/// What the requirements ask for, by the names that they give it.
+fn gather_own(route: &str, sums: &Sums, to: &mut Gathered) {
+    let mut requests = BTreeMap::<_, u64>::new();
+    let mut all = DurationSum::default();
+    for (kind, durations) in &sums.durations {
+        let status = kind.as_ref().map(|kind| (kind.attributes.protocol(), kind.attributes.status()));
+        *requests.entry(status).or_default() += durations.count();
+        all.merge(durations);
+    }
+    for (status, count) in requests {
+        let (protocol, status) = status.unwrap_or_else(|| (OTHER, OTHER.to_owned()));
+        to.add(&families::REQUESTS, [protocol.into(), route.into(), status.into()], count);
+    }
+    to.add(&families::DURATION, [route.into()], all.histogram(&OWN_S));
+}
+
+fn gather_standard(route: &str, sums: &Sums, to: &mut Gathered) {
+    for (kind, durations) in &sums.durations {
+        let histogram = durations.histogram(&STANDARD_S);
+        let labels = match kind {
+            Some(Kind { attributes, is_tls }) => [
+                attributes.error().into(),
+                attributes.method().into(),
+                attributes.status().into(),
+                route.into(),
+                attributes.version().into(),
+                if *is_tls { "https".into() } else { "http".into() },
+            ],
+            None => [OTHER.into(), kind::OTHER_METHOD.into(), OTHER.into(), route.into(), "".into(), "".into()],
         };
-        let descriptions = [describe(REQUESTS, &["protocol", "route", "status"])?, describe(DURATION, &["route"])?];
-        Ok(Self { routes, descriptions })
+        to.add(&families::SERVER_DURATION, labels, histogram);
     }
-}
-
-impl Collector for RouteCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        self.descriptions.iter().collect()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let mut requests = Vec::new();
-        let mut durations = Vec::new();
-        for (name, route) in self.routes.all() {
-            let mut statuses = BTreeMap::new();
-            route.iter().for_each(|cells| cells.statuses.add_to(&mut statuses));
-            requests.extend(statuses.into_iter().map(|(key, count)| requests_metric(&name, key, count)));
-            durations.push(duration_metric(&name, &route));
-        }
-        vec![family(REQUESTS, MetricType::COUNTER, requests), family(DURATION, MetricType::HISTOGRAM, durations)]
-    }
-}
-
-fn requests_metric(route: &str, key: Key, count: u64) -> Metric {
-    let (status, protocol) = key.labels();
-    let mut counter = Counter::default();
-    counter.set_value(count as f64);
-    let mut metric = Metric::default();
-    metric.set_label(vec![label("protocol", protocol), label("route", route), label("status", &status)]);
-    metric.set_counter(counter);
-    metric
-}
-
-fn duration_metric(route: &str, cells: &PerThread<Cells>) -> Metric {
-    let mut counts = [0; BOUNDS_MS.len() + 1];
-    let mut sum_ns = 0;
-    for cells in cells.iter() {
-        let read: [u64; BOUNDS_MS.len() + 1] = array::from_fn(|bucket| cells.buckets[bucket].load(Ordering::Relaxed));
-        counts.iter_mut().zip(read).for_each(|(count, more)| *count += more);
-        sum_ns += u128::from(cells.sum_ns.load(Ordering::Relaxed));
-    }
-    let mut below = 0;
-    let buckets = BOUNDS_MS.iter().zip(counts).map(|(bound_ms, count)| {
-        below += count;
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(bound_ms / 1e3);
-        bucket.set_cumulative_count(below);
-        bucket
-    });
-    let mut histogram = Histogram::default();
-    histogram.set_bucket(buckets.collect());
-    histogram.set_sample_count(counts.iter().sum());
-    histogram.set_sample_sum(sum_ns as f64 / 1e9);
-    let mut metric = Metric::default();
-    metric.set_label(vec![label("route", route)]);
-    metric.set_histogram(histogram);
-    metric
-}
-
-fn family((name, help): (&str, &str), kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
-}
-
-fn label(name: &str, value: &str) -> LabelPair {
-    let mut label = LabelPair::default();
-    label.set_name(name.to_owned());
-    label.set_value(value.to_owned());
-    label
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn statuses_beyond_the_table_are_counted_together() {
-        let statuses = Statuses::default();
-        for _ in 0..3 {
-            for code in 200..300 {
-                statuses.count(Key::new(Version::HTTP_11, StatusCode::from_u16(code).unwrap()));
-            }
-        }
-        let mut sums = BTreeMap::new();
-        statuses.add_to(&mut sums);
-        assert_eq!(sums.len(), STATUSES_MAX + 1);
-        assert_eq!(sums[&Key(200)], 3);
-        assert_eq!(sums[&Key::OTHER], (100 - STATUSES_MAX as u64) * 3);
-    }
-
-    #[test]
-    fn labels_of_keys() {
-        let check = |version, code, status: &str, protocol| {
-            let key = Key::new(version, StatusCode::from_u16(code).unwrap());
-            assert_eq!(key.labels(), (status.to_owned(), protocol));
-        };
-        check(Version::HTTP_10, 200, "200", "h1");
-        check(Version::HTTP_11, 499, "499", "h1");
-        check(Version::HTTP_2, 200, "200", "h2");
-        check(Version::HTTP_2, 999, "999", "h2");
-        for (code, class) in [(200, 2), (404, 4), (499, 4), (503, 5)] {
-            for version in [Version::HTTP_11, Version::HTTP_2] {
-                assert_eq!(Key::new(version, StatusCode::from_u16(code).unwrap()).class(), class);
-            }
-        }
-        assert!(Key::OTHER.class() > 9);
-        assert_eq!(Key::OTHER.labels(), ("other".to_owned(), "other"));
-    }
+    to.add(&families::REQUEST_SIZE, [route.into()], sums.received.histogram());
+    to.add(&families::RESPONSE_SIZE, [route.into()], sums.sent.histogram());
 }

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use opentelemetry::KeyValue;
-use opentelemetry::metrics::Meter;
-
 use super::cells::{ByName, PerThread};
+use super::families;
+use super::gathered::Gathered;
 
 /// The series of one upstream. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -84,28 +83,9 @@ impl UpstreamMetrics {
     }
 }
 
-impl PerThread<Cells> {
-    fn connections(&self) -> u64 {
-        self.iter().map(|cells| cells.connections.load(Ordering::Relaxed)).sum()
-    }
-
-    fn connections_cut(&self) -> u64 {
-        self.iter().map(|cells| cells.connections_cut.load(Ordering::Relaxed)).sum()
-    }
-
-    fn attempts(&self, outcome: AttemptOutcome) -> u64 {
-        self.iter().map(|cells| cells.attempts[outcome as usize].load(Ordering::Relaxed)).sum()
-    }
-}
-
-impl PerThread<Cells> {
-    fn retries(&self, cause: RetryCause) -> u64 {
-        self.iter().map(|cells| cells.retries[cause as usize].load(Ordering::Relaxed)).sum()
-    }
-
-    fn budget_exhausted(&self) -> u64 {
-        self.iter().map(|cells| cells.budget_exhausted.load(Ordering::Relaxed)).sum()
-    }
+/// What all threads counted of one number.
+fn sum(upstream: &PerThread<Cells>, of: impl Fn(&Cells) -> &AtomicU64) -> u64 {
+    upstream.iter().map(|cells| of(cells).load(Ordering::Relaxed)).sum()
 }
 
 impl RetryCause {
@@ -141,63 +121,19 @@ impl AttemptOutcome {
     }
 }
 
-/// Registers the instruments that read all upstreams at a scrape.
-pub(super) fn observe(meter: &Meter, upstreams: &Arc<Upstreams>) {
-    let shared = Arc::clone(upstreams);
-    let _requests = meter
-        .u64_observable_counter("tollgate_upstream_requests_total")
-        .with_description("Attempts at an upstream, by outcome.")
-        .with_callback(move |observer| {
-            for (name, upstream) in shared.all() {
-                for outcome in AttemptOutcome::ALL {
-                    let labels =
-                        [KeyValue::new("upstream", name.to_string()), KeyValue::new("outcome", outcome.as_str())];
-                    observer.observe(upstream.attempts(outcome), &labels);
-                }
-            }
-        })
-        .build();
-    let shared = Arc::clone(upstreams);
-    let _connections = meter
-        .u64_observable_counter("tollgate_upstream_connections_total")
-        .with_description("Connections opened to an upstream.")
-        .with_callback(move |observer| {
-            for (name, upstream) in shared.all() {
-                observer.observe(upstream.connections(), &[KeyValue::new("upstream", name.to_string())]);
-            }
-        })
-        .build();
-    let shared = Arc::clone(upstreams);
-    let _cut = meter
-        .u64_observable_counter("tollgate_upstream_h2_connections_cut_total")
-        .with_description("Connections of HTTP/2 to an upstream that were cut off because the endpoint said too much.")
-        .with_callback(move |observer| {
-            for (name, upstream) in shared.all() {
-                observer.observe(upstream.connections_cut(), &[KeyValue::new("upstream", name.to_string())]);
-            }
-        })
-        .build();
-    let shared = Arc::clone(upstreams);
-    let _retries = meter
-        .u64_observable_counter("tollgate_upstream_retries_total")
-        .with_description("Requests that were sent again, by what became of the attempt before.")
-        .with_callback(move |observer| {
-            for (name, upstream) in shared.all() {
-                for cause in RetryCause::ALL {
-                    let labels = [KeyValue::new("upstream", name.to_string()), KeyValue::new("cause", cause.as_str())];
-                    observer.observe(upstream.retries(cause), &labels);
-                }
-            }
-        })
-        .build();
-    let shared = Arc::clone(upstreams);
-    let _exhausted = meter
-        .u64_observable_counter("tollgate_upstream_retry_budget_exhausted_total")
-        .with_description("Requests that failed for want of a retry budget.")
-        .with_callback(move |observer| {
-            for (name, upstream) in shared.all() {
-                observer.observe(upstream.budget_exhausted(), &[KeyValue::new("upstream", name.to_string())]);
-            }
-        })
-        .build();
+pub(super) fn gather(upstreams: &Upstreams, to: &mut Gathered) {
+    for (name, _, upstream) in upstreams.all() {
+        for outcome in AttemptOutcome::ALL {
+            let count = sum(&upstream, |cells| &cells.attempts[outcome as usize]);
+            to.add(&families::ATTEMPTS, [outcome.as_str().into(), (&*name).into()], count);
+        }
+        for cause in RetryCause::ALL {
+            let count = sum(&upstream, |cells| &cells.retries[cause as usize]);
+            to.add(&families::RETRIES, [cause.as_str().into(), (&*name).into()], count);
+        }
+        let named = || [(&*name).into()];
+        to.add(&families::UPSTREAM_CONNECTIONS, named(), sum(&upstream, |cells| &cells.connections));
+        to.add(&families::UPSTREAM_H2_CUT, named(), sum(&upstream, |cells| &cells.connections_cut));
+        to.add(&families::BUDGET_EXHAUSTED, named(), sum(&upstream, |cells| &cells.budget_exhausted));
+    }
 }

@@ -71,6 +71,9 @@ function latency(ms) {
   return ms < 9.95 ? `${ms.toFixed(1)} ms` : ms < 999.5 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(ms < 9950 ? 2 : 1)} s`;
 }
 
+/** The same of a mean, which no range bounds. */
+const exactly = (ms) => (ms !== null && ms < 1 ? `${ms.toFixed(2)} ms` : latency(ms));
+
 function bytes(n) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let unit = 0;
@@ -335,7 +338,8 @@ function path(samples, of, x, y, isArea = false) {
   let before = null;
   for (const sample of samples) {
     const value = sample[of];
-    if (before !== null && sample.at - before > 5000) close();
+    // Without a page there is a sample every five seconds.
+    if (before !== null && sample.at - before > 7000) close();
     before = sample.at;
     if (value === null) close();
     else run.push([x(sample), y(value)]);
@@ -396,7 +400,7 @@ function remember(upstreams, at) {
       seen.add(key);
       const points = earlier.get(key) ?? [];
       if (points.length && points.at(-1).requests > endpoint.requests) points.length = 0;
-      points.push({ at, requests: endpoint.requests, failures: endpoint.failures });
+      points.push({ at, requests: endpoint.requests, failures: endpoint.failures, attempts: endpoint.attempts, took_s: endpoint.attempts_s });
       if (points.length > EARLIER_MAX) points.shift();
       earlier.set(key, points);
       const [first, last] = [points[0], points.at(-1)];
@@ -404,6 +408,8 @@ function remember(upstreams, at) {
       endpoint.upstream = upstream.name;
       endpoint.rate = seconds > 0 ? (last.requests - first.requests) / seconds : null;
       endpoint.failing = last.failures > first.failures;
+      const attempts = last.attempts - first.attempts;
+      endpoint.latency_ms = attempts > 0 ? ((last.took_s - first.took_s) / attempts) * 1000 : null;
     }
   }
   for (const key of earlier.keys()) if (!seen.has(key)) earlier.delete(key);
@@ -417,7 +423,7 @@ const endpointTable = (name) => new Table(`Endpoints of ${name}`, [
   } },
   { title: "in flight", n: true, show: (e) => count(e.in_flight) },
   { title: "requests/s", n: true, show: (e) => rate(e.rate) },
-  { title: "latency", n: true, show: (e) => latency(e.latency_ms) },
+  { title: "latency", n: true, show: (e) => exactly(e.latency_ms) },
   { title: "requests", n: true, show: (e) => count(e.requests) },
   { title: "failures", n: true, show: (e) => count(e.failures), heat: (e) => (e.failing ? "hot" : "") },
   { title: "last error", class: "why", whole: true, show: (e) => e.last_error ?? "" },

@@ -1,0 +1,422 @@
+//! What is counted and read, as a scrape shows it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode, Version};
+
+use super::*;
+use crate::config::TlsVersion;
+
+fn metrics() -> Metrics {
+    Metrics::new(UNIX_EPOCH + Duration::from_secs(1000))
+}
+
+/// GET, over TLS if it is HTTP/2, with 100 bytes for 1,000.
+fn answered(status: u16, version: Version, duration: Duration) -> Answered<'static> {
+    Answered {
+        method: &Method::GET,
+        version,
+        is_tls: version == Version::HTTP_2,
+        status: StatusCode::from_u16(status).unwrap(),
+        failure: None,
+        duration,
+        bytes_received: 100,
+        bytes_sent: 1_000,
+    }
+}
+
+/// Each of `expected` is a whole line of what is scraped.
+#[track_caller]
+fn check(metrics: &Metrics, expected: &[&str]) {
+    let text = metrics.text();
+    for line in expected {
+        assert!(text.lines().any(|other| other == *line), "no {line:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn requests_are_counted_by_route_status_and_protocol() {
+    let metrics = metrics();
+    let (api, none) = (metrics.route("api"), metrics.unrouted());
+    let took = Duration::from_millis(150);
+    api.record(&answered(200, Version::HTTP_11, took));
+    api.record(&answered(200, Version::HTTP_10, took));
+    api.record(&answered(200, Version::HTTP_2, Duration::from_secs(40)));
+    none.record(&answered(404, Version::HTTP_11, Duration::ZERO));
+    none.record(&answered(999, Version::HTTP_11, Duration::ZERO));
+    check(
+        &metrics,
+        &[
+            "# TYPE http_requests_total counter",
+            r#"http_requests_total{protocol="h1",route="api",status="200"} 2"#,
+            r#"http_requests_total{protocol="h2",route="api",status="200"} 1"#,
+            r#"http_requests_total{protocol="h1",route="none",status="404"} 1"#,
+            r#"http_requests_total{protocol="h1",route="none",status="999"} 1"#,
+            "# TYPE http_request_duration_seconds histogram",
+            r#"http_request_duration_seconds_bucket{route="api",le="0.1"} 0"#,
+            r#"http_request_duration_seconds_bucket{route="api",le="0.15"} 2"#,
+            r#"http_request_duration_seconds_bucket{route="api",le="30"} 2"#,
+            r#"http_request_duration_seconds_bucket{route="api",le="+Inf"} 3"#,
+            r#"http_request_duration_seconds_sum{route="api"} 40.3"#,
+            r#"http_request_duration_seconds_count{route="api"} 3"#,
+        ],
+    );
+}
+
+#[test]
+fn a_route_made_again_at_a_reload_goes_on_counting() {
+    let metrics = metrics();
+    let before = metrics.route("api");
+    for route in [&before, &metrics.route("api")] {
+        route.record(&answered(200, Version::HTTP_11, Duration::ZERO));
+    }
+    check(&metrics, &[r#"http_requests_total{protocol="h1",route="api",status="200"} 2"#]);
+}
+
+#[test]
+fn what_a_reload_removed_is_gone_with_its_last_request() {
+    let metrics = metrics();
+    let (route, in_flight, upstream) = (metrics.route("api"), metrics.route("api"), metrics.upstream("app"));
+    route.record(&answered(200, Version::HTTP_11, Duration::ZERO));
+    upstream.connection_opened();
+    let series = || metrics.text().lines().filter(|line| line.contains("\"ap")).count();
+    let before = series();
+    drop((route, upstream));
+    // The count; durations by either table, each with a sum and a count; both sizes.
+    let requests_and_duration = 1 + (19 + 2) + (15 + 2) + 2 * (11 + 2);
+    let of_upstream = 2 + AttemptOutcome::ALL.len() + RetryCause::ALL.len() + 1;
+    assert_eq!((before - series(), series()), (of_upstream, requests_and_duration));
+    drop(in_flight);
+    assert_eq!(series(), 0);
+}
+
+#[test]
+fn thousands_of_routes_are_told_apart() {
+    let metrics = metrics();
+    let routes: Vec<_> = (0..2500).map(|n| metrics.route(&format!("r{n}"))).collect();
+    for route in &routes {
+        route.record(&answered(200, Version::HTTP_11, Duration::ZERO));
+    }
+    check(&metrics, &[r#"http_requests_total{protocol="h1",route="r2499",status="200"} 1"#]);
+    assert!(!metrics.text().contains("overflow"));
+}
+
+#[test]
+fn connections_are_open_until_dropped() {
+    let metrics = metrics();
+    let first = metrics.connection(ListenerProtocol::Https);
+    let second = metrics.connection(ListenerProtocol::Https);
+    drop(first);
+    check(
+        &metrics,
+        &[
+            "# TYPE tollgate_connections gauge",
+            r#"tollgate_connections{protocol="http"} 0"#,
+            r#"tollgate_connections{protocol="https"} 1"#,
+            r#"tollgate_connections_total{protocol="http"} 0"#,
+            r#"tollgate_connections_total{protocol="https"} 2"#,
+        ],
+    );
+    drop(second);
+    check(&metrics, &[r#"tollgate_connections{protocol="https"} 0"#]);
+}
+
+#[test]
+fn events_by_reason_and_result() {
+    let metrics = metrics();
+    metrics.guard_refused("bare_lf");
+    metrics.request_failed("connect_refused");
+    metrics.request_failed("connect_refused");
+    for outcome in compress::Outcome::all() {
+        metrics.coding_decided(outcome);
+    }
+    metrics.coding_decided(compress::Outcome::Left(compress::NotCoded::Type));
+    metrics.tls_handshake(Handshake::Completed { version: TlsVersion::Tls13, is_resumed: true });
+    metrics.tls_handshake(Handshake::TimedOut);
+    let app = metrics.upstream("app");
+    app.connection_opened();
+    for outcome in AttemptOutcome::ALL {
+        app.attempt_ended(outcome);
+    }
+    app.attempt_ended(AttemptOutcome::Answered);
+    check(
+        &metrics,
+        &[
+            r#"tollgate_guard_refusals_total{reason="bare_lf"} 1"#,
+            r#"tollgate_request_failures_total{reason="connect_refused"} 2"#,
+            r#"tollgate_response_codings_total{outcome="gzip"} 1"#,
+            r#"tollgate_response_codings_total{outcome="decoded"} 1"#,
+            r#"tollgate_response_codings_total{outcome="type"} 2"#,
+            r#"tollgate_tls_handshakes_total{result="completed",version="1.3"} 1"#,
+            r#"tollgate_tls_handshakes_total{result="completed",version="1.2"} 0"#,
+            r#"tollgate_tls_handshakes_total{result="timed_out",version="none"} 1"#,
+            r#"tollgate_tls_resumptions_total{version="1.3"} 1"#,
+            r#"tollgate_tls_resumptions_total{version="1.2"} 0"#,
+            r#"tollgate_upstream_connections_total{upstream="app"} 1"#,
+            r#"tollgate_upstream_requests_total{outcome="answered",upstream="app"} 2"#,
+            r#"tollgate_upstream_requests_total{outcome="abandoned",upstream="app"} 1"#,
+        ],
+    );
+}
+
+#[test]
+fn a_failed_reload_shows_until_one_succeeds() {
+    let metrics = metrics();
+    let at = |unix_s| UNIX_EPOCH + Duration::from_secs(unix_s);
+    metrics.config_loaded(1, at(2000));
+    metrics.reload_failed();
+    check(
+        &metrics,
+        &[
+            "tollgate_config_generation 1",
+            "tollgate_config_last_reload_successful 0",
+            "tollgate_config_last_reload_timestamp_seconds 2000",
+            r#"tollgate_reloads_total{result="failure"} 1"#,
+            r#"tollgate_reloads_total{result="success"} 0"#,
+        ],
+    );
+    metrics.reload_succeeded(2, at(3000));
+    check(
+        &metrics,
+        &[
+            "tollgate_config_generation 2",
+            "tollgate_config_last_reload_successful 1",
+            "tollgate_config_last_reload_timestamp_seconds 3000",
+        ],
+    );
+}
+
+#[test]
+fn requests_by_the_standard() {
+    let metrics = metrics();
+    let api = metrics.route("api");
+    let took = Duration::from_millis(80);
+    api.record(&answered(200, Version::HTTP_11, took));
+    api.record(&answered(200, Version::HTTP_2, took));
+    api.record(&Answered { method: &Method::POST, ..answered(500, Version::HTTP_10, took) });
+    let method = Method::from_bytes(b"BREW").unwrap();
+    api.record(&Answered { method: &method, failure: Some("no-endpoint"), ..answered(503, Version::HTTP_11, took) });
+    let of = |error: &str, method: &str, status: &str, version: &str, scheme: &str| {
+        let error = if error.is_empty() { String::new() } else { format!("error_type=\"{error}\",") };
+        format!(
+            "http_server_request_duration_seconds_bucket{{{error}http_request_method=\"{method}\",\
+             http_response_status_code=\"{status}\",http_route=\"api\",network_protocol_version=\"{version}\",\
+             url_scheme=\"{scheme}\",le="
+        )
+    };
+    for series in [
+        of("", "GET", "200", "1.1", "http"),
+        of("", "GET", "200", "2", "https"),
+        of("500", "POST", "500", "1.0", "http"),
+        of("no-endpoint", "_OTHER", "503", "1.1", "http"),
+    ] {
+        let lines = [format!("{series}\"0.075\"}} 0"), format!("{series}\"0.1\"}} 1"), format!("{series}\"+Inf\"}} 1")];
+        check(&metrics, &lines.each_ref().map(String::as_str));
+    }
+    check(
+        &metrics,
+        &[
+            r#"http_server_request_body_size_bytes_bucket{http_route="api",le="256"} 4"#,
+            r#"http_server_request_body_size_bytes_sum{http_route="api"} 400"#,
+            r#"http_server_response_body_size_bytes_bucket{http_route="api",le="256"} 0"#,
+            r#"http_server_response_body_size_bytes_bucket{http_route="api",le="1024"} 4"#,
+            r#"http_server_response_body_size_bytes_sum{http_route="api"} 4000"#,
+        ],
+    );
+}
+
+/// What is made of the product of all labels has a bound: the page of 10,000 routes is to stay one that can be read.
+#[test]
+fn the_standard_s_histograms_tell_a_thousand_routes_apart() {
+    let metrics = metrics();
+    let routes: Vec<_> = (0..1500).map(|n| metrics.route(&format!("r{n}"))).collect();
+    routes.iter().for_each(|route| route.record(&answered(200, Version::HTTP_11, Duration::ZERO)));
+    let text = metrics.text();
+    let of =
+        |route: &str, name: &str| text.lines().filter(|line| line.starts_with(name) && line.contains(route)).count();
+    let name = "http_server_response_body_size_bytes_count";
+    // One of them is `none`, which has had no request.
+    assert_eq!((of("r", name), of("\"r998\"", name), of("\"r999\"", name)), (1000, 1, 0));
+    check(&metrics, &[r#"http_server_response_body_size_bytes_count{http_route="other"} 501"#]);
+    assert_eq!(of("\"r1499\"", "http_requests_total"), 1);
+}
+
+/// Whatever an upstream answers, the number of series has a bound.
+#[test]
+fn statuses_beyond_the_table_are_one() {
+    let metrics = metrics();
+    let api = metrics.route("api");
+    (200..300).for_each(|status| api.record(&answered(status, Version::HTTP_11, Duration::ZERO)));
+    check(&metrics, &[r#"http_requests_total{protocol="other",route="api",status="other"} 68"#]);
+    let series = metrics.text().lines().filter(|line| line.starts_with("http_requests_total{")).count();
+    assert_eq!(series, 33);
+}
+
+#[test]
+fn what_others_know_is_read_at_each_scrape() {
+    let metrics = metrics();
+    let up = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let endpoint = EndpointMetrics::default();
+    let (shared, of_first) = (Arc::clone(&up), endpoint.clone());
+    metrics.observe(move |to| {
+        let is_up = shared.load(Ordering::Relaxed);
+        let sample = |port| EndpointSample {
+            upstream: "app".into(),
+            is_tls: false,
+            address: ([10, 0, 0, 9], port).into(),
+            state: if is_up { "usable" } else { "unhealthy" },
+            is_up,
+            in_flight: 7,
+            requests_max: (port == 3000).then_some(200),
+            requests: 5,
+            failures: 2,
+            ejections: 1,
+            metrics: if port == 3000 { of_first.clone() } else { EndpointMetrics::default() },
+        };
+        // The second one leaves with the first scrape.
+        let endpoints = if is_up { vec![sample(3000), sample(3001)] } else { vec![sample(3000)] };
+        let breaker = Some(BreakerSample { state: "open", opened: 3, refused: 4 });
+        let queue = QueueSample { requests_max: None, waiting: 1, waited: 2, waited_s: 0.5, full: 3, timed_out: 4 };
+        UpstreamSample { name: "app".into(), breaker, queue, endpoints }.gather(to);
+        let at = |unix_s| UNIX_EPOCH + Duration::from_secs(unix_s);
+        let expiries = [("*.example.com", 6000), ("*.example.com", 5000), ("b.example", 7000)];
+        gather_certificates(expiries.map(|(host, unix_s)| (host.to_owned(), at(unix_s))), to);
+    });
+    endpoint.attempted(&Attempted {
+        method: &Method::GET,
+        version: Version::HTTP_2,
+        outcome: Ok(StatusCode::NOT_FOUND),
+        duration: Duration::from_millis(1),
+    });
+    endpoint.attempted(&Attempted {
+        method: &Method::GET,
+        version: Version::HTTP_11,
+        outcome: Err(AttemptOutcome::TimedOut),
+        duration: Duration::from_secs(9),
+    });
+    let (mut held, mut of_other) = (endpoint.hold(), endpoint.hold());
+    held.set(5, 3);
+    of_other.set(2, 2);
+    check(
+        &metrics,
+        &[
+            r#"tollgate_endpoint_up{endpoint="10.0.0.9:3000",upstream="app"} 1"#,
+            r#"tollgate_endpoint_up{endpoint="10.0.0.9:3001",upstream="app"} 1"#,
+            r#"tollgate_endpoint_state{endpoint="10.0.0.9:3000",state="usable",upstream="app"} 1"#,
+            r#"tollgate_endpoint_state{endpoint="10.0.0.9:3000",state="drained",upstream="app"} 0"#,
+            r#"tollgate_endpoint_requests_total{endpoint="10.0.0.9:3000",upstream="app"} 5"#,
+            r#"tollgate_endpoint_failures_total{endpoint="10.0.0.9:3000",upstream="app"} 2"#,
+            r#"tollgate_endpoint_ejections_total{endpoint="10.0.0.9:3000",upstream="app"} 1"#,
+            r#"tollgate_endpoint_requests_max{endpoint="10.0.0.9:3000",upstream="app"} 200"#,
+            r#"tollgate_upstream_in_flight{endpoint="10.0.0.9:3000",upstream="app"} 7"#,
+            r#"tollgate_upstream_pool_connections{endpoint="10.0.0.9:3000",state="idle",upstream="app"} 5"#,
+            r#"tollgate_upstream_pool_connections{endpoint="10.0.0.9:3000",state="used",upstream="app"} 2"#,
+            r#"http_client_request_duration_seconds_count{error_type="404",http_request_method="GET",http_response_status_code="404",network_protocol_version="2",server_address="10.0.0.9",server_port="3000",upstream="app",url_scheme="http"} 1"#,
+            r#"http_client_request_duration_seconds_sum{error_type="timed_out",http_request_method="GET",network_protocol_version="1.1",server_address="10.0.0.9",server_port="3000",upstream="app",url_scheme="http"} 9"#,
+            r#"tollgate_breaker_state{state="open",upstream="app"} 1"#,
+            r#"tollgate_breaker_state{state="half-open",upstream="app"} 0"#,
+            r#"tollgate_breaker_opened_total{upstream="app"} 3"#,
+            r#"tollgate_breaker_refused_total{upstream="app"} 4"#,
+            r#"tollgate_upstream_queue_length{upstream="app"} 1"#,
+            r#"tollgate_upstream_queued_total{upstream="app"} 2"#,
+            r#"tollgate_upstream_queued_seconds_total{upstream="app"} 0.5"#,
+            r#"tollgate_upstream_queue_refused_total{reason="upstream-full",upstream="app"} 3"#,
+            r#"tollgate_upstream_queue_refused_total{reason="queue-timeout",upstream="app"} 4"#,
+            r#"tollgate_certificate_expiry_timestamp_seconds{host="*.example.com"} 5000"#,
+            r#"tollgate_certificate_expiry_timestamp_seconds{host="b.example"} 7000"#,
+        ],
+    );
+    assert!(!metrics.text().contains("10.0.0.9:3001\"} 200"));
+    up.store(false, Ordering::Relaxed);
+    drop(held);
+    check(
+        &metrics,
+        &[
+            r#"tollgate_endpoint_up{endpoint="10.0.0.9:3000",upstream="app"} 0"#,
+            r#"tollgate_upstream_pool_connections{endpoint="10.0.0.9:3000",state="idle",upstream="app"} 2"#,
+            r#"tollgate_upstream_pool_connections{endpoint="10.0.0.9:3000",state="used",upstream="app"} 0"#,
+        ],
+    );
+    assert!(!metrics.text().contains("10.0.0.9:3001"));
+}
+
+#[test]
+fn cache_and_limits_are_read_at_a_scrape() {
+    let metrics = metrics();
+    metrics.observe(|to| {
+        let times = ShortTimes::default();
+        [2, 3, 100].into_iter().for_each(|micros| times.count(Duration::from_micros(micros)));
+        let mut lookups = ShortSum::default();
+        lookups.add(&times);
+        let route = |route: &str| CachedRouteSample {
+            route: route.to_owned(),
+            entries: 1,
+            bytes: 10,
+            evictions: 7,
+            purged: 8,
+            outcomes: vec![("hit", 5), ("collapsed", 6)],
+            lookups,
+        };
+        let routes = vec![route("/"), route("/a")];
+        CacheSample { stored_bytes: 10, stored_bytes_max: 20, fetching_bytes: 3, fetching_bytes_max: 4, routes }
+            .gather(to);
+        let limit = "per-ip".to_owned();
+        RateLimitSample { limit, allowed: 1, limited: 2, dry_run: 3, evicted: 4, keys: 5, keys_max: 6 }.gather(to);
+    });
+    check(
+        &metrics,
+        &[
+            r#"tollgate_cache_requests_total{outcome="hit",route="/"} 5"#,
+            r#"tollgate_cache_requests_total{outcome="collapsed",route="/a"} 6"#,
+            r#"tollgate_cache_entries{route="/"} 1"#,
+            r#"tollgate_cache_bytes{route="/"} 10"#,
+            r#"tollgate_cache_evictions_total{route="/"} 7"#,
+            r#"tollgate_cache_purged_total{route="/"} 8"#,
+            r#"tollgate_cache_lookup_duration_seconds_bucket{le="0.000001"} 0"#,
+            r#"tollgate_cache_lookup_duration_seconds_bucket{le="0.000005"} 4"#,
+            r#"tollgate_cache_lookup_duration_seconds_count 6"#,
+            r#"tollgate_cache_lookup_duration_seconds_sum 0.00021"#,
+            r#"tollgate_cache_memory_bytes{of="stored"} 10"#,
+            r#"tollgate_cache_memory_bytes{of="fetching"} 3"#,
+            r#"tollgate_cache_memory_max_bytes{of="stored"} 20"#,
+            r#"tollgate_cache_memory_max_bytes{of="fetching"} 4"#,
+            r#"tollgate_rate_limit_requests_total{decision="allowed",limit="per-ip"} 1"#,
+            r#"tollgate_rate_limit_requests_total{decision="limited",limit="per-ip"} 2"#,
+            r#"tollgate_rate_limit_requests_total{decision="dry_run",limit="per-ip"} 3"#,
+            r#"tollgate_rate_limit_evicted_total{limit="per-ip"} 4"#,
+            r#"tollgate_rate_limit_keys{limit="per-ip"} 5"#,
+            r#"tollgate_rate_limit_keys_max{limit="per-ip"} 6"#,
+        ],
+    );
+}
+
+#[test]
+fn the_process_describes_itself() {
+    let metrics = metrics();
+    let version = env!("CARGO_PKG_VERSION");
+    check(&metrics, &["process_start_time_seconds 1000", &format!("tollgate_build_info{{version=\"{version}\"}} 1")]);
+    let text = metrics.text();
+    for name in [
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_threads",
+        "process_open_fds",
+        "process_max_fds",
+        "tollgate_memory_limit_bytes",
+        "tollgate_cpu_limit_cores",
+        "tollgate_uptime_seconds",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with(name)), "no {name} in:\n{text}");
+    }
+}
+
+#[test]
+fn one_object_serves_every_thread() {
+    fn assert_shared<T: Send + Sync>() {}
+    assert_shared::<Metrics>();
+    assert_shared::<RouteMetrics>();
+    assert_shared::<UpstreamMetrics>();
+    assert_shared::<EndpointMetrics>();
+}
