@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -35,6 +36,7 @@ use crate::telemetry::log;
 use crate::telemetry::metrics::{
     BreakerSample, CacheSample, CachedRouteSample, EndpointSample, Metrics, MetricsError, QueueSample, RateLimitSample,
 };
+use crate::telemetry::traces::Exporting;
 use crate::tls::{CertificateError, Certificates};
 use crate::upstream::Upstream;
 use crate::warm::{self, Doors};
@@ -197,7 +199,14 @@ fn start(
     let workers = capacity::worker_count(config);
     let cache = Cache::new(config.cache.limits(), workers)?;
     let overload = Arc::<Overload>::default();
-    let lasting = Lasting { certificates: &certificates, metrics: &metrics, cache: &cache, overload: &overload };
+    let exporting = Exporting::start(config.telemetry.as_ref(), &Handle::current());
+    let lasting = Lasting {
+        certificates: &certificates,
+        metrics: &metrics,
+        cache: &cache,
+        overload: &overload,
+        spans: Some(exporting.queue()),
+    };
     let snapshot = Snapshot::build(config.clone(), None, &lasting)?;
     snapshot.activate();
     let access = AccessLog::start(&config.log.access)?;
@@ -223,6 +232,7 @@ fn start(
         shared,
         certificates,
         access,
+        exporting,
         diagnostics,
         supervisor,
         background: Background::default(),
@@ -245,6 +255,7 @@ fn observe(control: &Control) {
     let metrics = &control.shared.metrics;
     metrics.config_loaded(1, control.started_at);
     metrics.observe_access_log(control.access.clone());
+    metrics.observe_spans(control.exporting.counts());
     let certificates = Arc::clone(&control.certificates);
     metrics.observe_certificates(move || {
         let expiries = certificates.info().into_iter();

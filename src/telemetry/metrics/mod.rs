@@ -30,6 +30,7 @@ mod rate_limits;
 mod reasons;
 mod recovery;
 mod requests;
+mod spans;
 mod upstreams;
 
 pub use breakers::BreakerSample;
