@@ -30,9 +30,9 @@ pub async fn run(shared: Shared) {
 pub fn report(snapshot: &Snapshot, overload: &Overload) -> [Recovery; 3] {
     let now = clock::now().into_std();
     let breakers = snapshot.upstreams.values().filter_map(|upstream| upstream.pool.breaker_status(now));
-    let (mut has_breaker, mut is_open, mut opened) = (false, false, 0);
+    let (mut has_breaker, mut is_open, mut opened) = (false, false, overload.done.breakers_gone());
     for breaker in breakers {
-        (has_breaker, is_open, opened) = (true, is_open || breaker.state != "closed", opened + breaker.opened);
+        (has_breaker, is_open, opened) = (true, is_open || !breaker.is_closed(), opened + breaker.opened);
     }
     let server = &snapshot.config.server;
     [
@@ -50,6 +50,17 @@ pub fn report(snapshot: &Snapshot, overload: &Overload) -> [Recovery; 3] {
             times: overload.done.crowds(),
         },
     ]
+}
+
+/// What the breakers of `before` have done that the next generation does not go on with stays counted.
+pub fn keep_count(before: &Snapshot, next: &Snapshot, overload: &Overload) {
+    let now = clock::now().into_std();
+    for (name, upstream) in &before.upstreams {
+        let goes_on = next.upstreams.get(name).is_some_and(|next| next.pool.has_breaker_of(&upstream.pool));
+        if !goes_on && let Some(breaker) = upstream.pool.breaker_status(now) {
+            overload.done.count_breaker_gone(breaker.opened);
+        }
+    }
 }
 
 async fn keep_memory(shared: &Shared) {
@@ -116,10 +127,7 @@ async fn keep_room(shared: &Shared) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let before = shared.overload.crowded();
-        let crowded = match shared.live.load().config.server.idle_close_at {
-            Some(percent) => look(shared, percent, &before),
-            None => Crowded::default(),
-        };
+        let crowded = look(shared, &shared.live.load_full(), &before);
         if crowded != *before {
             shared.overload.set_crowded(crowded);
         }
@@ -127,10 +135,11 @@ async fn keep_room(shared: &Shared) {
 }
 
 /// Looks at the connections of clients and at the capped endpoints, and says what has changed.
-fn look(shared: &Shared, percent: u32, before: &Crowded) -> Crowded {
+fn look(shared: &Shared, snapshot: &Snapshot, before: &Crowded) -> Crowded {
     let done = &shared.overload.done;
+    let percent = snapshot.config.server.idle_close_at;
     let all = shared.cap.in_use();
-    let clients = all.is_crowded(percent, before.clients);
+    let clients = percent.is_some_and(|percent| all.is_crowded(percent, before.clients));
     if clients && !before.clients {
         done.count_crowd();
         let Use { used, max } = all;
@@ -139,18 +148,19 @@ fn look(shared: &Shared, percent: u32, before: &Crowded) -> Crowded {
         tracing::info!("{} of {} connections are open: there is room again", all.used, all.max);
     }
     let mut endpoints = Vec::new();
-    for upstream in shared.live.load().upstreams.values() {
+    for upstream in snapshot.upstreams.values() {
         look_at_pool(&upstream.pool, percent, before, &mut endpoints, || done.count_crowd());
     }
     Crowded { clients, endpoints }
 }
 
-fn look_at_pool(pool: &Pool, percent: u32, before: &Crowded, crowded: &mut Vec<u64>, mut begins: impl FnMut()) {
+fn look_at_pool(pool: &Pool, percent: Option<u32>, before: &Crowded, crowded: &mut Vec<u64>, mut begins: impl FnMut()) {
     let name = &pool.upstream().name;
     for member in pool.members().iter() {
         let endpoint = &member.endpoint;
         let (in_use, was) = (pool.queue().in_use_at(endpoint), before.is_at(endpoint.id));
-        let (is, address, Use { used, max }) = (in_use.is_crowded(percent, was), endpoint.address, in_use);
+        let is = percent.is_some_and(|percent| in_use.is_crowded(percent, was));
+        let (address, Use { used, max }) = (endpoint.address, in_use);
         if is {
             crowded.push(endpoint.id);
         }

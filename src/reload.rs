@@ -14,6 +14,7 @@ use crate::control::{Control, Last, Outcome, Trigger, warn_of};
 use crate::division::StoreLimits;
 use crate::listener::{BindError, Socket};
 use crate::ready;
+use crate::recovery;
 use crate::snapshot::{Lasting, Snapshot, SnapshotError};
 use crate::sockets::addresses;
 use crate::telemetry::access_log::{AccessLogError, Opened};
@@ -124,6 +125,7 @@ async fn apply(control: &Control, loaded: &Loaded, built: Built) -> Outcome {
     let generation = snapshot.generation;
     control.shared.live.store(Arc::clone(&snapshot));
     snapshot.activate();
+    recovery::keep_count(&previous, &snapshot, &control.shared.overload);
     control.tend(&snapshot);
     control.shared.cap.set_max(capacity::connections_max(&loaded.config));
     control.shared.heads.set_max(capacity::heads_max(&loaded.config));

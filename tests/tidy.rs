@@ -364,7 +364,7 @@ fn root() -> &'static Path {
 /// Every Rust file of the project.
 fn rust() -> &'static [Source] {
     static SOURCES: LazyLock<Vec<Source>> =
-        LazyLock::new(|| rust_files(root(), &["src", "backend", "otlp", "tests", "fuzz"]));
+        LazyLock::new(|| rust_files(root(), &["src", "backend", "loadtest", "otlp", "tests", "fuzz"]));
     &SOURCES
 }
 

@@ -156,10 +156,13 @@ impl Upkeep {
         }
     }
 
-    /// Takes leave of the database and of the collector. A statement that hangs is not waited for.
+    /// Takes leave of the collector and of the database, and leaves to others what was begun. A statement that hangs is not waited for.
     pub async fn end(self) {
-        self.tracing.close().await;
-        let _late = tokio::time::timeout(LEAVE_MAX, self.store.close()).await;
+        let leave = async {
+            told(self.jobs.give_back(now_ms()).await);
+            self.store.close().await;
+        };
+        let (_late, ()) = tokio::join!(tokio::time::timeout(LEAVE_MAX, leave), self.tracing.close());
     }
 }
 

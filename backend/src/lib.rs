@@ -22,6 +22,7 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 mod accounts;
+mod alone;
 mod api;
 mod app;
 mod clock;

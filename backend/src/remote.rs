@@ -1,13 +1,12 @@
 //! Redis, if there is one: what all replicas may know at once, kept for as long as it is of use. Nothing in it is the only
 //! copy, so a call that fails is counted and taken for "not known". It never holds a request up for long.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{AsyncCommands as _, RedisError, RedisResult};
 
+use crate::alone::LeftAlone;
 use crate::metrics::Metrics;
 use crate::trace;
 
@@ -15,15 +14,13 @@ use crate::trace;
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(100);
 const CONNECTION_TIMEOUT: Duration = Duration::from_millis(500);
 /// After a failure nobody asks it for so long.
-const LEFT_ALONE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Clone)]
 pub struct Remote {
     manager: ConnectionManager,
     metrics: Metrics,
-    begin: Instant,
-    /// In milliseconds since `begin`.
-    left_alone_until: Arc<AtomicU64>,
+    alone: LeftAlone,
 }
 
 impl Remote {
@@ -34,7 +31,7 @@ impl Remote {
             .set_connection_timeout(Some(CONNECTION_TIMEOUT))
             .set_number_of_retries(1);
         let manager = ConnectionManager::new_lazy_with_config(redis::Client::open(url)?, config)?;
-        Ok(Self { manager, metrics, begin: Instant::now(), left_alone_until: Arc::default() })
+        Ok(Self { manager, metrics, alone: LeftAlone::new(PAUSE, Instant::now()) })
     }
 
     /// The text of a key; none if there is none, or if Redis does not say.
@@ -65,8 +62,7 @@ impl Remote {
         operation: &'static str,
         call: impl AsyncFnOnce(&mut ConnectionManager) -> RedisResult<T>,
     ) -> Option<T> {
-        let now_ms = u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX);
-        if now_ms < self.left_alone_until.load(Ordering::Relaxed) {
+        if self.alone.is_left_alone(Instant::now()) {
             return None;
         }
         let begin = Instant::now();
@@ -82,8 +78,7 @@ impl Remote {
         };
         trace::asked("redis", operation, begin, Some(&fault));
         self.metrics.redis_failed();
-        let pause_ms = u64::try_from(LEFT_ALONE.as_millis()).unwrap_or_default();
-        self.left_alone_until.store(now_ms + pause_ms, Ordering::Relaxed);
+        self.alone.failed(Instant::now());
         None
     }
 }

@@ -201,17 +201,37 @@ impl Drop for Replica {
     }
 }
 
-#[tokio::test]
-async fn the_jobs_of_a_replica_that_was_killed_are_done_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path();
-    let killed = Replica::start(data);
+/// Leaves 4000 jobs.
+async fn leave_many(data: &Path) {
     let leave = "insert into users (id, email, user_name, display_name, password_hash, version, created_ms, changed_ms)
         values ('ada', 'ada@example.com', 'ada', 'Ada', '', 1, 0, 0);
         with recursive n (i) as (select 1 union all select i + 1 from n where i < 4000)
         insert into jobs (id, owner_id, kind, subject, attempts, due_ms, trace_id, span_id, created_ms)
         select 'job' || i, 'ada', 'notification', 'thing' || i, 0, 0, 't', 's', 0 from n;";
     server::execute(data, leave).await;
+}
+
+#[tokio::test]
+async fn the_jobs_of_a_replica_that_stops_are_for_others_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    let one = Server::with(server::settings(data, &[])).await;
+    one.get("/health").await;
+    leave_many(data).await;
+    let done = "select count(*) from jobs where outcome = 'done'";
+    until("some are done", async || (server::number(data, done).await >= 100).then_some(())).await;
+    one.stop().await;
+    assert!(server::number(data, done).await < 4000, "it was stopped in the middle");
+    let held = "select count(*) from jobs where lease is not null or (outcome is null and attempts > 0)";
+    assert_eq!(server::number(data, held).await, 0);
+}
+
+#[tokio::test]
+async fn the_jobs_of_a_replica_that_was_killed_are_done_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    let killed = Replica::start(data);
+    leave_many(data).await;
     let done = "select count(*) from jobs where outcome = 'done'";
     until("some are done", async || (server::number(data, done).await >= 200).then_some(())).await;
     killed.kill();

@@ -84,6 +84,99 @@ async fn only_its_owner_changes_an_item() {
 }
 
 #[tokio::test]
+async fn a_change_of_a_version_that_is_over_is_refused() {
+    let server = Server::start().await;
+    let ada = server.signed_in("ada").await.access;
+    let foreign = format!("Bearer {}", server.signed_in("bob").await.access);
+    let bearer = format!("Bearer {ada}");
+    let item = settled(&server, &ada, "one").await;
+    let playlist = server.add_playlist(&ada, "list", false).await;
+    let placed = format!("{playlist}/items/{}", id(&item));
+    let ask = async |method: &str, path: &str, tag: &str, body: &Value| {
+        let fields = [("authorization", bearer.as_str()), ("content-type", "application/json"), ("if-match", tag)];
+        server.ask_with(method, path, &fields, body.to_string()).await
+    };
+    for (thing, changes) in [
+        (
+            &playlist,
+            vec![
+                ("PATCH", &playlist, json!({ "name": "b" })),
+                ("PUT", &placed, json!({})),
+                ("DELETE", &placed, json!({})),
+                ("DELETE", &playlist, json!({})),
+            ],
+        ),
+        (&item, vec![("PATCH", &item, json!({ "title": "b" })), ("DELETE", &item, json!({}))]),
+    ] {
+        let mut tag = server.as_user("GET", thing, &ada).await.field("etag").to_owned();
+        for (method, path, body) in changes {
+            let old = tag.clone();
+            // As a proxy makes it by compressing.
+            let answer = ask(method, path, &format!("\"99.x\", W/{tag}"), &body).await;
+            assert!(answer.status.is_success(), "{method} {path}: {}", answer.text());
+            tag = server.as_user("GET", thing, &ada).await.field("etag").to_owned();
+            if tag.is_empty() {
+                ask(method, path, &old, &body).await.is_problem(404, "not-found");
+                continue;
+            }
+            for wrong in [old.as_str(), "\"x\"", ""] {
+                ask(method, path, wrong, &body).await.is_problem(412, "changed");
+            }
+            // Who may not change it learns nothing of its version.
+            let fields =
+                [("authorization", foreign.as_str()), ("content-type", "application/json"), ("if-match", &old)];
+            server.ask_with(method, path, &fields, body.to_string()).await.is_problem(404, "not-found");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_many_who_change_one_version_one_does() {
+    let one = Server::start().await;
+    let other = one.beside().await;
+    let bearer = format!("Bearer {}", one.signed_in("ada").await.access);
+    let token = bearer.trim_start_matches("Bearer ").to_owned();
+    let playlist = one.add_playlist(&token, "list", false).await;
+    let item = settled(&one, &token, "one").await;
+    for (path, body) in [(&playlist, json!({ "name": "b" })), (&item, json!({ "title": "b" }))] {
+        let tag = one.as_user("GET", path, &token).await.field("etag").to_owned();
+        let fields = [("authorization", bearer.as_str()), ("content-type", "application/json"), ("if-match", &tag)];
+        let changes = (0..20).map(|number| {
+            let replica = if number % 2 == 0 { &one } else { &other };
+            replica.ask_with("PATCH", path, &fields, body.to_string())
+        });
+        let answers = futures_util::future::join_all(changes).await;
+        let refused = answers.iter().filter(|answer| answer.status == 412).count();
+        let made = answers.iter().filter(|answer| answer.status.is_success()).count();
+        assert_eq!((made, refused), (1, 19), "{path}");
+    }
+}
+
+/// PostgreSQL would refuse to look for the first one, and no text is the second.
+#[tokio::test]
+async fn what_cannot_be_a_name_names_nothing() {
+    let server = Server::start().await;
+    let ada = server.signed_in("ada").await.access;
+    let empty = json!({});
+    for name in ["a%00b", "%FF", "%ED%A0%80"] {
+        for path in ["media", "playlists", "products", "workflows", "jobs", "orders"] {
+            let path = format!("/api/v1/{path}/{name}");
+            server.as_user("GET", &path, &ada).await.is_problem(404, "not-found");
+        }
+        for (method, path) in [
+            ("PATCH", format!("/api/v1/media/{name}")),
+            ("PUT", format!("/api/v1/playlists/x/items/{name}")),
+            ("PUT", format!("/api/v1/cart/items/{name}")),
+            ("DELETE", format!("/api/v1/cart/items/{name}")),
+            ("DELETE", format!("/api/v1/users/me/sessions/{name}")),
+            ("POST", format!("/api/v1/runs/{name}/steps/1")),
+        ] {
+            server.json(method, &path, &ada, &empty).await.is_problem(404, "not-found");
+        }
+    }
+}
+
+#[tokio::test]
 async fn bad_input_names_the_field() {
     let server = Server::start().await;
     let ada = server.signed_in("ada").await.access;

@@ -47,6 +47,8 @@ async fn workflows_are_listed_by_category_and_pages_searched_and_shown() {
     check("?category=other", &[]).await;
     check("/search?q=build", &["build"]).await;
     check("/search?q=to+ch", &["check"]).await;
+    check("/search?q=to&limit=2", &["audit", "build"]).await;
+    check("/search?q=to&limit=2&after=build", &["check"]).await;
     check("/search?q=nothing", &[]).await;
     for (query, field) in [
         ("?limit=0", "limit"),

@@ -172,6 +172,12 @@ pub struct BreakerStatus {
     pub refused: u64,
 }
 
+impl BreakerStatus {
+    pub fn is_closed(&self) -> bool {
+        self.state == Position::Closed.label()
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the breaker is open")

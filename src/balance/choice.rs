@@ -85,7 +85,7 @@ impl Pool {
         Err(if members.iter().any(fits) { Unchosen::Full } else { Unchosen::NoEndpoint })
     }
 
-    /// Whether a sound endpoint is left for a request that `tried` have had.
+    /// Whether a usable endpoint is left for a request that `tried` have had.
     pub fn has_choice(&self, tried: &[u64], now: Instant) -> bool {
         self.members.load().iter().any(|member| !tried.contains(&member.endpoint.id) && member.endpoint.is_usable(now))
     }

@@ -200,6 +200,11 @@ impl Pool {
         self.breaker().map(|breaker| breaker.status(now))
     }
 
+    /// Whether they share one, or neither has any.
+    pub fn has_breaker_of(&self, other: &Pool) -> bool {
+        self.breaker.as_ref().map(Arc::as_ptr) == other.breaker.as_ref().map(Arc::as_ptr)
+    }
+
     /// What a response with this status says of its endpoint.
     pub fn judge(&self, status: StatusCode) -> Outcome<'static> {
         let bad = |outlier: &config::Outlier| outlier.status.iter().any(|range| range.contains(&status.as_u16()));

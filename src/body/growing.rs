@@ -11,7 +11,6 @@ use bytes::Bytes;
 use http_body::SizeHint;
 
 use super::BodyError;
-
 use crate::lock::lock;
 
 /// What readers of a body that is not kept can be apart from each other.
@@ -63,7 +62,6 @@ impl Growing {
         Arc::new(Self { state: Mutex::default(), length })
     }
 
-    /// Plain data whose every state is good: a panic elsewhere leaves nothing half done.
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
     }

@@ -125,7 +125,6 @@ impl Drop for Ahead {
 }
 
 impl Shared {
-    /// Plain data whose every state is good: a panic elsewhere leaves nothing half done.
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.0)
     }

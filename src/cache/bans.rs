@@ -18,7 +18,6 @@ use super::ban_list::{Ban, BanList, Candidate, FIRST, Fate, LiveBans, Matched};
 use super::entry::Entry;
 use super::purge::Purge;
 use super::target::Target;
-
 use crate::lock::lock;
 
 #[derive(Debug)]

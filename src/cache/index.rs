@@ -8,7 +8,6 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::entry::Entry;
-
 use crate::lock::lock;
 
 const STRIPES: u64 = 32;

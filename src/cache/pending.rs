@@ -15,7 +15,6 @@ use tokio::sync::watch;
 use tollgate_otlp::Link;
 
 use super::key::Key;
-
 use crate::lock::lock;
 
 /// How long a key is remembered whose requests do not line up.
@@ -96,7 +95,6 @@ impl<T: Clone, E: Clone> Pendings<T, E> {
         Arc::new(Self { shards: Default::default(), hasher: RandomState::new() })
     }
 
-    /// Plain data whose every state is good: a panic elsewhere leaves nothing half done.
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<T, E>> {
         let index = usize::try_from(hash % SHARDS as u64).unwrap_or_default();
         lock(&self.shards[index])

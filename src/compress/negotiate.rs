@@ -278,8 +278,7 @@ fn may_be_changed(status: StatusCode, fields: &HeaderMap) -> Result<(), NotCoded
 fn is_worth_it(fields: &HeaderMap, length: Option<u64>, policy: &Compress) -> Result<(), NotCoded> {
     let essence = media_type::essence(fields);
     // Its messages are framed, and compressed or not, by the two ends.
-    let is_grpc = essence.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"));
-    if is_grpc || !policy.types.iter().any(|pattern| pattern.matches(essence)) {
+    if media_type::is_grpc(fields) || !policy.types.iter().any(|pattern| pattern.matches(essence)) {
         return Err(NotCoded::Type);
     }
     if fields.contains_key(SET_COOKIE) {

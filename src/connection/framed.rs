@@ -34,6 +34,8 @@ pub struct Turn {
     /// Streams that are to be reset for want of room, since bytes were written last.
     refused: Cell<u32>,
     cut: Cell<Option<Cut>>,
+    /// A request has come since this was asked last.
+    asked: Cell<bool>,
 }
 
 impl Turn {
@@ -46,6 +48,16 @@ impl Turn {
     /// until the codec has waited for it, and it hands out what it has before it waits again.
     pub fn head(&self) -> SentHead {
         self.head.get()
+    }
+
+    /// A request has come.
+    pub fn ask(&self) {
+        self.asked.set(true);
+    }
+
+    /// Whether one has come since this was called last.
+    pub fn take_asked(&self) -> bool {
+        self.asked.take()
     }
 
     /// A stream is about to be reset for want of room.

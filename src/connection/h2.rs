@@ -1,6 +1,6 @@
 //! HTTP/2 downstream.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
@@ -17,7 +17,7 @@ use super::framed::{Framed, Turn};
 use super::heads::{Heads, NoRoom, Room, Trailed};
 use super::{Downstream, Limits, Link};
 use crate::body::{Paced, Source, Taking};
-use crate::frames::Cut;
+use crate::frames::{self, Cut};
 use crate::guard;
 use crate::header::cookies;
 use crate::pace::Terms;
@@ -46,14 +46,7 @@ where
     let mut draining = worker.draining();
     let link = Rc::new(Link::new(downstream, None));
     let streams = Streams { worker: Rc::clone(&worker), sending: limits.sending };
-    let asked = Rc::new(Cell::new(false));
-    let serving = Serving {
-        worker: Rc::clone(&worker),
-        link: Rc::clone(&link),
-        heads,
-        turn: Rc::clone(&turn),
-        asked: Rc::clone(&asked),
-    };
+    let serving = Serving { worker: Rc::clone(&worker), link: Rc::clone(&link), heads, turn: Rc::clone(&turn) };
     let mut connection = pin!(
         http2::Builder::new(streams)
             .max_concurrent_streams(limits.h2_streams_max)
@@ -81,7 +74,7 @@ where
         turn.begin();
         let outcome = connection.as_mut().poll(cx);
         // A request may come and be answered between two looks at the connection.
-        if asked.take() {
+        if turn.take_asked() {
             idle.disarm();
         }
         // Told to end, a client has little time left after its last stream.
@@ -96,7 +89,7 @@ where
 /// A connection that was too much is told of; others end in errors every day.
 fn note_end(worker: &Worker, link: &Link, cut: Option<Cut>, error: &hyper::Error) {
     let peer = link.downstream.peer;
-    match cut.or_else(|| is_calmed(error).then_some(Cut::Codec)) {
+    match cut.or_else(|| frames::is_calmed(error).then_some(Cut::Codec)) {
         Some(cut) => {
             worker.shared.metrics.h2_connection_cut(cut.code());
             tracing::info!(%peer, reason = cut.code(), "HTTP/2 connection cut off");
@@ -105,21 +98,12 @@ fn note_end(worker: &Worker, link: &Link, cut: Option<Cut>, error: &hyper::Error
     }
 }
 
-/// The codec has limits of its own, for what shows when a head is unpacked.
-fn is_calmed(error: &hyper::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
-    source.is_some_and(|error| error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
-}
-
 /// What a stream is served with.
-#[derive(Clone)]
 struct Serving {
     worker: Rc<Worker>,
     link: Rc<Link>,
     heads: Rc<Heads>,
     turn: Rc<Turn>,
-    /// Set by each request.
-    asked: Rc<Cell<bool>>,
 }
 
 type Request = http::Request<hyper::body::Incoming>;
@@ -136,8 +120,8 @@ impl Serving {
     fn answer(&self, request: Request) -> impl Future<Output = Result<http::Response<Paced>, h2::Error>> + use<> {
         // Before the first turn of its task, since until then the codec hands out one head after the other.
         let admitted = self.admit(request);
-        self.asked.set(true);
-        let serving = self.clone();
+        self.turn.ask();
+        let (worker, link) = (Rc::clone(&self.worker), Rc::clone(&self.link));
         async move {
             let Admitted { request, room, trailed } = admitted?;
             let (room, refused) = room.map_or_else(|reason| (None, Some(reason)), |room| (Some(room), None));
@@ -146,7 +130,7 @@ impl Serving {
             let mut request = request.map(|body| {
                 (!body.is_end_stream()).then(|| Source::incoming(body).trailers_at_most(guard::FIELDS_MAX))
             });
-            let response = Box::pin(proxy::serve(&serving.worker, &serving.link, &mut request, refused)).await;
+            let response = Box::pin(proxy::serve(&worker, &link, &mut request, refused)).await;
             let taking = STREAM.with(|stream| Rc::clone(&stream.taking));
             Ok(response.map(|body| Paced::new(body, taking)))
         }

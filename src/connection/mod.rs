@@ -120,8 +120,10 @@ impl Link {
 
     /// Who counts the requests of this address, which mostly is the peer's.
     pub fn client(&self, address: IpAddr, clients: &Arc<ByAddress>) -> Arc<Client> {
-        let of_peer = self.client.get_or_init(|| clients.client(self.downstream.peer.ip()));
-        if of_peer.has(address) { Arc::clone(of_peer) } else { clients.client(address) }
+        if address != self.downstream.peer.ip().to_canonical() {
+            return clients.client(address);
+        }
+        Arc::clone(self.client.get_or_init(|| clients.client(address)))
     }
 
     fn is_idle(&self) -> bool {

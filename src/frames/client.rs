@@ -113,12 +113,8 @@ impl Frames {
 
     /// Takes note of bytes that were written to the client.
     pub fn wrote(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let step = self.written.step(bytes);
-            if let Some(head) = step.begun {
-                self.note(head);
-            }
-            bytes = bytes.get(step.bytes..).unwrap_or_default();
+        while let Some(head) = self.written.next(&mut bytes) {
+            self.note(head);
         }
     }
 

@@ -47,12 +47,10 @@ impl EndpointFrames {
     /// Takes note of bytes that the endpoint sent; none are to be passed on after an error.
     pub fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Cut> {
         self.budgets.read_at = now;
-        while self.budgets.cut.is_none() && !bytes.is_empty() {
-            let step = self.read.step(bytes);
-            if let Some(head) = step.begun {
-                self.budgets.cut = self.judge(head, now).err();
-            }
-            bytes = bytes.get(step.bytes..).unwrap_or_default();
+        while self.budgets.cut.is_none()
+            && let Some(head) = self.read.next(&mut bytes)
+        {
+            self.budgets.cut = self.judge(head, now).err();
         }
         self.budgets.cut.map_or(Ok(()), Err)
     }
@@ -62,12 +60,8 @@ impl EndpointFrames {
         let preface = self.preface_left.min(bytes.len());
         self.preface_left -= preface;
         let mut bytes = bytes.get(preface..).unwrap_or_default();
-        while !bytes.is_empty() {
-            let step = self.written.step(bytes);
-            if let Some(head) = step.begun {
-                self.note(head);
-            }
-            bytes = bytes.get(step.bytes..).unwrap_or_default();
+        while let Some(head) = self.written.next(&mut bytes) {
+            self.note(head);
         }
     }
 

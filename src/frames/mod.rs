@@ -50,6 +50,12 @@ pub fn written<'a>(parts: &'a [IoSlice<'_>], length: usize) -> impl Iterator<Ite
     })
 }
 
+/// Whether the codec found it too much. It has limits of its own, for what shows when a head is unpacked.
+pub fn is_calmed(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM))
+}
+
 /// The frame that says why it ends.
 fn goodbye(last_stream: u32, cut: Cut) -> Vec<u8> {
     let debug = cut.code().as_bytes();

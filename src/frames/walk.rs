@@ -39,6 +39,18 @@ impl Walk {
         self.have == 0 && self.frame.is_none()
     }
 
+    /// The next frame that begins in `bytes`, which are passed over up to there.
+    pub fn next(&mut self, bytes: &mut &[u8]) -> Option<FrameHead> {
+        while !bytes.is_empty() {
+            let step = self.step(bytes);
+            *bytes = bytes.get(step.bytes..).unwrap_or_default();
+            if step.begun.is_some() {
+                return step.begun;
+            }
+        }
+        None
+    }
+
     pub fn step(&mut self, bytes: &[u8]) -> Step {
         if let Some(frame) = self.frame {
             let length = self.left.min(bytes.len());

@@ -11,8 +11,7 @@ const CRUMBS_FEW: usize = 8;
 
 /// Makes one line of the crumbs. What they took goes with them.
 pub fn join(fields: &mut HeaderMap) {
-    let mut crumbs = fields.get_all(COOKIE).iter();
-    if crumbs.next().is_none() || crumbs.next().is_none() {
+    if fields.get_all(COOKIE).iter().nth(1).is_none() {
         return;
     }
     let crumbs: Vec<&[u8]> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();

@@ -37,7 +37,6 @@ struct Row {
 #[derive(Debug)]
 pub struct Client {
     clients: Arc<ByAddress>,
-    network: u128,
     hash: u64,
     open: AtomicUsize,
 }
@@ -57,7 +56,7 @@ impl ByAddress {
         {
             return client;
         }
-        let client = Arc::new(Client { clients: Arc::clone(self), network, hash, open: AtomicUsize::new(0) });
+        let client = Arc::new(Client { clients: Arc::clone(self), hash, open: AtomicUsize::new(0) });
         row.insert(Row { network, hash, client: Arc::downgrade(&client) });
         client
     }
@@ -81,10 +80,6 @@ impl ByAddress {
 }
 
 impl Client {
-    pub fn has(&self, address: IpAddr) -> bool {
-        self.network == network(address)
-    }
-
     /// None if the client has `max` already.
     pub fn enter(self: Arc<Self>, max: usize) -> Option<OfAddress> {
         count::enter(&self.open, max).then(|| OfAddress(self))
@@ -156,7 +151,6 @@ mod tests {
         let counts = Arc::<ByAddress>::default();
         let address: IpAddr = "2001:db8::1".parse().unwrap();
         let client = counts.client(address);
-        assert!(client.has("2001:db8::2".parse().unwrap()) && !client.has("192.0.2.1".parse().unwrap()));
         let held = Arc::clone(&client).enter(1).unwrap();
         assert!(counts.enter(address, 1).is_none());
         drop((client, held));

@@ -54,6 +54,8 @@ pub enum Side {
 pub struct Done {
     memory_given_back: AtomicU64,
     crowds: AtomicU64,
+    /// Times that breakers have opened which are no more.
+    breakers_gone: AtomicU64,
     closed_of_clients: AtomicU64,
     closed_of_endpoints: AtomicU64,
 }
@@ -66,6 +68,15 @@ impl Done {
     /// Counts a pool of connections that has become crowded.
     pub fn count_crowd(&self) {
         self.crowds.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Keeps how often a breaker has opened that is given up.
+    pub fn count_breaker_gone(&self, opened: u64) {
+        self.breakers_gone.fetch_add(opened, Ordering::Relaxed);
+    }
+
+    pub fn breakers_gone(&self) -> u64 {
+        self.breakers_gone.load(Ordering::Relaxed)
     }
 
     /// Counts connections that were closed early.

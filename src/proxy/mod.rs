@@ -187,10 +187,12 @@ impl Exchange<'_> {
                     Some(caching) => self.pass_by_cache(request, &passing, caching, record).await?,
                 };
                 match answer {
-                    Answer::Response(response) => match tagging {
-                        None => response,
-                        Some(tagging) => Box::new(tagging.apply(*response).await?),
-                    },
+                    Answer::Response(mut response) => {
+                        if let Some(tagging) = tagging {
+                            *response = tagging.apply(*response).await?;
+                        }
+                        response
+                    }
                     Answer::Kept(response, stored) => {
                         kept = Some(stored);
                         response

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::count::{Count, Standing};
 use super::key::Key;
 use super::shard::{Row, Shard, Tally};
-
 use crate::lock::lock;
 
 /// Enough that workers seldom meet.

@@ -19,7 +19,7 @@ use super::{Dispatch, Failed, Fate, Limits, Over, Reply, Tunnel, Upstream, Upstr
 use crate::balance::{Endpoint, InFlight, Outcome, Pool};
 use crate::body::{Body, BodyError, End, Guard, Source};
 use crate::clock;
-use crate::frames::Cut;
+use crate::frames::{self, Cut};
 use crate::header::{framing, media_type};
 use crate::timers::Deadline;
 
@@ -348,8 +348,7 @@ fn classify(error: hyper::Error) -> UpstreamError {
     if source.is_some_and(|source| source.kind() == io::ErrorKind::TimedOut) {
         return UpstreamError::SendTimeout;
     }
-    let calmed = |error: &h2::Error| error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
-    if of_h2(&error).is_some_and(calmed) {
+    if frames::is_calmed(&error) {
         return UpstreamError::Flood(Cut::Codec);
     }
     if error.is_parse() { UpstreamError::Protocol(error.into()) } else { UpstreamError::Closed(error.into()) }

@@ -13,13 +13,13 @@ use tokio::net::TcpStream;
 
 use super::h1::{self, Stream};
 use super::h2_body::Uploading;
-use super::h2_connection::{SharedH2, Vitals};
-use super::h2_frames::Counted;
+use super::h2_connection::{Ended, SharedH2, Usage};
+use super::h2_frames::Framed;
 use super::pool::Connections;
 use super::{HEAD_BYTES_MAX, Upstream, UpstreamError};
 use crate::balance::{Endpoint, Outcome};
 use crate::clock;
-use crate::frames::Cut;
+use crate::frames::{self, Cut};
 use crate::local_executor::LocalExecutor;
 use crate::pace::Terms;
 use crate::tcp::Peer;
@@ -90,9 +90,9 @@ impl Dial<'_> {
     where
         S: AsyncRead + AsyncWrite + Peer + Unpin + 'static,
     {
-        let vitals = Vitals::new(H2_STREAMS_AT_FIRST);
+        let usage = Usage::new(H2_STREAMS_AT_FIRST);
         let sweep = self.connections.sweep();
-        let stream = Counted::new(stream, sweep, Arc::clone(&vitals));
+        let stream = Framed::new(stream, sweep, Arc::clone(&usage));
         let stream = Timed::new(stream, sweep.deadline(), Terms::of_silence(self.send_timeout));
         let (sender, connection) = http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(H2_STREAM_WINDOW)
@@ -104,43 +104,48 @@ impl Dial<'_> {
             .await
             .map_err(|error| UpstreamError::Protocol(error.into()))?;
         self.upstream.metrics.connection_opened();
-        let (current, endpoint, shared) = (Arc::clone(&self.upstream.current), self.endpoint.id, Arc::clone(&vitals));
+        let (current, endpoint, shared) = (Arc::clone(&self.upstream.current), self.endpoint.id, Arc::clone(&usage));
         tokio::task::spawn_local(async move {
             drive_h2(connection, &shared).await;
-            if let Some(cut) = shared.cut.get()
+            if let Some(ended) = shared.ended()
                 && let Some(upstream) = current.get()
             {
-                upstream.note_cut(endpoint, *cut);
+                upstream.note_cut(endpoint, ended);
             }
         });
-        Ok(SharedH2::new(sender, vitals))
+        Ok(SharedH2::new(sender, usage))
     }
 }
 
 impl Upstream {
-    /// Requests that were under way have failed for themselves; but there may have been none.
-    fn note_cut(&self, endpoint: u64, cut: Cut) {
+    /// Requests that were under way have failed for themselves. If there were none, it is the connection that has.
+    fn note_cut(&self, endpoint: u64, Ended { cut, was_idle }: Ended) {
         self.metrics.connection_cut();
         let members = self.pool.members();
         let Some(endpoint) = members.iter().map(|member| &member.endpoint).find(|known| known.id == endpoint) else {
             return;
         };
         tracing::warn!(endpoint = %endpoint.address, reason = cut.code(), "HTTP/2 connection to an endpoint cut off");
-        self.pool.report(endpoint, Outcome::Failed(&cut), clock::now().into_std());
+        if was_idle {
+            self.pool.report(endpoint, Outcome::Failed(&cut), clock::now().into_std());
+        }
     }
 }
 
 /// Runs a connection and keeps in sight what its peer allows.
-async fn drive_h2<S>(mut connection: http2::Connection<Timed<S>, Uploading, LocalExecutor>, vitals: &Vitals)
+async fn drive_h2<S>(mut connection: http2::Connection<Timed<S>, Uploading, LocalExecutor>, usage: &Usage)
 where
     S: AsyncRead + AsyncWrite + Peer + Unpin + 'static,
 {
     // Its error reaches the requests that wait.
-    let _ended = poll_fn(|cx| {
-        vitals.driver.register(cx.waker());
+    let ended = poll_fn(|cx| {
+        usage.driver.register(cx.waker());
         let ended = Pin::new(&mut connection).poll(cx);
-        vitals.streams_max.store(connection.current_max_send_streams(), Ordering::Relaxed);
+        usage.streams_max.store(connection.current_max_send_streams(), Ordering::Relaxed);
         ended
     })
     .await;
+    if ended.is_err_and(|error| frames::is_calmed(&error)) {
+        usage.cut(Cut::Codec);
+    }
 }

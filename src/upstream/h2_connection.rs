@@ -18,25 +18,27 @@ pub struct SharedH2 {
     pub(super) number: u64,
 }
 
-/// How an HTTP/2 connection is used by this worker.
+/// How an HTTP/2 connection is used by its worker, and how it is, as far as its driver and its stream have seen it.
 pub struct Usage {
     /// Open at the moment.
     streams: AtomicUsize,
-    vitals: Arc<Vitals>,
     served: AtomicU64,
     /// Rounds of reaping without an open stream.
     idle_rounds: AtomicU64,
-}
-
-/// How an HTTP/2 connection is, as far as its driver and its stream have seen it.
-pub struct Vitals {
     /// What the peer allows.
     pub streams_max: AtomicUsize,
     pub driver: AtomicWaker,
     /// How often something was read.
     pub reads: AtomicU64,
-    /// Why the edge has cut it: the peer said too much.
-    pub cut: OnceLock<Cut>,
+    cut: OnceLock<Ended>,
+}
+
+/// Why the edge has cut a connection: the peer said too much.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended {
+    pub cut: Cut,
+    /// No request was under way, so none has failed by it.
+    pub was_idle: bool,
 }
 
 /// The HTTP/2 connection that a request went over.
@@ -50,10 +52,8 @@ pub struct Carrier {
 pub struct OpenStream(Arc<Usage>);
 
 impl SharedH2 {
-    pub(super) fn new(sender: http2::SendRequest<Uploading>, vitals: Arc<Vitals>) -> Self {
-        let usage =
-            Usage { streams: AtomicUsize::new(0), vitals, served: AtomicU64::new(0), idle_rounds: AtomicU64::new(0) };
-        Self { sender, usage: Arc::new(usage), number: 0 }
+    pub(super) fn new(sender: http2::SendRequest<Uploading>, usage: Arc<Usage>) -> Self {
+        Self { sender, usage, number: 0 }
     }
 
     /// Counts a request that the connection carries, until the answer is dropped.
@@ -74,12 +74,12 @@ impl SharedH2 {
 
     /// Why the edge has cut it, if it has.
     pub(super) fn cut(&self) -> Option<Cut> {
-        self.usage.vitals.cut.get().copied()
+        self.usage.ended().map(|ended| ended.cut)
     }
 
     /// Whether another stream fits: a second connection is made at 80 % of the peer's limit.
     pub(super) fn has_room(&self) -> bool {
-        let limit = self.usage.vitals.streams_max.load(Ordering::Relaxed);
+        let limit = self.usage.streams_max.load(Ordering::Relaxed);
         !self.sender.is_closed() && self.usage.streams.load(Ordering::Relaxed) * 5 < limit.saturating_mul(4)
     }
 
@@ -99,15 +99,30 @@ impl SharedH2 {
 }
 
 impl Usage {
-    fn reads(&self) -> u64 {
-        self.vitals.reads.load(Ordering::Relaxed)
-    }
-}
-
-impl Vitals {
     pub fn new(streams_max: usize) -> Arc<Self> {
-        let (streams_max, reads) = (AtomicUsize::new(streams_max), AtomicU64::new(0));
-        Arc::new(Self { streams_max, driver: AtomicWaker::new(), reads, cut: OnceLock::new() })
+        Arc::new(Self {
+            streams: AtomicUsize::new(0),
+            served: AtomicU64::new(0),
+            idle_rounds: AtomicU64::new(0),
+            streams_max: AtomicUsize::new(streams_max),
+            driver: AtomicWaker::new(),
+            reads: AtomicU64::new(0),
+            cut: OnceLock::new(),
+        })
+    }
+
+    /// Keeps why the connection is cut, with what is under way now. False: it is cut already.
+    pub fn cut(&self, cut: Cut) -> bool {
+        let was_idle = self.streams.load(Ordering::Relaxed) == 0;
+        self.cut.set(Ended { cut, was_idle }).is_ok()
+    }
+
+    pub fn ended(&self) -> Option<Ended> {
+        self.cut.get().copied()
+    }
+
+    fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 }
 
@@ -122,7 +137,7 @@ impl OpenStream {
     /// The peer has answered, so its settings have come: the driver is to look at them.
     pub(super) fn note_settings(&self) {
         if self.0.served.load(Ordering::Relaxed) == 1 {
-            self.0.vitals.driver.wake();
+            self.0.driver.wake();
         }
     }
 }

@@ -14,30 +14,30 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::h2_connection::Vitals;
+use super::h2_connection::Usage;
 use crate::frames::{self, Cut, EndpointFrames};
 use crate::tcp::Peer;
 use crate::timers::Sweep;
 
-pub struct Counted<S> {
+pub struct Framed<S> {
     stream: S,
     frames: EndpointFrames,
     sweep: Rc<Sweep>,
     /// Where it is told what becomes of the connection.
-    vitals: Arc<Vitals>,
+    usage: Arc<Usage>,
 }
 
-impl<S> Counted<S> {
-    pub fn new(stream: S, sweep: &Rc<Sweep>, vitals: Arc<Vitals>) -> Self {
+impl<S> Framed<S> {
+    pub fn new(stream: S, sweep: &Rc<Sweep>, usage: Arc<Usage>) -> Self {
         let frames = EndpointFrames::new(sweep.last_tick().into_std());
-        Self { stream, frames, sweep: Rc::clone(sweep), vitals }
+        Self { stream, frames, sweep: Rc::clone(sweep), usage }
     }
 }
 
-impl<S: AsyncWrite + Unpin> Counted<S> {
+impl<S: AsyncWrite + Unpin> Framed<S> {
     /// Says why, as far as the socket takes it at once, and fails.
     fn cut(&mut self, cx: &mut Context<'_>, cut: Cut) -> Poll<io::Result<()>> {
-        if self.vitals.cut.set(cut).is_ok()
+        if self.usage.cut(cut)
             && let Some(goodbye) = self.frames.goodbye(cut)
             && Pin::new(&mut self.stream).poll_write(cx, &goodbye).is_ready()
         {
@@ -47,14 +47,14 @@ impl<S: AsyncWrite + Unpin> Counted<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Counted<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Framed<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = out.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
         let new = out.filled().get(before..).unwrap_or_default();
         if !new.is_empty() {
-            this.vitals.reads.fetch_add(1, Ordering::Relaxed);
+            this.usage.reads.fetch_add(1, Ordering::Relaxed);
         }
         match this.frames.read(new, this.sweep.last_tick().into_std()) {
             Ok(()) => Poll::Ready(Ok(())),
@@ -66,13 +66,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Counted<S> {
     }
 }
 
-impl<S: Peer> Peer for Counted<S> {
+impl<S: Peer> Peer for Framed<S> {
     fn tcp(&self) -> Option<&TcpStream> {
         self.stream.tcp()
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = ready!(Pin::new(&mut this.stream).poll_write(cx, bytes))?;

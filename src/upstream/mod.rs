@@ -129,11 +129,10 @@ impl Failed {
     }
 }
 
+/// In boxes, since it goes through many hands.
 pub enum Reply {
-    /// In a box, since it goes through many hands.
     Response(Box<Response<Body>>),
     /// 101: both sides now speak another protocol.
-    /// A 101.
     Tunnel(Box<Response<Tunnel>>),
 }
 

@@ -103,6 +103,11 @@ async fn the_rate_of_errors_opens_the_breaker_where_there_is_one() {
     acts(&edge, "breaker", 1).await;
     // P20: a minute until it is half open.
     assert!(edge.stderr().contains("the breaker of app is open for 60s: 2 failures"), "{}", edge.stderr());
+    // Another breaker in its place begins at nothing, and the count, which is one, goes on.
+    edge.write_config(&config("breaker = { failures = 5 }"));
+    edge.reload().await;
+    rests(&edge, "breaker", true).await;
+    assert_eq!(edge.metric("tollgate_recovery_total{action=\"breaker\"}").await, 1.0);
 }
 
 #[tokio::test]

@@ -44,9 +44,13 @@ class Person:
         return self.call("POST", "/orders", json={"payment_token": payment}, headers={"Idempotency-Key": key})
 
     def orders(self):
+        return self.walk("/orders?limit=100")
+
+    def walk(self, path):
+        """What is on all pages of a list."""
         found, after = [], ""
         while True:
-            page = self.call("GET", f"/orders?limit=100{after}").json()
+            page = self.call("GET", path + after).json()
             found += page["items"]
             if page["next"] is None:
                 return found
@@ -72,6 +76,10 @@ def shop():
             expect_that(f"found by {words}", names and all("Oak Desk" in name for name in names), names)
         else:
             expect_that(f"found by {words}", names, names)
+
+    whole, by_pages = (ada.walk(f"/products/search?q=oak&limit={limit}") for limit in (100, 7))
+    expect("what is found comes by pages", [item["id"] for item in by_pages], [item["id"] for item in whole])
+    expect("each once", len({item["id"] for item in by_pages}), len(by_pages))
 
     expect("into the cart", [ada.put_in_cart(seed(0), 2).status_code, ada.put_in_cart(seed(1), 3).status_code], [204, 204])
     total = ada.call("GET", "/cart").json()["total_minor"]
@@ -108,6 +116,8 @@ def workflows():
     expect("workflows of a category", {item["category"] for item in listed}, {"security"})
     found = ada.call("GET", "/workflows/search?q=the+login").json()["items"]
     expect_that("found by words", found and all("the login" in item["name"] for item in found), found)
+    whole, by_pages = (ada.walk(f"/workflows/search?q=the+login&limit={limit}") for limit in (100, 3))
+    expect("all of them by pages", [item["id"] for item in by_pages], [item["id"] for item in whole])
     run = ada.call("POST", f"/workflows/{seed(4)}/runs", json={}).json()
     path = f"/runs/{run['id']}"
     expect("the turn of the second has not come", ada.call("POST", f"{path}/steps/2", json={"confirmed": True}).status_code, 409)

@@ -1,6 +1,7 @@
 """Clients of the app's accounts through the edge at the address given: `routes`, `afterwards`, or so many seconds of asking
 while something is killed."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -41,6 +42,43 @@ def login(client, name):
 def redis(*words):
     command = ["redis-cli", "-p", REDIS_PORT, *words]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+class Psql:
+    """A session of the database, of somebody else."""
+
+    def __init__(self):
+        pipe = subprocess.PIPE
+        command = ["psql", "-qAt", os.environ["DATABASE_URL"]]
+        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, bufsize=1)
+
+    def ask(self, statement):
+        """Runs it; the one line that it gives."""
+        self.process.stdin.write(f"{statement};\n")
+        return self.process.stdout.readline().strip()
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def end_while_renewed(client, token):
+    """Ends a session of this token while somebody renews it; how many of the tokens that he gave out are revoked then."""
+    renewing, looking = Psql(), Psql()
+    name = call(client, "GET", "/api/v1/users/me/sessions?limit=1", token).json()["items"][0]["id"]
+    renewing.ask("begin; insert into refresh_tokens (digest, session_id, access_id, access_expires_ms) "
+                 f"values ('renewed', '{name}', 'renewed', 9000000000000); select 1")
+    ending = threading.Thread(target=call, args=(session(), "POST", "/api/v1/auth/logout", token))
+    ending.start()
+    deadline = time.monotonic() + 10
+    while looking.ask("select count(*) from pg_locks where not granted") == "0" and time.monotonic() < deadline:
+        time.sleep(0.01)
+    renewing.ask("commit; select 1")
+    ending.join()
+    revoked = looking.ask("select count(*) from revoked_tokens where id = 'renewed'")
+    for psql in (renewing, looking):
+        psql.close()
+    return revoked
 
 
 def well(client):
@@ -97,6 +135,8 @@ def routes():
                    for t in [grant["access_token"], renewed.json()["access_token"]] for _ in range(6)}
         expect("its session has ended at every replica", answers, {"token-revoked"})
         expect("both tokens are known to Redis", redis("eval", "return #redis.call('keys', 'revoked:*')", "0"), "2")
+        expect("whoever ends a session sees what a renewal gave out meanwhile",
+               end_while_renewed(client, login(client, "ada").json()["access_token"]), "1")
         out = call(client, "POST", "/api/v1/auth/logout", token)
         expect("signed out", out.status_code, 204)
         expect("and out", call(client, "GET", "/api/v1/users/me", token).status_code, 401)
@@ -164,6 +204,11 @@ def media():
         for words, found in [("walk zürich fog", 40), ("ZÜR", 40), ("zur", 0), ("walk 7", 1), ("fog' or", 0)]:
             page = call(client, "GET", "/api/v1/media/search", params={"q": words, "limit": 100}).json()
             expect(f"search for {words}", len(page["items"]), found)
+        title = "see www.example.com/fog-7 (ada@mail.test)"
+        call(client, "POST", "/api/v1/media", other, json={"title": title, "content_type": "a/b"})
+        for words in ["example", "com see", "7", "fog 7", "mail ada"]:
+            items = call(client, "GET", "/api/v1/media/search", params={"q": words}).json()["items"]
+            expect_that(f"{words} is a word between others", title in [item["title"] for item in items], items)
         item = added[0].json()["media"]["id"]
         changed = call(client, "PATCH", f"/api/v1/media/{item}", mia, json={"title": "Snow"})
         expect("changed by its owner", changed.status_code, 200)
@@ -190,6 +235,18 @@ def media():
         call(client, "PATCH", path, mia, json={"is_public": True})
         seen = call(client, "GET", path)
         expect("unless it is public", (seen.status_code, seen.headers["Cache-Control"][:6]), (200, "public"))
+        tags = {call(client, "GET", more, mia).headers["ETag"].split(".")[0] for more in [path, f"{path}?limit=1"]}
+        expect("each page has the version of the list", len(tags), 1)
+        known, answers = {"If-Match": call(client, "GET", path, mia).headers["ETag"]}, []
+        threads = [threading.Thread(target=lambda n=n: answers.append(
+            call(session(), "PATCH", path, mia, json={"name": f"name {n}"}, fields=known).status_code))
+            for n in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        expect("of many who change one version one does", sorted(answers), [204] + [412] * (CLIENTS - 1))
+        call(client, "PATCH", path, mia, json={"name": "secret"})
         mine = call(client, "GET", "/api/v1/playlists?mine=true", mia).json()["items"]
         expect("counted", [(one["name"], one["items"]) for one in mine], [("secret", 4)])
 

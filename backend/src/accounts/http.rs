@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -20,7 +20,7 @@ use super::token::TokenError;
 use super::{AccountError, PasswordError};
 use crate::App;
 use crate::api::conditional::{has_already, is_of_another_state};
-use crate::api::{Body, Caller, Page, PageQuery, Parameters, Policy, Problem, Route};
+use crate::api::{Body, Caller, Page, PageQuery, Parameters, Path, Policy, Problem, Route};
 
 const ME: &str = "/api/v1/users/me";
 /// Tokens are for the one who asked.

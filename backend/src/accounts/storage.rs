@@ -173,7 +173,7 @@ pub fn add_pair(pair: &Pair) -> Query {
 pub fn sessions_of(user: &str, now_ms: i64, page: &PageQuery) -> Query {
     Query::new(
         "sessions_of_user",
-        "select * from sessions where user_id = $1 and expires_ms > $2 and ($3 is null or id < $3) \
+        "select * from sessions where user_id = $1 and expires_ms > $2 and id < coalesce($3, 'g') \
          order by id desc limit $4",
     )
     .bind(user)
@@ -182,17 +182,24 @@ pub fn sessions_of(user: &str, now_ms: i64, page: &PageQuery) -> Query {
     .bind(page.rows())
 }
 
-/// A session, if it is this user's.
+/// A session, if it is this user's. Nobody else renews or ends it until the end of the transaction.
 pub fn session_of(user: &str, session: &str) -> Query {
-    Query::new("session_of_user", "select * from sessions where user_id = $1 and id = $2").bind(user).bind(session)
+    Query::by_database(
+        "session_of_user",
+        "select * from sessions where user_id = $1 and id = $2",
+        "select * from sessions where user_id = $1 and id = $2 for update",
+    )
+    .bind(user)
+    .bind(session)
 }
 
-/// The session of a refresh token.
+/// The session of a refresh token. Nobody else renews or ends it until the end of the transaction: whoever ends it has to
+/// see every token that was given out for it.
 pub fn session_by_digest(digest: &str) -> Query {
-    Query::new(
+    Query::by_database(
         "session_by_token",
-        "select s.* from refresh_tokens t join sessions s on s.id = t.session_id \
-         where t.digest = $1",
+        "select s.* from refresh_tokens t join sessions s on s.id = t.session_id where t.digest = $1",
+        "select s.* from refresh_tokens t join sessions s on s.id = t.session_id where t.digest = $1 for update of s",
     )
     .bind(digest)
 }
@@ -261,4 +268,18 @@ pub fn sweep(now_ms: i64) -> [Query; 3] {
         Query::new("sweep_revoked", "delete from revoked_tokens where expires_ms <= $1").bind(now_ms),
         Query::new("sweep_sessions", "delete from sessions where expires_ms <= $1").bind(now_ms),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{After, Limit};
+    use crate::store::plan;
+
+    #[tokio::test]
+    async fn a_page_far_behind_is_found_by_an_index() {
+        let page = PageQuery::new(Limit::default(), After::try_from("x".to_owned()).ok());
+        let plan = plan(&sessions_of("ada", 0, &page)).await;
+        assert!(plan.contains("sessions_by_user (user_id=? AND id<?)") && !plan.contains("TEMP"), "{plan}");
+    }
 }

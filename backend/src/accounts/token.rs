@@ -89,7 +89,8 @@ impl Tokens {
         }
         let read =
             jsonwebtoken::decode::<Claims>(token, &self.reading, &self.rules).map_err(|_error| TokenError::Wrong)?;
-        if read.header.typ.as_deref() != Some(TYPE) {
+        // What is critical to whoever made the token is not known here (RFC 7515 §4.1.11).
+        if read.header.typ.as_deref() != Some(TYPE) || read.header.crit.is_some() {
             return Err(TokenError::Wrong);
         }
         let claims = read.claims;
@@ -168,12 +169,14 @@ mod tests {
     #[test]
     fn a_token_of_another_make_is_none() {
         let plain = Header::new(ALGORITHM);
+        let critical = Header { crit: Some(vec!["b65".to_owned()]), ..header(ALGORITHM) };
         let token = signed(&header(ALGORITHM), &claims(), KEY);
         let (head_and_claims, signature) = token.rsplit_once('.').unwrap();
         let (_, claims_alone) = head_and_claims.split_once('.').unwrap();
         for (what, token) in [
             ("another key", signed(&header(ALGORITHM), &claims(), "another key of the same length!!")),
             ("another algorithm", signed(&header(Algorithm::HS512), &claims(), KEY)),
+            ("something critical", signed(&critical, &claims(), KEY)),
             ("another type", signed(&plain, &claims(), KEY)),
             ("no signature", format!("{head_and_claims}.")),
             // Its head says that the algorithm is "none".

@@ -1,9 +1,11 @@
 //! Reads what a client sends into types that cannot be wrong. Every refusal names the field; fields that nobody knows
 //! are refused by the types themselves (`deny_unknown_fields`).
 
+use std::time::Duration;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
@@ -11,8 +13,16 @@ use serde::de::DeserializeOwned;
 
 use super::Problem;
 
+/// For all of a body. A client that takes longer to send it holds a handler up, and is no fault of ours.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+/// A refusal quotes no more than this of what it refuses.
+const QUOTED_LETTERS_MAX: usize = 200;
+
 /// The body, as JSON of type `T`.
 pub struct Body<T>(pub T);
+
+/// What the path names, as type `T`. Where that cannot be the name of anything, there is nothing.
+pub struct Path<T>(pub T);
 
 /// The parameters of the query, as type `T`.
 pub struct Parameters<T>(pub T);
@@ -25,8 +35,24 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             let detail = "the body must be JSON: Content-Type: application/json";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "not-json", detail));
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(refused)?;
+        let bytes = tokio::time::timeout(BODY_TIME_MAX, Bytes::from_request(request, state)).await;
+        let bytes = bytes.map_err(|_elapsed| too_slow())?.map_err(refused)?;
         json(&bytes).map(Body)
+    }
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let nothing = || Problem::not_found();
+        let names = RawPathParams::from_request_parts(parts, state).await.map_err(|_not_text| nothing())?;
+        // PostgreSQL takes no NUL, not even to look for one.
+        if names.iter().any(|(_, name)| name.contains('\0')) {
+            return Err(nothing());
+        }
+        let path = axum::extract::Path::from_request_parts(parts, state).await;
+        path.map(|axum::extract::Path(names)| Self(names)).map_err(|_of_other_type| nothing())
     }
 }
 
@@ -42,6 +68,10 @@ fn is_json(fields: &HeaderMap) -> bool {
     let kind = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json"))
+}
+
+fn too_slow() -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "body-too-slow", "the body took longer than ten seconds")
 }
 
 fn refused(rejection: BytesRejection) -> Problem {
@@ -83,21 +113,31 @@ fn parameters<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
 fn at(path: &str, message: &str) -> Problem {
     // The place in the text helps nobody who sends it by a program.
     let message = message.split(" at line ").next().unwrap_or(message);
+    let (path, message) = (&quoted(path), &quoted(message));
     let parent = if path == "." { "" } else { path };
     let named = |name: &str| {
         let parent = parent.strip_suffix(name).map_or(parent, |parent| parent.trim_end_matches('.'));
         if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") }
     };
-    let quoted = message.split('`').nth(1).unwrap_or_default();
+    let name = message.split('`').nth(1).unwrap_or_default();
     if message.starts_with("missing field") {
-        Problem::invalid(named(quoted), "is missing")
+        Problem::invalid(named(name), "is missing")
     } else if message.starts_with("unknown field") {
-        Problem::invalid(named(quoted), "is not known here")
+        Problem::invalid(named(name), "is not known here")
     } else if message.starts_with("duplicate field") {
-        Problem::invalid(named(quoted), "is given twice")
+        Problem::invalid(named(name), "is given twice")
     } else {
         Problem::invalid(parent, message)
     }
+}
+
+/// The beginning of a text: who sent all of it need not get it back.
+fn quoted(text: &str) -> String {
+    let mut quoted: String = text.chars().take(QUOTED_LETTERS_MAX).collect();
+    if quoted.len() < text.len() {
+        quoted.push('…');
+    }
+    quoted
 }
 
 #[cfg(test)]
@@ -169,6 +209,27 @@ mod tests {
         check("", "", "must be a JSON object");
         check(r#"{"name": "a"} {}"#, "", "is more than one value");
         check("{\"name\": \"\u{1}\"}", "", "is not JSON");
+    }
+
+    #[test]
+    fn a_refusal_does_not_give_back_all_that_was_sent() {
+        let much = "a".repeat(1 << 20);
+        for body in [
+            format!(r#"{{"name": "a", "items": "{much}"}}"#),
+            format!(r#"{{"name": "a", "{much}": 1}}"#),
+            format!(r#"{{"name": "a", "items": [{{"{much}": 1}}]}}"#),
+        ] {
+            let (field, detail) = named(json::<Outer>(body.as_bytes()));
+            assert!(field.len() + detail.len() < 1000, "{} and {} bytes", field.len(), detail.len());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_the_clients_fault() {
+        let body = axum::body::Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>());
+        let request = Request::post("/").header(CONTENT_TYPE, "application/json").body(body).unwrap();
+        let refusal = Body::<Outer>::from_request(request, &()).await.err().unwrap();
+        assert_eq!((refusal.code(), refusal.into_response().status().as_u16()), ("body-too-slow", 408));
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod words;
 
 pub use self::access::{Caller, Policy};
 pub use self::entry::{nowhere, other_method};
-pub use self::input::{Body, Parameters};
+pub use self::input::{Body, Parameters, Path};
 pub use self::openapi::show;
 pub use self::page::{After, Limit, Page, PageQuery};
 pub use self::problem::Problem;

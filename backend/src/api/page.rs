@@ -20,7 +20,7 @@ pub struct PageQuery {
     limit: Limit,
     /// The `next` of the page before.
     #[serde(default)]
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
     after: Option<After>,
 }
 
@@ -32,12 +32,6 @@ pub struct Limit(u8);
 impl Default for Limit {
     fn default() -> Self {
         Self(LIMIT)
-    }
-}
-
-impl Limit {
-    pub fn get(self) -> i64 {
-        i64::from(self.0)
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::Limit;
+use super::{After, Limit, PageQuery};
 
 /// Each costs a walk through the index.
 const WORDS_MAX: usize = 8;
@@ -15,12 +15,23 @@ const BYTES_MAX: usize = 200;
 #[into_params(parameter_in = Query)]
 pub struct SearchQuery {
     /// One to eight words. All of them must be there, the last one as the beginning of a word.
-    #[param(value_type = String, example = "oak desk")]
+    #[param(value_type = String, min_length = 1, max_length = 200, example = "oak desk")]
     pub q: Words,
     /// How many at most: 1 to 100, and 20 if it is not said.
     #[serde(default)]
     #[param(value_type = Option<u8>, minimum = 1, maximum = 100)]
-    pub limit: Limit,
+    limit: Limit,
+    /// The `next` of the page before.
+    #[serde(default)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
+    after: Option<After>,
+}
+
+impl SearchQuery {
+    /// Which part is asked for of all that is found.
+    pub fn page(&self) -> PageQuery {
+        PageQuery::new(self.limit, self.after.clone())
+    }
 }
 
 /// Words of letters and digits in lower case, with one space between two. A statement makes of it what its database

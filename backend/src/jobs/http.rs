@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,7 +12,7 @@ use utoipa_axum::routes;
 use super::storage::{Stored, Told};
 use super::{Job, JobError};
 use crate::App;
-use crate::api::{Caller, Page, PageQuery, Parameters, Policy, Problem, Route};
+use crate::api::{Caller, Page, PageQuery, Parameters, Path, Policy, Problem, Route};
 use crate::clock::rfc3339;
 
 pub fn routes() -> Vec<Route> {

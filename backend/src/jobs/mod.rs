@@ -4,8 +4,9 @@
 //!
 //! Whoever begins a job takes a lease of ten seconds on it. Its effect and its end are one transaction, which begins with the
 //! end and is undone unless the lease still holds. So the job of a replica that was killed is taken over when its
-//! lease is over, and if that replica was merely slow, one of the two changes nothing. An effect outside of the database
-//! could not be held to this; there is none.
+//! lease is over, and if that replica was merely slow, one of the two changes nothing. A replica that stops in order gives
+//! back what it has begun, which is no attempt then. An effect outside of the database could not be held to this; there is
+//! none.
 //!
 //! # How many
 //!
@@ -13,6 +14,7 @@
 //! claims of that kind meanwhile. A lease that is over while its holder still works, as after a long stop of the process,
 //! is not counted.
 
+mod held;
 mod http;
 mod kind;
 mod storage;
@@ -26,6 +28,7 @@ use tokio::sync::watch;
 pub use self::http::{Left, routes};
 pub use self::kind::Kind;
 
+use self::held::Held;
 use self::kind::Queue;
 use crate::api::{Page, PageQuery};
 use crate::metrics::Metrics;
@@ -45,6 +48,7 @@ pub struct Jobs {
     left: watch::Sender<()>,
     /// How many there were to do when they were counted last.
     depth: Arc<AtomicI64>,
+    held: Held,
 }
 
 /// Something to do.
@@ -98,7 +102,8 @@ pub async fn leave(transaction: &mut Transaction, jobs: &[Job], now_ms: i64) -> 
 
 impl Jobs {
     pub fn new(store: Store, metrics: Metrics, tracing: Tracing) -> Self {
-        Self { store, metrics, tracing, left: watch::Sender::new(()), depth: Arc::default() }
+        let (left, depth, held) = (watch::Sender::new(()), Arc::default(), Held::default());
+        Self { store, metrics, tracing, left, depth, held }
     }
 
     /// Refuses what would leave more jobs than can be kept.
@@ -135,6 +140,12 @@ impl Jobs {
         }
         self.depth.store(depths.iter().map(|(_, jobs)| jobs).sum(), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Gives back the jobs that this replica has not finished, for others to begin at once. Nothing of them may go on.
+    pub async fn give_back(&self, now_ms: i64) -> Result<(), StoreError> {
+        let statements: Vec<_> = self.held.all().iter().map(|lease| storage::give_back(lease, now_ms)).collect();
+        if statements.is_empty() { Ok(()) } else { self.store.change(&statements).await.map(drop) }
     }
 
     /// Removes what is long over.

@@ -42,6 +42,11 @@ impl Stored {
         }))
     }
 
+    /// Of whoever has it; empty if nobody has.
+    pub fn lease(&self) -> &str {
+        self.lease.as_deref().unwrap_or_default()
+    }
+
     /// All those of known kinds.
     pub fn read_all(rows: &[Row]) -> Result<Vec<Self>, StoreError> {
         rows.iter().filter_map(|row| Self::read(row).transpose()).collect()
@@ -144,6 +149,16 @@ pub fn postpone(id: &str, lease: &str, fault: &str, due_ms: i64) -> Query {
     .bind(lease)
     .bind(due_ms)
     .bind(fault)
+}
+
+/// Gives back what was begun under a lease and has not ended. It does not count as an attempt.
+pub fn give_back(lease: &str, now_ms: i64) -> Query {
+    Query::new(
+        "work_give_back",
+        "update jobs set lease = null, due_ms = $2, attempts = attempts - 1 where lease = $1 and ended_ms is null",
+    )
+    .bind(lease)
+    .bind(now_ms)
 }
 
 /// Gives a job up.

@@ -73,8 +73,18 @@ impl Jobs {
             return Ok(Vec::new());
         }
         let lease = new_id();
+        self.held.begin(&lease);
+        let claimed = self.take(kind, &lease, now_ms).await;
+        for stored in claimed.iter().flatten() {
+            self.held.begin(stored.lease());
+        }
+        self.held.end(&lease);
+        claimed
+    }
+
+    async fn take(&self, kind: Kind, lease: &str, now_ms: i64) -> Result<Vec<Stored>, StoreError> {
         let until_ms = now_ms.saturating_add(i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX));
-        let claim = Claim { kind, lease: &lease, now_ms, until_ms };
+        let claim = Claim { kind, lease, now_ms, until_ms };
         let mut attempts = self.store.attempts(Repeat::Safe);
         loop {
             let mut transaction = attempts.begin().await?;
@@ -106,6 +116,7 @@ impl Jobs {
                 }
             }
         }
+        self.held.end(stored.lease());
     }
 
     /// Does what a job is for, and ends it, or neither.
@@ -132,9 +143,9 @@ impl Jobs {
 
     /// Lets a job rest until its next attempt, or gives it up.
     pub(super) async fn put_off(&self, stored: &Stored, error: &JobError, now_ms: i64) -> Result<(), StoreError> {
-        let Stored { job, attempts: begun, lease, .. } = stored;
+        let Stored { job, attempts: begun, .. } = stored;
         let Job { id, kind, trace_id, producer, owner, .. } = job;
-        let (fault, lease) = (error.to_string(), lease.as_deref().unwrap_or_default());
+        let (fault, lease) = (error.to_string(), stored.lease());
         say(format_args!(
             "attempt {begun} at job {id} ({}) failed: {fault} (trace={trace_id} parent={producer} user.id={owner})",
             kind.name()
@@ -197,8 +208,7 @@ pub(super) async fn effect(
     now_ms: i64,
 ) -> Result<Ended, JobError> {
     let job = &stored.job;
-    let lease = stored.lease.as_deref().unwrap_or_default();
-    if transaction.execute(&storage::end(&job.id, lease, now_ms)).await? == 0 {
+    if transaction.execute(&storage::end(&job.id, stored.lease(), now_ms)).await? == 0 {
         return Ok(Ended::Lost);
     }
     match job.kind {
@@ -291,6 +301,23 @@ mod tests {
         assert_eq!(told(&jobs).await, 0);
         assert_eq!(jobs.perform(&second).await.unwrap(), Ended::Done);
         assert_eq!(told(&jobs).await, 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_finished_is_given_back_at_once_and_was_no_attempt() {
+        let (_folder, jobs) = jobs().await;
+        leave_some(&jobs, Kind::Notification, 3).await;
+        let held = jobs.claim(Kind::Notification, 0).await.unwrap();
+        jobs.attempt(&held[0]).await;
+        jobs.give_back(1).await.unwrap();
+        assert_eq!(jobs.perform(&held[1]).await.unwrap(), Ended::Lost, "it is not ours any more");
+
+        let next = jobs.claim(Kind::Notification, 1).await.unwrap();
+        assert_eq!(next.iter().map(|stored| stored.attempts).collect::<Vec<_>>(), [1, 1]);
+        for stored in &next {
+            jobs.attempt(stored).await;
+        }
+        assert_eq!((told(&jobs).await, jobs.held.all()), (3, vec![held[0].lease().to_owned()]));
     }
 
     #[tokio::test]

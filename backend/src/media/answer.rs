@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::api::Problem;
-use crate::api::conditional::has_already;
+use crate::api::conditional::{has_already, tag};
 use crate::secret::sha256_hex;
 
 const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
@@ -70,11 +70,31 @@ impl Audience {
     }
 }
 
-/// The answer, or 304 to who has it. Its tag is a digest of what it says, so one tag never stands for two answers.
+/// The answer about a version of one thing, or 304 to who has it. Its tag has a digest of what it says, so one tag never
+/// stands for two answers, and the version, of which a change may speak.
+pub fn answer_of(
+    version: i64,
+    fields: &HeaderMap,
+    audience: &Audience,
+    body: &impl Serialize,
+) -> Result<Response, Problem> {
+    tagged(fields, audience, body, |digest| tag(version, digest))
+}
+
+/// The answer that is a list, or 304 to who has it.
 pub fn answer(fields: &HeaderMap, audience: &Audience, body: &impl Serialize) -> Result<Response, Problem> {
+    tagged(fields, audience, body, |digest| format!("\"{digest}\""))
+}
+
+fn tagged(
+    fields: &HeaderMap,
+    audience: &Audience,
+    body: &impl Serialize,
+    tag: impl FnOnce(&str) -> String,
+) -> Result<Response, Problem> {
     let body = serde_json::to_vec(body).map_err(|error| Problem::internal(&error))?;
     let digest = sha256_hex(&body);
-    let tag = format!("\"{}\"", digest.get(..32).unwrap_or(&digest));
+    let tag = tag(digest.get(..32).unwrap_or(&digest));
     let mut response = if has_already(fields, &tag) {
         StatusCode::NOT_MODIFIED.into_response()
     } else {

@@ -2,8 +2,9 @@
 
 use super::fields::{ContentType, MediaText, MediaTitle};
 use super::storage::items::{self as storage, Changes, Item};
-use super::{Media, MediaError};
-use crate::api::{Caller, Page, PageQuery, Words};
+use super::{Guard, Media, MediaError};
+use crate::api::conditional::Editor;
+use crate::api::{Caller, Page, PageQuery, SearchQuery};
 use crate::clock::now_ms;
 use crate::jobs::{Job, Kind, leave};
 use crate::secret::new_id;
@@ -28,8 +29,9 @@ impl Media {
         self.page(&storage::newest(query), query).await
     }
 
-    pub async fn with_words(&self, words: &Words, query: &PageQuery) -> Result<Page<Item>, MediaError> {
-        self.page(&storage::with_words(words, query), query).await
+    pub async fn with_words(&self, search: &SearchQuery) -> Result<Page<Item>, MediaError> {
+        let query = search.page();
+        self.page(&storage::with_words(&search.q, &query), &query).await
     }
 
     async fn page(&self, statement: &Query, query: &PageQuery) -> Result<Page<Item>, MediaError> {
@@ -80,7 +82,7 @@ impl Media {
 
     pub async fn change(
         &self,
-        owner: &Caller,
+        Editor { caller: owner, expected }: &Editor,
         id: &str,
         changes: &Changes,
         span: &Trace,
@@ -88,11 +90,12 @@ impl Media {
         self.jobs.room()?;
         let now_ms = now_ms();
         let jobs = jobs(owner, id, span);
+        let guard = Guard { version: storage::version(&owner.user, id), expected };
         let change = storage::change(&owner.user, id, changes, now_ms);
-        let mut attempts = self.store.attempts(Repeat::Safe);
+        let mut attempts = self.store.attempts(guard.repeat());
         let item = loop {
             let mut transaction = attempts.begin().await?;
-            let outcome = changed(&mut transaction, (&change, id), &jobs, now_ms).await;
+            let outcome = changed(&mut transaction, (&guard, &change, id), &jobs, now_ms).await;
             if let Some(item) = attempts.end(transaction, outcome).await? {
                 break item;
             }
@@ -101,16 +104,15 @@ impl Media {
         Ok(Changed { item, jobs })
     }
 
-    pub async fn remove(&self, owner: &Caller, id: &str) -> Result<(), MediaError> {
+    pub async fn remove(&self, Editor { caller: owner, expected }: &Editor, id: &str) -> Result<(), MediaError> {
+        let guard = Guard { version: storage::version(&owner.user, id), expected };
         let remove = storage::remove(&owner.user, id);
         let mut attempts = self.store.attempts(Repeat::UnlessCommitted);
         loop {
             let mut transaction = attempts.begin().await?;
-            let outcome = transaction.execute(&remove).await;
-            match attempts.end(transaction, outcome).await? {
-                Some(0) => return Err(MediaError::Gone),
-                Some(_) => return Ok(()),
-                None => {}
+            let outcome = removed(&mut transaction, &guard, &remove).await;
+            if attempts.end(transaction, outcome).await?.is_some() {
+                return Ok(());
             }
         }
     }
@@ -126,12 +128,18 @@ async fn put(transaction: &mut Transaction, add: &Query, jobs: &[Job], now_ms: i
     Ok(leave(transaction, jobs, now_ms).await?)
 }
 
+async fn removed(transaction: &mut Transaction, guard: &Guard<'_>, remove: &Query) -> Result<(), MediaError> {
+    guard.check(transaction).await?;
+    if transaction.execute(remove).await? == 0 { Err(MediaError::Gone) } else { Ok(()) }
+}
+
 async fn changed(
     transaction: &mut Transaction,
-    (change, id): (&Query, &str),
+    (guard, change, id): (&Guard<'_>, &Query, &str),
     jobs: &[Job],
     now_ms: i64,
 ) -> Result<Item, MediaError> {
+    guard.check(transaction).await?;
     if transaction.execute(change).await? == 0 {
         return Err(MediaError::Gone);
     }

@@ -2,7 +2,8 @@
 
 use super::fields::PlaylistName;
 use super::storage::playlists::{self as storage, Changes, Placed, Playlist};
-use super::{Media, MediaError};
+use super::{Guard, Media, MediaError};
+use crate::api::conditional::Editor;
 use crate::api::{Caller, Page, PageQuery};
 use crate::clock::now_ms;
 use crate::secret::new_id;
@@ -59,6 +60,7 @@ impl Media {
             owner: owner.user.clone(),
             name: name.as_str().to_owned(),
             is_public,
+            version: 1,
             items: 0,
             created_ms: now_ms,
             changed_ms: now_ms,
@@ -74,24 +76,35 @@ impl Media {
         }
     }
 
-    pub async fn change_playlist(&self, owner: &Caller, id: &str, changes: &Changes) -> Result<IsPublic, MediaError> {
+    pub async fn change_playlist(
+        &self,
+        Editor { caller: owner, expected }: &Editor,
+        id: &str,
+        changes: &Changes,
+    ) -> Result<IsPublic, MediaError> {
+        let guard = Guard { version: storage::version(&owner.user, id), expected };
         let change = storage::change(&owner.user, id, changes, now_ms());
-        let mut attempts = self.store.attempts(Repeat::Safe);
+        let mut attempts = self.store.attempts(guard.repeat());
         loop {
             let mut transaction = attempts.begin().await?;
-            let outcome = found(&mut transaction, &change).await;
+            let outcome = found(&mut transaction, &guard, &change).await;
             if let Some(is_public) = attempts.end(transaction, outcome).await? {
                 return Ok(is_public);
             }
         }
     }
 
-    pub async fn remove_playlist(&self, owner: &Caller, id: &str) -> Result<IsPublic, MediaError> {
+    pub async fn remove_playlist(
+        &self,
+        Editor { caller: owner, expected }: &Editor,
+        id: &str,
+    ) -> Result<IsPublic, MediaError> {
+        let guard = Guard { version: storage::version(&owner.user, id), expected };
         let remove = storage::remove(&owner.user, id);
         let mut attempts = self.store.attempts(Repeat::UnlessCommitted);
         loop {
             let mut transaction = attempts.begin().await?;
-            let outcome = found(&mut transaction, &remove).await;
+            let outcome = found(&mut transaction, &guard, &remove).await;
             if let Some(was_public) = attempts.end(transaction, outcome).await? {
                 return Ok(was_public);
             }
@@ -101,27 +114,33 @@ impl Media {
     /// Puts an item into a playlist, or to another place if it is in there.
     pub async fn place(
         &self,
-        owner: &Caller,
+        Editor { caller: owner, expected }: &Editor,
         (id, item): (&str, &str),
         position: Option<i64>,
     ) -> Result<IsPublic, MediaError> {
+        let guard = Guard { version: storage::version(&owner.user, id), expected };
         let touch = storage::change(&owner.user, id, &Changes::default(), now_ms());
-        let mut attempts = self.store.attempts(Repeat::Safe);
+        let mut attempts = self.store.attempts(guard.repeat());
         loop {
             let mut transaction = attempts.begin().await?;
-            let outcome = placed(&mut transaction, &touch, (id, item), position).await;
+            let outcome = placed(&mut transaction, (&guard, &touch), (id, item), position).await;
             if let Some(is_public) = attempts.end(transaction, outcome).await? {
                 return Ok(is_public);
             }
         }
     }
 
-    pub async fn take_out(&self, owner: &Caller, (id, item): (&str, &str)) -> Result<IsPublic, MediaError> {
+    pub async fn take_out(
+        &self,
+        Editor { caller: owner, expected }: &Editor,
+        (id, item): (&str, &str),
+    ) -> Result<IsPublic, MediaError> {
+        let guard = Guard { version: storage::version(&owner.user, id), expected };
         let touch = storage::change(&owner.user, id, &Changes::default(), now_ms());
         let mut attempts = self.store.attempts(Repeat::UnlessCommitted);
         loop {
             let mut transaction = attempts.begin().await?;
-            let outcome = taken_out(&mut transaction, &touch, (id, item)).await;
+            let outcome = taken_out(&mut transaction, (&guard, &touch), (id, item)).await;
             if let Some(is_public) = attempts.end(transaction, outcome).await? {
                 return Ok(is_public);
             }
@@ -130,7 +149,8 @@ impl Media {
 }
 
 /// Changes the one playlist that a statement is about.
-async fn found(transaction: &mut Transaction, statement: &Query) -> Result<IsPublic, MediaError> {
+async fn found(transaction: &mut Transaction, guard: &Guard<'_>, statement: &Query) -> Result<IsPublic, MediaError> {
+    guard.check(transaction).await?;
     let row = transaction.fetch_optional(statement).await?.ok_or(MediaError::Gone)?;
     Ok(IsPublic(row.get("is_public")?))
 }
@@ -138,11 +158,11 @@ async fn found(transaction: &mut Transaction, statement: &Query) -> Result<IsPub
 /// Whoever changes the order has changed the playlist first, and so is alone with it.
 async fn placed(
     transaction: &mut Transaction,
-    touch: &Query,
+    (guard, touch): (&Guard<'_>, &Query),
     (id, item): (&str, &str),
     position: Option<i64>,
 ) -> Result<IsPublic, MediaError> {
-    let is_public = found(transaction, touch).await?;
+    let is_public = found(transaction, guard, touch).await?;
     let was_in = transaction.execute(&storage::remove_item(id, item)).await? > 0;
     if !was_in {
         let row = transaction.fetch_optional(&storage::count(id)).await?.ok_or(MediaError::Gone)?;
@@ -155,10 +175,10 @@ async fn placed(
 
 async fn taken_out(
     transaction: &mut Transaction,
-    touch: &Query,
+    (guard, touch): (&Guard<'_>, &Query),
     (id, item): (&str, &str),
 ) -> Result<IsPublic, MediaError> {
-    let is_public = found(transaction, touch).await?;
+    let is_public = found(transaction, guard, touch).await?;
     match transaction.execute(&storage::remove_item(id, item)).await? {
         0 => Err(MediaError::Gone),
         _ => Ok(is_public),

@@ -83,6 +83,7 @@ fn playlist(number: u32) -> Playlist {
         owner: seeded_id(number * ITEMS_A_PLAYLIST),
         name: format!("{} things {}", pick(&HOW, number), pick(&WHEN, number / 8)),
         is_public: !number.is_multiple_of(4),
+        version: 1,
         items: 0,
         created_ms,
         changed_ms: created_ms,

@@ -75,11 +75,12 @@ impl Shop {
         Ok(Page::new(products, query, |product| product.id.clone()))
     }
 
-    /// The products that fit best, the best first. There is no further page: who wants others, says more words.
-    pub async fn search(&self, query: &SearchQuery) -> Result<Page<ProductSummary>, ShopError> {
-        let rows = self.store.fetch(&storage::search(query)).await?;
-        let items = rows.iter().map(ProductSummary::try_from).collect::<Result<_, _>>()?;
-        Ok(Page { items, next: None })
+    /// The products that fit, the best first.
+    pub async fn search(&self, search: &SearchQuery) -> Result<Page<ProductSummary>, ShopError> {
+        let query = search.page();
+        let rows = self.store.fetch(&storage::search(&search.q, &query)).await?;
+        let products = rows.iter().map(ProductSummary::try_from).collect::<Result<_, _>>()?;
+        Ok(Page::new(products, &query, |product| product.id.clone()))
     }
 
     pub async fn product(&self, id: &str) -> Result<Product, ShopError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +17,7 @@ use super::catalog::{self, LISTS, Product, ProductSummary};
 use super::key::IdempotencyKey;
 use super::order::{Checkout, Order, OrderSummary, Payment};
 use crate::App;
-use crate::api::{Body, Caller, Page, PageQuery, Parameters, Policy, Problem, Route, SearchQuery};
+use crate::api::{Body, Caller, Page, PageQuery, Parameters, Path, Policy, Problem, Route, SearchQuery};
 
 /// The edge keeps it until a change takes it out (RFC 9875), or for five minutes; everybody else asks the edge each time.
 const AT_THE_EDGE: &str = "public, max-age=0, s-maxage=300";

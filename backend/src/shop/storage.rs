@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::key::{Answer, Claim, Kept};
 use super::order::Order;
-use crate::api::{PageQuery, SearchQuery};
+use crate::api::{PageQuery, Words};
 use crate::store::{Query, StoreError, Transaction};
 
 /// The products behind a place, in the order of their names in the database.
@@ -19,22 +19,29 @@ pub fn products(page: &PageQuery) -> Query {
     .bind(page.rows())
 }
 
-/// Products with all these words; a word in the name counts more than one in the description.
-pub fn search(search: &SearchQuery) -> Query {
+/// Products with all these words behind a place; a word in the name counts more than one in the description. Where the page
+/// begins is found by ranking all of them, as the order is.
+pub fn search(words: &Words, page: &PageQuery) -> Query {
     Query::by_database(
         "products_search",
-        "select p.id, p.name, p.price_minor, \
+        "with found as materialized (select w.id, bm25(product_words, 0.0, 10.0, 1.0) as distance \
+         from product_words w where product_words match '\"' || replace($1, ' ', '\" \"') || '\"*'), \
+         page as (select id, distance from found where $2 is null \
+         or (distance, id) > (select distance, id from found where id = $2) order by distance, id limit $3) \
+         select p.id, p.name, p.price_minor, \
          exists (select 1 from stock s where s.product_id = p.id and s.on_hand > 0) as in_stock \
-         from product_words w join products p on p.id = w.id \
-         where product_words match '\"' || replace($1, ' ', '\" \"') || '\"*' \
-         order by bm25(product_words, 0.0, 10.0, 1.0), p.id limit $2",
-        "select p.id, p.name, p.price_minor, \
+         from page join products p on p.id = page.id order by page.distance, p.id",
+        "with found as materialized (select p.id, -ts_rank(p.words, wanted) as distance \
+         from products p, to_tsquery('simple', replace($1, ' ', ' & ') || ':*') wanted where p.words @@ wanted), \
+         page as (select id, distance from found where $2 is null \
+         or (distance, id) > (select distance, id from found where id = $2) order by distance, id limit $3) \
+         select p.id, p.name, p.price_minor, \
          exists (select 1 from stock s where s.product_id = p.id and s.on_hand > 0) as in_stock \
-         from products p, to_tsquery('simple', replace($1, ' ', ' & ') || ':*') wanted \
-         where p.words @@ wanted order by ts_rank(p.words, wanted) desc, p.id limit $2",
+         from page join products p on p.id = page.id order by page.distance, p.id",
     )
-    .bind(search.q.as_str())
-    .bind(search.limit.get())
+    .bind(words.as_str())
+    .bind(page.after().map(str::to_owned))
+    .bind(page.rows())
 }
 
 pub fn product(id: &str) -> Query {
@@ -214,7 +221,7 @@ pub fn add_order(claim: &Claim, order: &Order, answer: &Answer) -> [Query; 6] {
 pub fn orders(user: &str, page: &PageQuery) -> Query {
     Query::new(
         "orders_of_user",
-        "select id, total_minor, created_ms from orders where user_id = $1 and ($2 is null or id < $2) \
+        "select id, total_minor, created_ms from orders where user_id = $1 and id < coalesce($2, 'g') \
          order by id desc limit $3",
     )
     .bind(user)
@@ -279,4 +286,18 @@ pub fn add_seeds(warehouses: &impl Serialize, products: &impl Serialize, stock: 
 /// Of texts and numbers alone, so it can always be written.
 fn json(values: &impl Serialize) -> String {
     serde_json::to_string(values).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{After, Limit};
+    use crate::store::plan;
+
+    #[tokio::test]
+    async fn a_page_far_behind_is_found_by_an_index() {
+        let page = PageQuery::new(Limit::default(), After::try_from("x".to_owned()).ok());
+        let plan = plan(&orders("ada", &page)).await;
+        assert!(plan.contains("orders_by_user (user_id=? AND id<?)") && !plan.contains("TEMP"), "{plan}");
+    }
 }

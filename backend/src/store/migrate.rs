@@ -54,6 +54,9 @@ const MIGRATIONS: &[Migration] = &[
     migration!(3, "0003_shop.sql", then "0003_shop.sqlite.sql", "0003_shop.postgres.sql"),
     migration!(4, "0004_workflows.sql", then "0004_workflows.sqlite.sql", "0004_workflows.postgres.sql"),
     migration!(5, "0005_jobs.sql"),
+    migration!(6, "0006_playlist_versions.sql"),
+    migration!(7, "0007_words.sqlite.sql", "0007_words.postgres.sql"),
+    migration!(8, "0008_sessions.sql"),
 ];
 
 const APPLIED: &str = "create table if not exists migrations (version bigint primary key, digest text not null)";

@@ -74,7 +74,8 @@ impl Store {
         Ok(self.fetch(query).await?.into_iter().next())
     }
 
-    /// As [`fetch`](Self::fetch), from a replica of the database if there is one: what was just written may be missing.
+    /// As [`fetch`](Self::fetch), from a replica of the database if there is one that answers: what was just written may be
+    /// missing.
     pub async fn fetch_behind(&self, query: &Query) -> Result<Vec<Row>, StoreError> {
         self.read(query, Freshness::Behind).await
     }
@@ -138,4 +139,14 @@ impl Store {
 enum Freshness {
     Now,
     Behind,
+}
+
+/// How SQLite goes about a statement, in its own words.
+#[cfg(test)]
+pub async fn plan(query: &Query) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Settings { place: Place::Folder(folder.path().to_owned()), patience: Duration::from_secs(5) };
+    let store = Store::open(&settings, Metrics::new().unwrap()).await.unwrap();
+    let rows = store.fetch(&query.explained()).await.unwrap();
+    rows.iter().map(|row| row.get::<String>("detail").unwrap()).collect::<Vec<_>>().join("; ")
 }

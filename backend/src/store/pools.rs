@@ -4,7 +4,7 @@
 //! order; across processes the busy time limit does the waiting. Readers never wait for a writer (WAL).
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::Connection as _;
 use sqlx::pool::PoolOptions;
@@ -13,6 +13,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteSy
 
 use super::transaction::Open;
 use super::{Freshness, Query, Row, StoreError, Transaction, migrate};
+use crate::alone::LeftAlone;
 use crate::metrics::Metrics;
 
 /// Which database, and how long it may be away.
@@ -29,7 +30,7 @@ pub enum Place {
     Folder(PathBuf),
     Postgres {
         primary: String,
-        /// For reads that may be a little behind.
+        /// For reads that may be a little behind, as long as it answers.
         replica: Option<String>,
         connections: Connections,
     },
@@ -58,11 +59,42 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A connection that was idle for longer is asked first whether it still lives. A restart takes longer than that.
 const TRUSTED_IDLE: Duration = Duration::from_millis(500);
+/// For a read from the replica. The primary can answer each of them, and is asked after that.
+const REPLICA_TIME_MAX: Duration = Duration::from_millis(500);
+/// After a failure the replica is not asked for so long.
+const REPLICA_PAUSE: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 pub enum Pools {
     Sqlite { writer: SqlitePool, readers: SqlitePool },
-    Postgres { primary: PgPool, replica: Option<PgPool> },
+    Postgres { primary: PgPool, replica: Option<Replica> },
+}
+
+/// The replica of the primary.
+#[derive(Clone)]
+pub struct Replica {
+    pool: PgPool,
+    alone: LeftAlone,
+}
+
+impl Replica {
+    fn new(options: PgConnectOptions, connections: Connections) -> Self {
+        let alone = LeftAlone::new(REPLICA_PAUSE, Instant::now());
+        Self { pool: postgres_pool(connections).connect_lazy_with(options), alone }
+    }
+
+    /// None if it does not answer. What it refuses, as it does while it is behind by a migration, is for the primary as well.
+    async fn fetch(&self, query: &Query) -> Option<Vec<Row>> {
+        if self.alone.is_left_alone(Instant::now()) {
+            return None;
+        }
+        let read = query.for_postgres().fetch_all(&self.pool);
+        if let Ok(Ok(rows)) = tokio::time::timeout(REPLICA_TIME_MAX, read).await {
+            return Some(rows.into_iter().map(Row::Postgres).collect());
+        }
+        self.alone.failed(Instant::now());
+        None
+    }
 }
 
 impl Pools {
@@ -93,7 +125,7 @@ impl Pools {
             Place::Postgres { primary, replica, connections } => {
                 let options: PgConnectOptions = primary.parse()?;
                 let replica = match replica {
-                    Some(url) => Some(postgres_pool(*connections).connect_lazy_with(url.parse()?)),
+                    Some(url) => Some(Replica::new(url.parse()?, *connections)),
                     None => None,
                 };
                 migrate::postgres(&options).await?;
@@ -110,11 +142,12 @@ impl Pools {
                 Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
             Self::Postgres { primary, replica } => {
-                let pool = match freshness {
-                    Freshness::Now => primary,
-                    Freshness::Behind => replica.as_ref().unwrap_or(primary),
-                };
-                let rows = query.for_postgres().fetch_all(pool).await?;
+                if let (Freshness::Behind, Some(replica)) = (freshness, replica)
+                    && let Some(rows) = replica.fetch(query).await
+                {
+                    return Ok(rows);
+                }
+                let rows = query.for_postgres().fetch_all(primary).await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
         }
@@ -148,7 +181,7 @@ impl Pools {
             Self::Postgres { primary, replica } => {
                 primary.close().await;
                 if let Some(replica) = replica {
-                    replica.close().await;
+                    replica.pool.close().await;
                 }
             }
         }

@@ -33,6 +33,13 @@ impl Query {
         self.name
     }
 
+    /// The question how SQLite would go about it.
+    #[cfg(test)]
+    pub(super) fn explained(&self) -> Self {
+        let text = format!("explain query plan {}", self.sqlite);
+        Self { sqlite: Box::leak(text.into_boxed_str()), ..self.clone() }
+    }
+
     pub(super) fn for_sqlite(&self) -> Bound<'_, sqlx::Sqlite> {
         bound(self.sqlite, &self.values)
     }

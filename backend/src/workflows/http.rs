@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, ETAG, HeaderName, LOCATION};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,7 @@ use super::library::{Workflow, WorkflowQuery, WorkflowSummary};
 use super::run::{Next, Run};
 use crate::App;
 use crate::api::conditional::has_already;
-use crate::api::{Body, Caller, Page, PageQuery, Parameters, Policy, Problem, Route, SearchQuery};
+use crate::api::{Body, Caller, Page, PageQuery, Parameters, Path, Policy, Problem, Route, SearchQuery};
 
 const FOR_EVERYBODY: &str = "public, max-age=60, s-maxage=300";
 /// The edge may keep it, but shows it to nobody without asking (RFC 9111 §3.5): the app knows who may see it.

@@ -56,7 +56,7 @@ pub struct WorkflowQuery {
     limit: Limit,
     /// The `next` of the page before.
     #[serde(default)]
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
     after: Option<After>,
 }
 
@@ -98,6 +98,7 @@ impl TryFrom<&Row> for Step {
     }
 }
 
+// No route changes a workflow, so what a replica of the database has may be shown.
 impl Workflows {
     pub async fn list(&self, query: WorkflowQuery) -> Result<Page<WorkflowSummary>, WorkflowError> {
         let page = PageQuery::new(query.limit, query.after);
@@ -107,16 +108,18 @@ impl Workflows {
         Ok(Page::new(workflows, &page, |workflow| workflow.id.clone()))
     }
 
-    /// The workflows that fit best, the best first. There is no further page: who wants others, says more words.
-    pub async fn search(&self, query: &SearchQuery) -> Result<Page<WorkflowSummary>, WorkflowError> {
-        let rows = self.store.fetch_behind(&storage::search(query)).await?;
-        let items = rows.iter().map(WorkflowSummary::try_from).collect::<Result<_, _>>()?;
-        Ok(Page { items, next: None })
+    /// The workflows that fit, the best first.
+    pub async fn search(&self, search: &SearchQuery) -> Result<Page<WorkflowSummary>, WorkflowError> {
+        let query = search.page();
+        let rows = self.store.fetch_behind(&storage::search(&search.q, &query)).await?;
+        let workflows = rows.iter().map(WorkflowSummary::try_from).collect::<Result<_, _>>()?;
+        Ok(Page::new(workflows, &query, |workflow| workflow.id.clone()))
     }
 
     pub async fn get(&self, id: &str) -> Result<Workflow, WorkflowError> {
-        let row = self.store.fetch_optional(&storage::workflow(id)).await?.ok_or(WorkflowError::Gone)?;
-        let steps = self.store.fetch(&storage::steps(id)).await?;
+        let rows = self.store.fetch_behind(&storage::workflow(id)).await?;
+        let row = rows.first().ok_or(WorkflowError::Gone)?;
+        let steps = self.store.fetch_behind(&storage::steps(id)).await?;
         Ok(Workflow {
             id: row.get("id")?,
             name: row.get("name")?,

@@ -1,7 +1,7 @@
 //! The tables of workflows and their runs. Only statements; what they are for is decided by those who send them.
 
 use super::definition::StepDefinition;
-use crate::api::{PageQuery, SearchQuery};
+use crate::api::{PageQuery, Words};
 use crate::store::Query;
 
 /// The workflows of one category, or all, behind a place.
@@ -25,22 +25,29 @@ pub fn workflows(category: Option<&str>, page: &PageQuery) -> Query {
     query.bind(page.after().map(str::to_owned)).bind(page.rows())
 }
 
-/// Workflows with all these words; a word in the name counts more than one in the description.
-pub fn search(search: &SearchQuery) -> Query {
+/// Workflows with all these words behind a place; a word in the name counts more than one in the description. Where the
+/// page begins is found by ranking all of them, as the order is.
+pub fn search(words: &Words, page: &PageQuery) -> Query {
     Query::by_database(
         "workflows_search",
-        "select w.id, w.name, w.category, \
+        "with found as materialized (select t.id, bm25(workflow_words, 0.0, 10.0, 1.0) as distance \
+         from workflow_words t where workflow_words match '\"' || replace($1, ' ', '\" \"') || '\"*'), \
+         page as (select id, distance from found where $2 is null \
+         or (distance, id) > (select distance, id from found where id = $2) order by distance, id limit $3) \
+         select w.id, w.name, w.category, \
          (select count(*) from workflow_steps s where s.workflow_id = w.id) as steps \
-         from workflow_words t join workflows w on w.id = t.id \
-         where workflow_words match '\"' || replace($1, ' ', '\" \"') || '\"*' \
-         order by bm25(workflow_words, 0.0, 10.0, 1.0), w.id limit $2",
-        "select w.id, w.name, w.category, \
+         from page join workflows w on w.id = page.id order by page.distance, w.id",
+        "with found as materialized (select w.id, -ts_rank(w.words, wanted) as distance \
+         from workflows w, to_tsquery('simple', replace($1, ' ', ' & ') || ':*') wanted where w.words @@ wanted), \
+         page as (select id, distance from found where $2 is null \
+         or (distance, id) > (select distance, id from found where id = $2) order by distance, id limit $3) \
+         select w.id, w.name, w.category, \
          (select count(*) from workflow_steps s where s.workflow_id = w.id) as steps \
-         from workflows w, to_tsquery('simple', replace($1, ' ', ' & ') || ':*') wanted \
-         where w.words @@ wanted order by ts_rank(w.words, wanted) desc, w.id limit $2",
+         from page join workflows w on w.id = page.id order by page.distance, w.id",
     )
-    .bind(search.q.as_str())
-    .bind(search.limit.get())
+    .bind(words.as_str())
+    .bind(page.after().map(str::to_owned))
+    .bind(page.rows())
 }
 
 pub fn workflow(id: &str) -> Query {
@@ -75,7 +82,7 @@ pub fn runs(user: &str, page: &PageQuery) -> Query {
     Query::new(
         "runs_of_user",
         "select r.*, w.name from runs r join workflows w on w.id = r.workflow_id \
-         where r.user_id = $1 and ($2 is null or r.id < $2) order by r.id desc limit $3",
+         where r.user_id = $1 and r.id < coalesce($2, 'g') order by r.id desc limit $3",
     )
     .bind(user)
     .bind(page.after().map(str::to_owned))
@@ -187,4 +194,18 @@ pub fn add_workflow(new: &NewWorkflow<'_>) -> [Query; 2] {
         .bind(new.id.as_str())
         .bind(steps),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{After, Limit};
+    use crate::store::plan;
+
+    #[tokio::test]
+    async fn a_page_far_behind_is_found_by_an_index() {
+        let page = PageQuery::new(Limit::default(), After::try_from("x".to_owned()).ok());
+        let plan = plan(&runs("ada", &page)).await;
+        assert!(plan.contains("runs_by_user (user_id=? AND id<?)") && !plan.contains("TEMP"), "{plan}");
+    }
 }

@@ -126,7 +126,7 @@ pub struct StatusRanges(pub Vec<RangeInclusive<u16>>);
 
 impl Decode for StatusRanges {
     fn shape() -> Shape {
-        Shape::Text { what: "status codes and ranges of them", example: "200-399" }
+        Shape::Text { what: "status codes and ranges of them", example: "500-599" }
     }
 
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {

@@ -51,7 +51,7 @@ pub struct Percent<const MIN: u32, const MAX: u32>(pub u32);
 
 impl<const MIN: u32, const MAX: u32> Decode for Percent<MIN, MAX> {
     fn shape() -> Shape {
-        Shape::Text { what: "a share in percent", example: "50%" }
+        Shape::Text { what: "a share in percent", example: if MIN > 50 { "125%" } else { "50%" } }
     }
 
     fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {

@@ -73,7 +73,6 @@ impl Upload {
 }
 
 impl Shared {
-    /// Plain data whose every state is good: a panic elsewhere leaves nothing half done.
     fn lock(&self) -> MutexGuard<'_, State> {
         lock(&self.0)
     }

@@ -6,7 +6,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::sink::Sink;
-
 use crate::lock::lock;
 
 /// Lines that wait to be written, over all workers, in bytes.
@@ -96,7 +95,6 @@ impl Queue {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No section can leave the state half changed, so a panic elsewhere does not end the log.
         lock(&self.state)
     }
 }

@@ -8,7 +8,6 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 
 use super::cells::PerThread;
-
 use crate::lock::lock;
 
 /// Clones are the same.

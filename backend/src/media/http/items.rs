@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::api::{After, Body, Caller, Limit, Page, PageQuery, Parameters, Policy, Problem, Route, Words};
+use crate::api::conditional::Editor;
+use crate::api::{Body, Caller, Page, PageQuery, Parameters, Path, Policy, Problem, Route, SearchQuery};
 use crate::clock::rfc3339;
 use crate::jobs::Left;
-use crate::media::answer::{Audience, Group, answer, invalidating};
+use crate::media::answer::{Audience, Group, answer, answer_of, invalidating};
 use crate::media::fields::{ContentType, MediaText, MediaTitle};
 use crate::media::items::{Changed, NewItem};
 use crate::media::storage::items::{Changes, Item};
@@ -108,36 +109,17 @@ async fn list(
     page(&fields, app.media.newest(&query).await?)
 }
 
-/// What to look for.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Search {
-    /// Words, which all must be there; the last may be the beginning of one.
-    #[param(value_type = String, example = "walk fo")]
-    q: Words,
-    /// How many at most: 1 to 100, and 20 if it is not said.
-    #[serde(default)]
-    #[param(value_type = Option<u8>, minimum = 1, maximum = 100)]
-    limit: Limit,
-    /// The `next` of the page before.
-    #[serde(default)]
-    #[param(value_type = Option<String>)]
-    after: Option<After>,
-}
-
 /// Media with these words in title or description, the newest first.
 #[utoipa::path(
-    get, path = "/api/v1/media/search", tag = "media", params(Search),
+    get, path = "/api/v1/media/search", tag = "media", params(SearchQuery),
     responses((status = 200, body = Page<Media>), (status = 304, description = "It is what `If-None-Match` names")),
 )]
 async fn search(
     State(app): State<Arc<App>>,
     fields: HeaderMap,
-    Parameters(search): Parameters<Search>,
+    Parameters(search): Parameters<SearchQuery>,
 ) -> Result<Response, Problem> {
-    let query = PageQuery::new(search.limit, search.after);
-    page(&fields, app.media.with_words(&search.q, &query).await?)
+    page(&fields, app.media.with_words(&search).await?)
 }
 
 fn page(fields: &HeaderMap, page: Page<Item>) -> Result<Response, Problem> {
@@ -154,7 +136,7 @@ fn page(fields: &HeaderMap, page: Page<Item>) -> Result<Response, Problem> {
 async fn read(State(app): State<Arc<App>>, fields: HeaderMap, Path(id): Path<String>) -> Result<Response, Problem> {
     let item = app.media.item(&id).await?;
     let audience = Audience::everyone(item.is_settled(), vec![Group::Item(item.id.clone())]);
-    answer(&fields, &audience, &Media::from(item))
+    answer_of(item.version, &fields, &audience, &Media::from(item))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -208,24 +190,27 @@ struct MediaChange {
     content_type: Option<ContentType>,
 }
 
-/// Changes what is named and leaves the rest.
+/// Changes what is named and leaves the rest. With `If-Match`, only if nobody else changed it meanwhile.
 #[utoipa::path(
     patch, path = "/api/v1/media/{id}", tag = "media", params(("id" = String, Path)), request_body = MediaChange,
-    responses((status = 200, body = ChangedMedia), (status = 404, description = "The caller has no such item")),
+    responses(
+        (status = 200, body = ChangedMedia), (status = 404, description = "The caller has no such item"),
+        (status = 412, description = "It is not the version that `If-Match` names"),
+    ),
 )]
 async fn change(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    editor: Editor,
     Path(id): Path<String>,
     Extension(span): Extension<Trace>,
     Body(change): Body<MediaChange>,
 ) -> Result<Response, Problem> {
     let MediaChange { title, description, content_type } = change;
     if title.is_none() && description.is_none() && content_type.is_none() {
-        app.media.is_of(&caller, &id).await?;
+        app.media.is_of(&editor.caller, &id).await?;
         return Err(Problem::invalid("", "names nothing to change"));
     }
-    let changed = app.media.change(&caller, &id, &Changes { title, description, content_type }, &span).await?;
+    let changed = app.media.change(&editor, &id, &Changes { title, description, content_type }, &span).await?;
     let groups = [Group::Media, Group::Item(changed.item.id.clone())];
     Ok(invalidating(Json(ChangedMedia::from(changed)).into_response(), &groups))
 }
@@ -233,9 +218,12 @@ async fn change(
 /// Removes an item, also from all playlists.
 #[utoipa::path(
     delete, path = "/api/v1/media/{id}", tag = "media", params(("id" = String, Path)),
-    responses((status = 204), (status = 404, description = "The caller has no such item")),
+    responses(
+        (status = 204), (status = 404, description = "The caller has no such item"),
+        (status = 412, description = "It is not the version that `If-Match` names"),
+    ),
 )]
-async fn remove(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
-    app.media.remove(&caller, &id).await?;
+async fn remove(State(app): State<Arc<App>>, editor: Editor, Path(id): Path<String>) -> Result<Response, Problem> {
+    app.media.remove(&editor, &id).await?;
     Ok(invalidating(StatusCode::NO_CONTENT.into_response(), &[Group::Media, Group::Item(id), Group::Counts]))
 }

@@ -18,6 +18,9 @@ impl From<MediaError> for Problem {
             MediaError::Store(error) => error.into(),
             MediaError::Job(error) => error.into(),
             MediaError::Gone => Self::not_found(),
+            MediaError::Changed => {
+                Self::new(StatusCode::PRECONDITION_FAILED, "changed", "it is not the version that If-Match names")
+            }
             MediaError::Full => Self::new(StatusCode::CONFLICT, "playlist-full", "a playlist has room for 1000 items"),
             MediaError::Nowhere => Self::invalid("after", "must be the `next` of the page before"),
         }

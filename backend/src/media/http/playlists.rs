@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -13,9 +13,10 @@ use utoipa_axum::routes;
 
 use super::items::Media;
 use crate::App;
-use crate::api::{After, Body, Caller, Limit, Page, PageQuery, Parameters, Policy, Problem, Route};
+use crate::api::conditional::Editor;
+use crate::api::{After, Body, Caller, Limit, Page, PageQuery, Parameters, Path, Policy, Problem, Route};
 use crate::clock::rfc3339;
-use crate::media::answer::{Audience, Group, answer, invalidating};
+use crate::media::answer::{Audience, Group, answer, answer_of, invalidating};
 use crate::media::fields::PlaylistName;
 use crate::media::playlists::IsPublic;
 use crate::media::storage::playlists::{Changes, Placed, Playlist as Stored};
@@ -78,7 +79,7 @@ struct PlaylistQuery {
     limit: Limit,
     /// The `next` of the page before.
     #[serde(default)]
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[!-~]+$")]
     after: Option<After>,
 }
 
@@ -141,8 +142,8 @@ async fn read(
     let mut groups = vec![Group::Playlist(playlist.id.clone()), Group::Counts];
     groups.extend(page.items.iter().map(|placed| Group::Item(placed.item.id.clone())));
     let items = page.items.into_iter().map(|Placed { item, .. }| item.into()).collect();
-    let audience = audience(caller.as_ref(), is_settled, groups);
-    answer(&fields, &audience, &PlaylistPage { playlist: playlist.into(), items, next: page.next })
+    let (version, audience) = (playlist.version, audience(caller.as_ref(), is_settled, groups));
+    answer_of(version, &fields, &audience, &PlaylistPage { playlist: playlist.into(), items, next: page.next })
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -184,21 +185,25 @@ struct PlaylistChange {
     is_public: Option<bool>,
 }
 
-/// Changes what is named and leaves the rest.
+/// Changes what is named and leaves the rest. With `If-Match`, only if nobody else changed the playlist meanwhile, which
+/// is also what a new place for an item is.
 #[utoipa::path(
     patch, path = "/api/v1/playlists/{id}", tag = "media", params(("id" = String, Path)),
     request_body = PlaylistChange,
-    responses((status = 204), (status = 404, description = "The caller has no such playlist")),
+    responses(
+        (status = 204), (status = 404, description = "The caller has no such playlist"),
+        (status = 412, description = "It is not the version that `If-Match` names"),
+    ),
 )]
 async fn change(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    editor: Editor,
     Path(id): Path<String>,
     Body(change): Body<PlaylistChange>,
 ) -> Result<Response, Problem> {
     // Without a field this changes nothing but the time of the last change.
     let PlaylistChange { name, is_public } = change;
-    let IsPublic(is_public_now) = app.media.change_playlist(&caller, &id, &Changes { name, is_public }).await?;
+    let IsPublic(is_public_now) = app.media.change_playlist(&editor, &id, &Changes { name, is_public }).await?;
     // One that was made private was public before, perhaps.
     let old = old(&id, IsPublic(is_public_now || is_public.is_some()));
     Ok(invalidating(StatusCode::NO_CONTENT.into_response(), &old))
@@ -207,10 +212,13 @@ async fn change(
 /// Removes a playlist, and nothing of what is in it.
 #[utoipa::path(
     delete, path = "/api/v1/playlists/{id}", tag = "media", params(("id" = String, Path)),
-    responses((status = 204), (status = 404, description = "The caller has no such playlist")),
+    responses(
+        (status = 204), (status = 404, description = "The caller has no such playlist"),
+        (status = 412, description = "It is not the version that `If-Match` names"),
+    ),
 )]
-async fn remove(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Response, Problem> {
-    let was_public = app.media.remove_playlist(&caller, &id).await?;
+async fn remove(State(app): State<Arc<App>>, editor: Editor, Path(id): Path<String>) -> Result<Response, Problem> {
+    let was_public = app.media.remove_playlist(&editor, &id).await?;
     Ok(invalidating(StatusCode::NO_CONTENT.into_response(), &old(&id, was_public)))
 }
 
@@ -230,15 +238,16 @@ struct Placement {
     responses(
         (status = 204), (status = 404, description = "The caller has no such playlist, or there is no such item"),
         (status = 409, description = "There are 1000 items in it"),
+        (status = 412, description = "The playlist is not the version that `If-Match` names"),
     ),
 )]
 async fn place(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    editor: Editor,
     Path((id, item)): Path<(String, String)>,
     Body(placement): Body<Placement>,
 ) -> Result<Response, Problem> {
-    let is_public = app.media.place(&caller, (&id, &item), placement.position.map(i64::from)).await?;
+    let is_public = app.media.place(&editor, (&id, &item), placement.position.map(i64::from)).await?;
     Ok(invalidating(StatusCode::NO_CONTENT.into_response(), &old(&id, is_public)))
 }
 
@@ -246,13 +255,16 @@ async fn place(
 #[utoipa::path(
     delete, path = "/api/v1/playlists/{id}/items/{media}", tag = "media",
     params(("id" = String, Path), ("media" = String, Path)),
-    responses((status = 204), (status = 404, description = "The caller has no such playlist, or it is not in there")),
+    responses(
+        (status = 204), (status = 404, description = "The caller has no such playlist, or it is not in there"),
+        (status = 412, description = "The playlist is not the version that `If-Match` names"),
+    ),
 )]
 async fn take_out(
     State(app): State<Arc<App>>,
-    caller: Caller,
+    editor: Editor,
     Path((id, item)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let is_public = app.media.take_out(&caller, (&id, &item)).await?;
+    let is_public = app.media.take_out(&editor, (&id, &item)).await?;
     Ok(invalidating(StatusCode::NO_CONTENT.into_response(), &old(&id, is_public)))
 }

@@ -167,6 +167,17 @@ pub fn change(owner: &str, id: &str, changes: &Changes, now_ms: i64) -> Query {
     .bind(now_ms)
 }
 
+/// The version of an item of this user. Nobody else changes it until the end of the transaction.
+pub fn version(owner: &str, id: &str) -> Query {
+    Query::by_database(
+        "media_version",
+        "select version from media where id = $1 and owner_id = $2",
+        "select version from media where id = $1 and owner_id = $2 for no key update",
+    )
+    .bind(id)
+    .bind(owner)
+}
+
 /// Removes an item of this user, with all that depends on it.
 pub fn remove(owner: &str, id: &str) -> Query {
     Query::new("media_remove", "delete from media where id = $1 and owner_id = $2").bind(id).bind(owner)

@@ -11,6 +11,7 @@ pub struct Playlist {
     pub owner: String,
     pub name: String,
     pub is_public: bool,
+    pub version: i64,
     pub items: i64,
     pub created_ms: i64,
     pub changed_ms: i64,
@@ -25,6 +26,7 @@ impl TryFrom<&Row> for Playlist {
             owner: row.get("owner_id")?,
             name: row.get("name")?,
             is_public: row.get("is_public")?,
+            version: row.get("version")?,
             items: row.get("items")?,
             created_ms: row.get("created_ms")?,
             changed_ms: row.get("changed_ms")?,
@@ -51,7 +53,7 @@ impl TryFrom<&Row> for Placed {
 macro_rules! playlists {
     ($rest:literal) => {
         concat!(
-            "select p.id, p.owner_id, p.name, p.is_public, p.created_ms, p.changed_ms, \
+            "select p.id, p.owner_id, p.name, p.is_public, p.version, p.created_ms, p.changed_ms, \
              (select count(*) from playlist_items i where i.playlist_id = p.id) as items from playlists p ",
             $rest
         )
@@ -104,13 +106,14 @@ pub fn items_of(id: &str, after: Option<i64>, page: &PageQuery) -> Query {
 pub fn add(playlist: &Playlist) -> Query {
     Query::new(
         "playlist_add",
-        "insert into playlists (id, owner_id, name, is_public, created_ms, changed_ms) \
-         values ($1, $2, $3, $4, $5, $6) on conflict (id) do nothing",
+        "insert into playlists (id, owner_id, name, is_public, version, created_ms, changed_ms) \
+         values ($1, $2, $3, $4, $5, $6, $7) on conflict (id) do nothing",
     )
     .bind(playlist.id.as_str())
     .bind(playlist.owner.as_str())
     .bind(playlist.name.as_str())
     .bind(playlist.is_public)
+    .bind(playlist.version)
     .bind(playlist.created_ms)
     .bind(playlist.changed_ms)
 }
@@ -128,7 +131,7 @@ pub fn change(owner: &str, id: &str, changes: &Changes, now_ms: i64) -> Query {
     Query::new(
         "playlist_change",
         "update playlists set name = coalesce($3, name), \
-         is_public = case when $4 then $5 else is_public end, changed_ms = $6 \
+         is_public = case when $4 then $5 else is_public end, version = version + 1, changed_ms = $6 \
          where id = $1 and owner_id = $2 returning is_public",
     )
     .bind(id)
@@ -137,6 +140,17 @@ pub fn change(owner: &str, id: &str, changes: &Changes, now_ms: i64) -> Query {
     .bind(changes.is_public.is_some())
     .bind(changes.is_public.unwrap_or_default())
     .bind(now_ms)
+}
+
+/// The version of a playlist of this user. Nobody else changes it until the end of the transaction.
+pub fn version(owner: &str, id: &str) -> Query {
+    Query::by_database(
+        "playlist_version",
+        "select version from playlists where id = $1 and owner_id = $2",
+        "select version from playlists where id = $1 and owner_id = $2 for no key update",
+    )
+    .bind(id)
+    .bind(owner)
 }
 
 /// Removes a playlist of this user. Gives whether it was public.

@@ -1,0 +1,26 @@
+// The types of runs: how many users there are when. `run.py` reads the same file.
+
+import { SCALE, TIME } from './settings.js';
+
+const TYPES = JSON.parse(open('../stages.json'));
+
+// `stages`: lengths in whole seconds and users at their end.
+export function typeOf(name) {
+  const { is_scaled, failed_max, rate_min, stages } = TYPES[name];
+  const users = (target) => (is_scaled && target > 0 ? Math.max(1, Math.round(target * SCALE)) : target);
+  const length = (seconds) => Math.max(1, Math.round(seconds * TIME));
+  return {
+    failedMax: failed_max,
+    rateMin: rate_min * Math.min(1, SCALE),
+    stages: stages.map(([seconds, target]) => ({ seconds: length(seconds), users: users(target) })),
+  };
+}
+
+// When each stage ends, in milliseconds from the begin.
+export function endsOf(name) {
+  let end = 0;
+  return typeOf(name).stages.map(({ seconds }) => {
+    end += seconds * 1000;
+    return end;
+  });
+}

@@ -1,0 +1,179 @@
+//! What has become worse between two sets of runs, and how bad that is (L4): a p95 that rose by more than a fifth is a warning,
+//! a share of failures that doubled is critical. Where runs are repeated, chance is told apart.
+
+use std::collections::BTreeSet;
+
+use anyhow::bail;
+
+use crate::document::{Block, Cell, Document};
+use crate::plot::short;
+use crate::run::Run;
+use crate::statistics::Estimate;
+
+const SLOWER: f64 = 1.2;
+const FAILS_MORE: f64 = 2.0;
+/// Below this share of failures a run is as good as free of them, and doubling says nothing.
+const FAILED_MIN: f64 = 0.001;
+/// Fewer samples have no p95 to speak of.
+const SAMPLES_MIN: f64 = 100.0;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Fine,
+    Warning,
+    Critical,
+}
+
+#[derive(Debug)]
+struct Change {
+    what: String,
+    a: Estimate,
+    b: Estimate,
+    severity: Severity,
+}
+
+#[derive(Debug)]
+pub struct Comparison {
+    changes: Vec<Change>,
+    title: String,
+}
+
+impl Comparison {
+    /// Runs of one type, at one scale: others have nothing to say of each other.
+    pub fn between(a: &[Run], b: &[Run]) -> anyhow::Result<Self> {
+        let kinds: BTreeSet<_> = a.iter().chain(b).map(kind).collect();
+        if kinds.len() != 1 {
+            bail!(
+                "the runs differ in type, scale, length, replicas or stores: {}",
+                kinds.into_iter().collect::<Vec<_>>().join("; ")
+            );
+        }
+        let commits = |runs: &[Run]| runs.iter().map(|run| run.about.commit.clone()).collect::<BTreeSet<_>>();
+        let joined = |runs: &[Run]| commits(runs).into_iter().collect::<Vec<_>>().join(", ");
+        let title = format!("From {} ({} runs) to {} ({} runs)", joined(a), a.len(), joined(b), b.len());
+        let mut changes: Vec<_> = quantiles(a).into_iter().filter_map(|part| slower(a, b, part)).collect();
+        changes.extend(failing(a, b));
+        Ok(Self { changes, title })
+    }
+
+    pub fn severity(&self) -> Severity {
+        self.changes.iter().map(|change| change.severity).max().unwrap_or(Severity::Fine)
+    }
+
+    pub fn document(&self) -> Document {
+        let rows = self.changes.iter().map(|change| {
+            let grown = if change.a.mean > 0.0 {
+                format!("{:+.0} %", 100.0 * (change.b.mean / change.a.mean - 1.0))
+            } else {
+                "–".to_owned()
+            };
+            let said = match change.severity {
+                Severity::Fine => "",
+                Severity::Warning => "warning",
+                Severity::Critical => "**critical**",
+            };
+            let cells = [change.what.clone(), told(&change.a), told(&change.b), grown, said.to_owned()];
+            cells.map(Cell::from).into()
+        });
+        let verdict = match self.severity() {
+            Severity::Fine => "Nothing has become worse.",
+            Severity::Warning => "Something has become slower.",
+            Severity::Critical => "More requests fail.",
+        };
+        let note = "Means of the runs, and how far they may be off (95 %); of one run nobody knows.";
+        let table = Block::Table { head: vec!["figure", "before", "after", "change", ""], rows: rows.collect() };
+        Document {
+            title: self.title.clone(),
+            blocks: vec![Block::Text(verdict.to_owned()), Block::Text(note.to_owned()), table],
+        }
+    }
+}
+
+fn kind(run: &Run) -> String {
+    let about = &run.about;
+    format!("{} × {} × {}, {} replicas on {}", about.kind, about.scale, about.time, about.replicas, about.stores)
+}
+
+/// All requests, and each endpoint with samples enough.
+fn quantiles(runs: &[Run]) -> Vec<String> {
+    let endpoints = runs.iter().flat_map(|run| run.summary.by_tag("http_req_duration", "endpoint"));
+    let names: BTreeSet<_> =
+        endpoints.filter(|(_, metric)| metric.count() >= SAMPLES_MIN).map(|(name, _)| name.to_owned()).collect();
+    let mut parts = vec!["http_req_duration".to_owned()];
+    parts.extend(names.into_iter().map(|name| format!("http_req_duration{{endpoint:{name}}}")));
+    parts
+}
+
+fn slower(a: &[Run], b: &[Run], part: String) -> Option<Change> {
+    let p95 = |runs: &[Run]| {
+        let figures: Vec<_> = runs.iter().filter_map(|run| run.summary.metric(&part)?.quantile("95")).collect();
+        Estimate::of(&figures)
+    };
+    let (a, b) = (p95(a)?, p95(b)?);
+    let severity = if b.is_more_than(SLOWER, &a) { Severity::Warning } else { Severity::Fine };
+    let what = part.strip_prefix("http_req_duration{endpoint:").map_or("all", |rest| rest.trim_end_matches('}'));
+    Some(Change { what: format!("p95 of {what}, ms"), a, b, severity })
+}
+
+fn failing(a: &[Run], b: &[Run]) -> Option<Change> {
+    let failed = |runs: &[Run]| {
+        let shares: Vec<_> = runs.iter().map(|run| 100.0 * run.summary.failed(None)).collect();
+        Estimate::of(&shares)
+    };
+    let (a, b) = (failed(a)?, failed(b)?);
+    let is_worse = b.mean > 100.0 * FAILED_MIN && b.is_more_than(FAILS_MORE, &a);
+    let severity = if is_worse { Severity::Critical } else { Severity::Fine };
+    Some(Change { what: "failed, %".to_owned(), a, b, severity })
+}
+
+fn told(estimate: &Estimate) -> String {
+    let mean = short(estimate.mean);
+    estimate.margin().map_or(mean.clone(), |margin| format!("{mean} ± {}", short(margin)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::tests::run;
+    use crate::summary::Summary;
+
+    /// A run with this p95 and this share of failures.
+    fn with(p95: f64, failed: f64) -> Run {
+        let json = format!(
+            r#"{{"metrics": {{"http_req_duration": {{"values": {{"med": 1, "p(95)": {p95}, "count": 500}}}},
+                "http_req_failed": {{"values": {{"rate": {failed}}}}}}}}}"#
+        );
+        Run { summary: Summary::parse(&json).unwrap(), ..run() }
+    }
+
+    #[test]
+    fn slower_is_a_warning_and_more_failures_are_critical() {
+        let check = |a: &[(f64, f64)], b: &[(f64, f64)], severity: Severity| {
+            let runs =
+                |figures: &[(f64, f64)]| figures.iter().map(|(p95, failed)| with(*p95, *failed)).collect::<Vec<_>>();
+            assert_eq!(Comparison::between(&runs(a), &runs(b)).unwrap().severity(), severity, "{a:?} {b:?}");
+        };
+        check(&[(100.0, 0.0)], &[(119.0, 0.0005)], Severity::Fine);
+        check(&[(100.0, 0.0)], &[(121.0, 0.0)], Severity::Warning);
+        check(&[(100.0, 0.01)], &[(100.0, 0.019)], Severity::Fine);
+        check(&[(100.0, 0.01)], &[(130.0, 0.021)], Severity::Critical);
+        check(&[(100.0, 0.0)], &[(100.0, 0.002)], Severity::Critical);
+        // What is within chance is no change.
+        check(&[(50.0, 0.0), (150.0, 0.0)], &[(80.0, 0.0), (170.0, 0.0)], Severity::Fine);
+    }
+
+    #[test]
+    fn runs_of_another_kind_are_not_compared() {
+        let mut other = with(1.0, 0.0);
+        other.about.scale = 1.0;
+        let refused = Comparison::between(&[with(1.0, 0.0)], &[other]).unwrap_err().to_string();
+        assert!(refused.contains("normal × 0.125") && refused.contains("normal × 1"), "{refused}");
+    }
+
+    #[test]
+    fn the_comparison_reads_well() {
+        let text = Comparison::between(&[with(100.0, 0.0)], &[with(130.0, 0.0)]).unwrap().document().markdown();
+        assert!(text.contains("# From abc (1 runs) to abc (1 runs)"), "{text}");
+        assert!(text.contains("| p95 of all, ms | 100 | 130 | +30 % | warning |"), "{text}");
+    }
+}
