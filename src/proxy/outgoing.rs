@@ -19,6 +19,7 @@ use crate::pace::Terms;
 use crate::record::Record;
 use crate::rewrite;
 use crate::snapshot::{Pass, Route};
+use crate::telemetry::traces;
 
 impl Exchange<'_> {
     /// The request as it goes upstream.
@@ -46,7 +47,7 @@ impl Exchange<'_> {
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
         let fields = request.headers_mut();
         // One growth of the map, and not one for each doubling.
-        fields.reserve(REQUEST_FIELDS_ADDED);
+        fields.reserve(REQUEST_FIELDS_ADDED + record.trace.as_ref().map_or(0, |_| traces::FIELDS_ADDED));
         let to_h1 = pass.upstream.config().protocol == UpstreamProtocol::H1;
         // Over HTTP/1.1 it concerns this connection alone (RFC 9110 §10.1.4).
         if upgrade.is_some() {

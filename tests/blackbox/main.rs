@@ -49,6 +49,7 @@ mod sockets;
 mod spliced;
 mod streams;
 mod tags;
+mod traces;
 mod under_load;
 mod uploads;
 mod upstream_floods;

@@ -27,7 +27,7 @@ Labels come from closed sets, never from what a client made up:
 | `http_request_method` | the methods of RFC 9110 and PATCH; all others are `_OTHER` |
 | `error_type` | nothing, if it went well. To `http_server_…` errors are responses of 5xx and those that broke off, by their reason code or else the status; to `http_client_…` those of 4xx and 5xx, by the status, and attempts without a response, by `outcome` |
 | `url_scheme` | `http` or `https` |
-| `reason` | the codes of [troubleshooting.md](troubleshooting.md); of HTTP/2 those of [operations.md](operations.md#what-to-look-at); of a queue `upstream-full` or `queue-timeout` |
+| `reason` | the codes of [troubleshooting.md](troubleshooting.md); of HTTP/2 those of [operations.md](operations.md#what-to-look-at); of a queue `upstream-full` or `queue-timeout`; of spans those of [operations.md](operations.md) |
 | `outcome` | of attempts `answered`, `connect_failed`, `timed_out`, `broken` or `abandoned`; of the cache `hit`, `stale`, `validated`, `miss`, `collapsed` or `bypass`; of codings `gzip`, `br`, `zstd`, `decoded` or why there is none |
 | `cause` | `connect`, `stale`, `refused`, `broken`, `timed_out`, `ejected` or `status` |
 | `state` | of endpoints `usable`, `failing`, `ejected`, `unhealthy` or `drained`; of breakers `closed`, `open` or `half-open`; of connections `idle` or `used` |

@@ -30,6 +30,7 @@ mod process;
 mod rate_limits;
 mod reasons;
 mod requests;
+pub mod spans;
 mod table;
 mod text;
 mod upstreams;
