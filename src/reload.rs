@@ -131,6 +131,7 @@ async fn apply(control: &Control, loaded: &Loaded, built: Built) -> Outcome {
     control.shared.heads.set_max(capacity::heads_max(&loaded.config));
     control.access.install(access);
     control.exporting.apply(loaded.config.telemetry.as_ref());
+    control.pushing.apply(loaded.config.telemetry.as_ref());
     control.diagnostics.set_level(loaded.config.log.level);
     changes.extend(resize_cache(control, previous.config.cache.limits(), loaded.config.cache.limits()).await);
     let wanted = addresses(&loaded.config);

@@ -31,6 +31,7 @@ use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::log;
+use crate::telemetry::metrics::Pushing;
 use crate::telemetry::traces::Exporting;
 use crate::tls::{CertificateError, Certificates};
 use crate::warm::{self, Doors};
@@ -190,6 +191,7 @@ fn start(
     let workers = capacity::worker_count(config);
     let cache = Cache::new(config.cache.limits(), workers)?;
     let overload = Arc::<Overload>::default();
+    let pushing = Pushing::start(&metrics, config.telemetry.as_ref());
     let exporting = Exporting::start(config.telemetry.as_ref(), &Handle::current());
     let lasting = Lasting {
         certificates: &certificates,
@@ -224,6 +226,7 @@ fn start(
         certificates,
         access,
         exporting,
+        pushing,
         diagnostics,
         supervisor,
         background: Background::default(),

@@ -102,6 +102,7 @@ const PURE: &[&str] = &[
     "src/telemetry/metrics/families.rs",
     "src/telemetry/metrics/gathered.rs",
     "src/telemetry/metrics/kind.rs",
+    "src/telemetry/metrics/otlp.rs",
     "src/telemetry/metrics/text.rs",
     "src/telemetry/traces/context.rs",
     "src/telemetry/traces/server.rs",

@@ -3,7 +3,7 @@
 //! [`Settings`] are what the caller's own configuration says and, where it says nothing, the standard's variables
 //! (`OTEL_*`). A [`Client`] posts one message after the other to one address; it runs on the runtime that it is given,
 //! so it may be asked from any thread. An [`Exporter`] takes spans out of a bounded [`Queue`] and sends them in batches;
-//! [`MetricExporter`] does the same for the metrics of `opentelemetry_sdk`.
+//! metrics are messages that the caller makes, for a [`Client`] of theirs.
 //!
 //! Who makes telemetry never waits for it. What does not fit the queue, what a collector does not take and what is left
 //! at the end is dropped, and [`Counts`] say so.
@@ -17,7 +17,6 @@
 mod client;
 mod exporter;
 mod grpc;
-mod metrics;
 mod queue;
 mod sampler;
 mod settings;
@@ -27,7 +26,6 @@ mod variables;
 
 pub use client::{Client, ExportError};
 pub use exporter::{Exporter, Health};
-pub use metrics::MetricExporter;
 pub use queue::{Counts, Dropped, Queue};
 pub use sampler::{Root, Sampler};
 pub use settings::{Batching, Given, Protocol, Settings, Signal, Target, is_absolute};

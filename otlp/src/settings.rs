@@ -13,6 +13,7 @@ use crate::sampler::Sampler;
 use crate::variables::Variables;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+const METRICS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the caller's own configuration says.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +28,10 @@ pub struct Given {
     pub service: Option<String>,
     pub resource: Vec<(String, String)>,
     pub sampler: Option<Sampler>,
+    /// Whether metrics are pushed; None: if there is where to.
+    pub metrics: Option<bool>,
+    /// How often.
+    pub metrics_interval: Option<Duration>,
     /// What holds if neither the configuration nor a variable says otherwise; `service.name` belongs here.
     pub defaults: Vec<(String, String)>,
 }
@@ -50,6 +55,7 @@ pub struct Settings {
     pub traces: Option<Target>,
     /// None: metrics are not pushed.
     pub metrics: Option<Target>,
+    pub metrics_interval: Duration,
     pub resource: Vec<(String, String)>,
     /// None if nobody says.
     pub sampler: Option<Sampler>,
@@ -91,9 +97,11 @@ impl Settings {
         let is_disabled = variables.flag("OTEL_SDK_DISABLED");
         let mut target = |signal| if is_disabled { None } else { target(signal, given, &mut variables) };
         let (traces, metrics) = (target(Signal::Traces), target(Signal::Metrics));
+        let interval = given.metrics_interval.or_else(|| variables.milliseconds("OTEL_METRIC_EXPORT_INTERVAL"));
         let settings = Self {
             traces,
-            metrics,
+            metrics: metrics.filter(|_| given.metrics != Some(false)),
+            metrics_interval: interval.filter(|interval| !interval.is_zero()).unwrap_or(METRICS_INTERVAL),
             resource: resource(given, &mut variables),
             sampler: given.sampler.or_else(|| sampler(&mut variables)),
             batching: batching(&mut variables),
@@ -273,6 +281,10 @@ mod tests {
         Given { endpoint: Some(endpoint.parse().unwrap()), ..Given::default() }
     }
 
+    fn given_none() -> Given {
+        Given::default()
+    }
+
     #[test]
     fn where_each_signal_goes() {
         let check = |given: &Given, variables: &[(&str, &str)], traces: &str, metrics: &str| {
@@ -302,6 +314,20 @@ mod tests {
         );
         check(&given("http://a:4318"), &[("OTEL_SDK_DISABLED", "true")], "", "");
         check(&given("http://a:1"), &[("OTEL_METRICS_EXPORTER", "none")], "http://a:1/v1/traces", "");
+        check(&Given { metrics: Some(false), ..given("http://a:1") }, &[], "http://a:1/v1/traces", "");
+    }
+
+    #[test]
+    fn how_often_metrics_are_pushed() {
+        let check = |given: Option<u64>, variable: &[(&str, &str)], seconds: u64| {
+            let given = Given { metrics_interval: given.map(Duration::from_secs), ..given_none() };
+            assert_eq!(resolve(&given, variable).0.metrics_interval, Duration::from_secs(seconds));
+        };
+        let given_by = [("OTEL_METRIC_EXPORT_INTERVAL", "15000")];
+        check(None, &[], 60);
+        check(None, &given_by, 15);
+        check(Some(5), &given_by, 5);
+        check(None, &[("OTEL_METRIC_EXPORT_INTERVAL", "0")], 60);
     }
 
     #[test]

@@ -623,6 +623,7 @@ mod tests {
             [
                 "telemetry: collector http://a:4318/v1/traces → http://b:4318/v1/traces",
                 "telemetry: time limit of a message 10s → 1s",
+                "telemetry: metrics http://a:4318/v1/metrics → http://b:4318/v1/metrics",
                 "telemetry: attributes of the process changed",
                 "telemetry: sample 1 → 0.5",
             ]

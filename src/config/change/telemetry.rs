@@ -14,13 +14,18 @@ impl Changes {
             (Some(_), None) => return self.say("requests are no longer traced"),
             (None, None) => return,
         };
-        let Telemetry { settings: Settings { traces, metrics: _, resource, sampler: _, batching }, sampler } = old;
+        let Telemetry {
+            settings: Settings { traces, metrics, metrics_interval, resource, sampler: _, batching },
+            sampler,
+        } = old;
         let shown = |target: &Option<Target>| target.as_ref().map(|target| target.url.to_string());
         self.value("collector", &shown(traces), &shown(&new.settings.traces));
         if let (Some(old), Some(new)) = (traces, &new.settings.traces) {
             self.silent("headers", &old.headers, &new.headers);
             self.value("time limit of a message", &old.timeout, &new.timeout);
         }
+        self.value("metrics", &shown(metrics), &shown(&new.settings.metrics));
+        self.value("metrics_interval", metrics_interval, &new.settings.metrics_interval);
         self.silent("attributes of the process", resource, &new.settings.resource);
         self.silent("batches", batching, &new.settings.batching);
         let share = |root| match root {

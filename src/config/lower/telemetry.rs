@@ -21,7 +21,7 @@ impl Lowering<'_> {
         let defaults = [("service.name", "tollgate"), ("service.version", env!("CARGO_PKG_VERSION"))];
         let defaults = defaults.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
         let (settings, faults) = Settings::resolve(&Given { defaults, ..given }, &self.environment.variable);
-        if table.is_none() && settings.traces.is_none() {
+        if table.is_none() && settings.traces.is_none() && settings.metrics.is_none() {
             return None;
         }
         for fault in faults {
@@ -32,11 +32,14 @@ impl Lowering<'_> {
     }
 
     fn given(&mut self, table: &file::Telemetry) -> Given {
-        let file::Telemetry { otlp, protocol, sample, headers, timeout, service, resource } = table;
+        let file::Telemetry { otlp, protocol, sample, metrics, metrics_interval, headers, timeout, service, resource } =
+            table;
         Given {
             endpoint: otlp.as_ref().map(|url| url.value.0.clone()),
             protocol: protocol.as_ref().map(|protocol| protocol.value),
             headers: self.headers(&headers.value),
+            metrics: Some(metrics.value),
+            metrics_interval: metrics_interval.as_ref().map(|interval| interval.value.0),
             timeout: timeout.as_ref().map(|timeout| timeout.value.0),
             service: service.as_ref().map(|service| service.value.clone()),
             resource: resource

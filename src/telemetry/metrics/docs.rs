@@ -32,13 +32,18 @@ Labels come from closed sets, never from what a client made up:
 | `cause` | `connect`, `stale`, `refused`, `broken`, `timed_out`, `ejected` or `status` |
 | `state` | of endpoints `usable`, `failing`, `ejected`, `unhealthy` or `drained`; of breakers `closed`, `open` or `half-open`; of connections `idle` or `used` |
 | `decision` | `allowed`, `limited` or `dry_run` |
-| `result`, `version` | of handshakes `completed` with `1.2` or `1.3`, `failed` or `timed_out` with `none`; of reloads `success` or `failure` |
+| `result`, `version` | of handshakes `completed` with `1.2` or `1.3`, `failed` or `timed_out` with `none`; of reloads and pushes `success` or `failure` |
 | `of`, `side`, `action` | `stored` or `fetching`; `client` or `endpoint`; `cache_memory`, `breaker` or `idle_connections` |
 
 A series of a route, or of an answer of an endpoint, begins with the first request that it counts, and goes with its route, upstream or
 endpoint when a reload has removed that. Durations of requests have two tables of buckets: `http_request_duration_seconds` from 1 ms to
 30 s with the limits of service levels among them, `http_server_…` and `http_client_…` those of OpenTelemetry's conventions. Requests that
 upstreams are sent for the cache or once more are in `http_client_…` alone.
+
+Where `[telemetry]` names a collector, the same series are pushed to it by OTLP each `metrics_interval`, as sums since the start; those of
+OpenTelemetry's conventions as `http.server.request.duration`, `http.client.request.duration`, `http.server.request.body.size` and
+`http.server.response.body.size` with attributes such as `http.request.method`, all others by the names below. `metrics = false` or
+`OTEL_METRICS_EXPORTER=none` leaves it to scrapes.
 ";
 
 fn page() -> String {

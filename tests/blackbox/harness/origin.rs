@@ -185,6 +185,11 @@ impl Origin {
         self.seen.requests.lock().unwrap().iter().map(|request| request.target.clone()).collect()
     }
 
+    /// The whole requests that have come, in their order.
+    pub fn all(&self) -> Vec<Request> {
+        self.seen.requests.lock().unwrap().clone()
+    }
+
     /// Waits for so many requests in all.
     #[track_caller]
     pub fn has(&self, count: usize) -> impl Future<Output = ()> {
