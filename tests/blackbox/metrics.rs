@@ -230,7 +230,7 @@ async fn what_is_in_flight_and_what_idles_is_seen() {
 
 #[tokio::test]
 async fn failures_and_handshakes_are_told_apart() {
-    let edge = Edge::start(upstream(&["127.0.0.1:1".parse().unwrap()], "") + ROUTE).await;
+    let edge = Edge::start(upstream(&["127.0.0.1:1".parse().unwrap()], "retry = { attempts = 1 }") + ROUTE).await;
     assert_eq!(Client::connect(&edge, Via::TlsH1).await.get("/").await.status, 502);
     let server = "http_server_request_duration_seconds_count{error_type=\"connect-refused\",http_request_method=\"GET\",\
                   http_response_status_code=\"502\",http_route=\"/\",network_protocol_version=\"1.1\",url_scheme=\"https\"}";
