@@ -32,13 +32,15 @@ SESSIONS = 400
 QUIET_S = 5
 RECOVERY_S = 15
 OUTAGE_S = 5
+# How much earlier a store is started than it has to be there again.
+START_S = 1
 # Often enough to notice what hangs before the load is over.
 PROBES = "1s"
 
 FAULTS = [
     Fault("replica", "one of three replicas is killed (SIGKILL)", 30, ("GET",)),
-    Fault("postgres", f"PostgreSQL is ended at once (SIGQUIT) and started {OUTAGE_S} s later", 10),
-    Fault("redis", f"Redis is killed (SIGKILL) and started {OUTAGE_S} s later", 10),
+    Fault("postgres", f"PostgreSQL is ended at once (SIGQUIT) and started {OUTAGE_S - START_S} s later", 10, is_told=True),
+    Fault("redis", f"Redis is killed (SIGKILL) and started {OUTAGE_S - START_S} s later", 10),
     Fault("network", f"one of three replicas hears and says nothing for {OUTAGE_S} s (SIGSTOP, SIGCONT)", 10),
 ]
 
@@ -146,9 +148,9 @@ def happen(stack: Stack, fault: Fault) -> Moments:
     else:
         store = stack.stores[0 if fault.name == "postgres" else 1]
         store.end(signal.SIGQUIT if fault.name == "postgres" else signal.SIGKILL)
-        time.sleep(max(0.0, moments.begin + OUTAGE_S - time.time()))
-        moments.end = time.time()
+        time.sleep(max(0.0, moments.begin + OUTAGE_S - START_S - time.time()))
         store.start()
+        moments.end = time.time()
     while time.time() < moments.end + RECOVERY_S + fault.recovery_max_s:
         if (fault.name != "replica" or stack.replicas().get(1) not in (None, victim)) and all_well(stack):
             moments.well = time.time()

@@ -5,6 +5,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
@@ -165,8 +166,10 @@ def print_outcome(folder: Path, status: int):
     for name, metric in json.loads(path.read_text())["metrics"].items():
         for expression, outcome in metric.get("thresholds", {}).items():
             if not outcome["ok"]:
-                key = expression.split("<")[0].split(">")[0]
-                print(f"FAIL  {name}: {expression}, and it is {metric['values'].get(key, '?')}")
+                key = re.split("[<>=]", expression)[0]
+                # k6 has another name for this quantile.
+                measured = metric["values"].get("med" if key == "p(50)" else key, "unknown")
+                print(f"FAIL  {name}: {expression}, and it is {measured}")
     print(f"loadtest: {'passed' if status == 0 else 'failed'}; results in {folder}")
 
 

@@ -48,6 +48,9 @@ class Store:
     def start(self):
         with open(self.folder / f"{self.name}.log", "ab") as log:
             self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, **self.user())
+        self.await_ready()
+
+    def await_ready(self):
         await_port(self.port, self.name)
 
     def end(self, number: signal.Signals):
@@ -87,6 +90,16 @@ class Postgres(Store):
     def command(self) -> list[str]:
         options = ["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=400"]
         return [str(self.programs / "postgres"), "-D", str(self.data), "-p", str(self.port), "-k", str(self.data), *options]
+
+    def await_ready(self):
+        """It listens long before it has recovered from a crash."""
+        await_port(self.port, self.name)
+        ready = [self.programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-d", "postgres"]
+        deadline = time.monotonic() + START_MAX_S
+        while subprocess.run(ready, check=False).returncode != 0:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"loadtest: {self.name} did not recover within {START_MAX_S} s")
+            time.sleep(0.02)
 
     @property
     def url(self) -> str:

@@ -90,6 +90,12 @@ impl Tracing {
         }
     }
 
+    /// The same for what is asked again and again, by probes and scrapes: nothing of it is recorded unless the proxy does.
+    pub fn join_quietly(&self, traceparent: Option<&str>) -> Result<Trace, NoRandomness> {
+        let trace = self.join(traceparent)?;
+        Ok(if trace.parent_id.is_some() { trace } else { Trace { is_sampled: false, queue: None, ..trace } })
+    }
+
     /// A span of what another one has left to do, by what it said of itself: [`Trace::producer`].
     pub fn below(&self, trace_id: &str, producer: &str) -> Result<Trace, NoRandomness> {
         let (span_id, flags) = producer.split_once('-').unwrap_or((producer, "00"));
@@ -229,6 +235,14 @@ mod tests {
             let parent = trace.parent_id.map(|parent| parent.to_string());
             assert_eq!(parent.as_deref(), is_joined.then_some(SPAN), "{field}");
         }
+    }
+
+    #[test]
+    fn probes_are_recorded_if_the_proxy_does() {
+        let tracing = Tracing::default();
+        let quiet = |field: Option<&str>| tracing.join_quietly(field).unwrap().is_sampled;
+        assert!(tracing.join(None).unwrap().is_sampled && !quiet(None) && !quiet(Some("what")));
+        assert!(quiet(Some(&format!("00-{TRACE}-{SPAN}-01"))) && !quiet(Some(&format!("00-{TRACE}-{SPAN}-00"))));
     }
 
     #[test]

@@ -14,14 +14,14 @@ const SHARED = {
 
 // Users who come, stay and leave by the stages of this type.
 export function during(type) {
-  const { failedMax, rateMin, stages } = typeOf(type);
+  const { failedMax, byEndpoint, rateMin, stages } = typeOf(type);
   const main = {
     executor: 'ramping-vus',
     startVUs: 0,
     stages: stages.map(({ seconds, users }) => ({ duration: `${seconds}s`, target: users })),
     gracefulRampDown: '10s',
   };
-  const thresholds = { ...common(failedMax, stages.length), ...(TIMED ? limits(rateMin) : {}) };
+  const thresholds = { ...common(failedMax, stages.length), ...(TIMED ? limits(rateMin, byEndpoint) : {}) };
   return { ...SHARED, scenarios: { main }, thresholds };
 }
 

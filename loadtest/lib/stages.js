@@ -6,11 +6,12 @@ const TYPES = JSON.parse(open('../stages.json'));
 
 // `stages`: lengths in whole seconds and users at their end.
 export function typeOf(name) {
-  const { is_scaled, failed_max, rate_min, stages } = TYPES[name];
+  const { is_scaled, failed_max, by_endpoint, rate_min, stages } = TYPES[name];
   const users = (target) => (is_scaled && target > 0 ? Math.max(1, Math.round(target * SCALE)) : target);
   const length = (seconds) => Math.max(1, Math.round(seconds * TIME));
   return {
     failedMax: failed_max,
+    byEndpoint: by_endpoint,
     rateMin: rate_min * Math.min(1, SCALE),
     stages: stages.map(([seconds, target]) => ({ seconds: length(seconds), users: users(target) })),
   };

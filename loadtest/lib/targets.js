@@ -60,10 +60,12 @@ export function common(failedMax, stages) {
   return thresholds;
 }
 
-// For users with time to think: the limits of L2 and those of each endpoint, at so many requests a second at least.
-export function limits(rate) {
+// For users with time to think: the limits of L2, so many requests a second at least, and the limits of each endpoint unless
+// the load is more than they are made for.
+export function limits(rate, byEndpoint) {
   const thresholds = { http_req_duration: ['p(50)<500', 'p(95)<2000', 'p(99)<5000'] };
   if (rate > 0) thresholds.http_reqs = [`rate>${rate}`];
+  if (!byEndpoint) return thresholds;
   for (const [endpoint, quantiles] of Object.entries(ENDPOINTS)) {
     const each = Object.entries(quantiles).map(([quantile, ms]) => `p(${quantile})<${ms}`);
     thresholds[`http_req_duration{endpoint:${endpoint}}`] = each;

@@ -14,7 +14,9 @@ use crate::harness::*;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
-const TRUST: &str = "[client]\ntrusted = [\"127.0.0.0/8\"]\n";
+/// Loopback is trusted if nothing else is said.
+const TRUST: &str = "";
+const DISTRUST: &str = "[client]\ntrusted = []\n";
 
 fn route(origin: &Origin) -> String {
     upstream(&[origin.address()], "") + ROUTE
@@ -72,7 +74,7 @@ async fn response_upstream_request_log_and_spans_name_the_same() {
 async fn d4_only_a_trusted_peer_continues_its_trace() {
     let (collector, origin) = (Collector::start().await, Origin::replies(ok("")).await);
     for (trust, flags, is_continued, recorded) in
-        [("", "01", false, 0), (TRUST, "01", true, 2), (TRUST, "00", true, 0), (TRUST, "x1", false, 0)]
+        [(DISTRUST, "01", false, 0), (TRUST, "01", true, 2), (TRUST, "00", true, 0), (TRUST, "x1", false, 0)]
     {
         // Nothing that begins here is recorded.
         let edge = Collector::edge(collector.table("sample = 0") + trust + &route(&origin)).await;

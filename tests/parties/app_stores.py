@@ -254,8 +254,8 @@ def media():
 class Asking:
     """One client that reads and changes its profile until the time is over."""
 
-    def __init__(self, number, until):
-        self.client, self.until, self.name = session(), until, f"{TASK}{number}"
+    def __init__(self, number):
+        self.client, self.name = session(), f"{TASK}{number}"
         register(self.client, self.name)
         self.token = login(self.client, self.name).json()["access_token"]
         revoked = login(self.client, self.name).json()["access_token"]
@@ -263,9 +263,9 @@ class Asking:
         self.revoked = revoked
         self.answers, self.believed, self.wrong, self.slowest = [], 0, 0, 0.0
 
-    def run(self):
+    def run(self, until):
         number = 0
-        while time.monotonic() < self.until:
+        while time.monotonic() < until:
             number += 1
             name = f"{self.name} {number}"
             changed = self.ask("PATCH", json={"display_name": name})
@@ -297,9 +297,10 @@ class Asking:
 
 
 def ask_for_a_while():
+    askers = [Asking(number) for number in range(CLIENTS)]
+    # Only now: on a busy machine it takes seconds until all have signed in.
     until = time.monotonic() + SECONDS
-    askers = [Asking(number, until) for number in range(CLIENTS)]
-    threads = [threading.Thread(target=asker.run) for asker in askers]
+    threads = [threading.Thread(target=asker.run, args=(until,)) for asker in askers]
     for thread in threads:
         thread.start()
     print("asking", flush=True)

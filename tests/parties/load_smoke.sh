@@ -23,6 +23,8 @@ echo "report"
 "$report" baseline "$run" >"$work/report" && outcome=passed || outcome=failed
 expect "written" "$outcome" passed
 expect_match "it has the figures" "$(cat "$run/report.md")" "## Endpoints.*[|] order [|] [0-9]"
+# Out of the edge's metrics, under the names that they have.
+expect_match "and those of the edge" "$(cat "$run/report.md")" "[|] /api/v1 [|] [0-9].*hit ratio [0-9]"
 expect_no_match "the page needs nothing else" "$(cat "$run/report.html")" "src=|https?://"
 "$report" compare "$run" "$run" >"$work/comparison" && outcome=fine || outcome=worse
 expect "a run is as good as itself" "$outcome" fine

@@ -91,7 +91,7 @@ python3 "$here/stack_scrapes.py" "$deploy/prometheus" "tollgate=${admin#http://}
     "node=127.0.0.1:${ports[0]}" "postgres=127.0.0.1:${ports[1]}" "redis=127.0.0.1:${ports[2]}" \
     "alertmanager=127.0.0.1:${ports[3]}" "prometheus=127.0.0.1:${ports[4]}" >"$work/prometheus.yml"
 exporter prometheus --config.file="$work/prometheus.yml" --storage.tsdb.path="$work/prometheus" \
-    --web.listen-address="127.0.0.1:${ports[4]}"
+    --web.listen-address="127.0.0.1:${ports[4]}" --rules.alert.resend-delay=2s
 
 check_metrics() { curl --silent --fail "$1" | promtool check metrics; }
 run "metrics of the edge" check_metrics "$admin/metrics"

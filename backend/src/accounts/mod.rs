@@ -42,7 +42,7 @@ use self::token::Tokens;
 use crate::metrics::Metrics;
 use crate::remote::Remote;
 use crate::secret::NoRandomness;
-use crate::store::{Repeat, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Who has signed in or renewed within this is active. A client that is in use renews at least that often.
 const ACTIVE: Duration = Duration::from_secs(15 * 60);
@@ -111,14 +111,7 @@ impl Accounts {
     /// Removes sessions and revocations whose time is over.
     pub async fn sweep(&self, now_ms: i64) -> Result<(), StoreError> {
         for statement in storage::sweep(now_ms) {
-            let mut attempts = self.store.attempts(Repeat::Safe);
-            loop {
-                let mut transaction = attempts.begin().await?;
-                let outcome = transaction.execute(&statement).await;
-                if attempts.end(transaction, outcome).await?.is_some() {
-                    break;
-                }
-            }
+            self.store.change(&[statement]).await?;
         }
         Ok(())
     }

@@ -19,6 +19,9 @@ use crate::{App, say};
 /// For everything up to the head of the response. It is longer than a database may be away, and shorter than a proxy waits.
 const TIME_MAX: Duration = Duration::from_secs(20);
 
+/// What probes and scrapes ask for.
+const QUIET: [&str; 2] = ["/health", "/metrics"];
+
 /// What is known of a route before anyone asks.
 #[derive(Clone)]
 pub struct Entry {
@@ -36,7 +39,10 @@ impl Entry {
 pub async fn enter(State(entry): State<Entry>, mut request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let method = request.method().clone();
-    let trace = match entry.app.tracing.join(text(request.headers(), "traceparent")) {
+    let (tracing, traceparent) = (&entry.app.tracing, text(request.headers(), "traceparent"));
+    let joined =
+        if QUIET.contains(&&*entry.path) { tracing.join_quietly(traceparent) } else { tracing.join(traceparent) };
+    let trace = match joined {
         Ok(trace) => trace,
         Err(error) => return Problem::from(error).into_response(),
     };

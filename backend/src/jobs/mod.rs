@@ -33,7 +33,7 @@ use self::kind::Queue;
 use crate::api::{Page, PageQuery};
 use crate::metrics::Metrics;
 use crate::secret::{NoRandomness, new_id};
-use crate::store::{Repeat, Store, StoreError, Transaction};
+use crate::store::{Store, StoreError, Transaction};
 use crate::trace::{Trace, Tracing};
 
 /// As many may wait before more are refused. It is looked at once a second, so it is no exact bound.
@@ -151,14 +151,7 @@ impl Jobs {
     /// Removes what is long over.
     pub async fn sweep(&self, now_ms: i64) -> Result<(), StoreError> {
         for statement in storage::sweep(now_ms) {
-            let mut attempts = self.store.attempts(Repeat::Safe);
-            loop {
-                let mut transaction = attempts.begin().await?;
-                let outcome = transaction.execute(&statement).await;
-                if attempts.end(transaction, outcome).await?.is_some() {
-                    break;
-                }
-            }
+            self.store.change(&[statement]).await?;
         }
         Ok(())
     }

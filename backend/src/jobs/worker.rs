@@ -14,7 +14,7 @@ use crate::clock::now_ms;
 use crate::media;
 use crate::say;
 use crate::secret::new_id;
-use crate::store::{Query, Repeat, StoreError, Transaction};
+use crate::store::{Repeat, StoreError, Transaction};
 use crate::trace::{self, Trace};
 
 /// Longer than a request waits for a database that is away, and far longer than a job takes.
@@ -154,18 +154,7 @@ impl Jobs {
             Some(pause_ms) => storage::postpone(id, lease, &fault, now_ms + pause_ms),
             None => storage::give_up(id, lease, &fault, now_ms),
         };
-        self.run(&statement).await
-    }
-
-    async fn run(&self, statement: &Query) -> Result<(), StoreError> {
-        let mut attempts = self.store.attempts(Repeat::Safe);
-        loop {
-            let mut transaction = attempts.begin().await?;
-            let outcome = transaction.execute(statement).await;
-            if attempts.end(transaction, outcome).await?.is_some() {
-                return Ok(());
-            }
-        }
+        self.store.change(&[statement]).await.map(drop)
     }
 }
 
@@ -226,7 +215,7 @@ mod tests {
     use super::*;
     use crate::jobs::leave;
     use crate::metrics::Metrics;
-    use crate::store::{Place, Settings, Store};
+    use crate::store::{Place, Query, Settings, Store};
     use crate::trace::Tracing;
 
     const LEASE_MS: i64 = 10_000;
@@ -241,7 +230,7 @@ mod tests {
         let jobs = Jobs::new(store, metrics, Tracing::default());
         let add = "insert into users (id, email, user_name, display_name, password_hash, version, created_ms, \
                    changed_ms) values ('ada', 'ada@example.com', 'ada', 'Ada', '', 1, 0, 0)";
-        jobs.run(&Query::new("user", add)).await.unwrap();
+        jobs.store.change(&[Query::new("user", add)]).await.unwrap();
         (folder, jobs)
     }
 

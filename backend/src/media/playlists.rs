@@ -65,15 +65,8 @@ impl Media {
             created_ms: now_ms,
             changed_ms: now_ms,
         };
-        let add = storage::add(&playlist);
-        let mut attempts = self.store.attempts(Repeat::Safe);
-        loop {
-            let mut transaction = attempts.begin().await?;
-            let outcome = transaction.execute(&add).await;
-            if attempts.end(transaction, outcome).await?.is_some() {
-                return Ok(playlist);
-            }
-        }
+        self.store.change(&[storage::add(&playlist)]).await?;
+        Ok(playlist)
     }
 
     pub async fn change_playlist(
