@@ -21,6 +21,8 @@ use crate::sockets::Sockets;
 use crate::supervise::{Check, Supervisor, Wanted};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::log;
+use crate::telemetry::metrics::Pushing;
+use crate::telemetry::traces::Exporting;
 use crate::tls::Certificates;
 use crate::upstream::{Probing, Upstream};
 use crate::worker::{self, Shared};
@@ -81,6 +83,8 @@ pub struct Control {
     pub shared: Shared,
     pub certificates: Arc<Certificates>,
     pub access: AccessLog,
+    pub exporting: Exporting,
+    pub pushing: Pushing,
     pub diagnostics: log::Diagnostics,
     pub supervisor: Rc<Supervisor>,
     pub background: Background,

@@ -3,8 +3,8 @@
 
 mod attempt;
 mod choosing;
-mod counted;
 mod failed;
+mod observed;
 #[cfg(test)]
 mod simulation;
 
@@ -19,14 +19,15 @@ use http::request::Parts;
 use tokio::time::Instant;
 
 use self::attempt::Attempt;
-use self::counted::Counted;
 use self::failed::FailedAttempt;
+use self::observed::Counted;
 use crate::balance::{Call, Endpoint, InFlight, Outcome, Refused};
 use crate::body::{Body, Payload};
 use crate::clock;
 use crate::interim::Relay;
 use crate::spare;
 use crate::telemetry::metrics::AttemptOutcome;
+use crate::telemetry::traces::{Trace, take_off_names};
 use crate::upstream::retry::{self, Decision, Failure, GiveUp, Next};
 use crate::upstream::{Connections, Dispatch, Failed, Fate, Limits, Over, Progress, Reply, Upstream, UpstreamError};
 
@@ -76,6 +77,17 @@ pub struct Attempts {
     tried: Vec<u64>,
     /// When the head of the last response was there; None if the last attempt brought none.
     pub answered: Option<Instant>,
+    /// What its attempts are parts of; None if requests are not traced.
+    pub trace: Option<Trace>,
+    /// Over kept and over new connections.
+    sent: u32,
+}
+
+impl Attempts {
+    /// Of a request in this trace, if it has one.
+    pub fn of(trace: Option<Trace>) -> Self {
+        Self { trace, ..Self::default() }
+    }
 }
 
 /// One request over its attempts.
@@ -100,7 +112,12 @@ impl Fetch<'_> {
         let call = self.begin(begun)?;
         self.upstream.budget.count_request(begun.into_std());
         let mut sending = self.sending(request, begun, call);
-        let result = self.send_through(&mut sending, attempts).await;
+        let mut result = self.send_through(&mut sending, attempts).await;
+        if attempts.trace.is_some()
+            && let Ok(reply) = &mut result
+        {
+            take_off_names(reply.headers_mut());
+        }
         spare::keep_fields(sending.head.headers);
         if let Some(call) = sending.call {
             self.conclude(call, &result, attempts.answered);
@@ -228,6 +245,7 @@ impl Fetch<'_> {
             && sending.payload.is_at_hand();
         let ejection = moves_on.then(|| endpoint.ejections());
         let mut counted = Counted::new(self.upstream, &endpoint, (&sending.head.method, sending.begun));
+        let mut span = self.begin_span(&endpoint, sending, attempts);
         let progress = &Progress::default();
         let outcome = {
             let Sending { head, payload, until, .. } = &mut *sending;
@@ -242,6 +260,9 @@ impl Fetch<'_> {
             Ok(reply) => {
                 let now = clock::now();
                 attempts.answered = Some(now);
+                if let Some(span) = span.take() {
+                    span.answered(reply.status());
+                }
                 let outcome = self.upstream.pool.judge(reply.status());
                 self.upstream.pool.report(&endpoint, outcome, now.into_std());
                 counted.answered(reply.status(), now);
@@ -255,6 +276,9 @@ impl Fetch<'_> {
         if let Err(error) = &failed.left {
             let is_attempt = failed.stale.is_none();
             counted.outcome = is_attempt.then(|| self.report(&endpoint, error, attempts.made, progress));
+            if let Some(span) = span {
+                span.failed(counted.outcome.map_or("stale", AttemptOutcome::as_str), error);
+            }
         }
         if failed.stale.is_none() {
             attempts.tried.push(endpoint.id);

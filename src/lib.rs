@@ -47,7 +47,7 @@
 //! in-flight count of the endpoint ride in the source of the body, and the record of the request, which
 //! [`record`] began, rides around it. When the last byte has been written, when a time limit fires, or
 //! when the client leaves and everything is dropped, the endpoint is free again and the record goes once to
-//! the access log and the metrics in [`telemetry`]. A client that is slower than its endpoint does not hold it:
+//! the access log, the metrics and, if it is sampled, the exporter of spans in [`telemetry`]. A client that is slower than its endpoint does not hold it:
 //! [`body::ReadAhead`] takes the response over, up to a bound. Long content that nobody has to look at is not even read:
 //! between sockets without TLS [`splice`] has the kernel move it. A response of 101 has no body; the connection
 //! becomes a [`tunnel`] once it is written.
@@ -76,6 +76,7 @@
 //! | requests in flight, connections of an address | [`overload::Overload`] | kept; the limits are the generation's |
 //! | counts and series | [`telemetry::Metrics`] | kept |
 //! | the last minutes, and the live pages that are open | [`admin`] | kept; pages ask again if `[admin]` changed |
+//! | spans that wait | [`telemetry::traces::Exporting`] | kept, and sent to where the new generation says |
 //!
 //! Nothing of this is on disk. Global are the subscriber of `tracing`, the roots of the system once they are read, and,
 //! for each worker, the desk that records are handed in at, which a body cannot hold because it is `Send`, the
@@ -94,6 +95,8 @@
 //! - Metrics are counted by each thread for itself and summed at a scrape. OpenTelemetry's bound instruments
 //!   are shared by all threads; the cost is in the docs of `telemetry::metrics::requests`. What they would be called and have as
 //!   attributes is kept: one list of families is what a scrape and a push are made of.
+//! - Spans are made of what the access log is told of a request, when it ends, and carried by `tollgate-otlp`, which the app
+//!   shares. The SDK of OpenTelemetry wants attributes while the request runs, reads its variables by itself and counts nothing.
 //! - [`timers`]: time limits are numbers that one sweep a worker looks at twenty times a second. A proxy
 //!   sets several a request and almost none fires, so a timer for each is work for nothing. A limit fires
 //!   up to 0.1 s late and never early.

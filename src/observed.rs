@@ -15,7 +15,7 @@ use crate::rate_limit::{Limit, Tally};
 use crate::recovery;
 use crate::telemetry::metrics::{
     BreakerSample, CacheSample, CachedRouteSample, EndpointSample, QueueSample, RateLimitSample, UpstreamSample,
-    families, gather_certificates, overload,
+    families, gather_certificates, overload, spans,
 };
 use crate::upstream::Upstream;
 
@@ -25,6 +25,8 @@ pub fn observe(control: &Control) {
     metrics.config_loaded(1, control.started_at);
     let log = control.access.clone();
     metrics.observe(move |to| to.add(&families::LOG_DROPPED, [], log.dropped()));
+    let spans = Arc::clone(control.exporting.counts());
+    metrics.observe(move |to| spans::gather(&spans, to));
     let certificates = Arc::clone(&control.certificates);
     metrics.observe(move |to| {
         let first =

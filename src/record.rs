@@ -14,6 +14,7 @@ use http::header::{HOST, REFERER, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
 use tokio::time::Instant;
+use tollgate_otlp::Link;
 
 use crate::body::{Body, End, Guard};
 use crate::cache;
@@ -26,6 +27,7 @@ use crate::overload::Places;
 use crate::rate_limit::{RouteLimits, Verdict};
 use crate::snapshot::HeldRoute;
 use crate::telemetry::metrics::Answered;
+use crate::telemetry::traces::{Moment, Trace};
 use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
 use crate::tunnel::{Passed, TunnelEnd};
 
@@ -77,6 +79,10 @@ pub struct Record {
     pub is_unread: bool,
     pub client: IpAddr,
     pub request_id: Option<HeaderValue>,
+    /// None if requests are not traced.
+    pub trace: Option<Trace>,
+    /// The request whose fetch brought the answer.
+    pub answered_by: Option<Link>,
     pub route: Option<Arc<HeldRoute>>,
     /// What the limits of the route said; None if it has none.
     pub rate_limits: Option<Verdict>,
@@ -118,6 +124,8 @@ impl Record {
             is_unread: false,
             client: downstream.peer.ip(),
             request_id: None,
+            trace: None,
+            answered_by: None,
             route: None,
             rate_limits: None,
             attempts: Attempts::default(),
@@ -176,7 +184,8 @@ impl Record {
         if std::mem::replace(&mut self.written, true) {
             return;
         }
-        let duration = clock::now().saturating_duration_since(self.started);
+        let now = clock::now();
+        let duration = now.saturating_duration_since(self.started);
         DESK.with_borrow(|desk| {
             let Some(desk) = desk else { return };
             let route = self.route.as_deref();
@@ -195,8 +204,17 @@ impl Record {
                     desk.metrics.guard_refused(refused.code());
                 }
             }
-            if route.is_none_or(|route| route.config.access_log) {
-                desk.access.record(&self.entry(bytes_sent, duration));
+            let is_logged = route.is_none_or(|route| route.config.access_log);
+            let recorded = self.trace.as_ref().filter(|trace| trace.is_recorded());
+            if !is_logged && recorded.is_none() {
+                return;
+            }
+            let entry = self.entry(bytes_sent, duration);
+            if is_logged {
+                desk.access.record(&entry);
+            }
+            if let Some(trace) = recorded {
+                trace.ended(&entry, self.answered_by, || Moment { at: now, wall: clock::system_time() });
             }
         });
     }
@@ -244,6 +262,7 @@ impl Record {
             bytes_sent,
             bytes_received: self.bytes_received(),
             route: self.route.as_ref().map(|route| route.config.name.as_str()),
+            path_of_route: self.route.as_ref().map(|route| route.config.path.text()),
             upstream: self.route.as_ref().and_then(|route| route.upstream()).map(|upstream| UpstreamEntry {
                 name: &upstream.config().name,
                 endpoint: self.attempts.endpoint,
@@ -252,6 +271,7 @@ impl Record {
                 head_after: self.head_after,
             }),
             request_id: self.request_id.as_ref().map(HeaderValue::as_bytes),
+            trace: self.trace.as_ref().map(|trace| (trace.trace_id, trace.span_id)),
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
             tls,

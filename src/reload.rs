@@ -98,6 +98,7 @@ async fn build(control: &Control, loaded: &Loaded) -> Result<Built, Refusal> {
         metrics: &shared.metrics,
         cache: &shared.cache,
         overload: &shared.overload,
+        spans: Some(control.exporting.queue()),
     };
     let current = control.shared.live.load_full();
     let snapshot = Arc::new(Snapshot::build(config.clone(), Some(&current), &lasting)?);
@@ -129,6 +130,8 @@ async fn apply(control: &Control, loaded: &Loaded, built: Built) -> Outcome {
     control.shared.cap.set_max(capacity::connections_max(&loaded.config));
     control.shared.heads.set_max(capacity::heads_max(&loaded.config));
     control.access.install(access);
+    control.exporting.apply(loaded.config.telemetry.as_ref());
+    control.pushing.apply(loaded.config.telemetry.as_ref());
     control.diagnostics.set_level(loaded.config.log.level);
     changes.extend(resize_cache(control, previous.config.cache.limits(), loaded.config.cache.limits()).await);
     let wanted = addresses(&loaded.config);

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
@@ -30,6 +31,8 @@ use crate::supervise::Supervisor;
 use crate::telemetry::Metrics;
 use crate::telemetry::access_log::{AccessLog, AccessLogError};
 use crate::telemetry::log;
+use crate::telemetry::metrics::Pushing;
+use crate::telemetry::traces::Exporting;
 use crate::tls::{CertificateError, Certificates};
 use crate::warm::{self, Doors};
 use crate::watch::Watch;
@@ -188,7 +191,15 @@ fn start(
     let workers = capacity::worker_count(config);
     let cache = Cache::new(config.cache.limits(), workers)?;
     let overload = Arc::<Overload>::default();
-    let lasting = Lasting { certificates: &certificates, metrics: &metrics, cache: &cache, overload: &overload };
+    let pushing = Pushing::start(&metrics, config.telemetry.as_ref());
+    let exporting = Exporting::start(config.telemetry.as_ref(), &Handle::current());
+    let lasting = Lasting {
+        certificates: &certificates,
+        metrics: &metrics,
+        cache: &cache,
+        overload: &overload,
+        spans: Some(exporting.queue()),
+    };
     let snapshot = Snapshot::build(config.clone(), None, &lasting)?;
     snapshot.activate();
     let access = AccessLog::start(&config.log.access)?;
@@ -214,6 +225,8 @@ fn start(
         shared,
         certificates,
         access,
+        exporting,
+        pushing,
         diagnostics,
         supervisor,
         background: Background::default(),

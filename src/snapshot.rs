@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::StatusCode;
+use tollgate_otlp::Queue;
 
 use crate::balance::Pool;
 use crate::cache::{Cache, Policy};
@@ -22,6 +23,7 @@ use crate::overload::{self, Overload};
 use crate::rate_limit::{self, RateLimits, RouteLimits};
 use crate::rewrite::Template;
 use crate::route::Router;
+use crate::telemetry::traces::Tracing;
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::tls::{Acceptor, Certificates, RootsError, UpstreamTls};
 use crate::upstream::budget::Budget;
@@ -38,6 +40,8 @@ pub struct Snapshot {
     pub rate_limits: RateLimits,
     /// Of requests in flight.
     pub limits: overload::Limits,
+    /// None: requests have no trace.
+    pub tracing: Option<Tracing>,
     listeners: Vec<Listener>,
 }
 
@@ -111,6 +115,8 @@ pub struct Lasting<'a> {
     pub metrics: &'a Metrics,
     pub cache: &'a Cache,
     pub overload: &'a Overload,
+    /// Where spans wait; None if there is no exporter.
+    pub spans: Option<&'a Arc<Queue>>,
 }
 
 impl Snapshot {
@@ -136,7 +142,9 @@ impl Snapshot {
         }
         let generation = previous.map_or(1, |previous| previous.generation + 1);
         let limits = overload::Limits { proxy: config.server.requests_max, client: config.client.requests_max };
-        Ok(Self { generation, router: Router::new(routes), upstreams, rate_limits, limits, listeners, config })
+        let tracing = config.telemetry.as_ref().map(|telemetry| Tracing::new(telemetry, lasting.spans));
+        let router = Router::new(routes);
+        Ok(Self { generation, router, upstreams, rate_limits, limits, tracing, listeners, config })
     }
 
     /// Called once, when this generation begins to serve.

@@ -108,7 +108,10 @@ const PURE: &[&str] = &[
     "src/telemetry/metrics/families.rs",
     "src/telemetry/metrics/gathered.rs",
     "src/telemetry/metrics/kind.rs",
+    "src/telemetry/metrics/otlp.rs",
     "src/telemetry/metrics/text.rs",
+    "src/telemetry/traces/context.rs",
+    "src/telemetry/traces/server.rs",
     "src/upstream/h1/decoder.rs",
     "src/upstream/h1/head.rs",
     "src/upstream/retry.rs",
@@ -372,13 +375,14 @@ fn root() -> &'static Path {
 /// Every Rust file of the project.
 fn rust() -> &'static [Source] {
     static SOURCES: LazyLock<Vec<Source>> =
-        LazyLock::new(|| rust_files(root(), &["src", "backend", "loadtest", "tests", "fuzz"]));
+        LazyLock::new(|| rust_files(root(), &["src", "backend", "loadtest", "otlp", "tests", "fuzz"]));
     &SOURCES
 }
 
 /// Every file that is built into the binary.
 fn program() -> impl Iterator<Item = &'static Source> {
-    let built = |source: &&Source| source.path.starts_with("src/") || source.path.starts_with("backend/src/");
+    let built =
+        |source: &&Source| ["src/", "backend/src/", "otlp/src/"].iter().any(|folder| source.path.starts_with(folder));
     rust().iter().filter(built).filter(|source| !source.is_test())
 }
 

@@ -29,6 +29,7 @@ use crate::replica::Replica;
 use crate::settings::{Settings, Size};
 use crate::shop::{self, Shop};
 use crate::store::{Store, StoreError};
+use crate::trace::Tracing;
 use crate::workflows::{self, Workflows};
 use crate::{echo, events, health, index, page, say, socket, status, stream};
 
@@ -47,6 +48,7 @@ pub struct App {
     /// Turns true once the server stops. A stream that could go on for long watches its own clone and ends itself.
     pub stopping: watch::Receiver<bool>,
     pub metrics: Metrics,
+    pub tracing: Tracing,
     pub pulse: Arc<Pulse>,
     pub accounts: Accounts,
     pub media: Media,
@@ -61,6 +63,7 @@ pub struct Foundation {
     store: Store,
     remote: Option<Remote>,
     metrics: Metrics,
+    tracing: Tracing,
     settings: Settings,
 }
 
@@ -73,7 +76,8 @@ impl Foundation {
             Some(url) => Some(Remote::new(url, metrics.clone()).context("reading REDIS_URL")?),
             None => None,
         };
-        Ok(Self { store, remote, metrics, settings })
+        let tracing = Tracing::start(&settings.telemetry);
+        Ok(Self { store, remote, metrics, tracing, settings })
     }
 
     /// Fills the database.
@@ -92,11 +96,11 @@ impl Foundation {
     }
 
     pub async fn build(self, address: SocketAddr, stopping: watch::Receiver<bool>) -> anyhow::Result<(Upkeep, Router)> {
-        let Self { store, remote, metrics, settings } = self;
+        let Self { store, remote, metrics, tracing, settings } = self;
         let key = &settings.token_key;
         let accounts = Accounts::new(store.clone(), remote.clone(), key, settings.password_cost, metrics.clone())?;
         let pulse = Arc::new(Pulse::begin(&store, remote.as_ref()).await);
-        let jobs = Jobs::new(store.clone(), metrics.clone());
+        let jobs = Jobs::new(store.clone(), metrics.clone(), tracing.clone());
         let media = Media::new(store.clone(), jobs.clone());
         let shop = Shop::new(store.clone());
         let upkeep = Upkeep {
@@ -106,10 +110,12 @@ impl Foundation {
             store: store.clone(),
             remote,
             pulse: pulse.clone(),
+            tracing: tracing.clone(),
         };
         let replica = Replica::new(address);
         let workflows = Workflows::new(store.clone());
-        let app = Arc::new(App { replica, stopping, metrics, pulse, accounts, media, jobs, shop, workflows, store });
+        let app =
+            Arc::new(App { replica, stopping, metrics, tracing, pulse, accounts, media, jobs, shop, workflows, store });
         let router = router(&app, &settings.cors_origins)?;
         Ok((upkeep, router))
     }
@@ -123,6 +129,7 @@ pub struct Upkeep {
     store: Store,
     remote: Option<Remote>,
     pulse: Arc<Pulse>,
+    tracing: Tracing,
 }
 
 impl Upkeep {
@@ -149,13 +156,13 @@ impl Upkeep {
         }
     }
 
-    /// Takes leave of the database, and leaves to others what was begun. A statement that hangs is not waited for.
+    /// Takes leave of the collector and of the database, and leaves to others what was begun. A statement that hangs is not waited for.
     pub async fn end(self) {
         let leave = async {
             told(self.jobs.give_back(now_ms()).await);
             self.store.close().await;
         };
-        let _late = tokio::time::timeout(LEAVE_MAX, leave).await;
+        let (_late, ()) = tokio::join!(tokio::time::timeout(LEAVE_MAX, leave), self.tracing.close());
     }
 }
 

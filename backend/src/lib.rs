@@ -9,14 +9,13 @@
 //! [`api`] is what they share towards the client: the table of routes, in which
 //! each says for whom it is, or the server does not start; input that names its faults; problem details; the description at
 //! `/openapi.json`, shown at `/docs`. [`store`] is the database, SQLite in a file or PostgreSQL, and [`remote`] is Redis, which
-//! holds copies only. [`metrics`] are at `/metrics`, with the state of the connections and queues.
+//! holds copies only. [`metrics`] are at `/metrics`, with the state of the connections and queues, and [`trace`] has the spans of requests, statements and jobs.
 //!
 //! HTTP/1.1 and HTTP/2 by prior knowledge share the port. It is made to stand behind a proxy, so it has no TLS and no
 //! time limit on slow clients. Replicas share nothing but the database, Redis and the key of tokens.
 //!
 //! # Left out
 //!
-//! Traces are joined and named (`x-trace-id`, the log) but not exported, as long as the proxy does not export its own.
 //! Sessions stay in the database also with Redis; [`accounts`] says why. Redis is spoken to without TLS.
 
 // Who reads these pages works on the program, and has them made with `--document-private-items`.

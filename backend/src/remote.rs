@@ -8,6 +8,7 @@ use redis::{AsyncCommands as _, RedisError, RedisResult};
 
 use crate::alone::LeftAlone;
 use crate::metrics::Metrics;
+use crate::trace;
 
 /// What is slower than this is slower than the database that it spares.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -35,18 +36,18 @@ impl Remote {
 
     /// The text of a key; none if there is none, or if Redis does not say.
     pub async fn get(&self, key: &str) -> Option<String> {
-        self.ask(async |manager| manager.get(key).await).await.flatten()
+        self.ask("GET", async |manager| manager.get(key).await).await.flatten()
     }
 
     /// Sets a key for so long; whether it is done.
     pub async fn set(&self, key: &str, text: &str, lifetime: Duration) -> bool {
         // Redis refuses to keep for no time at all.
         let seconds = lifetime.as_secs().max(1);
-        self.ask(async |manager| manager.set_ex::<_, _, ()>(key, text, seconds).await).await.is_some()
+        self.ask("SETEX", async |manager| manager.set_ex::<_, _, ()>(key, text, seconds).await).await.is_some()
     }
 
     pub async fn remove(&self, key: &str) -> bool {
-        self.ask(async |manager| manager.del::<_, ()>(key).await).await.is_some()
+        self.ask("DEL", async |manager| manager.del::<_, ()>(key).await).await.is_some()
     }
 
     /// How long it takes to answer.
@@ -56,15 +57,26 @@ impl Remote {
         Ok(begin.elapsed())
     }
 
-    async fn ask<T>(&self, call: impl AsyncFnOnce(&mut ConnectionManager) -> RedisResult<T>) -> Option<T> {
+    async fn ask<T>(
+        &self,
+        operation: &'static str,
+        call: impl AsyncFnOnce(&mut ConnectionManager) -> RedisResult<T>,
+    ) -> Option<T> {
         if self.alone.is_left_alone(Instant::now()) {
             return None;
         }
+        let begin = Instant::now();
         // The manager's own limit is for a response, and says nothing about connecting again.
         let answer = tokio::time::timeout(RESPONSE_TIMEOUT, call(&mut self.manager.clone())).await;
-        if let Ok(Ok(value)) = answer {
-            return Some(value);
-        }
+        let fault = match answer {
+            Ok(Ok(value)) => {
+                trace::asked("redis", operation, begin, None);
+                return Some(value);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(elapsed) => elapsed.to_string(),
+        };
+        trace::asked("redis", operation, begin, Some(&fault));
         self.metrics.redis_failed();
         self.alone.failed(Instant::now());
         None

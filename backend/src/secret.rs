@@ -8,11 +8,16 @@ use aws_lc_rs::digest::{SHA256, digest};
 #[error("the system gives no random bytes")]
 pub struct NoRandomness;
 
-/// So many random bytes, in hexadecimal digits.
-pub fn random_hex<const BYTES: usize>() -> Result<String, NoRandomness> {
+/// So many random bytes.
+pub fn random<const BYTES: usize>() -> Result<[u8; BYTES], NoRandomness> {
     let mut bytes = [0; BYTES];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_unspecified| NoRandomness)?;
-    Ok(hex(&bytes))
+    Ok(bytes)
+}
+
+/// The same in hexadecimal digits.
+pub fn random_hex<const BYTES: usize>() -> Result<String, NoRandomness> {
+    Ok(hex(&random::<BYTES>()?))
 }
 
 pub fn sha256_hex(bytes: &[u8]) -> String {

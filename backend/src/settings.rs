@@ -9,6 +9,7 @@ use clap::ValueEnum;
 
 use crate::accounts::{Cost, Key};
 use crate::store::{self, Connections, Place};
+use crate::trace;
 
 /// An outage of five seconds, and the time to notice that it is over.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -49,6 +50,10 @@ pub struct Args {
     /// An origin whose pages may use the app from a browser, as <https://app.example>; repeat it for more
     #[arg(long = "cors-origin", env = "CORS_ORIGINS", value_name = "ORIGIN", value_delimiter = ',')]
     cors_origins: Vec<String>,
+    /// An OpenTelemetry collector for spans, as <http://127.0.0.1:4318>; without it, what OTEL_EXPORTER_OTLP_ENDPOINT says. The other
+    /// variables of OpenTelemetry hold as well
+    #[arg(long, value_name = "URL")]
+    otlp: Option<String>,
 }
 
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -81,6 +86,7 @@ pub struct Settings {
     pub(crate) token_key: Key,
     pub(crate) password_cost: Cost,
     pub(crate) cors_origins: Vec<HeaderValue>,
+    pub(crate) telemetry: tollgate_otlp::Settings,
 }
 
 impl Args {
@@ -102,6 +108,7 @@ impl Args {
             token_key,
             password_cost: self.password_cost,
             cors_origins: self.cors_origins.iter().map(|origin| read_origin(origin)).collect::<Result<_, _>>()?,
+            telemetry: trace::settings(self.otlp.as_deref())?,
         };
         let listen = match self.listen {
             Some(address) => Listen::Address(address),
@@ -154,6 +161,7 @@ mod tests {
         for (args, said) in [
             (["--token-key", "short"], "it needs at least 32"),
             (["--password-cost", "0,0"], "at least 8 KiB and one pass"),
+            (["--otlp", "localhost:4318"], "is not the URL of a collector"),
             (["--cors-origin", "app.example"], "is no origin"),
             (["--cors-origin", "https://app.example/"], "is no origin"),
             (["--cors-origin", "*"], "is no origin"),

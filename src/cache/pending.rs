@@ -8,10 +8,11 @@
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+use tollgate_otlp::Link;
 
 use super::key::Key;
 use crate::lock::lock;
@@ -94,6 +95,8 @@ pub struct Pending<T, E> {
     settled: watch::Sender<Option<Settled<T, E>>>,
     /// When it began, in purges: what came later concerns what it brings.
     pub born: u64,
+    /// The span of the request that leads, if it is recorded.
+    span: OnceLock<Link>,
 }
 
 /// What a request for a key is to do.
@@ -165,7 +168,7 @@ impl<T: Clone, E: Clone> Pendings<T, E> {
     }
 
     fn begin(self: &Arc<Self>, shard: &mut Shard<T, E>, key: &[u8], born: u64) -> Lead<T, E> {
-        let pending = Arc::new(Pending { settled: watch::Sender::new(None), born });
+        let pending = Arc::new(Pending { settled: watch::Sender::new(None), born, span: OnceLock::new() });
         let key = Key::from(key);
         shard.in_flight.insert(key.clone(), Arc::clone(&pending));
         Lead { pendings: Arc::clone(self), key, pending }
@@ -187,6 +190,11 @@ impl<T: Clone, E: Clone> Pending<T, E> {
             Ok(settled) => settled.clone().unwrap_or(Settled::Again),
             Err(_) => Settled::Again,
         }
+    }
+
+    /// For the spans of those that follow.
+    pub fn span(&self) -> Option<Link> {
+        self.span.get().copied()
     }
 
     /// What it brought, if that is known already and may be shared.
@@ -211,6 +219,11 @@ impl<T: Clone, E: Clone> Lead<T, E> {
     /// What is fetched, as the others find it.
     pub fn key(&self) -> &Key {
         &self.key
+    }
+
+    /// Tells those who follow whose span has the fetch.
+    pub fn name(&self, span: Link) {
+        self.pending.span.get_or_init(|| span);
     }
 
     /// Tells all who wait. Those who come later still join, until the lead is dropped.

@@ -38,7 +38,7 @@ pub fn look(config: &Config) -> Result<Diagnostics, Failure> {
         Ok(cache) => {
             let metrics = &Metrics::new(clock::system_time());
             let overload = &Overload::default();
-            let lasting = Lasting { certificates: &certificates, metrics, cache: &cache, overload };
+            let lasting = Lasting { certificates: &certificates, metrics, cache: &cache, overload, spans: None };
             if let Err(error) = Snapshot::build(config.clone(), None, &lasting) {
                 found.push(Diagnostic::error(None, error.to_string()));
             }

@@ -78,6 +78,7 @@ fn kind(shape: &Shape) -> String {
         Shape::Integer { min, max } => format!("number, {min} to {max}"),
         Shape::Text { what, example: "" } => (*what).to_owned(),
         Shape::Text { what, example } | Shape::Secret { what, example } => format!("{what}: `\"{example}\"`"),
+        Shape::Share => "number, 0 to 1".to_owned(),
         Shape::Duration => "duration".to_owned(),
         Shape::Size => "size".to_owned(),
         Shape::Rate => "rate: `\"256B/s\"`".to_owned(),

@@ -167,6 +167,7 @@ fn refusal(schema: &Value, value: &Value) -> Option<String> {
     }
     match (schema["type"].as_str().unwrap(), value) {
         ("boolean", Value::Bool(_)) => None,
+        ("number", Value::Number(_)) => None,
         ("integer", Value::Number(number)) => {
             let number = number.as_i64().unwrap();
             let small = number < schema["minimum"].as_i64().unwrap();

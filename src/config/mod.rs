@@ -28,6 +28,7 @@ mod parse;
 mod routes;
 pub mod schema;
 mod section;
+mod telemetry;
 mod tree;
 mod units;
 mod unknown;
@@ -55,6 +56,7 @@ pub use self::parse::parse;
 pub use self::routes::{
     Action, Buffer, Fallback, FieldEdits, HostPolicy, NewQuery, PathMatch, PathRewrite, ProxyPass, Replacement, Route,
 };
+pub use self::telemetry::{AccessFormat, AccessLog, Log, LogLevel, LogTarget, Telemetry};
 use crate::overload::memory;
 
 /// One whole configuration, checked.
@@ -74,6 +76,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     pub admin: Option<Admin>,
     pub log: Log,
+    /// None: requests have no trace.
+    pub telemetry: Option<Telemetry>,
 }
 
 /// The set of defaults that the rest of the file starts from.
@@ -360,42 +364,4 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Log {
-    pub level: LogLevel,
-    pub access: AccessLog,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum LogLevel {
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AccessLog {
-    pub format: AccessFormat,
-    pub target: LogTarget,
-    /// Query parameters whose values are replaced by `***`.
-    pub redact: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessFormat {
-    Line,
-    Json,
-    Combined,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogTarget {
-    Off,
-    Stdout,
-    Stderr,
-    File(PathBuf),
 }

@@ -43,6 +43,16 @@ pub enum PathMatch {
     Regex(regex::Regex),
 }
 
+impl PathMatch {
+    /// As the file writes it.
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Prefix(path) | Self::Exact(path) => path,
+            Self::Regex(pattern) => pattern.as_str(),
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub enum Action {
     Proxy(Box<ProxyPass>),

@@ -63,6 +63,7 @@ fn shape(of: &Shape) -> Value {
         Shape::Bool => json!({ "type": "boolean" }),
         Shape::False => json!({ "enum": [false] }),
         Shape::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+        Shape::Share => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
         Shape::Text { example: "", .. } => json!({ "type": "string" }),
         Shape::Text { example, .. } | Shape::Secret { example, .. } => {
             json!({ "type": "string", "examples": [example] })

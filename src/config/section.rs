@@ -86,6 +86,8 @@ pub enum Shape {
         what: &'static str,
         example: &'static str,
     },
+    /// A number from 0 to 1.
+    Share,
     Duration,
     Size,
     Rate,

@@ -20,7 +20,7 @@ pub enum Kind {
     /// Nothing if it does not fit 64 bits.
     Integer(Option<i64>),
     Bool(bool),
-    /// A float or a date, which no key takes: its name and text.
+    /// A number with a fraction, or a date, which no key takes: its name and text.
     Other(&'static str, String),
     List(Vec<Node>),
     Table(Table),

@@ -6,16 +6,9 @@ use super::nearest::{did_you_mean, nearest};
 use super::section::{Key, SectionShape};
 use super::tree::Entry;
 
-/// Keys that the design holds and a later version will take: the table and the key.
-const LATER: &[(&str, &str)] = &[("the file", "telemetry")];
-
 /// The error for an entry of `section` that it has no key for.
 pub fn key(entry: &Entry, section: &SectionShape) -> Diagnostic {
     let name = entry.key.as_str();
-    if LATER.contains(&(section.name, name)) {
-        return Diagnostic::error(entry.key_origin, format!("`{name}` is not supported by this version"))
-            .label("remove it until a version supports it");
-    }
     let error = Diagnostic::error(entry.key_origin, format!("unknown key `{name}` in {}", section.name));
     let known = section.keys.iter().map(|key| key.name);
     if let Some(help) = did_you_mean(name, known) {

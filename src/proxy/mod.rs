@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
 use self::admit::{admit, admit_body, admit_rate, refuse_expectation, tell_rate};
 use self::arrival::Arrival;
@@ -23,7 +23,7 @@ use self::outgoing::receive_request;
 use self::tagging::Tagging;
 use crate::body::{Body, Source};
 use crate::cache::{Stored, TargetUri};
-use crate::client_ip::ClientIp;
+use crate::client_ip::{self, ClientIp};
 use crate::clock;
 use crate::compress::Recoding;
 use crate::connection::Link;
@@ -39,6 +39,7 @@ use crate::snapshot::{Action, HeldRoute, Pass, Route, View};
 use crate::spare;
 use crate::splice;
 use crate::stub_status;
+use crate::telemetry::traces::{Trace, Tracing};
 use crate::upstream::{Reply, Tunnel};
 use crate::worker::Worker;
 
@@ -60,6 +61,9 @@ pub async fn serve(
     let mut record = Record::begin(request, &link.downstream, link.open_request(worker));
     record.is_unread = refused.is_some() && record.is_h1();
     let exchange = Exchange { worker, link, snapshot: &snapshot };
+    if let Some(tracing) = &snapshot.tracing {
+        record.trace = exchange.begin_trace(tracing, request);
+    }
     let is_head = *request.method() == Method::HEAD;
     let answered = match refused {
         Some(reason) => Err(Reason::Guard(reason)),
@@ -71,6 +75,7 @@ pub async fn serve(
         Ok(Answer::Tunnel(mut response)) => {
             record.status = response.status();
             tell_rate(&record, response.headers_mut());
+            name_trace(&record, response.headers_mut());
             return Box::new(response.map(|tunnel| {
                 link.tunnel.replace(Some(Opened { tunnel, record }));
                 Body::empty()
@@ -84,6 +89,7 @@ pub async fn serve(
     };
     exchange.finish(&mut response);
     tell_rate(&record, response.headers_mut());
+    name_trace(&record, response.headers_mut());
     if response.status() == StatusCode::UPGRADE_REQUIRED && !record.is_h1() {
         // There is no upgrade over HTTP/2 (RFC 9113 §8.6).
         hop_by_hop::remove(response.headers_mut(), Trailers::Forward);
@@ -96,6 +102,13 @@ pub async fn serve(
     }
     record.respond(&mut response);
     response
+}
+
+/// Tells the client under which name its request is found in traces.
+fn name_trace(record: &Record, fields: &mut HeaderMap) {
+    if let Some(trace) = &record.trace {
+        trace.name(fields);
+    }
 }
 
 /// The answer is final, and the client is still sending.
@@ -221,6 +234,7 @@ impl Exchange<'_> {
         if self.link.downstream.tls.is_none() && record.is_h1() && passing.route.config.compress.is_none() {
             fetch.limits.early_max = splice::EARLY_BYTES_MAX;
         }
+        record.attempts.trace.clone_from(&record.trace);
         let reply = fetch.send(request, &mut record.attempts).await;
         let answered = record.attempts.answered.unwrap_or_else(clock::now);
         record.head_after = Some(answered.saturating_duration_since(record.started()));
@@ -242,6 +256,13 @@ impl Exchange<'_> {
 
     fn arrival(&self) -> Arrival<'_> {
         Arrival { downstream: &self.link.downstream, snapshot: self.snapshot }
+    }
+
+    /// A trusted peer's trace goes on; anybody else's begins here.
+    fn begin_trace(&self, tracing: &Tracing, request: &Request<Option<Source>>) -> Option<Trace> {
+        let trusted = &self.snapshot.config.client.trusted;
+        let is_believed = || client_ip::is_trusted(trusted, self.link.downstream.peer.ip());
+        tracing.begin(request.method(), request.headers(), is_believed)
     }
 
     /// The route's own page where its upstream failed, or one that says what went wrong, by the reason code that log and

@@ -52,6 +52,7 @@ mod spliced;
 mod streams;
 mod tags;
 mod tail;
+mod traces;
 mod under_load;
 mod uploads;
 mod upstream_floods;

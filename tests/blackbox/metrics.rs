@@ -3,6 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value;
+use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, Metric, metric, number_data_point};
+use prost::Message as _;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -226,7 +230,7 @@ async fn what_is_in_flight_and_what_idles_is_seen() {
 
 #[tokio::test]
 async fn failures_and_handshakes_are_told_apart() {
-    let edge = Edge::start(upstream(&["127.0.0.1:1".parse().unwrap()], "") + ROUTE).await;
+    let edge = Edge::start(upstream(&["127.0.0.1:1".parse().unwrap()], "retry = { attempts = 1 }") + ROUTE).await;
     assert_eq!(Client::connect(&edge, Via::TlsH1).await.get("/").await.status, 502);
     let server = "http_server_request_duration_seconds_count{error_type=\"connect-refused\",http_request_method=\"GET\",\
                   http_response_status_code=\"502\",http_route=\"/\",network_protocol_version=\"1.1\",url_scheme=\"https\"}";
@@ -324,4 +328,70 @@ async fn an_endpoint_that_is_gone_and_a_refused_reload_degrade_the_report() {
     assert_eq!((&check("config")["status"], &check("config")["value"]), (&"degraded".into(), &1.0.into()));
     assert_eq!((&check("upstreams")["status"], &check("upstreams")["value"]), (&"healthy".into(), &0.0.into()));
     assert_ne!(status["status"], "healthy");
+}
+
+/// The newest of what was pushed, by name.
+fn pushed(origin: &Origin) -> Option<BTreeMap<String, Metric>> {
+    let requests = origin.requests();
+    let newest = requests.iter().rfind(|request| request.target == "/v1/metrics")?;
+    let message = ExportMetricsServiceRequest::decode(&*newest.body).unwrap();
+    let [resource] = &message.resource_metrics[..] else { panic!("{message:?}") };
+    let service =
+        resource.resource.as_ref().unwrap().attributes.iter().find(|name| name.key == "service.name").unwrap();
+    let name = any_value::Value::StringValue("tollgate".to_owned());
+    assert_eq!(service.value.as_ref().unwrap().value, Some(name));
+    let metrics = resource.scope_metrics.iter().flat_map(|scope| scope.metrics.iter().cloned());
+    Some(metrics.map(|metric| (metric.name.clone(), metric)).collect())
+}
+
+/// One truth: what is pushed is what a scrape shows.
+#[tokio::test]
+async fn a_collector_is_pushed_what_a_scrape_shows() {
+    let (collector, origin) = (Origin::replies(ok("")).await, Origin::replies(ok("hello")).await);
+    let table =
+        format!("[telemetry]\notlp = \"http://{}\"\nsample = 0\nmetrics_interval = \"100ms\"\n", collector.address());
+    let edge = Edge::start(table + &upstream(&[origin.address()], "") + ROUTE).await;
+    assert_eq!(edge.get("/").await.status, 200);
+    let metrics = until("the request to be pushed", async || {
+        pushed(&collector).filter(|metrics| metrics.contains_key("http.server.request.duration"))
+    })
+    .await;
+    let page = Page::of(&edge).await;
+    let standard = ["http.server.", "http.client."];
+    for name in metrics.keys().filter(|name| !standard.iter().any(|start| name.starts_with(start))) {
+        assert!(page.families.contains_key(name), "{name} is pushed and not shown");
+    }
+    for name in
+        page.families.keys().filter(|name| !name.starts_with("http_server_") && !name.starts_with("http_client_"))
+    {
+        assert!(metrics.contains_key(name), "{name} is shown and not pushed");
+    }
+    let Some(metric::Data::Histogram(histogram)) = &metrics["http.server.request.duration"].data else { panic!() };
+    assert_eq!(metrics["http.server.request.duration"].unit, "s");
+    assert_eq!(histogram.aggregation_temporality, AggregationTemporality::Cumulative as i32);
+    let point = &histogram.data_points[0];
+    assert_eq!((point.count, point.bucket_counts.len(), point.explicit_bounds.len()), (1, 15, 14));
+    let attribute = |name: &str| {
+        let found = point.attributes.iter().find(|attribute| attribute.key == name);
+        found.and_then(|attribute| attribute.value.clone()?.value)
+    };
+    assert_eq!(attribute("http.request.method"), Some(any_value::Value::StringValue("GET".to_owned())));
+    assert_eq!(attribute("http.response.status_code"), Some(any_value::Value::IntValue(200)));
+    assert_eq!(attribute("error.type"), None);
+    let Some(metric::Data::Sum(sum)) = &metrics["http_requests_total"].data else { panic!() };
+    assert!(sum.is_monotonic && sum.data_points[0].start_time_unix_nano > 0);
+    assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
+    let Some(metric::Data::Gauge(gauge)) = &metrics["tollgate_config_generation"].data else { panic!() };
+    assert_eq!(gauge.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
+}
+
+#[tokio::test]
+async fn a_dead_collector_is_said_once_and_counted() {
+    let origin = Origin::replies(ok("hello")).await;
+    let table = "[telemetry]\notlp = \"http://127.0.0.1:1\"\nsample = 0\nmetrics_interval = \"20ms\"\n";
+    let edge = Edge::start(table.to_owned() + &upstream(&[origin.address()], "") + ROUTE).await;
+    let failures = "tollgate_metrics_pushes_total{result=\"failure\"}";
+    until("three pushes to fail", async || (edge.metric(failures).await >= 3.0).then_some(())).await;
+    assert_eq!(edge.get("/").await.status, 200);
+    assert_eq!(edge.stderr().matches("metrics are not exported").count(), 1, "{}", edge.stderr());
 }

@@ -6,17 +6,21 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, VARY};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
+use tollgate_otlp::Kind;
 
 use super::problem::Cause;
 use super::{Policy, Problem};
-use crate::trace::Trace;
+use crate::trace::{Ended, Trace};
 use crate::{App, say};
 
 /// For everything up to the head of the response. It is longer than a database may be away, and shorter than a proxy waits.
 const TIME_MAX: Duration = Duration::from_secs(20);
+
+/// What probes and scrapes ask for.
+const QUIET: [&str; 2] = ["/health", "/metrics"];
 
 /// What is known of a route before anyone asks.
 #[derive(Clone)]
@@ -35,11 +39,15 @@ impl Entry {
 pub async fn enter(State(entry): State<Entry>, mut request: Request, next: Next) -> Response {
     let begin = Instant::now();
     let method = request.method().clone();
-    let trace = match Trace::join(text(request.headers(), "traceparent")) {
+    let (tracing, traceparent) = (&entry.app.tracing, text(request.headers(), "traceparent"));
+    let joined =
+        if QUIET.contains(&&*entry.path) { tracing.join_quietly(traceparent) } else { tracing.join(traceparent) };
+    let trace = match joined {
         Ok(trace) => trace,
         Err(error) => return Problem::from(error).into_response(),
     };
     let mut user = None;
+    let seen = trace.is_recorded().then(|| Seen::of(&request));
     let answered = async {
         match authenticate(&entry, request.headers()).await {
             Ok(None) => {}
@@ -55,25 +63,66 @@ pub async fn enter(State(entry): State<Entry>, mut request: Request, next: Next)
         request.extensions_mut().insert(trace.clone());
         next.run(request).await
     };
-    let mut response = match tokio::time::timeout(TIME_MAX, answered).await {
+    let mut response = match tokio::time::timeout(TIME_MAX, trace.scope(answered)).await {
         Ok(response) => response,
         Err(_elapsed) => Problem::unavailable("too-slow", "this took too long").into_response(),
     };
     entry.app.metrics.answered(method.as_str(), &entry.path, response.status().as_u16(), begin.elapsed());
     name(&mut response, &trace);
+    if let Some(seen) = seen {
+        trace.ended(seen.answered(&entry.path, begin, response.status(), user.as_deref()));
+    }
     keep_private(&mut response, entry.policy);
     if response.status().is_server_error() {
         let status = response.status().as_u16();
         let cause = response.extensions().get::<Cause>().map_or("its time was over", |Cause(cause)| cause);
         let user = user.as_deref().unwrap_or("-");
-        let Trace { trace_id, span_id, parent_id } = &trace;
-        let parent = parent_id.as_deref().unwrap_or("-");
+        let Trace { trace_id, span_id, parent_id, .. } = &trace;
+        let parent = parent_id.map_or_else(|| "-".to_owned(), |parent| parent.to_string());
         say(format_args!(
             "answered {status} to {method} {}: {cause} (trace={trace_id} span={span_id} parent={parent} user.id={user})",
             entry.path
         ));
     }
     response
+}
+
+/// What the SERVER span of a request says of it, by the semantic conventions for HTTP. Its query may hold secrets.
+struct Seen {
+    method: Method,
+    path: String,
+    scheme: &'static str,
+    version: Version,
+}
+
+impl Seen {
+    fn of(request: &Request) -> Self {
+        let scheme = match text(request.headers(), "x-forwarded-proto") {
+            Some("https") => "https",
+            _ => "http",
+        };
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        Self { method, path, scheme, version: request.version() }
+    }
+
+    fn answered(self, route: &str, begun: Instant, status: StatusCode, user: Option<&str>) -> Ended {
+        let version = if self.version == Version::HTTP_2 { "2" } else { "1.1" };
+        let mut attributes = vec![
+            ("http.request.method", self.method.as_str().to_owned().into()),
+            ("http.route", route.to_owned().into()),
+            ("url.path", self.path.into()),
+            ("url.scheme", self.scheme.into()),
+            ("network.protocol.version", version.into()),
+            ("http.response.status_code", status.as_u16().into()),
+        ];
+        attributes.extend(user.map(|user| ("user.id", user.to_owned().into())));
+        let is_failure = status.is_server_error();
+        if is_failure {
+            attributes.push(("error.type", status.as_str().to_owned().into()));
+        }
+        let (name, fault) = (format!("{} {route}", self.method), is_failure.then(String::new));
+        Ended { kind: Kind::Server, name, begun, attributes, fault }
+    }
 }
 
 /// Who asks, as far as the policy wants to know.
@@ -101,8 +150,8 @@ fn text<'f>(fields: &'f HeaderMap, name: &str) -> Option<&'f str> {
 
 /// Says in the response which trace has it.
 fn name(response: &mut Response, trace: &Trace) {
-    for (name, value) in [("x-trace-id", &trace.trace_id), ("x-span-id", &trace.span_id)] {
-        if let Ok(value) = HeaderValue::from_str(value) {
+    for (name, value) in [("x-trace-id", &trace.trace_id.hex()[..]), ("x-span-id", &trace.span_id.hex()[..])] {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
         }
     }

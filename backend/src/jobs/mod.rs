@@ -34,7 +34,7 @@ use crate::api::{Page, PageQuery};
 use crate::metrics::Metrics;
 use crate::secret::{NoRandomness, new_id};
 use crate::store::{Store, StoreError, Transaction};
-use crate::trace::Trace;
+use crate::trace::{Trace, Tracing};
 
 /// As many may wait before more are refused. It is looked at once a second, so it is no exact bound.
 const DEPTH_MAX: i64 = 100_000;
@@ -43,6 +43,7 @@ const DEPTH_MAX: i64 = 100_000;
 pub struct Jobs {
     store: Store,
     metrics: Metrics,
+    tracing: Tracing,
     /// Says that this replica has left a job.
     left: watch::Sender<()>,
     /// How many there were to do when they were counted last.
@@ -60,8 +61,8 @@ pub struct Job {
     /// The name of what it is about.
     pub subject: String,
     pub trace_id: String,
-    /// The span that left it.
-    pub span_id: String,
+    /// The span that left it, and whether it is sampled.
+    pub producer: String,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -85,8 +86,8 @@ impl Job {
             owner: owner.to_owned(),
             kind,
             subject: subject.to_owned(),
-            trace_id: producer.trace_id.clone(),
-            span_id: producer.span_id.clone(),
+            trace_id: producer.trace_id.to_string(),
+            producer: producer.producer(),
         }
     }
 }
@@ -100,8 +101,9 @@ pub async fn leave(transaction: &mut Transaction, jobs: &[Job], now_ms: i64) -> 
 }
 
 impl Jobs {
-    pub fn new(store: Store, metrics: Metrics) -> Self {
-        Self { store, metrics, left: watch::Sender::new(()), depth: Arc::default(), held: Held::default() }
+    pub fn new(store: Store, metrics: Metrics, tracing: Tracing) -> Self {
+        let (left, depth, held) = (watch::Sender::new(()), Arc::default(), Held::default());
+        Self { store, metrics, tracing, left, depth, held }
     }
 
     /// Refuses what would leave more jobs than can be kept.

@@ -28,7 +28,7 @@ impl Stored {
             kind,
             subject: row.get("subject")?,
             trace_id: row.get("trace_id")?,
-            span_id: row.get("span_id")?,
+            producer: row.get("span_id")?,
         };
         Ok(Some(Self {
             job,
@@ -65,7 +65,7 @@ pub fn add(job: &Job, now_ms: i64) -> Query {
     .bind(job.subject.as_str())
     .bind(now_ms)
     .bind(job.trace_id.as_str())
-    .bind(job.span_id.as_str())
+    .bind(job.producer.as_str())
 }
 
 /// A job, if it is this user's.

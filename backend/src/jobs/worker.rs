@@ -1,11 +1,12 @@
 //! Works on jobs, beside the requests: claims what is due, has it done, and puts off what failed.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+use tollgate_otlp::Kind as SpanKind;
 
 use super::storage::{self, Claim, Stored};
 use super::{Job, JobError, Jobs, Kind};
@@ -14,7 +15,7 @@ use crate::media;
 use crate::say;
 use crate::secret::new_id;
 use crate::store::{Repeat, StoreError, Transaction};
-use crate::trace::Trace;
+use crate::trace::{self, Trace};
 
 /// Longer than a request waits for a database that is away, and far longer than a job takes.
 const LEASE: Duration = Duration::from_secs(10);
@@ -120,11 +121,20 @@ impl Jobs {
 
     /// Does what a job is for, and ends it, or neither.
     async fn perform(&self, stored: &Stored) -> Result<Ended, JobError> {
-        let span = Trace::below(&stored.job.trace_id, &stored.job.span_id)?;
+        let span = self.tracing.below(&stored.job.trace_id, &stored.job.producer)?;
+        let begun = Instant::now();
+        let outcome = span.scope(self.perform_below(stored, &span)).await;
+        if span.is_recorded() {
+            span.ended(consumed(stored, begun, &outcome));
+        }
+        outcome
+    }
+
+    async fn perform_below(&self, stored: &Stored, span: &Trace) -> Result<Ended, JobError> {
         let mut attempts = self.store.attempts(Repeat::Safe);
         loop {
             let mut transaction = attempts.begin().await?;
-            let outcome = effect(&mut transaction, stored, &span, now_ms()).await;
+            let outcome = effect(&mut transaction, stored, span, now_ms()).await;
             if let Some(ended) = attempts.end(transaction, outcome).await? {
                 return Ok(ended);
             }
@@ -134,10 +144,10 @@ impl Jobs {
     /// Lets a job rest until its next attempt, or gives it up.
     pub(super) async fn put_off(&self, stored: &Stored, error: &JobError, now_ms: i64) -> Result<(), StoreError> {
         let Stored { job, attempts: begun, .. } = stored;
-        let Job { id, kind, trace_id, span_id, owner, .. } = job;
+        let Job { id, kind, trace_id, producer, owner, .. } = job;
         let (fault, lease) = (error.to_string(), stored.lease());
         say(format_args!(
-            "attempt {begun} at job {id} ({}) failed: {fault} (trace={trace_id} parent={span_id} user.id={owner})",
+            "attempt {begun} at job {id} ({}) failed: {fault} (trace={trace_id} parent={producer} user.id={owner})",
             kind.name()
         ));
         let statement = match kind.pause_ms(*begun) {
@@ -146,6 +156,26 @@ impl Jobs {
         };
         self.store.change(&[statement]).await.map(drop)
     }
+}
+
+/// The CONSUMER span of an attempt, by the semantic conventions for messages.
+fn consumed(stored: &Stored, begun: Instant, outcome: &Result<Ended, JobError>) -> trace::Ended {
+    let Job { id, kind, owner, .. } = &stored.job;
+    let (result, fault) = match outcome {
+        Ok(Ended::Done) => ("done", None),
+        Ok(Ended::Lost) => ("lost", None),
+        Err(error) => ("failed", Some(error.to_string())),
+    };
+    let attributes = vec![
+        ("messaging.system", "tollgate-backend".into()),
+        ("messaging.operation.type", "process".into()),
+        ("messaging.destination.name", kind.name().into()),
+        ("messaging.message.id", id.clone().into()),
+        ("user.id", owner.clone().into()),
+        ("job.attempt", stored.attempts.into()),
+        ("job.result", result.into()),
+    ];
+    trace::Ended { kind: SpanKind::Consumer, name: format!("process {}", kind.name()), begun, attributes, fault }
 }
 
 /// Until there may be something to begin.
@@ -186,6 +216,7 @@ mod tests {
     use crate::jobs::leave;
     use crate::metrics::Metrics;
     use crate::store::{Place, Query, Settings, Store};
+    use crate::trace::Tracing;
 
     const LEASE_MS: i64 = 10_000;
 
@@ -196,7 +227,7 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let settings = Settings { place, patience: Duration::from_secs(5) };
         let store = Store::open(&settings, metrics.clone()).await.unwrap();
-        let jobs = Jobs::new(store, metrics);
+        let jobs = Jobs::new(store, metrics, Tracing::default());
         let add = "insert into users (id, email, user_name, display_name, password_hash, version, created_ms, \
                    changed_ms) values ('ada', 'ada@example.com', 'ada', 'Ada', '', 1, 0, 0)";
         jobs.store.change(&[Query::new("user", add)]).await.unwrap();
@@ -204,7 +235,7 @@ mod tests {
     }
 
     async fn leave_some(jobs: &Jobs, kind: Kind, count: usize) {
-        let span = Trace::join(None).unwrap();
+        let span = Tracing::default().join(None).unwrap();
         let some: Vec<_> = (0..count).map(|_| Job::new(kind, "ada", "thing", &span)).collect();
         let mut transaction = jobs.store.attempts(Repeat::Safe).begin().await.unwrap();
         leave(&mut transaction, &some, 0).await.unwrap();
@@ -231,7 +262,7 @@ mod tests {
         let (_folder, jobs) = jobs().await;
         leave_some(&jobs, Kind::Notification, 1).await;
         let first = claim_one(&jobs, 0).await;
-        let span = Trace::join(None).unwrap();
+        let span = Tracing::default().join(None).unwrap();
         let mut transaction = jobs.store.attempts(Repeat::Safe).begin().await.unwrap();
         assert_eq!(effect(&mut transaction, &first, &span, 1).await.unwrap(), Ended::Done);
         // It never comes to the commit.

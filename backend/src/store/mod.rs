@@ -38,6 +38,7 @@ pub use self::transaction::Transaction;
 use self::pools::Pools;
 use self::retry::Retry;
 use crate::metrics::Metrics;
+use crate::trace;
 
 /// The database, for all who ask it. Clones share their connections.
 #[derive(Clone)]
@@ -85,6 +86,8 @@ impl Store {
             let begin = Instant::now();
             let outcome = self.pools.fetch(query, freshness).await;
             self.metrics.queried(query.name(), begin.elapsed());
+            let fault = outcome.as_ref().err().map(|error| error as &dyn std::fmt::Display);
+            trace::asked(self.pools.system(), query.name(), begin, fault);
             let error = match outcome {
                 Ok(rows) => return Ok(rows),
                 Err(error) => error,

@@ -98,6 +98,14 @@ impl Replica {
 }
 
 impl Pools {
+    /// As OpenTelemetry calls the database.
+    pub fn system(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "sqlite",
+            Self::Postgres { .. } => "postgresql",
+        }
+    }
+
     pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
         match &settings.place {
             Place::Folder(folder) => {

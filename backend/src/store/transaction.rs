@@ -7,6 +7,7 @@ use sqlx::{Postgres, Sqlite};
 use super::retry::{Fault, Repeat};
 use super::{Query, Row, StoreError};
 use crate::metrics::Metrics;
+use crate::trace;
 
 pub struct Transaction {
     open: Open,
@@ -18,6 +19,15 @@ pub struct Transaction {
 pub(super) enum Open {
     Sqlite(sqlx::Transaction<'static, Sqlite>),
     Postgres(sqlx::Transaction<'static, Postgres>),
+}
+
+impl Open {
+    fn system(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "sqlite",
+            Self::Postgres(_) => "postgresql",
+        }
+    }
 }
 
 impl Transaction {
@@ -67,6 +77,8 @@ impl Transaction {
 
     fn note<T>(&mut self, query: &Query, begin: Instant, outcome: Result<T, sqlx::Error>) -> Result<T, StoreError> {
         self.metrics.queried(query.name(), begin.elapsed());
+        let fault = outcome.as_ref().err().map(|error| error as &dyn std::fmt::Display);
+        trace::asked(self.open.system(), query.name(), begin, fault);
         outcome.map_err(|error| {
             let error = StoreError::from(error);
             self.fault = self.fault.or(error.fault());

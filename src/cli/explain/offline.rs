@@ -23,7 +23,8 @@ pub fn explain(path: &Path, question: &Question) -> Result<Explanation, Failure>
     let metrics = Metrics::new(clock::system_time());
     let cache = Cache::new(loaded.config.cache.limits(), 1)?;
     let overload = Overload::default();
-    let lasting = Lasting { certificates: &certificates, metrics: &metrics, cache: &cache, overload: &overload };
+    let lasting =
+        Lasting { certificates: &certificates, metrics: &metrics, cache: &cache, overload: &overload, spans: None };
     let snapshot = Arc::new(Snapshot::build(loaded.config, None, &lasting)?);
     let ground = Ground {
         snapshot: &snapshot,

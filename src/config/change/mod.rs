@@ -5,6 +5,7 @@
 mod compress;
 mod rate_limit;
 mod route;
+mod telemetry;
 mod upstream;
 
 use std::collections::HashSet;
@@ -55,6 +56,7 @@ impl Changes {
             routes: _,
             admin,
             log,
+            telemetry,
         } = old;
         let mut changes = Changes::default();
         changes.profile(*profile, new.profile);
@@ -71,6 +73,7 @@ impl Changes {
         changes.routes(old, new);
         changes.admin(admin.as_ref(), new.admin.as_ref());
         changes.log(log, &new.log);
+        changes.telemetry(telemetry.as_ref(), new.telemetry.as_ref());
         changes
     }
 
@@ -605,6 +608,26 @@ mod tests {
         let with = |dependents: &str| config(&BEFORE.replacen("[client]", &table.replace("\"lists\"", dependents), 1));
         let (one, two) = (with("\"lists\""), with("\"lists\", \"/front\""));
         assert_eq!(describe(&one, &one, &two), ["cache: dependencies of user:* changed"]);
+    }
+
+    #[test]
+    fn telemetry() {
+        let traced = |table: &str| config(&BEFORE.replacen("[client]", &format!("[telemetry]\n{table}\n[client]"), 1));
+        let untraced = config(BEFORE);
+        assert_eq!(describe(&untraced, &untraced, &traced("")), ["telemetry: requests are traced"]);
+        assert_eq!(describe(&untraced, &traced(""), &untraced), ["telemetry: requests are no longer traced"]);
+        let old = traced("otlp = \"http://a:4318\"\nsample = 1");
+        let new = traced("otlp = \"http://b:4318\"\nsample = 0.5\ntimeout = \"1s\"\nservice = \"edge\"");
+        assert_eq!(
+            describe(&old, &old, &new),
+            [
+                "telemetry: collector http://a:4318/v1/traces → http://b:4318/v1/traces",
+                "telemetry: time limit of a message 10s → 1s",
+                "telemetry: metrics http://a:4318/v1/metrics → http://b:4318/v1/metrics",
+                "telemetry: attributes of the process changed",
+                "telemetry: sample 1 → 0.5",
+            ]
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod compress;
 mod listen;
 mod rate_limit;
 mod route;
+mod telemetry;
 mod upstream;
 
 use crate::config::Profile;
@@ -23,6 +24,7 @@ pub use self::compress::{Compress, Levels, RouteCompress};
 pub use self::listen::{Certificate, Client, Dns, H2, Hsts, Listen, Memory, Server};
 pub use self::rate_limit::RateLimit;
 pub use self::route::{BufferTable, FallbackPage, Fields, Route, RouteEtag, RouteTimeout};
+pub use self::telemetry::Telemetry;
 pub use self::upstream::{Breaker, Endpoint, Health, Keepalive, Outlier, Queue, Retry, Run, Timeout, Upstream};
 
 /// The whole file.
@@ -64,5 +66,7 @@ section! {
         admin: Option<Setting<Admin>> = Absent("no admin listener and no control socket");
         /// Logs.
         log: Setting<Log> = Value("{}");
+        /// Traces by OpenTelemetry.
+        telemetry: Option<Setting<Telemetry>> = Absent("no traces, unless `OTEL_EXPORTER_OTLP_ENDPOINT` is set");
     }
 }

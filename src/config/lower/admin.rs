@@ -69,7 +69,7 @@ impl Lowering<'_> {
         Some(Secret(token))
     }
 
-    fn secret(&mut self, secret: &Setting<SecretText>) -> Option<String> {
+    pub(super) fn secret(&mut self, secret: &Setting<SecretText>) -> Option<String> {
         match &secret.value {
             SecretText::Clear(text) => {
                 self.clear_secret(secret.origin);

@@ -13,6 +13,7 @@ mod rewrite;
 mod route_names;
 mod routes;
 mod server;
+mod telemetry;
 mod upstreams;
 
 use std::path::{Path, PathBuf};
@@ -67,6 +68,7 @@ pub fn lower(
         routes,
         admin: file.admin.as_ref().map(|admin| lowering.admin(&admin.value)),
         log: lowering.log(&file.log.value),
+        telemetry: lowering.telemetry(file.telemetry.as_ref()),
     };
     (config, lowering.found, lowering.files)
 }

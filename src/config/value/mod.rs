@@ -8,6 +8,7 @@ mod net;
 mod number;
 mod plain;
 mod replacement;
+mod telemetry;
 mod word;
 
 pub use self::cache::{HostText, PageText, ParameterText};
@@ -15,4 +16,5 @@ pub use self::http::{FieldValue, HostPolicyText, Pattern, StatusRanges, UrlPath,
 pub use self::net::target;
 pub use self::number::{Count, Limit, OrFalse, Percent, Rate, Size};
 pub use self::plain::{FilePath, HttpsRedirect, SecretText};
+pub use self::telemetry::{CollectorUrl, Share};
 pub use self::word::{AlgorithmWord, Protocol, StatusPage};

@@ -30,6 +30,7 @@ use crate::clock;
 use crate::error::Reason;
 use crate::fetch::FetchError;
 use crate::record::Record;
+use crate::telemetry::traces::Trace;
 
 impl Exchange<'_> {
     /// Answers a request from the cache, or from the origin.
@@ -144,7 +145,7 @@ impl Exchange<'_> {
             return Err(Reason::CacheOnly);
         }
         let client = Client { method: request.method().clone(), passing, caching, miss: &miss };
-        let lead = match self.line_up(request, &client, caching).await {
+        let lead = match self.line_up(request, &client, caching, record).await {
             Ok(answer) => {
                 record.cache = Some(Role::Collapsed);
                 return Ok(answer);
@@ -205,6 +206,7 @@ impl Exchange<'_> {
         request: &Request<Option<Source>>,
         client: &Client<'_>,
         caching: &Caching<'_>,
+        record: &mut Record,
     ) -> Result<Answer, Turn> {
         let Caching { cache, key, .. } = caching;
         if client.miss.is_alone {
@@ -222,12 +224,19 @@ impl Exchange<'_> {
                             lead.settle(Settled::Shared(Arc::clone(&stored)));
                             Ok(client.hit(&stored, request.headers()))
                         }
-                        _ => Err(Turn::Lead(lead)),
+                        _ => {
+                            if let Some(span) = record.trace.as_ref().and_then(Trace::link) {
+                                lead.name(span);
+                            }
+                            Err(Turn::Lead(lead))
+                        }
                     };
                 }
                 Join::Follow(pending) => pending,
             };
-            match pending.outcome().await {
+            let outcome = pending.outcome().await;
+            record.answered_by = pending.span();
+            match outcome {
                 Settled::Shared(stored) if stored.is_for(request.headers()) => {
                     if client.takes(&stored, request.headers()) {
                         return Ok(client.collapsed(&stored, request.headers()));
@@ -287,6 +296,7 @@ impl Exchange<'_> {
             request,
             asked,
             client: None,
+            trace: record.trace.clone(),
         })
     }
 }

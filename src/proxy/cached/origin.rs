@@ -18,6 +18,7 @@ use crate::clock;
 use crate::fetch::{Attempts, FetchError};
 use crate::interim::{Interims, Relay};
 use crate::snapshot::{Action, HeldRoute};
+use crate::telemetry::traces::Trace;
 use crate::upstream::{Connections, Reply};
 
 /// The origin side of a request that was not answered. It owns all that it needs, so it goes on without its client.
@@ -31,6 +32,8 @@ pub struct Asking {
     /// The client that began it, if it waits: interim responses are for it alone. Who follows may have come after them,
     /// and hints that are late are worth nothing.
     pub client: Option<Interims>,
+    /// Of the client that began it.
+    pub trace: Option<Trace>,
 }
 
 /// What the origin's answer came to.
@@ -44,8 +47,8 @@ pub struct Brought {
 
 impl Asking {
     pub async fn ask(self) -> Brought {
-        let Self { connections, route, cache, policy, request, mut asked, client } = self;
-        let mut attempts = Attempts::default();
+        let Self { connections, route, cache, policy, request, mut asked, client, trace } = self;
+        let mut attempts = Attempts::of(trace);
         let Action::Proxy(pass) = &route.action else {
             return Brought::failed(FetchError::NoEndpoint(String::new()), attempts);
         };

@@ -164,6 +164,7 @@ mod tests {
             bytes_sent: 0,
             bytes_received: 0,
             route: Some("api"),
+            path_of_route: None,
             upstream: Some(UpstreamEntry {
                 name: "app",
                 endpoint: Some(([10, 0, 0, 1], 3000).into()),
@@ -172,6 +173,7 @@ mod tests {
                 head_after: None,
             }),
             request_id: None,
+            trace: None,
             referer: None,
             user_agent: None,
             tls: None,

@@ -14,6 +14,7 @@ use super::redact::Redact;
 use crate::clock::Wall;
 use crate::compress::Outcome;
 use crate::config::{self, AccessFormat, TlsVersion};
+use tollgate_otlp::{SpanId, TraceId};
 
 /// What is known of a request at the end of its response.
 #[derive(Debug, Clone, Copy)]
@@ -46,8 +47,12 @@ pub struct Entry<'a> {
     pub bytes_received: u64,
     /// The route's name in the config.
     pub route: Option<&'a str>,
+    /// Its path or pattern there.
+    pub path_of_route: Option<&'a str>,
     pub upstream: Option<UpstreamEntry<'a>>,
     pub request_id: Option<&'a [u8]>,
+    /// None if requests are not traced.
+    pub trace: Option<(TraceId, SpanId)>,
     pub referer: Option<&'a [u8]>,
     pub user_agent: Option<&'a [u8]>,
     pub tls: Option<TlsVersion>,
@@ -97,7 +102,7 @@ impl Formatter {
     }
 
     /// `2026-11-21T03:51:31.042+00:00 INFO GET /x 200 OK - 1.234ms - 512 bytes`, and for a failure its
-    /// reason code: ` - connect_refused`.
+    /// reason code: ` - connect_refused`. At the end stands the trace, if there is one: ` - trace 4bf9…`.
     fn line(&self, entry: &Entry<'_>, wall: &Wall, out: &mut Vec<u8>) {
         out.extend_from_slice(&wall.rfc3339());
         out.push(b' ');
@@ -121,6 +126,10 @@ impl Formatter {
         if let Some(reason) = entry.reason {
             out.extend_from_slice(b" - ");
             out.extend_from_slice(reason.as_bytes());
+        }
+        if let Some((trace_id, _)) = entry.trace {
+            out.extend_from_slice(b" - trace ");
+            out.extend_from_slice(&trace_id.hex());
         }
     }
 
@@ -210,6 +219,13 @@ impl Formatter {
     fn json_fields(&self, entry: &Entry<'_>, out: &mut Vec<u8>) {
         if let Some(id) = entry.request_id {
             member(b",\"request_id\":\"", id, out);
+            out.push(b'"');
+        }
+        if let Some((trace_id, span_id)) = entry.trace {
+            out.extend_from_slice(b",\"trace_id\":\"");
+            out.extend_from_slice(&trace_id.hex());
+            out.extend_from_slice(b"\",\"span_id\":\"");
+            out.extend_from_slice(&span_id.hex());
             out.push(b'"');
         }
         if let Some(referer) = entry.referer {

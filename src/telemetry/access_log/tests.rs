@@ -8,6 +8,7 @@ use http::Version;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 use serde_json::Value;
+use tollgate_otlp::{SpanId, TraceId};
 
 use super::*;
 use crate::clock::Wall;
@@ -33,8 +34,10 @@ fn entry() -> Entry<'static> {
         bytes_sent: 512,
         bytes_received: 0,
         route: None,
+        path_of_route: None,
         upstream: None,
         request_id: None,
+        trace: None,
         referer: None,
         user_agent: None,
         tls: None,
@@ -69,6 +72,10 @@ fn lines_in_the_format_line() {
     check(Entry { query: Some(""), status: 304, ..ok }, "INFO GET /x? 304 Not Modified - 1.234ms - 512 bytes");
     check(Entry { status: 399, duration: Duration::ZERO, ..ok }, "INFO GET /x 399 - 0.000ms - 512 bytes");
     check(Entry { status: 404, bytes_sent: 0, ..ok }, "WARN GET /x 404 Not Found - 1.234ms - 0 bytes");
+    check(
+        Entry { trace: Some((TraceId::of(0xabc), SpanId::of(0xd))), ..ok },
+        "INFO GET /x 200 OK - 1.234ms - 512 bytes - trace 00000000000000000000000000000abc",
+    );
     check(
         Entry { status: 499, reason: Some("client_left"), ..ok },
         "WARN GET /x 499 - 1.234ms - 512 bytes - client_left",

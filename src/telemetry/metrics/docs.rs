@@ -27,18 +27,23 @@ Labels come from closed sets, never from what a client made up:
 | `http_request_method` | the methods of RFC 9110 and PATCH; all others are `_OTHER` |
 | `error_type` | nothing, if it went well. To `http_server_…` errors are responses of 5xx and those that broke off, by their reason code or else the status; to `http_client_…` those of 4xx and 5xx, by the status, and attempts without a response, by `outcome` |
 | `url_scheme` | `http` or `https` |
-| `reason` | the codes of [troubleshooting.md](troubleshooting.md); of HTTP/2 those of [operations.md](operations.md#what-to-look-at); of a queue `upstream-full` or `queue-timeout` |
+| `reason` | the codes of [troubleshooting.md](troubleshooting.md); of HTTP/2 those of [operations.md](operations.md#what-to-look-at); of a queue `upstream-full` or `queue-timeout`; of spans those of [operations.md](operations.md) |
 | `outcome` | of attempts `answered`, `connect_failed`, `timed_out`, `broken` or `abandoned`; of the cache `hit`, `stale`, `validated`, `miss`, `collapsed` or `bypass`; of codings `gzip`, `br`, `zstd`, `decoded` or why there is none |
 | `cause` | `connect`, `stale`, `refused`, `broken`, `timed_out`, `ejected` or `status` |
 | `state` | of endpoints `usable`, `failing`, `ejected`, `unhealthy` or `drained`; of breakers `closed`, `open` or `half-open`; of connections `idle` or `used` |
 | `decision` | `allowed`, `limited` or `dry_run` |
-| `result`, `version` | of handshakes `completed` with `1.2` or `1.3`, `failed` or `timed_out` with `none`; of reloads `success` or `failure` |
+| `result`, `version` | of handshakes `completed` with `1.2` or `1.3`, `failed` or `timed_out` with `none`; of reloads and pushes `success` or `failure` |
 | `of`, `side`, `action` | `stored` or `fetching`; `client` or `endpoint`; `cache_memory`, `breaker` or `idle_connections` |
 
 A series of a route, or of an answer of an endpoint, begins with the first request that it counts, and goes with its route, upstream or
 endpoint when a reload has removed that. Durations of requests have two tables of buckets: `http_request_duration_seconds` from 1 ms to
 30 s with the limits of service levels among them, `http_server_…` and `http_client_…` those of OpenTelemetry's conventions. Requests that
 upstreams are sent for the cache or once more are in `http_client_…` alone.
+
+Where `[telemetry]` names a collector, the same series are pushed to it by OTLP each `metrics_interval`, as sums since the start; those of
+OpenTelemetry's conventions as `http.server.request.duration`, `http.client.request.duration`, `http.server.request.body.size` and
+`http.server.response.body.size` with attributes such as `http.request.method`, all others by the names below. `metrics = false` or
+`OTEL_METRICS_EXPORTER=none` leaves it to scrapes.
 ";
 
 fn page() -> String {

@@ -191,6 +191,12 @@ families! {
             "Idle connections closed before their time.";
         LOG_DROPPED: Counter "tollgate_access_log_dropped_total" []
             "Lines of the access log that were not written.";
+        SPANS_EXPORTED: Counter "tollgate_spans_exported_total" []
+            "Spans that the collector has taken.";
+        SPANS_DROPPED: Counter "tollgate_spans_dropped_total" ["reason"]
+            "Spans that did not reach the collector, by reason.";
+        PUSHES: Counter "tollgate_metrics_pushes_total" ["result"]
+            "Times that the metrics were pushed to a collector.";
         CPU: Counter "process_cpu_seconds_total" []
             "CPU time used, in user and system mode.";
         RESIDENT: Gauge "process_resident_memory_bytes" []

@@ -24,12 +24,15 @@ pub mod families;
 mod gathered;
 mod histogram;
 mod kind;
+mod otlp;
 pub mod overload;
 mod pools;
 mod process;
+mod pushing;
 mod rate_limits;
 mod reasons;
 mod requests;
+pub mod spans;
 mod table;
 mod text;
 mod upstreams;
@@ -43,6 +46,7 @@ pub use endpoints::{Attempted, EndpointMetrics, EndpointSample, Held};
 pub use gathered::Gathered;
 pub use histogram::{FINE_MS, ShortSum, ShortTimes};
 pub use pools::{BreakerSample, QueueSample, UpstreamSample};
+pub use pushing::Pushing;
 pub use rate_limits::RateLimitSample;
 use reasons::Reasons;
 use requests::Routes;
@@ -66,12 +70,19 @@ pub struct Metrics {
     h2_connections_cut: Reasons,
     h2_streams_refused: PerThread<AtomicU64>,
     connections: Connections,
+    pushes: Pushes,
     reloads: Mutex<Reloads>,
     sources: Mutex<Vec<Source>>,
 }
 
 /// Adds what somebody else knows.
 type Source = Box<dyn Fn(&mut Gathered) + Send + Sync>;
+
+#[derive(Debug, Default)]
+struct Pushes {
+    taken: AtomicU64,
+    failed: AtomicU64,
+}
 
 #[derive(Debug)]
 struct Reloads {
@@ -99,6 +110,7 @@ impl Metrics {
             h2_connections_cut: Reasons::default(),
             h2_streams_refused: PerThread::default(),
             connections: Connections::default(),
+            pushes: Pushes::default(),
             reloads: Mutex::new(reloads),
             sources: Mutex::default(),
         }
@@ -123,6 +135,9 @@ impl Metrics {
         let refused: u64 = self.h2_streams_refused.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         to.add(&families::H2_STREAMS_REFUSED, [], refused);
         self.connections.gather(&mut to);
+        for (result, count) in [("success", &self.pushes.taken), ("failure", &self.pushes.failed)] {
+            to.add(&families::PUSHES, [result.into()], count.load(Ordering::Relaxed));
+        }
         lock(&self.reloads).gather(&mut to);
         process::gather(self.started, &mut to);
         sources.iter().for_each(|source| source(&mut to));
@@ -186,6 +201,12 @@ impl Metrics {
     /// A response of a route that compresses is over.
     pub fn coding_decided(&self, outcome: compress::Outcome) {
         self.codings.count(outcome);
+    }
+
+    /// A collector has taken the metrics, or not.
+    pub fn pushed(&self, is_taken: bool) {
+        let count = if is_taken { &self.pushes.taken } else { &self.pushes.failed };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The config of this generation is in use since `at`; said at the start.

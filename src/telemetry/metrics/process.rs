@@ -18,7 +18,8 @@ pub fn gather(started: SystemTime, to: &mut Gathered) {
     if let Some(used) = machine::processor_time() {
         to.add(&families::CPU, [], used.as_secs_f64());
     }
-    let read: [(_, fn() -> Option<u64>); 6] = [
+    type Read = fn() -> Option<u64>;
+    let read: [(_, Read); 6] = [
         (&families::RESIDENT, machine::memory),
         (&families::VIRTUAL, machine::address_space),
         (&families::MEMORY_LIMIT, machine::memory_limit),

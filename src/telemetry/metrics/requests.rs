@@ -170,7 +170,7 @@ fn gather_standard(route: &str, sums: &Sums, to: &mut Gathered) {
         let histogram = durations.histogram(&STANDARD_S);
         let labels = match kind {
             Some(Kind { attributes, is_tls }) => [
-                attributes.error().into(),
+                attributes.error(),
                 attributes.method().into(),
                 attributes.status().into(),
                 route.into(),

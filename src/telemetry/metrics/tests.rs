@@ -253,14 +253,10 @@ fn statuses_beyond_the_table_are_one() {
     assert_eq!(series, 33);
 }
 
-#[test]
-fn what_others_know_is_read_at_each_scrape() {
-    let metrics = metrics();
-    let up = Arc::new(std::sync::atomic::AtomicBool::new(true));
-    let endpoint = EndpointMetrics::default();
-    let (shared, of_first) = (Arc::clone(&up), endpoint.clone());
+/// An upstream with two endpoints, of which the second leaves when the first is down.
+fn observe_app(metrics: &Metrics, up: Arc<std::sync::atomic::AtomicBool>, of_first: EndpointMetrics) {
     metrics.observe(move |to| {
-        let is_up = shared.load(Ordering::Relaxed);
+        let is_up = up.load(Ordering::Relaxed);
         let sample = |port| EndpointSample {
             upstream: "app".into(),
             is_tls: false,
@@ -274,7 +270,6 @@ fn what_others_know_is_read_at_each_scrape() {
             ejections: 1,
             metrics: if port == 3000 { of_first.clone() } else { EndpointMetrics::default() },
         };
-        // The second one leaves with the first scrape.
         let endpoints = if is_up { vec![sample(3000), sample(3001)] } else { vec![sample(3000)] };
         let breaker = Some(BreakerSample { state: "open", opened: 3, refused: 4 });
         let queue = QueueSample { requests_max: None, waiting: 1, waited: 2, waited_s: 0.5, full: 3, timed_out: 4 };
@@ -283,6 +278,14 @@ fn what_others_know_is_read_at_each_scrape() {
         let expiries = [("*.example.com", 6000), ("*.example.com", 5000), ("b.example", 7000)];
         gather_certificates(expiries.map(|(host, unix_s)| (host.to_owned(), at(unix_s))), to);
     });
+}
+
+#[test]
+fn what_others_know_is_read_at_each_scrape() {
+    let metrics = metrics();
+    let up = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let endpoint = EndpointMetrics::default();
+    observe_app(&metrics, Arc::clone(&up), endpoint.clone());
     endpoint.attempted(&Attempted {
         method: &Method::GET,
         version: Version::HTTP_2,

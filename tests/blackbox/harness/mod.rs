@@ -4,6 +4,7 @@
 pub mod app;
 mod arrivals;
 mod client;
+mod collector;
 mod dns;
 mod edge;
 pub mod frames;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 pub use self::arrivals::Arrivals;
 pub use self::client::{Answer, Body, Client, Via, request, tls, try_tls};
+pub use self::collector::{Collector, Span};
 pub use self::dns::{NameServer, Said};
 pub use self::edge::Edge;
 pub use self::h2_origin::H2Origin;

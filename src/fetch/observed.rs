@@ -1,14 +1,40 @@
-//! Counts an attempt when it is over, whichever way: as abandoned, if it is dropped because its client has left.
+//! What operators see of an attempt: its count and its span.
 
 use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
+use super::{Attempts, Fetch, Sending};
 use crate::balance::Endpoint;
 use crate::clock;
 use crate::config::UpstreamProtocol;
 use crate::telemetry::metrics::{AttemptOutcome, Attempted};
+use crate::telemetry::traces::{AttemptSpan, Sent};
 use crate::upstream::Upstream;
 
+impl Fetch<'_> {
+    /// Names the trace in the request, if it has one.
+    pub(super) fn begin_span(
+        &self,
+        endpoint: &Endpoint,
+        sending: &mut Sending<'_>,
+        attempts: &mut Attempts,
+    ) -> Option<AttemptSpan> {
+        let trace = attempts.trace.as_ref()?;
+        let config = self.upstream.config();
+        let sent = Sent {
+            endpoint: endpoint.address,
+            upstream: &config.name,
+            is_tls: self.upstream.tls.is_some(),
+            version: if config.protocol == UpstreamProtocol::H2 { Version::HTTP_2 } else { Version::HTTP_11 },
+            resent: attempts.sent,
+            begun: sending.begun,
+        };
+        attempts.sent += 1;
+        trace.begin_attempt(&mut sending.head, sent)
+    }
+}
+
+/// Counts an attempt when it is over, whichever way: as abandoned, if it is dropped because its client has left.
 pub struct Counted<'a> {
     upstream: &'a Upstream,
     endpoint: &'a Endpoint,

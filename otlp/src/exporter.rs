@@ -1,0 +1,215 @@
+//! The task that takes spans out of a queue and sends them: when a batch is whole or some time has passed, one message at
+//! a time, each within its limit. What a collector does not take now is offered a few times more, and then dropped.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use prost::Message as _;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use crate::client::{Client, ExportError};
+use crate::queue::{Counts, Dropped, Queue};
+use crate::settings::{Batching, Target};
+use crate::span::{self, Span};
+
+/// A batch is offered so often.
+const OFFERS_MAX: u32 = 4;
+/// The pause after the first failure; it doubles.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// A batch that is lost; why was said.
+struct Unsent;
+
+/// What is said when it changes, and not for each batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    Failing(String),
+    Recovered,
+}
+
+/// A queue, and the task that empties it. Both stay when it turns out that spans go elsewhere.
+#[derive(Debug)]
+pub struct Exporter {
+    queue: Arc<Queue>,
+    destination: Arc<Mutex<Option<Destination>>>,
+    runtime: Handle,
+    /// None once it is to end.
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// Where spans go, and whose they are.
+#[derive(Debug, Clone)]
+struct Destination {
+    target: Target,
+    client: Client,
+    resource: Arc<[(String, String)]>,
+}
+
+impl Exporter {
+    /// `scope` names the program that makes the spans; `tell` is called when the collector begins to fail, and when
+    /// it takes spans again. Until it is told where to, it sends nothing.
+    pub fn start(
+        batching: Batching,
+        scope: &'static str,
+        counts: Arc<Counts>,
+        tell: impl Fn(Health) + Send + Sync + 'static,
+        runtime: &Handle,
+    ) -> Self {
+        let queue = Arc::new(Queue::new(batching.queue_max, batching.batch_max, Arc::clone(&counts)));
+        let destination = Arc::<Mutex<Option<Destination>>>::default();
+        let task = Task {
+            queue: Arc::clone(&queue),
+            destination: Arc::clone(&destination),
+            scope,
+            batching,
+            counts,
+            tell: Box::new(tell),
+            is_failing: false,
+        };
+        Self { queue, destination, runtime: runtime.clone(), task: Mutex::new(Some(runtime.spawn(task.run()))) }
+    }
+
+    /// Where spans go from now on, those that wait included. Nowhere: nobody is to push any.
+    pub fn apply(&self, target: Option<Target>, resource: &[(String, String)]) {
+        let mut destination = lock(&self.destination);
+        let known = destination.as_ref().map(|known| (&known.target, known.resource.as_ref()));
+        if known == target.as_ref().map(|target| (target, resource)) {
+            return;
+        }
+        *destination = target.map(|target| {
+            let client = Client::new(target.clone(), self.runtime.clone());
+            Destination { target, client, resource: resource.into() }
+        });
+        drop(destination);
+        self.queue.changed.notify_one();
+    }
+
+    /// Where spans are handed in.
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.queue
+    }
+
+    /// Sends what there is, and ends. What takes longer than `limit` is dropped.
+    pub async fn close(&self, limit: Duration) {
+        self.queue.close();
+        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut task) = task
+            && tokio::time::timeout(limit, &mut task).await.is_err()
+        {
+            task.abort();
+        }
+        self.queue.give_up();
+    }
+}
+
+fn lock(destination: &Mutex<Option<Destination>>) -> MutexGuard<'_, Option<Destination>> {
+    destination.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Task {
+    queue: Arc<Queue>,
+    destination: Arc<Mutex<Option<Destination>>>,
+    scope: &'static str,
+    batching: Batching,
+    counts: Arc<Counts>,
+    tell: Box<dyn Fn(Health) + Send + Sync>,
+    is_failing: bool,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut taken = Vec::new();
+        loop {
+            let is_closed = self.queue.is_closed();
+            if !is_closed {
+                self.wait().await;
+            }
+            self.queue.take(&mut taken);
+            if taken.is_empty() && is_closed {
+                return;
+            }
+            while !taken.is_empty() {
+                let batch = taken.split_off(taken.len().saturating_sub(self.batching.batch_max));
+                self.send(batch).await;
+            }
+        }
+    }
+
+    /// Until a batch is whole, or those that are there have waited for others long enough.
+    async fn wait(&self) {
+        if self.destination().is_none() {
+            self.queue.changed.notified().await;
+        } else if !self.queue.has_batch() {
+            let _elapsed = tokio::time::timeout(self.batching.delay, self.queue.changed.notified()).await;
+        }
+    }
+
+    fn destination(&self) -> Option<Destination> {
+        lock(&self.destination).clone()
+    }
+
+    async fn send(&mut self, batch: Vec<Span>) {
+        let count = batch.len();
+        match self.offer(batch).await {
+            Ok(rejected) => {
+                self.counts.count_exported(count.saturating_sub(rejected));
+                self.counts.count_dropped(Dropped::Rejected, rejected.min(count));
+            }
+            Err(Unsent) => self.counts.count_dropped(Dropped::Failed, count),
+        }
+        self.queue.done(count);
+    }
+
+    /// How many spans were rejected of those that were taken.
+    async fn offer(&mut self, batch: Vec<Span>) -> Result<usize, Unsent> {
+        let Some(Destination { client, resource, .. }) = self.destination() else { return Err(Unsent) };
+        let message: Bytes = span::request(batch.into_iter(), &resource, self.scope).encode_to_vec().into();
+        let mut offers = 0;
+        loop {
+            let error = match client.export(message.clone()).await {
+                Ok(answer) => {
+                    self.say(None);
+                    let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
+                    let rejected = answer.partial_success.map_or(0, |partial| partial.rejected_spans);
+                    return Ok(usize::try_from(rejected).unwrap_or(0));
+                }
+                Err(error) => error,
+            };
+            self.say(Some(&error));
+            offers += 1;
+            // At the end there is no time to wait for better ones.
+            if !error.may_pass() || offers == OFFERS_MAX || self.queue.is_closed() {
+                return Err(Unsent);
+            }
+            let pause = PAUSE.saturating_mul(1 << offers.min(8)) / 2;
+            let pause = error.retry_after().unwrap_or(pause).min(PAUSE_MAX);
+            self.rest(pause).await;
+        }
+    }
+
+    /// Waits, but not beyond the end.
+    async fn rest(&self, pause: Duration) {
+        let ended = async {
+            while !self.queue.is_closed() {
+                self.queue.changed.notified().await;
+            }
+        };
+        let _elapsed = tokio::time::timeout(pause, ended).await;
+    }
+
+    fn say(&mut self, error: Option<&ExportError>) {
+        match error {
+            Some(error) if !self.is_failing => (self.tell)(Health::Failing(error.to_string())),
+            None if self.is_failing => (self.tell)(Health::Recovered),
+            _ => {}
+        }
+        self.is_failing = error.is_some();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Traces: which request has one, under which name, and the spans of those that are recorded.
+//!
+//! Whether a request is recorded is decided first of all; one that is not has its ids and costs no more. A recorded one
+//! has a SERVER span, made of its entry for the access log when that is written, and a CLIENT span for each attempt.
+//! They go to the bounded queue of [`Exporting`]; nothing here waits, and what the queue does not take is counted there.
+
+mod attempt;
+mod context;
+mod exporting;
+mod server;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::{HeaderMap, Method};
+use tokio::time::Instant;
+use tollgate_otlp::{Link, Queue, Sampler, SpanId, TraceId};
+
+pub use self::attempt::{AttemptSpan, Sent};
+pub use self::exporting::Exporting;
+use crate::config::Telemetry;
+use crate::telemetry::Entry;
+
+/// Of a request that goes upstream.
+pub const FIELDS_ADDED: usize = 3;
+
+/// Decides for the requests of one generation of the configuration.
+#[derive(Debug)]
+pub struct Tracing {
+    sampler: Sampler,
+    /// None: there is no collector.
+    queue: Option<Arc<Queue>>,
+}
+
+/// One request in its trace. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    pub trace_id: TraceId,
+    /// Of the SERVER span.
+    pub span_id: SpanId,
+    is_sampled: bool,
+    /// It was begun by a peer that is believed.
+    is_continued: bool,
+    /// None if nothing is recorded.
+    recording: Option<Arc<Recording>>,
+}
+
+#[derive(Debug)]
+struct Recording {
+    /// The span of the peer that is believed.
+    parent: Option<SpanId>,
+    state: String,
+    queue: Arc<Queue>,
+}
+
+/// Two clocks at the same moment. A span is timed by the one, and told by the other.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    pub at: Instant,
+    pub wall: SystemTime,
+}
+
+impl Moment {
+    fn wall_of(&self, instant: Instant) -> SystemTime {
+        self.wall.checked_sub(self.at.saturating_duration_since(instant)).unwrap_or(self.wall)
+    }
+}
+
+impl Tracing {
+    /// Spans go to `queue`, if the configuration names a collector.
+    pub fn new(config: &Telemetry, queue: Option<&Arc<Queue>>) -> Self {
+        let queue = queue.filter(|_| config.settings.traces.is_some()).map(Arc::clone);
+        Self { sampler: config.sampler, queue }
+    }
+
+    /// The trace of a request: that of its peer, if `is_believed`, or one that begins here. Requests of OPTIONS, which
+    /// browsers and probes send by themselves, have none.
+    pub fn begin(&self, method: &Method, fields: &HeaderMap, is_believed: impl FnOnce() -> bool) -> Option<Trace> {
+        if *method == Method::OPTIONS {
+            return None;
+        }
+        let parent = context::Parent::read(fields).filter(|_| is_believed());
+        let trace_id = parent.map_or_else(|| TraceId::of(fastrand::u128(..)), |parent| parent.trace_id);
+        let is_sampled = self.sampler.decide(trace_id.0.get(), parent.map(|parent| parent.is_sampled));
+        let recording = self.queue.as_ref().filter(|_| is_sampled).map(|queue| {
+            let state = if parent.is_some() { context::state(fields) } else { String::new() };
+            Arc::new(Recording { parent: parent.map(|parent| parent.span_id), state, queue: Arc::clone(queue) })
+        });
+        let (span_id, is_continued) = (SpanId::of(fastrand::u64(..)), parent.is_some());
+        Some(Trace { trace_id, span_id, is_sampled, is_continued, recording })
+    }
+}
+
+impl Trace {
+    /// Tells the client under which name the request is found, in place of what others may have said.
+    pub fn name(&self, fields: &mut HeaderMap) {
+        context::name(fields, self.trace_id, self.span_id);
+    }
+
+    pub fn is_recorded(&self) -> bool {
+        self.recording.is_some()
+    }
+
+    pub fn link(&self) -> Option<Link> {
+        self.is_recorded().then_some(Link { trace_id: self.trace_id, span_id: self.span_id })
+    }
+
+    /// The request has ended; `now` is asked if that is recorded.
+    pub fn ended(&self, entry: &Entry<'_>, links: Option<Link>, now: impl FnOnce() -> Moment) {
+        if let Some(recording) = &self.recording {
+            recording.queue.push([server::span(entry, (self, recording), links, now())]);
+        }
+    }
+}
+
+/// Takes off a response the names that its origin gave it: they are of another span, and may be stored.
+pub fn take_off_names(fields: &mut HeaderMap) {
+    fields.remove(context::X_TRACE_ID);
+    fields.remove(context::X_SPAN_ID);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Rows of which requests have a trace and are recorded, and of what their spans say.
+
+use std::net::SocketAddr;
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::{HeaderValue, Request, StatusCode, Version};
+use tollgate_otlp::{Counts, Dropped, Kind, Root, Span, Status, Value};
+
+use super::*;
+use crate::telemetry::UpstreamEntry;
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+const SPAN: &str = "00f067aa0ba902b7";
+
+fn tracing(root: Root) -> Tracing {
+    let queue = Arc::new(Queue::new(10, 10, Arc::<Counts>::default()));
+    Tracing { sampler: Sampler { follows_parent: true, root }, queue: Some(queue) }
+}
+
+fn parent(flags: &str) -> HeaderMap {
+    let field = HeaderValue::try_from(format!("00-{TRACE}-{SPAN}-{flags}")).unwrap();
+    HeaderMap::from_iter([(context::TRACEPARENT, field), (context::TRACESTATE, HeaderValue::from_static("a=1"))])
+}
+
+#[test]
+fn which_requests_are_recorded_and_whose_trace_they_continue() {
+    let none = HeaderMap::new();
+    for (root, fields, is_believed, is_continued, is_recorded) in [
+        (Root::All, &none, true, false, true),
+        (Root::None, &none, true, false, false),
+        (Root::None, &parent("01"), true, true, true),
+        (Root::All, &parent("00"), true, true, false),
+        (Root::None, &parent("01"), false, false, false),
+        (Root::All, &parent("00"), false, false, true),
+        (Root::All, &parent("zz"), true, false, true),
+    ] {
+        let trace = tracing(root).begin(&Method::GET, fields, || is_believed).unwrap();
+        assert_eq!((trace.is_continued, trace.is_recorded()), (is_continued, is_recorded), "{root:?} {fields:?}");
+        assert_eq!(trace.trace_id.to_string() == TRACE, is_continued);
+        assert_ne!(trace.span_id.to_string(), SPAN);
+        assert_eq!(trace.is_sampled, is_recorded);
+    }
+    assert!(tracing(Root::All).begin(&Method::OPTIONS, &parent("01"), || true).is_none());
+    let without_collector = Tracing { queue: None, ..tracing(Root::All) };
+    let trace = without_collector.begin(&Method::GET, &none, || true).unwrap();
+    assert!(trace.is_sampled && !trace.is_recorded());
+}
+
+#[test]
+fn nobody_is_asked_whether_to_believe_who_says_nothing() {
+    assert!(tracing(Root::All).begin(&Method::GET, &HeaderMap::new(), || unreachable!()).is_some());
+}
+
+fn entry<'a>() -> Entry<'a> {
+    Entry {
+        client: [203, 0, 113, 7].into(),
+        peer: SocketAddr::from(([10, 0, 0, 1], 40312)),
+        method: "GET",
+        host: "example.com",
+        path: "/x/y",
+        query: Some("token=secret"),
+        version: Version::HTTP_2,
+        status: 200,
+        reason: None,
+        rate_limit: None,
+        cache: Some("hit"),
+        coding: None,
+        duration: Duration::from_millis(3),
+        bytes_sent: 512,
+        bytes_received: 0,
+        route: Some("things"),
+        path_of_route: Some("/x"),
+        upstream: None,
+        request_id: Some(b"id"),
+        trace: None,
+        referer: None,
+        user_agent: Some(b"curl"),
+        tls: None,
+    }
+}
+
+fn span_of(entry: &Entry<'_>, flags: &str) -> Span {
+    let trace = tracing(Root::All).begin(&Method::GET, &parent(flags), || true).unwrap();
+    let recording = trace.recording.clone().unwrap();
+    let now = Moment { at: crate::clock::now(), wall: UNIX_EPOCH + Duration::from_secs(1) };
+    server::span(entry, (&trace, &recording), None, now)
+}
+
+fn attribute<'a>(span: &'a Span, name: &str) -> Option<&'a Value> {
+    span.attributes.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+}
+
+#[test]
+fn a_server_span_says_what_the_conventions_ask_for() {
+    let upstream = UpstreamEntry { name: "app", endpoint: None, attempts: 2, queued: None, head_after: None };
+    let span = span_of(&Entry { upstream: Some(upstream), ..entry() }, "01");
+    assert_eq!((span.name.as_ref(), span.kind, &span.status), ("GET /x", Kind::Server, &Status::Unset));
+    assert_eq!((span.trace_id.to_string().as_str(), span.trace_state.as_str()), (TRACE, "a=1"));
+    assert_eq!(span.parent.map(|parent| parent.to_string()).as_deref(), Some(SPAN));
+    assert!(span.parent_is_remote);
+    assert_eq!(span.end.duration_since(span.start).unwrap(), Duration::from_millis(3));
+    let text = |text: &'static str| Some(Value::from(text.to_owned()));
+    for (name, value) in [
+        ("http.request.method", Some(Value::from("GET"))),
+        ("url.path", text("/x/y")),
+        ("url.query", None),
+        ("url.scheme", Some(Value::from("http"))),
+        ("http.route", text("/x")),
+        ("http.response.status_code", Some(Value::Integer(200))),
+        ("error.type", None),
+        ("client.address", text("203.0.113.7")),
+        ("server.address", text("example.com")),
+        ("network.protocol.version", Some(Value::from("2"))),
+        ("user_agent.original", text("curl")),
+        ("tollgate.cache", text("hit")),
+        ("tollgate.route", text("things")),
+        ("tollgate.attempts", Some(Value::Integer(2))),
+    ] {
+        assert_eq!(attribute(&span, name), value.as_ref(), "{name}");
+    }
+}
+
+#[test]
+fn what_the_client_did_wrong_is_no_error_of_the_server() {
+    let of = |status, reason| span_of(&Entry { status, reason, ..entry() }, "01");
+    let limited = of(429, Some("rate_limited"));
+    assert_eq!((&limited.status, attribute(&limited, "error.type")), (&Status::Unset, Some(&"rate_limited".into())));
+    let failed = of(502, Some("connect_failed"));
+    assert_eq!(failed.status, Status::Error("connect_failed".into()));
+    assert_eq!(attribute(&of(500, None), "error.type"), Some(&Value::from("500".to_owned())));
+}
+
+#[test]
+fn odd_methods_and_long_paths_are_bounded() {
+    let span = span_of(&Entry { method: "BREW", path: &"é".repeat(2000), ..entry() }, "01");
+    assert_eq!(span.name, "HTTP /x");
+    assert_eq!(attribute(&span, "http.request.method"), Some(&"_OTHER".into()));
+    assert_eq!(attribute(&span, "http.request.method_original"), Some(&Value::from("BREW".to_owned())));
+    assert_eq!(attribute(&span, "url.path"), Some(&Value::from("é".repeat(512))));
+}
+
+#[tokio::test]
+async fn each_attempt_has_a_span_and_is_named_upstream() {
+    let counts = Arc::<Counts>::default();
+    // No room: what is pushed is counted.
+    let tracing = Tracing { queue: Some(Arc::new(Queue::new(0, 1, Arc::clone(&counts)))), ..tracing(Root::All) };
+    let trace = tracing.begin(&Method::GET, &parent("01"), || true).unwrap();
+    let (mut head, ()) = Request::get("/x?token=secret").body(()).unwrap().into_parts();
+    let begun = crate::clock::now();
+    let endpoint = SocketAddr::from(([10, 0, 0, 1], 3000));
+    let sent = Sent { endpoint, upstream: "app", is_tls: false, version: Version::HTTP_11, resent: 0, begun };
+    let mut named = Vec::new();
+    for resent in 0..3 {
+        let span = trace.begin_attempt(&mut head, Sent { resent, ..sent }).unwrap();
+        named.push(context::Parent::read(&head.headers).unwrap().span_id);
+        match resent {
+            0 => span.answered(StatusCode::BAD_GATEWAY),
+            1 => span.failed("broken", &"why"),
+            _ => drop(span),
+        }
+        assert_eq!(counts.dropped(Dropped::QueueFull), u64::from(resent) + 1);
+    }
+    assert!(!named.contains(&trace.span_id) && named[0] != named[1]);
+
+    let unsampled = tracing.begin(&Method::GET, &parent("00"), || true).unwrap();
+    assert!(unsampled.begin_attempt(&mut head, sent).is_none());
+    let read = context::Parent::read(&head.headers).unwrap();
+    assert_eq!((read.span_id, read.is_sampled), (unsampled.span_id, false));
+}
