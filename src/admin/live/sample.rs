@@ -106,6 +106,9 @@ pub struct Round<'a> {
     sum: RouteTotals,
 }
 
+/// What routes are ordered by.
+type Sign = fn(&RouteFigures) -> Option<f32>;
+
 impl Sampler {
     /// Begins a sample. Each route is to be shown to it, and then it is ended.
     pub fn begin(&mut self) -> Round<'_> {
@@ -122,7 +125,7 @@ impl Sampler {
         let window: Duration = self.spans.iter().sum();
         let mut all: Vec<RouteFigures> = self.routes.iter().map(|(name, route)| route.figures(name, window)).collect();
         let (total, mut chosen) = (all.len(), HashSet::new());
-        let orders: [(fn(&RouteFigures) -> Option<f32>, usize); 3] = [
+        let orders: [(Sign, usize); 3] = [
             (|route| Some(route.rate), ROUTES_BY_RATE_MAX),
             (|route| route.latency.p95_ms, ROUTES_BY_OTHER_MAX),
             (|route| route.server_error_ratio, ROUTES_BY_OTHER_MAX),
