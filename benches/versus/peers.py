@@ -10,13 +10,16 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 
 import gauges
+from collector import Collector
 from files import Files
 
 HERE = Path(__file__).resolve().parent
@@ -369,6 +372,44 @@ class TollgateLimited(Tollgate):
         return f"{text}\n{self.per_ip}"
 
 
+class TollgateObserved(Tollgate):
+    """Tollgate that is looked at in every way: a tenth of the requests is traced, metrics are pushed, a live page is open."""
+
+    name = "tollgate-observed"
+
+    def __init__(self, bench: Bench, features: tuple[str, ...]):
+        super().__init__(bench, features)
+        self.collector = Collector()
+        self.admin = free_port()
+        self._page: HTTPConnection | None = None
+
+    def text(self) -> str:
+        telemetry = f'[telemetry]\notlp = "{self.collector.url}"\nsample = 0.1\nmetrics_interval = "5s"\n'
+        return f'{super().text()}\n{telemetry}\n[admin]\naddress = "127.0.0.1:{self.admin}"\n'
+
+    def complete(self):
+        super().complete()
+        self._page = HTTPConnection("127.0.0.1", self.admin, timeout=10)
+        self._page.request("GET", "/events")
+        events = self._page.getresponse()
+        if events.status != 200:
+            raise DidNotStart(f"{self.name} shows no live page: {events.status}")
+        # Somebody has to read, or the page is let go.
+        threading.Thread(target=self._read, args=(events,), daemon=True).start()
+
+    @staticmethod
+    def _read(events: HTTPResponse):
+        with suppress(OSError, HTTPException):
+            while events.read1():
+                pass
+
+    def stop(self):
+        super().stop()
+        self.collector.stop()
+        if self._page and not self.collector.taken:
+            raise DidNotStart(f"{self.name} sent nothing to the collector")
+
+
 PEERS = {
     peer.name: peer
     for peer in (
@@ -382,6 +423,7 @@ PEERS = {
         VarnishWithoutLog,
         Tollgate,
         TollgateLimited,
+        TollgateObserved,
     )
 }
 
