@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use tollgate_otlp::{Counts, Exporter, Given, Health, Kind, Queue, Sampler, Settings, Span, SpanId, TraceId, Value};
+use tollgate_otlp::{
+    Counts, Exporter, Given, Health, Kind, Parent, Queue, Sampler, Settings, Span, SpanId, TraceId, Value,
+};
 
 use crate::say;
 use crate::secret::{NoRandomness, random};
@@ -84,8 +86,8 @@ impl Tracing {
 
     /// Joins the trace of `traceparent`, or begins one if there is none that can be read.
     pub fn join(&self, traceparent: Option<&str>) -> Result<Trace, NoRandomness> {
-        match traceparent.and_then(parse) {
-            Some((trace_id, parent_id, is_sampled)) => self.trace(trace_id, Some((parent_id, is_sampled))),
+        match traceparent.and_then(|text| Parent::parse(text.as_bytes())) {
+            Some(parent) => self.trace(parent.trace_id, Some((parent.span_id, parent.is_sampled))),
             None => self.trace(TraceId::of(u128::from_be_bytes(random()?)), None),
         }
     }
@@ -186,27 +188,6 @@ fn tell(health: Health) {
         Health::Failing(why) => say(format_args!("spans are not exported: {why}")),
         Health::Recovered => say(format_args!("spans are exported again")),
     }
-}
-
-/// The trace, the span and whether it is sampled, of `00-<trace>-<span>-<flags>`.
-fn parse(traceparent: &str) -> Option<(TraceId, SpanId, bool)> {
-    let mut parts = traceparent.split('-');
-    let (version, trace_id, span_id, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let (_, flags) = (number(version, 2)?, number(flags, 2)?);
-    // A later version may append parts, this one has none; ff is no version.
-    if version == "ff" || (version == "00" && parts.next().is_some()) {
-        return None;
-    }
-    // All zeros is no id.
-    let trace_id = number(trace_id, 32)?.try_into().ok().map(TraceId)?;
-    let span_id = u64::try_from(number(span_id, 16)?).ok()?.try_into().ok().map(SpanId)?;
-    Some((trace_id, span_id, flags & 1 == 1))
-}
-
-/// Of so many hexadecimal digits in lower case.
-fn number(text: &str, length: usize) -> Option<u128> {
-    let is_hex = text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    is_hex.then(|| u128::from_str_radix(text, 16).ok()).flatten()
 }
 
 #[cfg(test)]

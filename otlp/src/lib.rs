@@ -17,6 +17,7 @@
 mod client;
 mod exporter;
 mod grpc;
+mod parent;
 mod queue;
 mod sampler;
 mod settings;
@@ -26,6 +27,7 @@ mod variables;
 
 pub use client::{Client, ExportError};
 pub use exporter::{Exporter, Health};
+pub use parent::Parent;
 pub use queue::{Counts, Dropped, Queue};
 pub use sampler::{Root, Sampler};
 pub use settings::{Batching, Given, Protocol, Settings, Signal, Target, is_absolute};

@@ -145,38 +145,21 @@ impl Wanted {
 mod tests {
     use super::*;
     use crate::telemetry::UpstreamEntry;
+    use crate::telemetry::access_log::testing;
 
     fn entry() -> Entry<'static> {
+        let endpoint = Some(([10, 0, 0, 1], 3000).into());
         Entry {
             client: [192, 0, 2, 7].into(),
-            peer: ([127, 0, 0, 1], 1).into(),
-            method: "GET",
             host: "www.example.com",
             path: "/api/users",
-            query: None,
-            version: http::Version::HTTP_11,
             status: 502,
             reason: Some("connect-refused"),
-            rate_limit: None,
             cache: Some("miss"),
-            coding: None,
             duration: Duration::from_millis(250),
-            bytes_sent: 0,
-            bytes_received: 0,
             route: Some("api"),
-            path_of_route: None,
-            upstream: Some(UpstreamEntry {
-                name: "app",
-                endpoint: Some(([10, 0, 0, 1], 3000).into()),
-                attempts: 1,
-                queued: None,
-                head_after: None,
-            }),
-            request_id: None,
-            trace: None,
-            referer: None,
-            user_agent: None,
-            tls: None,
+            upstream: Some(UpstreamEntry { name: "app", endpoint, attempts: 1, queued: None, head_after: None }),
+            ..testing::entry()
         }
     }
 

@@ -162,42 +162,17 @@ impl Drop for Following {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
     use std::task::Waker;
-    use std::time::Duration;
 
     use super::*;
     use crate::clock::Clock;
     use crate::config::{AccessFormat, AccessLog, LogTarget};
     use crate::telemetry::access_log::Filter;
+    use crate::telemetry::access_log::testing::entry;
 
     fn offer(live: &Live, status: u16) {
         let config = AccessLog { format: AccessFormat::Combined, target: LogTarget::Off, redact: Vec::new() };
-        let entry = Entry {
-            client: Ipv4Addr::LOCALHOST.into(),
-            peer: (Ipv4Addr::LOCALHOST, 1).into(),
-            method: "GET",
-            host: "a",
-            path: "/",
-            query: None,
-            version: http::Version::HTTP_11,
-            status,
-            reason: None,
-            rate_limit: None,
-            cache: None,
-            coding: None,
-            duration: Duration::ZERO,
-            bytes_sent: 0,
-            bytes_received: 0,
-            route: None,
-            path_of_route: None,
-            upstream: None,
-            request_id: None,
-            trace: None,
-            referer: None,
-            user_agent: None,
-            tls: None,
-        };
+        let entry = Entry { status, ..entry() };
         live.offer(&entry, &Formatter::new(&config), &Clock::new().wall());
     }
 

@@ -26,6 +26,8 @@ mod live;
 mod queue;
 mod redact;
 mod sink;
+#[cfg(test)]
+pub(super) mod testing;
 
 pub use filter::{Filter, Wanted};
 pub use format::{Entry, Formatter, UpstreamEntry};

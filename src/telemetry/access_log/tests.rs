@@ -10,39 +10,12 @@ use proptest::prelude::*;
 use serde_json::Value;
 use tollgate_otlp::{SpanId, TraceId};
 
+use super::testing::entry;
 use super::*;
 use crate::clock::Wall;
 use crate::config::{AccessFormat, TlsVersion};
 
 const TIMELY: Duration = Duration::from_secs(10);
-
-fn entry() -> Entry<'static> {
-    Entry {
-        client: [203, 0, 113, 7].into(),
-        peer: SocketAddr::from(([10, 0, 0, 1], 40312)),
-        method: "GET",
-        host: "example.com",
-        path: "/x",
-        query: None,
-        version: Version::HTTP_11,
-        status: 200,
-        reason: None,
-        rate_limit: None,
-        cache: None,
-        coding: None,
-        duration: Duration::from_micros(1234),
-        bytes_sent: 512,
-        bytes_received: 0,
-        route: None,
-        path_of_route: None,
-        upstream: None,
-        request_id: None,
-        trace: None,
-        referer: None,
-        user_agent: None,
-        tls: None,
-    }
-}
 
 fn wall() -> Wall {
     Clock::in_zone(TimeZone::UTC).at(UNIX_EPOCH + Duration::from_millis(1_795_233_091_042))

@@ -79,7 +79,7 @@ impl Tracing {
         if *method == Method::OPTIONS {
             return None;
         }
-        let parent = context::Parent::read(fields).filter(|_| is_believed());
+        let parent = context::parent(fields).filter(|_| is_believed());
         let trace_id = parent.map_or_else(|| TraceId::of(fastrand::u128(..)), |parent| parent.trace_id);
         let is_sampled = self.sampler.decide(trace_id.0.get(), parent.map(|parent| parent.is_sampled));
         let recording = self.queue.as_ref().filter(|_| is_sampled).map(|queue| {

@@ -8,6 +8,7 @@ use tollgate_otlp::{Counts, Dropped, Kind, Root, Span, Status, Value};
 
 use super::*;
 use crate::telemetry::UpstreamEntry;
+use crate::telemetry::access_log::testing;
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
@@ -53,29 +54,16 @@ fn nobody_is_asked_whether_to_believe_who_says_nothing() {
 
 fn entry<'a>() -> Entry<'a> {
     Entry {
-        client: [203, 0, 113, 7].into(),
-        peer: SocketAddr::from(([10, 0, 0, 1], 40312)),
-        method: "GET",
-        host: "example.com",
         path: "/x/y",
         query: Some("token=secret"),
         version: Version::HTTP_2,
-        status: 200,
-        reason: None,
-        rate_limit: None,
         cache: Some("hit"),
-        coding: None,
         duration: Duration::from_millis(3),
-        bytes_sent: 512,
-        bytes_received: 0,
         route: Some("things"),
         path_of_route: Some("/x"),
-        upstream: None,
         request_id: Some(b"id"),
-        trace: None,
-        referer: None,
         user_agent: Some(b"curl"),
-        tls: None,
+        ..testing::entry()
     }
 }
 
@@ -152,7 +140,7 @@ async fn each_attempt_has_a_span_and_is_named_upstream() {
     let mut named = Vec::new();
     for resent in 0..3 {
         let span = trace.begin_attempt(&mut head, Sent { resent, ..sent }).unwrap();
-        named.push(context::Parent::read(&head.headers).unwrap().span_id);
+        named.push(context::parent(&head.headers).unwrap().span_id);
         match resent {
             0 => span.answered(StatusCode::BAD_GATEWAY),
             1 => span.failed("broken", &"why"),
@@ -164,6 +152,6 @@ async fn each_attempt_has_a_span_and_is_named_upstream() {
 
     let unsampled = tracing.begin(&Method::GET, &parent("00"), || true).unwrap();
     assert!(unsampled.begin_attempt(&mut head, sent).is_none());
-    let read = context::Parent::read(&head.headers).unwrap();
+    let read = context::parent(&head.headers).unwrap();
     assert_eq!((read.span_id, read.is_sampled), (unsampled.span_id, false));
 }
