@@ -138,14 +138,16 @@ where
     S: AsyncRead + AsyncWrite + Peer + Unpin + 'static,
 {
     // Its error reaches the requests that wait.
+    let mut was_idle = true;
     let ended = poll_fn(|cx| {
         usage.driver.register(cx.waker());
+        was_idle = usage.is_idle();
         let ended = Pin::new(&mut connection).poll(cx);
         usage.streams_max.store(connection.current_max_send_streams(), Ordering::Relaxed);
         ended
     })
     .await;
     if ended.is_err_and(|error| frames::is_calmed(&error)) {
-        usage.cut(Cut::Codec);
+        usage.cut(Cut::Codec, was_idle);
     }
 }

@@ -90,12 +90,12 @@ impl SharedH2 {
 
     /// Whether no stream is open on it.
     pub(super) fn is_idle(&self) -> bool {
-        self.usage.streams.load(Ordering::Relaxed) == 0
+        self.usage.is_idle()
     }
 
     /// Counts a round of reaping; how many have passed since the last stream ended.
     pub(super) fn idle_rounds(&self) -> u64 {
-        if self.usage.streams.load(Ordering::Relaxed) > 0 {
+        if !self.usage.is_idle() {
             self.usage.idle_rounds.store(0, Ordering::Relaxed);
             return 0;
         }
@@ -116,9 +116,14 @@ impl Usage {
         })
     }
 
-    /// Keeps why the connection is cut, with what is under way now. False: it is cut already.
-    pub fn cut(&self, cut: Cut) -> bool {
-        let was_idle = self.streams.load(Ordering::Relaxed) == 0;
+    /// Whether no stream is open on it.
+    pub fn is_idle(&self) -> bool {
+        self.streams.load(Ordering::Relaxed) == 0
+    }
+
+    /// Keeps why the connection is cut; false: it is cut already. `was_idle` is what was seen before the requests on it could
+    /// learn of it: those that have are gone.
+    pub fn cut(&self, cut: Cut, was_idle: bool) -> bool {
         self.cut.set(Ended { cut, was_idle }).is_ok()
     }
 

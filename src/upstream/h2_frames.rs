@@ -37,7 +37,7 @@ impl<S> Framed<S> {
 impl<S: AsyncWrite + Unpin> Framed<S> {
     /// Says why, as far as the socket takes it at once, and fails.
     fn cut(&mut self, cx: &mut Context<'_>, cut: Cut) -> Poll<io::Result<()>> {
-        if self.usage.cut(cut)
+        if self.usage.cut(cut, self.usage.is_idle())
             && let Some(goodbye) = self.frames.goodbye(cut)
             && Pin::new(&mut self.stream).poll_write(cx, &goodbye).is_ready()
         {
