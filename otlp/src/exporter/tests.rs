@@ -74,7 +74,7 @@ fn start(settings: &Settings, counts: &Arc<Counts>) -> (Exporter, Arc<Mutex<Vec<
     let told = Arc::clone(&said);
     let tell = move |health| told.lock().unwrap().push(health);
     let exporter = Exporter::start(settings.batching, "test", Arc::clone(counts), tell, &Handle::current());
-    exporter.apply(settings.traces.clone(), &settings.resource);
+    exporter.apply(settings.traces.clone(), &[("service.name".to_owned(), "edge".to_owned())]);
     (exporter, said)
 }
 
@@ -83,7 +83,7 @@ fn names(message: &[u8]) -> Vec<String> {
     let scope = message.resource_spans[0].scope_spans[0].scope.as_ref().unwrap();
     assert_eq!((scope.name.as_str(), scope.version.as_str()), ("test", env!("CARGO_PKG_VERSION")));
     let resource = &message.resource_spans[0].resource.as_ref().unwrap().attributes;
-    assert_eq!(resource[0].key, "service.name");
+    assert_eq!(resource.first().map(|member| member.key.as_str()), Some("service.name"));
     let spans = message.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
     spans.flat_map(|scope| scope.spans).map(|span| span.name).collect()
 }
