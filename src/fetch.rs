@@ -75,6 +75,8 @@ pub struct Attempts {
     /// How long it waited for room; None if it did not.
     pub queued: Option<Duration>,
     tried: Vec<u64>,
+    /// When the first was made.
+    begun: Option<Instant>,
     /// When the head of the last response was there; None if the last attempt brought none.
     pub answered: Option<Instant>,
     /// What its attempts are parts of; None if requests are not traced.
@@ -87,6 +89,11 @@ impl Attempts {
     /// Of a request in this trace, if it has one.
     pub fn of(trace: Option<Trace>) -> Self {
         Self { trace, ..Self::default() }
+    }
+
+    /// From the start of the first attempt to the head of the response, if there was one.
+    pub fn head_after(&self) -> Option<Duration> {
+        Some(self.answered?.saturating_duration_since(self.begun?))
     }
 }
 
@@ -237,6 +244,7 @@ impl Fetch<'_> {
         let endpoint = Arc::clone(in_flight.endpoint());
         attempts.endpoint = Some(endpoint.address);
         attempts.answered = None;
+        attempts.begun.get_or_insert(sending.begun);
         if self.host_of_endpoint {
             name_endpoint(&mut sending.head, &endpoint);
         }

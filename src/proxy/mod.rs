@@ -24,7 +24,6 @@ use self::tagging::Tagging;
 use crate::body::{Body, Source};
 use crate::cache::{Stored, TargetUri};
 use crate::client_ip::{self, ClientIp};
-use crate::clock;
 use crate::compress::Recoding;
 use crate::connection::Link;
 use crate::error::{self, Reason};
@@ -236,8 +235,6 @@ impl Exchange<'_> {
         }
         record.attempts.trace.clone_from(&record.trace);
         let reply = fetch.send(request, &mut record.attempts).await;
-        let answered = record.attempts.answered.unwrap_or_else(clock::now);
-        record.head_after = Some(answered.saturating_duration_since(record.started()));
         match reply? {
             Reply::Response(mut response) => {
                 receive(&mut response);

@@ -152,6 +152,7 @@ mod tests {
         Entry {
             client: [192, 0, 2, 7].into(),
             host: "www.example.com",
+            port: None,
             path: "/api/users",
             status: 502,
             reason: Some("connect-refused"),
