@@ -27,7 +27,7 @@ use crate::clock;
 use crate::interim::Relay;
 use crate::spare;
 use crate::telemetry::metrics::AttemptOutcome;
-use crate::telemetry::traces::{Trace, take_off_names};
+use crate::telemetry::traces::Trace;
 use crate::upstream::retry::{self, Decision, Failure, GiveUp, Next};
 use crate::upstream::{Connections, Dispatch, Failed, Fate, Limits, Over, Progress, Reply, Upstream, UpstreamError};
 
@@ -119,12 +119,7 @@ impl Fetch<'_> {
         let call = self.begin(begun)?;
         self.upstream.budget.count_request(begun.into_std());
         let mut sending = self.sending(request, begun, call);
-        let mut result = self.send_through(&mut sending, attempts).await;
-        if attempts.trace.is_some()
-            && let Ok(reply) = &mut result
-        {
-            take_off_names(reply.headers_mut());
-        }
+        let result = self.send_through(&mut sending, attempts).await;
         spare::keep_fields(sending.head.headers);
         if let Some(call) = sending.call {
             self.conclude(call, &result, attempts.answered);

@@ -113,7 +113,7 @@ impl Trace {
     }
 }
 
-/// Takes off a response the names that its origin gave it: they are of another span, and may be stored.
+/// Takes off a response that may be stored the names that its origin gave it. On one that is passed on, others replace them.
 pub fn take_off_names(fields: &mut HeaderMap) {
     fields.remove(context::X_TRACE_ID);
     fields.remove(context::X_SPAN_ID);
