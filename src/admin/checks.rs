@@ -1,21 +1,22 @@
-//! The checks of the health report: what each looks at, and how long it may take. What it means is judged elsewhere.
+//! The checks of the health report: what each looks at, and how long that took. What it means is judged elsewhere, and what may
+//! take long was looked at before: nobody waits here.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
 use super::judge::{self, Endpoints, Expiry, Finding, Usage};
 use super::status::{CacheStatus, Check, UpstreamStatus};
-use crate::config::LogTarget;
 use crate::control::Control;
+use crate::lately::{Answer, Share, Standing};
 use crate::overload::crowd::Use;
+use crate::overload::{Pressure, memory};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
 use crate::{clock, machine};
 
-/// For what asks the kernel: a disk that is gone can hold who asks for it for ever.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer that takes longer is a sign by itself.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// What the report has found out already.
 pub struct Known<'a> {
@@ -24,7 +25,7 @@ pub struct Known<'a> {
     pub cache: &'a CacheStatus,
 }
 
-pub async fn checks(control: &Control, snapshot: &Snapshot, known: Known<'_>, now: SystemTime) -> Vec<Check> {
+pub fn checks(control: &Control, snapshot: &Snapshot, known: Known<'_>, now: SystemTime) -> Vec<Check> {
     let Known { upstreams, certificates, cache } = known;
     let endpoints: Vec<Endpoints> = upstreams.iter().map(UpstreamStatus::counts).collect();
     let expiries: Vec<Expiry> = certificates.iter().map(expiry).collect();
@@ -47,14 +48,13 @@ pub async fn checks(control: &Control, snapshot: &Snapshot, known: Known<'_>, no
         timed("log", || judge::log(control.lately.lines_lost(lost), lost)),
         timed("cpu", || judge::processors(control.lately.processors(), machine::processors())),
     ];
-    let (disk, memory, descriptors) = tokio::join!(
-        asked(("disk", CHECK_TIMEOUT), disk_of(control, snapshot)),
-        asked(("memory", CHECK_TIMEOUT), memory_of(control, snapshot)),
-        asked(("descriptors", CHECK_TIMEOUT), || {
-            judge::descriptors(used_of(machine::descriptors(), machine::descriptors_limit()))
-        }),
-    );
-    checks.extend([memory, disk, descriptors]);
+    let (limits, pressure) = (snapshot.config.server.memory, control.shared.overload.pressure());
+    let (lately, begun) = (&control.lately, clock::now());
+    checks.extend([
+        looked_at("memory", lately.memory.standing(begun), |share| memory_of(share, limits, pressure)),
+        looked_at("disk", lately.disk.standing(begun), |share| judge::disk(usage(share))),
+        looked_at("descriptors", lately.descriptors.standing(begun), |share| judge::descriptors(usage(share))),
+    ]);
     checks
 }
 
@@ -63,28 +63,13 @@ fn expiry(certificate: &CertificateInfo) -> Expiry {
     Expiry { hosts: hosts.join(", "), not_after: certificate.not_after }
 }
 
-/// The disk that the access log grows on, or else the one with the configuration.
-fn disk_of(control: &Control, snapshot: &Snapshot) -> impl FnOnce() -> Finding + Send + use<> {
-    let file = match &snapshot.config.log.access.target {
-        LogTarget::File(path) => path.clone(),
-        LogTarget::Off | LogTarget::Stdout | LogTarget::Stderr => control.options.config.clone(),
-    };
-    move || {
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        judge::disk(machine::disk(folder).map(|(used, limit)| Usage { used, limit }))
-    }
+fn memory_of(share: Share, limits: Option<memory::Limits>, pressure: Pressure) -> Finding {
+    let (used, _) = share;
+    let limited = usage((used, limits.map(|limits| limits.hard))).map(|usage| (usage, pressure));
+    judge::memory(usage(share), limited)
 }
 
-fn memory_of(control: &Control, snapshot: &Snapshot) -> impl FnOnce() -> Finding + Send + use<> {
-    let (limits, pressure) = (snapshot.config.server.memory, control.shared.overload.pressure());
-    move || {
-        let used = machine::memory();
-        let limited = used_of(used, limits.map(|limits| limits.hard)).map(|usage| (usage, pressure));
-        judge::memory(used_of(used, machine::memory_limit()), limited)
-    }
-}
-
-fn used_of(used: Option<u64>, limit: Option<u64>) -> Option<Usage> {
+fn usage((used, limit): Share) -> Option<Usage> {
     Some(Usage { used: used?, limit: limit? })
 }
 
@@ -95,20 +80,28 @@ fn timed(name: &'static str, look: impl FnOnce() -> Finding) -> Check {
     Check::new(name, finding, milliseconds_since(begun))
 }
 
-/// A check that may have to wait, for as long as one may.
-async fn asked((name, limit): (&'static str, Duration), look: impl FnOnce() -> Finding + Send + 'static) -> Check {
-    let begun = clock::now();
-    let looked = tokio::time::timeout(limit, tokio::task::spawn_blocking(look)).await;
-    let finding = match looked {
-        Ok(Ok(finding)) => finding,
-        Ok(Err(_)) | Err(_) => Finding::silent(limit),
-    };
-    Check::new(name, finding, milliseconds_since(begun))
+/// A check of what is looked at now and then: by what was found last, unless the next look does not end.
+fn looked_at<T>(name: &'static str, standing: Standing<T>, judge: impl FnOnce(T) -> Finding) -> Check {
+    match standing {
+        Standing { waiting: Some(waiting), .. } if waiting >= SILENCE_MAX => {
+            Check::new(name, Finding::silent(waiting), milliseconds(waiting))
+        }
+        Standing { last: Some(Answer { found, age, took }), .. } => {
+            Check { age_s: Some(age.as_secs_f64()), ..Check::new(name, judge(found), milliseconds(took)) }
+        }
+        Standing { last: None, waiting } => {
+            Check::new(name, Finding::unmeasured("not known yet"), milliseconds(waiting.unwrap_or_default()))
+        }
+    }
 }
 
 /// To the microsecond.
 pub fn milliseconds_since(begun: Instant) -> f64 {
-    clock::now().duration_since(begun).as_micros() as f64 / 1_000.0
+    milliseconds(clock::now().duration_since(begun))
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1_000.0
 }
 
 #[cfg(test)]
@@ -116,18 +109,23 @@ mod tests {
     use super::*;
     use crate::admin::judge::Health;
 
-    #[tokio::test]
-    async fn a_check_that_does_not_answer_is_given_up() {
-        let (release, held) = std::sync::mpsc::channel::<()>();
-        let check = asked(("disk", Duration::from_millis(20)), move || {
-            let _ended = held.recv();
-            judge::disk(None)
-        })
-        .await;
-        assert_eq!((check.status, check.detail.as_str()), (Health::Degraded, "no answer within 20ms"));
-        assert!(check.duration_ms >= 20.0);
-        drop(release);
-        let check = asked(("disk", CHECK_TIMEOUT), || judge::disk(None)).await;
-        assert_eq!(check.status, Health::Healthy);
+    #[test]
+    fn what_hangs_is_told_with_how_long() {
+        let s = Duration::from_secs;
+        let check = |last: Option<u64>, waiting: Option<u64>, health: Health, detail: &str, took_ms: f64| {
+            let last = last.map(|used| Answer { found: (Some(used), Some(100)), age: s(3), took: s(1) });
+            let standing = Standing { last, waiting: waiting.map(s) };
+            let found = looked_at("disk", standing, |share| judge::disk(usage(share)));
+            let expected = (health, detail, took_ms);
+            assert_eq!((found.status, found.detail.as_str(), found.duration_ms), expected, "{standing:?}");
+            assert_eq!(found.age_s.is_some(), last.is_some() && waiting < Some(5), "{standing:?}");
+        };
+        check(None, None, Health::Healthy, "not known yet", 0.0);
+        check(None, Some(4), Health::Healthy, "not known yet", 4_000.0);
+        check(None, Some(5), Health::Degraded, "no answer for 5 s", 5_000.0);
+        check(Some(1), None, Health::Healthy, "0 of 0 MiB (1 %)", 1_000.0);
+        check(Some(1), Some(4), Health::Healthy, "0 of 0 MiB (1 %)", 1_000.0);
+        check(Some(95), Some(4), Health::Degraded, "0 of 0 MiB (95 %)", 1_000.0);
+        check(Some(1), Some(61), Health::Degraded, "no answer for 61 s", 61_000.0);
     }
 }

@@ -93,13 +93,13 @@ impl Finding {
     }
 
     /// It is as good as it can be known.
-    fn unmeasured(detail: &str) -> Self {
+    pub fn unmeasured(detail: &str) -> Self {
         Self { health: Health::Healthy, detail: detail.to_owned(), measured: None }
     }
 
     /// For what did not answer in time: there is something to look at.
-    pub fn silent(limit: Duration) -> Self {
-        let detail = format!("no answer within {limit:?}");
+    pub fn silent(waiting: Duration) -> Self {
+        let detail = format!("no answer for {} s", waiting.as_secs());
         Self { health: Health::Degraded, detail, measured: None }
     }
 }
@@ -324,7 +324,7 @@ mod tests {
             assert_eq!((finding.health, finding.measured), (Healthy, None), "{}", finding.detail);
         }
         let silent = Finding::silent(Duration::from_secs(5));
-        assert_eq!(said(silent), (Degraded, "no answer within 5s".to_owned()));
+        assert_eq!(said(silent), (Degraded, "no answer for 5 s".to_owned()));
     }
 
     #[test]

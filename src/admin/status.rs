@@ -118,7 +118,11 @@ pub struct CertificateStatus {
 pub struct Check {
     pub name: &'static str,
     pub status: Health,
+    /// What it took to look.
     pub duration_ms: f64,
+    /// How long ago, for what is looked at now and then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_s: Option<f64>,
     pub detail: String,
     /// None for what has none, or cannot be known.
     #[serde(flatten)]
@@ -128,7 +132,7 @@ pub struct Check {
 impl Check {
     pub fn new(name: &'static str, finding: Finding, duration_ms: f64) -> Self {
         let Finding { health, detail, measured } = finding;
-        Self { name, status: health, duration_ms, detail, measured }
+        Self { name, status: health, duration_ms, age_s: None, detail, measured }
     }
 }
 

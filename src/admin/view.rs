@@ -45,8 +45,8 @@ impl Process for Control {
         self.shared.overload.pressure() == Pressure::Hard
     }
 
-    async fn status(&self) -> impl Serialize {
-        status(self).await
+    fn status(&self) -> impl Serialize {
+        status(self)
     }
 
     fn explain(&self, question: &Question, shows_secrets: bool) -> Result<Explanation, Unclear> {
@@ -60,8 +60,8 @@ impl Process for Control {
         self.access.follow(wanted)
     }
 
-    async fn glance(&self) -> impl Serialize {
-        let mut status = status(self).await;
+    fn glance(&self) -> impl Serialize {
+        let mut status = status(self);
         status.cache.routes.sort_by_key(|route| std::cmp::Reverse(route.hits + route.misses));
         status.cache.routes.truncate(CACHED_ROUTES_SHOWN_MAX);
         status
@@ -114,7 +114,7 @@ impl Process for Control {
     }
 }
 
-async fn status(control: &Control) -> Status {
+fn status(control: &Control) -> Status {
     let begun = clock::now();
     let now = clock::system_time();
     let snapshot = control.shared.live.load_full();
@@ -122,7 +122,7 @@ async fn status(control: &Control) -> Status {
     let certificates = control.certificates.info();
     let cache = CacheStatus::new(snapshot.config.cache.enabled, control.shared.cache.report());
     let known = Known { upstreams: &upstreams, certificates: &certificates, cache: &cache };
-    let checks = checks(control, &snapshot, known, now).await;
+    let checks = checks(control, &snapshot, known, now);
     Status {
         status: overall(&checks),
         timestamp: rfc3339(now).unwrap_or_default(),
