@@ -17,6 +17,7 @@ const CONNECTIONS: Limit = Limit::from(70.0, Some(90.0));
 /// Milliseconds that a lookup of the cache may take.
 const LOOKUP: Limit = Limit::from(50.0, None);
 const ENDPOINTS_OUT: Limit = Limit::from(1.0, None);
+const UPSTREAMS_DOWN: Limit = Limit::from(1.0, Some(1.0));
 const REFUSED: Limit = Limit::from(1.0, None);
 const CLOSED: Limit = Limit::from(1.0, Some(1.0));
 const LINES_LOST: Limit = Limit::from(1.0, None);
@@ -109,6 +110,8 @@ impl Finding {
 pub struct Endpoints {
     pub upstream: String,
     pub usable: usize,
+    /// In, although it fails, because it is the last.
+    pub failing: usize,
     /// Taken out by failures or probes.
     pub out: usize,
     /// Taken out by hand, which is no fault.
@@ -137,18 +140,20 @@ pub fn overall(findings: impl IntoIterator<Item = Health>) -> Health {
 }
 
 pub fn upstreams(upstreams: &[Endpoints]) -> Finding {
-    let mut health = Health::Healthy;
+    let (mut down, mut without) = (0_u32, 0);
     let mut detail = Vec::new();
-    for Endpoints { upstream, usable, out, drained, is_open } in upstreams {
-        let all = usable + out + drained;
+    for Endpoints { upstream, usable, failing, out, drained, is_open } in upstreams {
+        let all = usable + failing + out + drained;
+        without += failing + out;
         if *is_open {
-            health = health.max(Health::Unhealthy);
+            down += 1;
             detail.push(format!("{upstream}: the breaker is open"));
-        } else if *usable == 0 {
-            health = health.max(Health::Unhealthy);
+        } else if usable + failing == 0 {
+            down += 1;
             detail.push(format!("{upstream}: none of {all} endpoints is usable"));
+        } else if *failing > 0 {
+            detail.push(format!("{upstream}: of {all} endpoints the last one fails, and stays in"));
         } else if *out > 0 {
-            health = health.max(Health::Degraded);
             detail.push(format!("{upstream}: {out} of {all} endpoints out"));
         }
     }
@@ -156,9 +161,11 @@ pub fn upstreams(upstreams: &[Endpoints]) -> Finding {
         let usable: usize = upstreams.iter().map(|endpoints| endpoints.usable).sum();
         detail.push(format!("usable endpoints: {usable}"));
     }
-    let out: usize = upstreams.iter().map(|endpoints| endpoints.out).sum();
-    let measured = Measured { value: out as f64, unit: "endpoints out", limit: ENDPOINTS_OUT };
-    Finding { health, detail: detail.join("; "), measured: Some(measured) }
+    let (limit, measured) = match down {
+        0 => (ENDPOINTS_OUT, (without as f64, "endpoints out or failing")),
+        down => (UPSTREAMS_DOWN, (f64::from(down), "upstreams down")),
+    };
+    Finding::by(limit, measured, detail.join("; "))
 }
 
 /// `refused`: why the last reload was refused, if it was.
@@ -338,26 +345,34 @@ mod tests {
 
     #[test]
     fn upstreams_by_their_endpoints() {
-        let check = |counts: &[(usize, usize, usize)], health: Health, detail: &str| {
-            let endpoints = |(index, &(usable, out, drained)): (usize, &(usize, usize, usize))| Endpoints {
+        let check = |counts: &[[usize; 4]], health: Health, measured: (f64, &str), detail: &str| {
+            let endpoints = |(index, &[usable, failing, out, drained]): (usize, &[usize; 4])| Endpoints {
                 upstream: format!("u{index}"),
                 usable,
+                failing,
                 out,
                 drained,
                 is_open: false,
             };
             let all: Vec<Endpoints> = counts.iter().enumerate().map(endpoints).collect();
-            assert_eq!(said(upstreams(&all)), (health, detail.to_owned()), "{counts:?}");
+            let finding = upstreams(&all);
+            assert_eq!(finding.measured.map(|found| (found.value, found.unit)), Some(measured), "{counts:?}");
+            assert_eq!(said(finding), (health, detail.to_owned()), "{counts:?}");
         };
-        check(&[], Healthy, "usable endpoints: 0");
-        check(&[(3, 0, 0), (1, 0, 0)], Healthy, "usable endpoints: 4");
-        check(&[(2, 0, 1)], Healthy, "usable endpoints: 2");
-        check(&[(3, 0, 0), (2, 1, 0)], Degraded, "u1: 1 of 3 endpoints out");
-        check(&[(0, 3, 0)], Unhealthy, "u0: none of 3 endpoints is usable");
-        check(&[(0, 0, 2)], Unhealthy, "u0: none of 2 endpoints is usable");
-        check(&[(0, 0, 0)], Unhealthy, "u0: none of 0 endpoints is usable");
-        check(&[(0, 1, 0), (1, 1, 0)], Unhealthy, "u0: none of 1 endpoints is usable; u1: 1 of 2 endpoints out");
-        let open = Endpoints { upstream: "app".to_owned(), usable: 3, out: 0, drained: 0, is_open: true };
+        let (out, down) = (|n: f64| (n, "endpoints out or failing"), |n: f64| (n, "upstreams down"));
+        check(&[], Healthy, out(0.0), "usable endpoints: 0");
+        check(&[[3, 0, 0, 0], [1, 0, 0, 0]], Healthy, out(0.0), "usable endpoints: 4");
+        check(&[[2, 0, 0, 1]], Healthy, out(0.0), "usable endpoints: 2");
+        check(&[[3, 0, 0, 0], [2, 0, 1, 0]], Degraded, out(1.0), "u1: 1 of 3 endpoints out");
+        // It is given requests, so the upstream is not down.
+        check(&[[0, 1, 0, 0]], Degraded, out(1.0), "u0: of 1 endpoints the last one fails, and stays in");
+        check(&[[0, 1, 2, 1]], Degraded, out(3.0), "u0: of 4 endpoints the last one fails, and stays in");
+        check(&[[0, 0, 3, 0]], Unhealthy, down(1.0), "u0: none of 3 endpoints is usable");
+        check(&[[0, 0, 0, 2]], Unhealthy, down(1.0), "u0: none of 2 endpoints is usable");
+        check(&[[0, 0, 0, 0]], Unhealthy, down(1.0), "u0: none of 0 endpoints is usable");
+        let both = "u0: none of 1 endpoints is usable; u1: 1 of 2 endpoints out";
+        check(&[[0, 0, 1, 0], [1, 0, 1, 0]], Unhealthy, down(1.0), both);
+        let open = Endpoints { upstream: "app".to_owned(), usable: 3, failing: 0, out: 0, drained: 0, is_open: true };
         assert_eq!(said(upstreams(&[open])), (Unhealthy, "app: the breaker is open".to_owned()));
     }
 

@@ -176,9 +176,10 @@ impl UpstreamStatus {
     /// For the judgement.
     pub fn counts(&self) -> Endpoints {
         let drained = self.endpoints.iter().filter(|endpoint| endpoint.drained).count();
-        let out = self.endpoints.len() - self.usable - drained;
+        let up = self.endpoints.iter().filter(|endpoint| endpoint.up).count();
+        let (failing, out) = (up - self.usable, self.endpoints.len() - up - drained);
         let is_open = self.breaker.as_ref().is_some_and(|breaker| breaker.open_for_s.is_some());
-        Endpoints { upstream: self.name.clone(), usable: self.usable, out, drained, is_open }
+        Endpoints { upstream: self.name.clone(), usable: self.usable, failing, out, drained, is_open }
     }
 }
 
@@ -217,6 +218,7 @@ mod tests {
             address: ([10, 0, 0, 1], 3000).into(),
             name: "app".into(),
             state,
+            up: ["usable", "failing"].contains(&state),
             out_for_s: None,
             drained: state == "drained",
             weight: 1,
@@ -227,10 +229,14 @@ mod tests {
             attempts_s: 0.0,
             last_error: None,
         };
-        let states = ["usable", "usable", "ejected", "unhealthy", "drained"];
-        let status = UpstreamStatus::new("app", None, Queue::default().status(), states.map(endpoint).into());
-        assert_eq!(status.usable, 2);
-        let expected = Endpoints { upstream: "app".to_owned(), usable: 2, out: 2, drained: 1, is_open: false };
-        assert_eq!(status.counts(), expected);
+        let check = |states: &[&'static str], usable: usize, failing: usize, out: usize, drained: usize| {
+            let endpoints = states.iter().map(|state| endpoint(state)).collect();
+            let status = UpstreamStatus::new("app", None, Queue::default().status(), endpoints);
+            assert_eq!(status.usable, usable);
+            let expected = Endpoints { upstream: "app".to_owned(), usable, failing, out, drained, is_open: false };
+            assert_eq!(status.counts(), expected);
+        };
+        check(&["usable", "usable", "ejected", "unhealthy", "drained"], 2, 0, 2, 1);
+        check(&["failing", "ejected", "drained"], 0, 1, 1, 1);
     }
 }

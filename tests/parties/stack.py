@@ -122,6 +122,8 @@ INHIBITION = [
     (of_edge("TollgateUpstreamDown", "critical", upstream="app"), "active"),
     (of_edge("TollgateEndpointDown", "warning", upstream="app", endpoint="10.0.0.2:3000"), "suppressed"),
     (of_edge("TollgateEndpointDown", "warning", upstream="api", endpoint="10.0.0.3:3000"), "active"),
+    (of_edge("TollgateUpstreamFailing", "critical", upstream="shop"), "active"),
+    (of_edge("TollgateEndpointDown", "warning", upstream="shop", endpoint="10.0.0.4:3000"), "suppressed"),
     (of_edge("TollgateRouteErrorRatio", "warning", route="/"), "suppressed"),
     ({"alertname": "PostgresDown", "severity": "critical", "job": "postgres"}, "active"),
     ({"alertname": "AppDatabasePool", "severity": "critical", "job": "app"}, "suppressed"),
