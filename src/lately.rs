@@ -11,18 +11,21 @@ use tokio::time::Instant;
 
 use crate::config::LogTarget;
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::metrics::ShortSum;
 use crate::worker::Shared;
 use crate::{clock, machine};
 
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// Lines that were lost longer ago are no news.
-const LOG_WINDOW: Duration = Duration::from_secs(60);
+/// What was counted longer ago is no news.
+const WINDOW: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub struct Lately {
     processors: Cell<Option<f64>>,
     /// What the log had lost in all, at the last looks.
     lost: RefCell<VecDeque<(Instant, u64)>>,
+    /// What lookups of the cache had taken in all, at the last looks.
+    lookups: RefCell<VecDeque<(Instant, ShortSum)>>,
     pub disk: Asked<Share>,
     pub memory: Asked<Share>,
     pub descriptors: Asked<Share>,
@@ -65,6 +68,7 @@ impl Lately {
         let (mut at, mut used) = (clock::now(), machine::processor_time());
         loop {
             self.note_lost(at, log.dropped());
+            self.note_lookups(at, shared.cache.lookup_times());
             self.ask_kernel(&shared, &file);
             tokio::time::sleep(LOOK_EVERY).await;
             let (before, had) = (std::mem::replace(&mut at, clock::now()), used);
@@ -99,9 +103,25 @@ impl Lately {
         all.saturating_sub(before)
     }
 
+    /// What lookups took within the last minute, of `all` until now. None: it cannot be told, since routes are gone.
+    pub fn lookups(&self, all: &ShortSum) -> Option<ShortSum> {
+        let lookups = self.lookups.borrow();
+        lookups.front().map_or(Some(*all), |(_, before)| all.since(before))
+    }
+
+    fn note_lookups(&self, now: Instant, all: ShortSum) {
+        let mut lookups = self.lookups.borrow_mut();
+        // What routes counted went with them, and it begins anew.
+        if lookups.back().is_some_and(|(_, before)| all.since(before).is_none()) {
+            lookups.clear();
+        }
+        lookups.retain(|(at, _)| now.duration_since(*at) < WINDOW);
+        lookups.push_back((now, all));
+    }
+
     fn note_lost(&self, now: Instant, all: u64) {
         let mut lost = self.lost.borrow_mut();
-        lost.retain(|(at, _)| now.duration_since(*at) < LOG_WINDOW);
+        lost.retain(|(at, _)| now.duration_since(*at) < WINDOW);
         lost.push_back((now, all));
     }
 }
@@ -153,6 +173,7 @@ mod tests {
     use tokio::task::LocalSet;
 
     use super::*;
+    use crate::telemetry::metrics::ShortTimes;
 
     #[test]
     fn shares_are_of_all_processors() {
@@ -173,6 +194,39 @@ mod tests {
         assert_eq!((lately.lines_lost(7), lately.lines_lost(9)), (7, 9));
         lately.note_lost(at(61), 7);
         assert_eq!((lately.lines_lost(7), lately.lines_lost(8)), (0, 1));
+    }
+
+    fn lookups(times: &[(u32, Duration)]) -> ShortSum {
+        let counted = ShortTimes::default();
+        times.iter().for_each(|(count, time)| (0..*count).for_each(|_| counted.count(*time)));
+        let mut sum = ShortSum::default();
+        sum.add(&counted);
+        sum
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lookups_are_those_of_a_minute_each_counted_once() {
+        let lately = Lately::default();
+        let (begin, us, ms) = (clock::now(), Duration::from_micros, Duration::from_millis);
+        let at = |seconds| begin + Duration::from_secs(seconds);
+        let mean = |all: &ShortSum| lately.lookups(all).and_then(|sum| sum.mean());
+        let quick = lookups(&[(1_000, us(1))]);
+        assert_eq!(mean(&quick), Some(us(1)), "before the first look all of them are new");
+        lately.note_lookups(at(0), quick);
+        assert_eq!(mean(&quick), None);
+        // What has become slow shows, however many were quick before; and of the slow and the quick, each has its weight.
+        assert_eq!(mean(&lookups(&[(1_000, us(1)), (10, ms(60))])), Some(ms(60)));
+        let mixed = lookups(&[(1_030, us(1)), (10, us(5))]);
+        assert_eq!(mean(&mixed), Some(us(2)));
+        lately.note_lookups(at(5), mixed);
+        assert_eq!(mean(&mixed), Some(us(2)));
+        lately.note_lookups(at(61), mixed);
+        assert_eq!(mean(&mixed), None);
+        // A route has gone with its counts.
+        let rest = lookups(&[(30, us(1))]);
+        assert_eq!(mean(&rest), None);
+        lately.note_lookups(at(66), rest);
+        assert_eq!(mean(&lookups(&[(30, us(1)), (1, ms(60))])), Some(ms(60)));
     }
 
     /// As a disk that is gone: who wants to know neither waits nor takes another thread.

@@ -40,7 +40,8 @@ pub fn checks(control: &Control, snapshot: &Snapshot, known: Known<'_>, now: Sys
         timed("config", || judge::config(snapshot.generation, last_error.as_deref())),
         timed("cache", || {
             let stored = Usage { used: cache.stored_bytes, limit: cache.stored_bytes_max };
-            judge::cache(cache.enabled, cache.lookup_time(), stored)
+            let lookups = control.lately.lookups(&control.shared.cache.lookup_times());
+            judge::cache(cache.enabled, lookups.and_then(|lookups| lookups.mean()), stored)
         }),
         timed("listeners", || judge::listeners(open, configured.len())),
         timed("connections", || judge::connections(Usage { used: used as u64, limit: max as u64 })),

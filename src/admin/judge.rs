@@ -227,7 +227,7 @@ fn percent(Usage { used, limit }: Usage) -> u128 {
     u128::from(used) * 100 / u128::from(limit.max(1))
 }
 
-/// `lookup`: how long one takes, if any was timed; `stored`: bytes.
+/// `lookup`: how long one took of late, if any was timed; `stored`: bytes.
 pub fn cache(is_enabled: bool, lookup: Option<Duration>, stored: Usage) -> Finding {
     if !is_enabled {
         return Finding::unmeasured("off");
@@ -235,10 +235,10 @@ pub fn cache(is_enabled: bool, lookup: Option<Duration>, stored: Usage) -> Findi
     let Usage { used, limit } = stored;
     let detail = format!("{} of {} MiB stored", used >> 20, limit >> 20);
     match lookup {
-        None => Finding { detail: format!("{detail}, not asked yet"), ..Finding::unmeasured("") },
+        None => Finding::unmeasured(&format!("{detail}, not asked in the last minute")),
         Some(lookup) => {
             let milliseconds = lookup.as_nanos() as f64 / 1e6;
-            let detail = format!("{detail}, a lookup takes {milliseconds} ms");
+            let detail = format!("{detail}, a lookup took {milliseconds} ms in the last minute");
             Finding::by(LOOKUP, (milliseconds, "milliseconds"), detail)
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -137,13 +137,6 @@ impl Check {
 }
 
 impl CacheStatus {
-    /// Of all routes, if a lookup was timed.
-    pub fn lookup_time(&self) -> Option<Duration> {
-        let timed = self.routes.iter().filter_map(|route| route.lookup_us);
-        let (count, sum) = timed.fold((0.0, 0.0), |(count, sum), lookup_us| (count + 1.0, sum + lookup_us));
-        (count > 0.0).then(|| Duration::from_secs_f64(sum / count / 1e6))
-    }
-
     pub fn new(enabled: bool, report: Report) -> Self {
         let Report { usage, routes } = report;
         Self {
@@ -199,6 +192,8 @@ pub fn rfc3339(time: SystemTime) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::balance::Queue;
 
