@@ -21,7 +21,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
 pub struct Lately {
-    processors: Cell<Option<f64>>,
+    /// The share of its processors that the process has used.
+    pub processors: Asked<f64>,
     /// What the log had lost in all, at the last looks.
     lost: RefCell<VecDeque<(Instant, u64)>>,
     /// What lookups of the cache had taken in all, at the last looks.
@@ -73,8 +74,9 @@ impl Lately {
             tokio::time::sleep(LOOK_EVERY).await;
             let (before, had) = (std::mem::replace(&mut at, clock::now()), used);
             used = machine::processor_time();
-            let spent = used.zip(had).map(|(used, had)| used.saturating_sub(had));
-            self.processors.set(spent.map(|spent| share(spent, at.duration_since(before), machine::processors())));
+            if let Some(spent) = used.zip(had).map(|(used, had)| used.saturating_sub(had)) {
+                self.processors.answer(at, share(spent, at.duration_since(before), machine::processors()));
+            }
         }
     }
 
@@ -90,11 +92,6 @@ impl Lately {
         });
         self.memory.ask(|| (machine::memory(), machine::memory_limit()));
         self.descriptors.ask(|| (machine::descriptors(), machine::descriptors_limit()));
-    }
-
-    /// The share of its processors that the process has used; None until it is known.
-    pub fn processors(&self) -> Option<f64> {
-        self.processors.get()
     }
 
     /// Lines that were lost within the last minute, of `all` until now.
@@ -132,17 +129,21 @@ impl<T: Copy + Send + 'static> Asked<T> {
         if self.0.waiting.get().is_some() {
             return;
         }
-        let (answers, begun) = (Rc::clone(&self.0), clock::now());
-        answers.waiting.set(Some(begun));
+        let (asked, begun) = (Self(Rc::clone(&self.0)), clock::now());
+        self.0.waiting.set(Some(begun));
         tokio::task::spawn_local(async move {
-            let found = tokio::task::spawn_blocking(look).await;
-            answers.waiting.set(None);
-            let at = clock::now();
-            match found {
-                Ok(found) => answers.last.set(Some((found, at, at.duration_since(begun)))),
+            match tokio::task::spawn_blocking(look).await {
+                Ok(found) => asked.answer(begun, found),
                 Err(error) => tracing::error!("a look at the machine failed: {error}"),
             }
+            asked.0.waiting.set(None);
         });
+    }
+
+    /// What was found by who began to look then.
+    fn answer(&self, begun: Instant, found: T) {
+        let now = clock::now();
+        self.0.last.set(Some((found, now, now.duration_since(begun))));
     }
 
     pub fn standing(&self, now: Instant) -> Standing<T> {

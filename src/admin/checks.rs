@@ -5,12 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::judge::{self, Endpoints, Expiry, Finding, Usage};
-use super::status::{CacheStatus, Check, UpstreamStatus};
+use super::Process as _;
+use super::judge::{self, Endpoints, Expiry, Finding, Limited, Usage};
+use super::status::{CacheStatus, Check, ListenerStatus, UpstreamStatus};
 use crate::control::Control;
 use crate::lately::{Answer, Share, Standing};
 use crate::overload::crowd::Use;
-use crate::overload::{Pressure, memory};
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
 use crate::{clock, machine};
@@ -18,45 +18,75 @@ use crate::{clock, machine};
 /// An answer that takes longer is a sign by itself.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// What the report has found out already.
-pub struct Known<'a> {
-    pub upstreams: &'a [UpstreamStatus],
-    pub certificates: &'a [CertificateInfo],
-    pub cache: &'a CacheStatus,
+/// What was found, and what the signs of it mean.
+pub struct Looked {
+    pub listeners: Vec<ListenerStatus>,
+    pub upstreams: Vec<UpstreamStatus>,
+    pub cache: CacheStatus,
+    pub certificates: Vec<CertificateInfo>,
+    pub checks: Vec<Check>,
 }
 
-pub fn checks(control: &Control, snapshot: &Snapshot, known: Known<'_>, now: SystemTime) -> Vec<Check> {
-    let Known { upstreams, certificates, cache } = known;
-    let endpoints: Vec<Endpoints> = upstreams.iter().map(UpstreamStatus::counts).collect();
-    let expiries: Vec<Expiry> = certificates.iter().map(expiry).collect();
-    let configured = snapshot.config.listeners.iter();
-    let bound = control.sockets.bound();
-    let open = configured.clone().filter(|listen| bound.contains_key(&listen.address)).count();
-    let Use { used, max } = control.shared.cap.in_use();
-    let lost = control.access.dropped();
-    let last_error = control.last_reload.borrow().error.clone();
-    let mut checks = vec![
-        timed("upstreams", || judge::upstreams(&endpoints)),
-        timed("config", || judge::config(snapshot.generation, last_error.as_deref())),
-        timed("cache", || {
-            let stored = Usage { used: cache.stored_bytes, limit: cache.stored_bytes_max };
-            let lookups = control.lately.lookups(&control.shared.cache.lookup_times());
-            judge::cache(cache.enabled, lookups.and_then(|lookups| lookups.mean()), stored)
+pub fn look(control: &Control, snapshot: &Snapshot, now: SystemTime) -> Looked {
+    let (upstreams, of_upstreams) = timed("upstreams", || {
+        let upstreams = super::upstreams(&control.pools());
+        let counted: Vec<Endpoints> = upstreams.iter().map(UpstreamStatus::counts).collect();
+        (upstreams, judge::upstreams(&counted))
+    });
+    let (cache, of_cache) = timed("cache", || look_at_cache(control, snapshot));
+    let (listeners, of_listeners) = timed("listeners", || {
+        let listeners = listeners(control, snapshot);
+        let open = listeners.iter().filter(|listener| listener.bound.is_some()).count();
+        let finding = judge::listeners(open, listeners.len());
+        (listeners, finding)
+    });
+    let (certificates, of_certificates) = timed("certificates", || {
+        let certificates = control.certificates.info();
+        let expiries: Vec<Expiry> = certificates.iter().map(expiry).collect();
+        (certificates, judge::certificates(&expiries, now))
+    });
+    let at = clock::now();
+    let lately = &control.lately;
+    let checks = vec![
+        of_upstreams,
+        check("config", || judge::config(snapshot.generation, control.last_reload.borrow().error.as_deref())),
+        of_cache,
+        of_listeners,
+        check("connections", || {
+            let Use { used, max } = control.shared.cap.in_use();
+            judge::connections(Usage { used: used as u64, limit: max as u64 })
         }),
-        timed("listeners", || judge::listeners(open, configured.len())),
-        timed("connections", || judge::connections(Usage { used: used as u64, limit: max as u64 })),
-        timed("certificates", || judge::certificates(&expiries, now)),
-        timed("log", || judge::log(control.lately.lines_lost(lost), lost)),
-        timed("cpu", || judge::processors(control.lately.processors(), machine::processors())),
+        of_certificates,
+        check("log", || {
+            let lost = control.access.dropped();
+            judge::log(lately.lines_lost(lost), lost)
+        }),
+        looked_at("cpu", lately.processors.standing(at), |share| judge::processors(share, machine::processors())),
+        looked_at("memory", lately.memory.standing(at), |share| {
+            judge::memory(usage(share), limited(control, snapshot))
+        }),
+        looked_at("disk", lately.disk.standing(at), |share| judge::disk(usage(share))),
+        looked_at("descriptors", lately.descriptors.standing(at), |share| judge::descriptors(usage(share))),
     ];
-    let (limits, pressure) = (snapshot.config.server.memory, control.shared.overload.pressure());
-    let (lately, begun) = (&control.lately, clock::now());
-    checks.extend([
-        looked_at("memory", lately.memory.standing(begun), |share| memory_of(share, limits, pressure)),
-        looked_at("disk", lately.disk.standing(begun), |share| judge::disk(usage(share))),
-        looked_at("descriptors", lately.descriptors.standing(begun), |share| judge::descriptors(usage(share))),
-    ]);
-    checks
+    Looked { listeners, upstreams, cache, certificates, checks }
+}
+
+fn look_at_cache(control: &Control, snapshot: &Snapshot) -> (CacheStatus, Finding) {
+    let status = CacheStatus::new(snapshot.config.cache.enabled, control.shared.cache.report());
+    let stored = Usage { used: status.stored_bytes, limit: status.stored_bytes_max };
+    let lookups = control.lately.lookups(&control.shared.cache.lookup_times());
+    let finding = judge::cache(status.enabled, lookups.and_then(|lookups| lookups.mean()), stored);
+    (status, finding)
+}
+
+fn listeners(control: &Control, snapshot: &Snapshot) -> Vec<ListenerStatus> {
+    let bound = control.sockets.bound();
+    let status = snapshot.config.listeners.iter().map(|listen| ListenerStatus {
+        configured: listen.address,
+        bound: bound.get(&listen.address).copied(),
+        tls: listen.tls.is_some(),
+    });
+    status.collect()
 }
 
 fn expiry(certificate: &CertificateInfo) -> Expiry {
@@ -64,21 +94,24 @@ fn expiry(certificate: &CertificateInfo) -> Expiry {
     Expiry { hosts: hosts.join(", "), not_after: certificate.not_after }
 }
 
-fn memory_of(share: Share, limits: Option<memory::Limits>, pressure: Pressure) -> Finding {
-    let (used, _) = share;
-    let limited = usage((used, limits.map(|limits| limits.hard))).map(|usage| (usage, pressure));
-    judge::memory(usage(share), limited)
+fn limited(control: &Control, snapshot: &Snapshot) -> Option<Limited> {
+    let (limits, overload) = (snapshot.config.server.memory?, &control.shared.overload);
+    Some(Limited { resident: overload.resident(), limits, pressure: overload.pressure() })
 }
 
 fn usage((used, limit): Share) -> Option<Usage> {
     Some(Usage { used: used?, limit: limit? })
 }
 
-/// A check that only reads what is at hand.
-fn timed(name: &'static str, look: impl FnOnce() -> Finding) -> Check {
+/// A look that brings more than its finding, and the time that all of it took.
+fn timed<T>(name: &'static str, look: impl FnOnce() -> (T, Finding)) -> (T, Check) {
     let begun = clock::now();
-    let finding = look();
-    Check::new(name, finding, milliseconds_since(begun))
+    let (found, finding) = look();
+    (found, Check::new(name, finding, milliseconds_since(begun)))
+}
+
+fn check(name: &'static str, look: impl FnOnce() -> Finding) -> Check {
+    timed(name, || ((), look())).1
 }
 
 /// A check of what is looked at now and then: by what was found last, unless the next look does not end.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::overload::Pressure;
+use crate::overload::memory::Limits;
 
 /// Shares in percent from which memory, processors and so on are worth a look, and from which it is late.
 const MEMORY: Limit = Limit::from(80.0, None);
@@ -127,6 +128,15 @@ pub struct Usage {
     pub limit: u64,
 }
 
+/// Memory under the limits of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limited {
+    /// What the pressure, which requests and the cache feel, was judged by.
+    pub resident: u64,
+    pub limits: Limits,
+    pub pressure: Pressure,
+}
+
 /// When the certificate of some hosts ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expiry {
@@ -177,28 +187,30 @@ pub fn config(generation: u64, refused: Option<&str>) -> Finding {
     Finding::by(REFUSED, (f64::from(u8::from(refused.is_some())), "refused"), detail)
 }
 
-/// `machine`: against what there is; `limited`: against the hard limit, with the pressure that requests and the cache
-/// feel, if there are limits. The worse of the two decides: limits may be set above what there is.
-pub fn memory(machine: Option<Usage>, limited: Option<(Usage, Pressure)>) -> Finding {
-    let show = |Usage { used, limit }| format!("{} of {} MiB", used >> 20, limit >> 20);
-    let of_machine = share(MEMORY, machine, show);
-    let Some((usage, pressure)) = limited else { return of_machine };
-    let (health, done) = match pressure {
-        Pressure::None => (Health::Healthy, ""),
-        Pressure::Soft => (Health::Degraded, ", over the soft limit: the cache gives memory back"),
-        Pressure::Hard => (Health::Unhealthy, ", over the hard limit: new requests are refused"),
+/// `machine`: against what there is; `limited`: against the limits of the configuration, if there are. The worse of the two
+/// decides, and says by what: limits may be set above what there is.
+pub fn memory(machine: Option<Usage>, limited: Option<Limited>) -> Finding {
+    let of_machine = share(MEMORY, machine, |Usage { used, limit }| format!("{} of {} MiB", used >> 20, limit >> 20));
+    let Some(Limited { resident, limits, pressure }) = limited else { return of_machine };
+    let done = match pressure {
+        // It is the machine's to say then, if it says anything.
+        Pressure::None if machine.is_some() => return of_machine,
+        Pressure::None => "",
+        Pressure::Soft => ", over the soft limit: the cache gives memory back",
+        Pressure::Hard => ", over the hard limit: new requests are refused",
     };
-    if of_machine.health > health {
-        return of_machine;
-    }
-    let detail = format!("{} ({} %){done}", show(usage), percent(usage));
-    // The limits are the configuration's then, and what is left to say of the machine is how much that is.
-    Finding { health, detail, measured: of_machine.measured }
+    let Limits { soft, hard } = limits.in_force(pressure);
+    let limit = Limit::from(mib(soft), Some(mib(hard)));
+    Finding::by(limit, (mib(resident), "MiB"), format!("{} of {} MiB{done}", resident >> 20, limits.hard >> 20))
+}
+
+/// Exactly.
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// `share`: of the processors that the process may use, of late.
-pub fn processors(share: Option<f64>, count: usize) -> Finding {
-    let Some(share) = share else { return Finding::unmeasured("not known yet") };
+pub fn processors(share: f64, count: usize) -> Finding {
     let value = (share * 1000.0).round() / 10.0;
     Finding::by(PROCESSORS, (value, PERCENT), format!("{value} % of {count} processors"))
 }
@@ -303,9 +315,9 @@ mod tests {
         let ms = Duration::from_millis;
         check(memory(Some(of(79)), None), Healthy, 79.0, "percent", (80.0, None));
         check(memory(Some(of(80)), None), Degraded, 80.0, "percent", (80.0, None));
-        check(processors(Some(0.6994), 2), Healthy, 69.9, "percent", (70.0, Some(90.0)));
-        check(processors(Some(0.7), 2), Degraded, 70.0, "percent", (70.0, Some(90.0)));
-        check(processors(Some(0.9), 2), Unhealthy, 90.0, "percent", (70.0, Some(90.0)));
+        check(processors(0.6994, 2), Healthy, 69.9, "percent", (70.0, Some(90.0)));
+        check(processors(0.7, 2), Degraded, 70.0, "percent", (70.0, Some(90.0)));
+        check(processors(0.9, 2), Unhealthy, 90.0, "percent", (70.0, Some(90.0)));
         check(disk(Some(of(89))), Healthy, 89.0, "percent", (90.0, None));
         check(disk(Some(of(100))), Degraded, 100.0, "percent", (90.0, None));
         check(connections(of(69)), Healthy, 69.0, "percent", (70.0, Some(90.0)));
@@ -321,12 +333,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_known_is_no_reason_to_worry() {
-        let all = [
-            processors(None, 2),
-            disk(None),
-            cache(false, None, Usage { used: 0, limit: 1 }),
-            certificates(&[], SystemTime::UNIX_EPOCH),
-        ];
+        let all =
+            [disk(None), cache(false, None, Usage { used: 0, limit: 1 }), certificates(&[], SystemTime::UNIX_EPOCH)];
         for finding in all {
             assert_eq!((finding.health, finding.measured), (Healthy, None), "{}", finding.detail);
         }
@@ -399,21 +407,36 @@ mod tests {
 
     #[test]
     fn memory_by_its_limits_and_by_what_there_is() {
-        let check = |machine: Option<u64>, limited: Option<(u64, Pressure)>, health: Health, detail: &str| {
+        let check = |machine: Option<u64>, limited: Option<(u64, u64, Pressure)>, health: Health, detail: &str| {
             let of = |limit: u64| Usage { used: 80 << 20, limit: limit << 20 };
-            let found = memory(machine.map(of), limited.map(|(hard, pressure)| (of(hard), pressure)));
-            assert_eq!(said(found), (health, detail.to_owned()), "{machine:?} {limited:?}");
+            let limited = limited.map(|(soft, hard, pressure)| Limited {
+                resident: 80 << 20,
+                limits: Limits { soft: soft << 20, hard: hard << 20 },
+                pressure,
+            });
+            let found = memory(machine.map(of), limited);
+            // What is published is what decided.
+            let by = found.measured.map_or(Healthy, |measured| measured.limit.judge(measured.value));
+            assert_eq!((by, found.health), (health, health), "{machine:?} {limited:?}: {found:?}");
+            assert_eq!(found.detail, detail, "{machine:?} {limited:?}");
         };
         check(None, None, Healthy, "not known on this system");
         check(Some(100), None, Degraded, "80 of 100 MiB (80 %)");
         check(Some(1000), None, Healthy, "80 of 1000 MiB (8 %)");
-        check(Some(1000), Some((100, Pressure::None)), Healthy, "80 of 100 MiB (80 %)");
-        let soft = "80 of 90 MiB (88 %), over the soft limit: the cache gives memory back";
-        check(Some(1000), Some((90, Pressure::Soft)), Degraded, soft);
-        let hard = "80 of 10 MiB (800 %), over the hard limit: new requests are refused";
-        check(Some(1000), Some((10, Pressure::Hard)), Unhealthy, hard);
-        check(Some(100), Some((10, Pressure::Hard)), Unhealthy, hard);
-        check(Some(100), Some((4000, Pressure::None)), Degraded, "80 of 100 MiB (80 %)");
+        check(Some(1000), Some((90, 100, Pressure::None)), Healthy, "80 of 1000 MiB (8 %)");
+        check(None, Some((90, 100, Pressure::None)), Healthy, "80 of 100 MiB");
+        let soft = "80 of 90 MiB, over the soft limit: the cache gives memory back";
+        check(Some(1000), Some((80, 90, Pressure::Soft)), Degraded, soft);
+        check(Some(100), Some((80, 90, Pressure::Soft)), Degraded, soft);
+        // It has fallen below its limit, and not far enough yet.
+        let falls = "80 of 101 MiB, over the soft limit: the cache gives memory back";
+        check(Some(1000), Some((85, 101, Pressure::Soft)), Degraded, falls);
+        let hard = "80 of 10 MiB, over the hard limit: new requests are refused";
+        check(Some(1000), Some((5, 10, Pressure::Hard)), Unhealthy, hard);
+        check(Some(100), Some((5, 10, Pressure::Hard)), Unhealthy, hard);
+        let hardly = "80 of 85 MiB, over the hard limit: new requests are refused";
+        check(Some(1000), Some((60, 85, Pressure::Hard)), Unhealthy, hardly);
+        check(Some(100), Some((3000, 4000, Pressure::None)), Degraded, "80 of 100 MiB (80 %)");
     }
 
     #[test]
