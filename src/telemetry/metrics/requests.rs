@@ -19,8 +19,8 @@ use super::kind::Attributes;
 use super::table::Table;
 use crate::telemetry::semconv::{OTHER_METHOD, server_error};
 
-/// Routes that the standard's histograms tell apart, in the order in which they came; the others are one there. They have
-/// the product of all their labels as series, and 10,000 routes would make a page of 100 MB of them.
+/// Routes that the standard's histograms tell apart, the first that came; the others are one there, until one of these is
+/// gone. They have the product of all their labels as series, and 10,000 routes would make a page of 100 MB of them.
 const DETAILED_MAX: usize = 1_000;
 
 /// The series of one route. Clones are the same.
