@@ -289,7 +289,7 @@ pub struct Changed {
     pub to: String,
 }
 
-/// What the configuration does to the fields of the response.
+/// What the configuration does to the fields of the response, and how it names the trace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edits {
     pub set: Vec<(String, String)>,
