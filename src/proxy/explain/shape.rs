@@ -259,7 +259,7 @@ pub struct Breaker {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// From one on; null: it is not asked.
+    /// From one on; null: it is not asked, or would be after 32 others.
     pub place: Option<usize>,
     pub address: SocketAddr,
     pub name: String,
