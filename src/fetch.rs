@@ -260,7 +260,7 @@ impl Fetch<'_> {
             Ok(reply) => {
                 let now = clock::now();
                 attempts.answered = Some(now);
-                if let Some(span) = span.take() {
+                if let Some(mut span) = span.take() {
                     span.answered(reply.status());
                 }
                 let outcome = self.upstream.pool.judge(reply.status());
@@ -276,7 +276,7 @@ impl Fetch<'_> {
         if let Err(error) = &failed.left {
             let is_attempt = failed.stale.is_none();
             counted.outcome = is_attempt.then(|| self.report(&endpoint, error, attempts.made, progress));
-            if let Some(span) = span {
+            if let Some(mut span) = span {
                 span.failed(counted.outcome.map_or("stale", AttemptOutcome::as_str), error);
             }
         }

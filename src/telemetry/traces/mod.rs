@@ -117,9 +117,9 @@ impl Trace {
     }
 
     /// The request has ended; `now` is asked if that is recorded.
-    pub fn ended(&self, entry: &Entry<'_>, links: Option<Link>, now: impl FnOnce() -> Moment) {
+    pub fn ended(&self, entry: &Entry<'_>, link: Option<Link>, now: impl FnOnce() -> Moment) {
         if let Some(recording) = &self.recording {
-            recording.queue.push([server::span(entry, (self, recording), links, now())]);
+            recording.queue.push(&server::span(entry, (self, recording), link, now()));
         }
     }
 }

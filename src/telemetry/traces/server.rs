@@ -1,9 +1,7 @@
 //! The SERVER span of a request, of what the access log is told of it, by the semantic conventions for HTTP. Pure.
 
-use std::borrow::Cow;
-
 use http::Version;
-use tollgate_otlp::{Kind, Link, Span, Status, Value};
+use tollgate_otlp::{Kind, Link, Name, Span, Value};
 
 use super::{Moment, Recording, Trace};
 use crate::telemetry::Entry;
@@ -11,7 +9,12 @@ use crate::telemetry::Entry;
 /// A longer text is cut: a queue of spans is bounded by their number.
 const TEXT_BYTES_MAX: usize = 1024;
 
-pub fn span(entry: &Entry<'_>, (trace, recording): (&Trace, &Recording), link: Option<Link>, now: Moment) -> Span {
+pub fn span<'a>(
+    entry: &'a Entry<'_>,
+    (trace, recording): (&Trace, &'a Recording),
+    link: Option<Link>,
+    now: Moment,
+) -> Span<'a> {
     let mut attributes = attributes(entry);
     if let Some(upstream) = &entry.upstream {
         attributes.push(("tollgate.upstream", text(upstream.name)));
@@ -31,27 +34,27 @@ pub fn span(entry: &Entry<'_>, (trace, recording): (&Trace, &Recording), link: O
         span_id: trace.span_id,
         parent: recording.parent,
         parent_is_remote: recording.parent.is_some(),
-        trace_state: recording.state.clone(),
-        name: name(entry),
+        trace_state: &recording.state,
+        name: Name(name_of(entry.method), entry.path_of_route),
         kind: Kind::Server,
         start: now.wall.checked_sub(entry.duration).unwrap_or(now.wall),
         end: now.wall,
         attributes,
-        links: link.into_iter().collect(),
+        link,
         // What the client did wrong is no error of the server.
-        status: if failed { Status::Error(entry.reason.unwrap_or_default().into()) } else { Status::Unset },
+        error: failed.then(|| entry.reason.unwrap_or_default().into()),
     }
 }
 
-fn attributes(entry: &Entry<'_>) -> Vec<(&'static str, Value)> {
+fn attributes<'a>(entry: &'a Entry<'_>) -> Vec<(&'static str, Value<'a>)> {
     let (method, original) = method(entry.method);
-    let mut attributes: Vec<(&'static str, Value)> = Vec::with_capacity(24);
+    let mut attributes: Vec<(&'static str, Value<'_>)> = Vec::with_capacity(24);
     attributes.push(("http.request.method", method.into()));
     attributes.push(("url.path", text(entry.path)));
     attributes.push(("url.scheme", if entry.tls.is_some() { "https" } else { "http" }.into()));
     attributes.push(("http.response.status_code", entry.status.into()));
-    attributes.push(("client.address", entry.client.to_string().into()));
-    attributes.push(("network.peer.address", entry.peer.ip().to_string().into()));
+    attributes.push(("client.address", entry.client.into()));
+    attributes.push(("network.peer.address", entry.peer.ip().into()));
     attributes.push(("network.peer.port", entry.peer.port().into()));
     attributes.push(("network.protocol.version", protocol_version(entry.version).into()));
     attributes.push(("http.response.body.size", count(entry.bytes_sent)));
@@ -74,15 +77,11 @@ fn attributes(entry: &Entry<'_>) -> Vec<(&'static str, Value)> {
     attributes
 }
 
-/// The method and the pattern of the route: a name that few requests share would be no name.
-fn name(entry: &Entry<'_>) -> Cow<'static, str> {
-    let method = match method(entry.method) {
+/// A method in the name of a span, which stands beside the pattern of the route: what few requests share would be no name.
+pub fn name_of(sent: &str) -> &'static str {
+    match method(sent) {
         (_, Some(_)) => "HTTP",
         (method, None) => method,
-    };
-    match entry.path_of_route {
-        Some(route) => format!("{method} {route}").into(),
-        None => method.into(),
     }
 }
 
@@ -105,14 +104,14 @@ pub fn protocol_version(version: Version) -> &'static str {
     }
 }
 
-pub fn text(text: &str) -> Value {
+pub fn text(text: &str) -> Value<'_> {
     let mut end = text.len().min(TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text.get(..end).unwrap_or_default().to_owned().into()
+    text.get(..end).unwrap_or_default().into()
 }
 
-fn count(bytes: u64) -> Value {
+fn count(bytes: u64) -> Value<'static> {
     Value::Integer(i64::try_from(bytes).unwrap_or(i64::MAX))
 }
