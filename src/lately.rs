@@ -19,7 +19,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What was counted longer ago is no news.
 const WINDOW: Duration = Duration::from_secs(60);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Lately {
     /// The share of its processors that the process has used.
     pub processors: Asked<f64>,
@@ -37,10 +37,8 @@ pub type Share = (Option<u64>, Option<u64>);
 
 /// What the kernel is asked again and again, on a thread that may block: a disk that is gone can hold who asks for it for
 /// ever. It is asked one thing at a time, so that such a disk holds one thread, however many want to know.
-#[derive(Debug)]
 pub struct Asked<T>(Rc<Answers<T>>);
 
-#[derive(Debug)]
 struct Answers<T> {
     last: Cell<Option<(T, Instant, Duration)>>,
     /// When it was asked what is not answered yet.

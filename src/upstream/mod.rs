@@ -143,13 +143,6 @@ impl Reply {
             Self::Tunnel(response) => response.status(),
         }
     }
-
-    pub fn headers_mut(&mut self) -> &mut HeaderMap {
-        match self {
-            Self::Response(response) => response.headers_mut(),
-            Self::Tunnel(response) => response.headers_mut(),
-        }
-    }
 }
 
 /// The upstream's half of a tunnel.

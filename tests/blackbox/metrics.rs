@@ -402,6 +402,21 @@ async fn a_collector_is_pushed_what_a_scrape_shows() {
 }
 
 #[tokio::test]
+async fn what_was_counted_last_is_pushed_when_the_process_ends() {
+    let (collector, origin) = (Origin::replies(ok("")).await, Origin::replies(ok("hello")).await);
+    let table =
+        format!("[telemetry]\notlp = \"http://{}\"\nsample = 0\nmetrics_interval = \"1h\"\n", collector.address());
+    let mut edge = Edge::start(table + &upstream(&[origin.address()], "") + ROUTE).await;
+    assert_eq!(edge.get("/").await.status, 200);
+    assert!(pushed(&collector).is_none());
+    edge.signal(rustix::process::Signal::TERM);
+    assert!(edge.exit().await.success());
+    let Some(metric::Data::Sum(sum)) = &pushed(&collector).unwrap()["http_requests_total"].data else { panic!() };
+    assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
+    assert_eq!(collector.count(), 1);
+}
+
+#[tokio::test]
 async fn a_dead_collector_is_said_once_and_counted() {
     let origin = Origin::replies(ok("hello")).await;
     let table = "[telemetry]\notlp = \"http://127.0.0.1:1\"\nsample = 0\nmetrics_interval = \"20ms\"\n";

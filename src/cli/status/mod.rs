@@ -15,7 +15,7 @@ use super::client::{Client, Reach};
 use super::config_file::ConfigFile;
 use super::limits::{self, Limit};
 use super::output::Paint;
-use super::upstreams::{self, Upstream};
+use super::upstreams::{self, Span, Upstream};
 use super::{Failure, output};
 
 /// A quicker look shows nothing more.
@@ -158,10 +158,13 @@ impl Look {
     }
 
     /// What passed, and in how many seconds: since another look, or since the start.
-    fn passed(&self, before: Option<&Self>) -> (Traffic, f64) {
+    fn passed<'a>(&'a self, before: Option<&'a Self>) -> (Traffic, Span<'a>) {
         match before.filter(|before| before.report.pid == self.report.pid) {
-            Some(before) => (self.traffic.since(&before.traffic), self.report.uptime_s - before.report.uptime_s),
-            None => (self.traffic.clone(), self.report.uptime_s),
+            Some(before) => {
+                let seconds = self.report.uptime_s - before.report.uptime_s;
+                (self.traffic.since(&before.traffic), Span { before: &before.report.upstreams, seconds })
+            }
+            None => (self.traffic.clone(), Span { before: &[], seconds: self.report.uptime_s }),
         }
     }
 }
@@ -176,13 +179,19 @@ impl Status {
         let mut before = Look::take(&client)?;
         let Some(seconds) = self.watch else { return output::print(&describe(&before, None, paint)) };
         let clear = if io::stdout().is_terminal() { CLEAR } else { "" };
+        let mut text = describe(&before, None, paint);
         // Until Ctrl-C, or until nobody reads it any more.
-        let mut goes_on = output::print_on(&format!("{clear}{}", describe(&before, None, paint)))?;
-        while goes_on {
+        while output::print_on(&format!("{clear}{text}"))? {
             std::thread::sleep(Duration::from_secs(seconds));
-            let now = Look::take(&client)?;
-            goes_on = output::print_on(&format!("{clear}{}", describe(&now, Some(&before), paint)))?;
-            before = now;
+            text = match Look::take(&client) {
+                Ok(now) => {
+                    let text = describe(&now, Some(&before), paint);
+                    before = now;
+                    text
+                }
+                // It may be on its way back.
+                Err(failure) => paint.red(&format!("{failure}; it is asked again every {seconds} s")),
+            };
         }
         Ok(())
     }
@@ -193,11 +202,11 @@ fn describe(look: &Look, before: Option<&Look>, paint: Paint) -> String {
     let mut sections = vec![head(report, paint)];
     let header = ["CHECK", "STATUS", "VALUE", "WORSE", "TOOK", "DETAIL"];
     sections.push(output::table(header, report.checks.iter().map(check)));
-    let (traffic, seconds) = look.passed(before);
-    sections.extend(traffic.table(seconds));
+    let (traffic, span) = look.passed(before);
+    sections.extend(traffic.table(span.seconds));
     sections.push(output::table(["LISTENER", "BOUND", "TLS"], report.listeners.iter().map(listener)));
     if !report.upstreams.is_empty() {
-        sections.push(upstreams::table(&report.upstreams));
+        sections.push(upstreams::table(&report.upstreams, Some(&span)));
     }
     if !report.replicas.is_empty() {
         let header = ["REPLICA OF", "NUMBER", "PID", "ADDRESS", "STATE", "RESTARTS"];
@@ -438,10 +447,10 @@ old 2026-11-21T03:00:00.000Z -1"
         let (before, mut later) = (look(report(), &metrics(100)), report());
         later["uptime_s"] = 71.5.into();
         let now = look(later.clone(), &metrics(150));
-        let (traffic, seconds) = now.passed(Some(&before));
-        assert_eq!(output::squeezed(&traffic.table(seconds).unwrap())[1], "/ 50 5.0 - - - 0.0 % 0.0 %");
+        let (traffic, span) = now.passed(Some(&before));
+        assert_eq!(output::squeezed(&traffic.table(span.seconds).unwrap())[1], "/ 50 5.0 - - - 0.0 % 0.0 %");
         // Another process counts from its own start.
         later["pid"] = 8.into();
-        assert_eq!(look(later, &metrics(150)).passed(Some(&before)).1, 71.5);
+        assert_eq!(look(later, &metrics(150)).passed(Some(&before)).1.seconds, 71.5);
     }
 }

@@ -166,10 +166,14 @@ impl Walk<'_> {
         {
             head.headers.insert(HOST, first.authority.clone());
         }
+        if let Some(trace) = &self.trace {
+            trace.foretell(&mut head);
+        }
         let set = &route.config.request_fields.set;
         let conceals = |name: &HeaderName| !self.ground.shows_secrets && set.iter().any(|(of_file, _)| of_file == name);
-        let named = X_REQUEST_ID;
-        let fresh = (came.get(&named) != Some(&id)).then_some(&named);
+        let is_named = came.get(&X_REQUEST_ID) == Some(&id);
+        let fresh =
+            |name: &HeaderName| (*name == X_REQUEST_ID && !is_named) || changes::is_fresh(self.trace.as_ref(), name);
         let rewritten = uri.path_and_query().map(ToString::to_string).as_deref() != Some(&target);
         let changes = changes::changes(came, &head.headers, conceals, fresh);
         self.found.request = Some(Changes { target, rewritten, ..changes });

@@ -70,6 +70,11 @@ impl Trace {
         }))
     }
 
+    /// Names the trace as an attempt would, which is not made.
+    pub fn foretell(&self, head: &mut Parts) {
+        self.hand_on(head, self.span_id);
+    }
+
     fn hand_on(&self, head: &mut Parts, span_id: SpanId) {
         // The state goes with its trace (§3.3).
         if !self.is_continued {
