@@ -187,6 +187,7 @@ fn new_span() -> Result<SpanId, NoRandomness> {
 fn tell(health: Health) {
     match health {
         Health::Failing(why) => say(format_args!("spans are not exported: {why}")),
+        Health::Impaired(why) => say(format_args!("spans are exported, but {why}")),
         Health::Recovered => say(format_args!("spans are exported again")),
     }
 }

@@ -20,6 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 
+use crate::health::Taken;
 use crate::settings::{Protocol, Target};
 use crate::{grpc, tls};
 
@@ -85,8 +86,8 @@ impl Client {
         Self(Arc::new(Shared { target, runtime, tls: OnceCell::new(), kept: Mutex::default() }))
     }
 
-    /// Sends one encoded message (`Export…ServiceRequest`). The answer is the message that came back.
-    pub async fn export(&self, message: Bytes) -> Result<Bytes, ExportError> {
+    /// Sends one encoded message (`Export…ServiceRequest`).
+    pub async fn export(&self, message: Bytes) -> Result<Taken, ExportError> {
         let shared = Arc::clone(&self.0);
         let limit = shared.target.timeout;
         let sending = self.0.runtime.spawn(async move {
@@ -103,7 +104,7 @@ impl fmt::Debug for Client {
 }
 
 impl Shared {
-    async fn send(&self, message: Bytes) -> Result<Bytes, ExportError> {
+    async fn send(&self, message: Bytes) -> Result<Taken, ExportError> {
         let message = match self.target.protocol {
             Protocol::HttpProtobuf => message,
             Protocol::Grpc => grpc::frame(&message),
@@ -122,7 +123,7 @@ impl Shared {
         self.finish(connection, response).await
     }
 
-    async fn finish(&self, connection: Connection, response: Response<Incoming>) -> Result<Bytes, ExportError> {
+    async fn finish(&self, connection: Connection, response: Response<Incoming>) -> Result<Taken, ExportError> {
         let (head, body) = response.into_parts();
         let collected = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
         let collected = collected.map_err(|error| ExportError::Answer(error.to_string()))?;
@@ -131,11 +132,14 @@ impl Shared {
             return Err(ExportError::Status { status: head.status, retry_after: retry_after(&head.headers) });
         }
         if self.target.protocol == Protocol::HttpProtobuf {
-            return Ok(collected.to_bytes());
+            return Ok(Taken::read(collected.to_bytes()));
         }
         let status = collected.trailers().and_then(grpc::status).or_else(|| grpc::status(&head.headers));
         match status {
-            Some(grpc::Status { code: 0, .. }) => Ok(grpc::unframe(collected.to_bytes())),
+            Some(grpc::Status { code: 0, .. }) => {
+                let message = grpc::unframe(collected.to_bytes());
+                Ok(message.map_or_else(|| Taken::unread("it is no message of gRPC"), Taken::read))
+            }
             Some(grpc::Status { code, message }) => Err(ExportError::Grpc { code, message }),
             None => Err(ExportError::Answer("it has no gRPC status".to_owned())),
         }

@@ -16,14 +16,11 @@ pub fn frame(message: &[u8]) -> Bytes {
     framed.freeze()
 }
 
-/// The message of a frame, or nothing if it is not whole, or compressed, which was not asked for.
-pub fn unframe(mut framed: Bytes) -> Bytes {
-    let Some((&[flag, a, b, c, d], rest)) = framed.split_first_chunk::<PREFIX_BYTES>() else { return Bytes::new() };
+/// The message of a frame; None if it is not whole, or compressed, which was not asked for.
+pub fn unframe(mut framed: Bytes) -> Option<Bytes> {
+    let (&[flag, a, b, c, d], rest) = framed.split_first_chunk::<PREFIX_BYTES>()?;
     let length = u32::from_be_bytes([a, b, c, d]) as usize;
-    if flag != 0 || rest.len() != length {
-        return Bytes::new();
-    }
-    framed.split_off(PREFIX_BYTES)
+    (flag == 0 && rest.len() == length).then(|| framed.split_off(PREFIX_BYTES))
 }
 
 /// What the server says of a call, beside the answer.
@@ -65,15 +62,15 @@ mod tests {
     fn a_message_goes_in_a_frame_and_comes_out() {
         assert_eq!(frame(b"abc"), &b"\0\0\0\0\x03abc"[..]);
         for (framed, message) in [
-            (&b"\0\0\0\0\x03abc"[..], &b"abc"[..]),
-            (b"\0\0\0\0\0", b""),
-            (b"", b""),
-            (b"\0\0\0", b""),
-            (b"\0\0\0\0\x04abc", b""),
-            (b"\0\0\0\0\x02abc", b""),
-            (b"\x01\0\0\0\x03abc", b""),
+            (&b"\0\0\0\0\x03abc"[..], Some(&b"abc"[..])),
+            (b"\0\0\0\0\0", Some(b"")),
+            (b"", None),
+            (b"\0\0\0", None),
+            (b"\0\0\0\0\x04abc", None),
+            (b"\0\0\0\0\x02abc", None),
+            (b"\x01\0\0\0\x03abc", None),
         ] {
-            assert_eq!(unframe(Bytes::from_static(framed)), message, "{framed:?}");
+            assert_eq!(unframe(Bytes::from_static(framed)).as_deref(), message, "{framed:?}");
         }
     }
 

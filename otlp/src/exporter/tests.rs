@@ -7,7 +7,9 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceRequest};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -128,15 +130,17 @@ async fn a_failure_is_said_once_and_its_batch_offered_again() {
 }
 
 #[tokio::test]
-async fn what_is_refused_for_good_or_in_part_is_counted() {
-    let rejected = ExportTracePartialSuccess { rejected_spans: 1, error_message: String::new() };
+async fn what_is_refused_for_good_or_in_part_is_counted_and_said() {
+    let rejected = ExportTracePartialSuccess { rejected_spans: 1, error_message: "too old".to_owned() };
     let partial = ExportTraceServiceResponse { partial_success: Some(rejected) }.encode_to_vec();
     let answer = move |number| if number == 1 { status(400) } else { Response::new(Full::from(partial.clone())) };
     let collector = Collector::start(answer).await;
     let counts = Arc::<Counts>::default();
-    let (exporter, _) = collector.exporter(&counts);
+    let (exporter, said) = collector.exporter(&counts);
     push(&exporter, &["a", "b", "c", "d"]);
     exporter.close(Duration::from_secs(5)).await;
+    let failing = Health::Failing("status 400 Bad Request".to_owned());
+    assert_eq!(*said.lock().unwrap(), [failing, Health::Impaired("1 were rejected: too old".to_owned())]);
     assert_eq!((counts.dropped(Dropped::Failed), counts.dropped(Dropped::Rejected), counts.exported()), (2, 1, 1));
 }
 
@@ -173,7 +177,7 @@ async fn spans_go_by_grpc() {
                 assert_eq!(request.uri().path(), "/opentelemetry.proto.collector.trace.v1.TraceService/Export");
                 assert_eq!(request.headers()["content-type"], "application/grpc");
                 let body = request.into_body().collect().await.unwrap().to_bytes();
-                let seen = names(&grpc::unframe(body));
+                let seen = names(&grpc::unframe(body).unwrap());
                 let code = if seen == ["bad"] { "3" } else { "0" };
                 tell.send(seen).unwrap();
                 let trailers = HeaderMap::from_iter([(

@@ -51,6 +51,7 @@ impl Exporting {
 fn tell(health: Health) {
     match health {
         Health::Failing(why) => tracing::warn!("spans are not exported: {why}"),
+        Health::Impaired(why) => tracing::warn!("spans are exported, but {why}"),
         Health::Recovered => tracing::info!(target: NOTICE, "spans are exported again"),
     }
 }
