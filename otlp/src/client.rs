@@ -39,8 +39,8 @@ pub enum ExportError {
     Answer(String),
     #[error("status {status}")]
     Status { status: StatusCode, retry_after: Option<Duration> },
-    #[error("gRPC status {code}: {message}")]
-    Grpc { code: u32, message: String },
+    #[error("gRPC status {}: {}", .0.code, .0.message)]
+    Grpc(grpc::Status),
     #[error("the runtime has ended")]
     Ended,
 }
@@ -51,7 +51,7 @@ impl ExportError {
         match self {
             Self::Connect(..) | Self::Timeout(_) | Self::Connection(_) => true,
             Self::Status { status, .. } => matches!(status.as_u16(), 429 | 502 | 503 | 504),
-            Self::Grpc { code, .. } => grpc::may_pass(*code),
+            Self::Grpc(status) => grpc::may_pass(status.code, status.retry),
             Self::Answer(_) | Self::Ended => false,
         }
     }
@@ -60,6 +60,7 @@ impl ExportError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
+            Self::Grpc(status) => status.retry,
             _ => None,
         }
     }
@@ -140,7 +141,7 @@ impl Shared {
                 let message = grpc::unframe(collected.to_bytes());
                 Ok(message.map_or_else(|| Taken::unread("it is no message of gRPC"), Taken::read))
             }
-            Some(grpc::Status { code, message }) => Err(ExportError::Grpc { code, message }),
+            Some(status) => Err(ExportError::Grpc(status)),
             None => Err(ExportError::Answer("it has no gRPC status".to_owned())),
         }
     }

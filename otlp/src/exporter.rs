@@ -22,7 +22,8 @@ use crate::wire::Wire;
 const OFFERS_MAX: u32 = 4;
 /// The pause after the first failure; it doubles.
 const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// No collector is waited for longer, whatever it asks for.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// A batch that is lost; why was said.
 struct Unsent;
@@ -176,9 +177,7 @@ impl Task {
             if !error.may_pass() || offers == OFFERS_MAX || self.queue.is_closed() {
                 return Err(Unsent);
             }
-            let pause = PAUSE.saturating_mul(1 << offers.min(8)) / 2;
-            let pause = error.retry_after().unwrap_or(pause).min(PAUSE_MAX);
-            self.rest(pause).await;
+            self.rest(pause(offers, fastrand::f64(), error.retry_after())).await;
         }
     }
 
@@ -191,6 +190,15 @@ impl Task {
         };
         let _elapsed = tokio::time::timeout(pause, ended).await;
     }
+}
+
+/// How long to wait after so many offers: it doubles, and not all wait as long (`luck` is from 0 to 1), else they would come
+/// back together. What the collector asked for is the least.
+fn pause(offers: u32, luck: f64, asked: Option<Duration>) -> Duration {
+    let pause = PAUSE.saturating_mul(1 << offers.saturating_sub(1).min(8)).mul_f64(0.5 + luck / 2.0);
+    let asked = asked.unwrap_or_default();
+    // What all were told has its own share of luck on top.
+    asked.saturating_add(asked.mul_f64(luck / 10.0)).max(pause).min(PAUSE_MAX)
 }
 
 /// The message for a batch of spans of one process: an `ExportTraceServiceRequest` of one `ResourceSpans` of one `ScopeSpans`.

@@ -178,7 +178,11 @@ async fn spans_go_by_grpc() {
                 assert_eq!(request.headers()["content-type"], "application/grpc");
                 let body = request.into_body().collect().await.unwrap().to_bytes();
                 let seen = names(&grpc::unframe(body).unwrap());
-                let code = if seen == ["bad"] { "3" } else { "0" };
+                let code = match seen.first().map(String::as_str) {
+                    Some("bad") => "3",
+                    Some("much") => "8",
+                    _ => "0",
+                };
                 tell.send(seen).unwrap();
                 let trailers = HeaderMap::from_iter([(
                     http::HeaderName::from_static("grpc-status"),
@@ -200,9 +204,31 @@ async fn spans_go_by_grpc() {
     while counts.exported() == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    // Too much for its quota: once is enough, unless it says when to come again.
+    push(&exporter, &["much"]);
+    while counts.dropped(Dropped::Failed) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     push(&exporter, &["bad"]);
     exporter.close(Duration::from_secs(5)).await;
-    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [["a"], ["bad"]]);
-    assert_eq!((counts.exported(), counts.dropped(Dropped::Failed)), (1, 1));
-    assert_eq!(*said.lock().unwrap(), [Health::Failing("gRPC status 3: ".to_owned())]);
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [["a"], ["much"], ["bad"]]);
+    assert_eq!((counts.exported(), counts.dropped(Dropped::Failed)), (1, 2));
+    assert_eq!(*said.lock().unwrap(), [Health::Failing("gRPC status 8: ".to_owned())]);
+}
+
+#[test]
+fn pauses() {
+    let check = |offers, luck, asked: Option<u64>, seconds: f64| {
+        let pause = pause(offers, luck, asked.map(Duration::from_secs));
+        assert_eq!(pause, Duration::from_secs_f64(seconds), "{offers} {luck} {asked:?}");
+    };
+    check(1, 1.0, None, 1.0);
+    check(1, 0.0, None, 0.5);
+    check(2, 1.0, None, 2.0);
+    check(3, 0.5, None, 3.0);
+    check(1, 0.0, Some(0), 0.5);
+    check(1, 0.0, Some(10), 10.0);
+    check(1, 1.0, Some(10), 11.0);
+    check(3, 1.0, Some(1), 4.0);
+    check(u32::MAX, 1.0, Some(86_400), 300.0);
 }

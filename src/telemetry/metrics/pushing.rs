@@ -17,6 +17,9 @@ use crate::clock;
 use crate::config::Telemetry;
 use crate::telemetry::log::NOTICE;
 
+/// No collector is waited for longer, whatever it asks for.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+
 /// The task, which ends with this.
 pub struct Pushing {
     orders: watch::Sender<Order>,
@@ -161,11 +164,14 @@ impl Pusher {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            self.push().await;
+            if let Some(pause) = self.push().await {
+                tokio::time::sleep(pause.min(PAUSE_MAX)).await;
+            }
         }
     }
 
-    async fn push(&mut self) {
+    /// The pause that the collector asks for.
+    async fn push(&mut self) -> Option<Duration> {
         let sent = self.send().await;
         self.metrics.pushed(Pushed::of(&sent));
         match self.watch.look(&sent) {
@@ -174,6 +180,7 @@ impl Pusher {
             Some(Health::Recovered) => tracing::info!(target: NOTICE, "metrics are exported again"),
             None => {}
         }
+        sent.err()?.retry_after()
     }
 
     /// One message. What a collector does not take is part of the next one, since all of it are sums.
