@@ -3,11 +3,13 @@
 //!
 //! Spans go to a bounded queue, and from there to a collector, if the operator names one. Nothing here waits.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tollgate_otlp::{
-    Counts, Exporter, Given, Health, Kind, Name, Parent, Queue, Sampler, Settings, Span, SpanId, TraceId, Value,
+    Counts, Exporter, Given, Health, Kind, Name, Parent, Queue, Sampler, Settings, Span, SpanId, Surroundings, TraceId,
+    Value,
 };
 
 use crate::say;
@@ -65,8 +67,10 @@ pub fn settings(endpoint: Option<&str>) -> anyhow::Result<Settings> {
     let instance = ("service.instance.id".to_owned(), crate::secret::new_id());
     let defaults = defaults.into_iter().chain([instance]).collect();
     let given = Given { endpoint, defaults, ..Given::default() };
-    let (settings, faults) = Settings::resolve(&given, &|name| std::env::var(name).ok());
-    faults.iter().for_each(|fault| say(format_args!("{fault}")));
+    let read = |path: &Path| std::fs::read_to_string(path);
+    let surroundings = Surroundings { variable: &|name| std::env::var(name).ok(), read: &read };
+    let (settings, found) = Settings::resolve(&given, surroundings);
+    found.faults.iter().for_each(|fault| say(format_args!("{fault}")));
     Ok(settings)
 }
 

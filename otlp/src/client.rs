@@ -3,13 +3,15 @@
 //! It runs on the runtime that it is given and may be asked from any thread, also one without a runtime. It does not try
 //! again: who asks knows whether that is worth it.
 
+use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, TE, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use flate2::read::GzEncoder;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, TE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -21,7 +23,7 @@ use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 
 use crate::health::Taken;
-use crate::settings::{Protocol, Target};
+use crate::settings::{Compression, Protocol, Target};
 use crate::{grpc, tls};
 
 /// An answer is a few bytes, or a message that says what is wrong.
@@ -31,6 +33,8 @@ const ANSWER_BYTES_MAX: usize = 256 << 10;
 pub enum ExportError {
     #[error("cannot connect to {0}: {1}")]
     Connect(String, #[source] io::Error),
+    #[error("the message cannot be compressed: {0}")]
+    Compress(#[source] io::Error),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     #[error("the connection failed: {0}")]
@@ -52,7 +56,7 @@ impl ExportError {
             Self::Connect(..) | Self::Timeout(_) | Self::Connection(_) => true,
             Self::Status { status, .. } => matches!(status.as_u16(), 429 | 502 | 503 | 504),
             Self::Grpc(status) => grpc::may_pass(status.code, status.retry),
-            Self::Answer(_) | Self::Ended => false,
+            Self::Compress(_) | Self::Answer(_) | Self::Ended => false,
         }
     }
 
@@ -106,9 +110,11 @@ impl fmt::Debug for Client {
 
 impl Shared {
     async fn send(&self, message: Bytes) -> Result<Taken, ExportError> {
+        let is_compressed = self.target.compression == Compression::Gzip;
+        let message = if is_compressed { gzip(message).await? } else { message };
         let message = match self.target.protocol {
             Protocol::HttpProtobuf => message,
-            Protocol::Grpc => grpc::frame(&message),
+            Protocol::Grpc => grpc::frame(&message, is_compressed),
         };
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut connection) = kept.filter(|connection| !connection.is_closed()) {
@@ -152,6 +158,13 @@ impl Shared {
         let fields = request.headers_mut();
         fields.insert(USER_AGENT, HeaderValue::from_static(concat!("tollgate-otlp/", env!("CARGO_PKG_VERSION"))));
         fields.extend(self.target.headers.clone());
+        if self.target.compression == Compression::Gzip {
+            let name = match self.target.protocol {
+                Protocol::HttpProtobuf => CONTENT_ENCODING,
+                Protocol::Grpc => HeaderName::from_static("grpc-encoding"),
+            };
+            fields.insert(name, HeaderValue::from_static("gzip"));
+        }
         match self.target.protocol {
             Protocol::HttpProtobuf => {
                 fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
@@ -180,7 +193,8 @@ impl Shared {
         if !is_tls {
             return self.begin(stream).await;
         }
-        let connector = self.tls.get_or_try_init(|| tls::connector(self.target.protocol.alpn())).await;
+        let (alpn, roots) = (self.target.protocol.alpn(), &self.target.roots);
+        let connector = self.tls.get_or_try_init(|| tls::connector(alpn, roots.clone())).await;
         let stream = tls::connect(connector.map_err(failed)?, host, stream).await.map_err(failed)?;
         self.begin(stream).await
     }
@@ -234,6 +248,17 @@ impl Protocol {
             Self::Grpc => b"h2",
         }
     }
+}
+
+/// Beside the runtime: a large message takes milliseconds.
+async fn gzip(message: Bytes) -> Result<Bytes, ExportError> {
+    let compress = move || {
+        let mut compressed = Vec::with_capacity(message.len() / 4);
+        let mut encoder = GzEncoder::new(&*message, flate2::Compression::default());
+        encoder.read_to_end(&mut compressed).map(|_| compressed.into())
+    };
+    let compressed = tokio::task::spawn_blocking(compress).await.map_err(|_| ExportError::Ended)?;
+    compressed.map_err(ExportError::Compress)
 }
 
 /// In seconds; a date is not looked at.

@@ -12,10 +12,10 @@ use prost::Message as _;
 /// A flag and the length.
 const PREFIX_BYTES: usize = 5;
 
-/// The message, not compressed, in its frame.
-pub fn frame(message: &[u8]) -> Bytes {
+/// The message in its frame.
+pub fn frame(message: &[u8], is_compressed: bool) -> Bytes {
     let mut framed = BytesMut::with_capacity(PREFIX_BYTES + message.len());
-    framed.put_u8(0);
+    framed.put_u8(is_compressed.into());
     // Batches are bounded far below 4 GiB.
     framed.put_u32(u32::try_from(message.len()).unwrap_or(u32::MAX));
     framed.extend_from_slice(message);
@@ -116,7 +116,8 @@ mod tests {
 
     #[test]
     fn a_message_goes_in_a_frame_and_comes_out() {
-        assert_eq!(frame(b"abc"), &b"\0\0\0\0\x03abc"[..]);
+        assert_eq!(frame(b"abc", false), &b"\0\0\0\0\x03abc"[..]);
+        assert_eq!(frame(b"abc", true), &b"\x01\0\0\0\x03abc"[..]);
         for (framed, message) in [
             (&b"\0\0\0\0\x03abc"[..], Some(&b"abc"[..])),
             (b"\0\0\0\0\0", Some(b"")),

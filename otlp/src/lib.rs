@@ -33,5 +33,6 @@ pub use health::{Health, Taken, Watch};
 pub use parent::Parent;
 pub use queue::{Counts, Dropped, Queue};
 pub use sampler::{Root, Sampler};
-pub use settings::{Batching, Given, Protocol, Settings, Signal, Target, is_absolute};
+pub use settings::{Batching, Compression, Found, Given, Protocol, Settings, Signal, Target, is_absolute};
 pub use span::{Kind, Link, Name, Span, SpanId, TraceId, Value};
+pub use variables::Surroundings;
