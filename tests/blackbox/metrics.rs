@@ -387,6 +387,43 @@ async fn a_collector_is_pushed_what_a_scrape_shows() {
     assert_eq!(gauge.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
 }
 
+#[tokio::test]
+async fn edges_with_one_collector_push_each_as_itself_and_across_a_reload() {
+    let (collector, origin) = (Origin::replies(ok("")).await, Origin::replies(ok("hello")).await);
+    let table =
+        format!("[telemetry]\notlp = \"http://{}\"\nsample = 0\nmetrics_interval = \"50ms\"\n", collector.address());
+    let config = table + &upstream(&[origin.address()], "") + ROUTE;
+    let count = |wanted: usize| {
+        let collector = &collector;
+        until("the ids", async move || Some(instances(collector)).filter(|ids| ids.len() >= wanted))
+    };
+    let first = Edge::start(&config).await;
+    let ids = count(1).await;
+    assert_eq!(ids.first().unwrap().len(), 36, "{ids:?}");
+    let _second = Edge::start(&config).await;
+    count(2).await;
+    first.write_config(&Edge::standard(config.replace("sample = 0", "sample = 1")));
+    first.reload().await;
+    let seen = collector.count();
+    until("further pushes", async || (collector.count() > seen + 6).then_some(())).await;
+    assert_eq!(instances(&collector).len(), 2);
+}
+
+/// The ids of all who have pushed.
+fn instances(collector: &Origin) -> BTreeSet<String> {
+    let requests = collector.requests();
+    let messages = requests.iter().filter(|request| request.target == "/v1/metrics");
+    let resources =
+        messages.flat_map(|request| ExportMetricsServiceRequest::decode(&*request.body).unwrap().resource_metrics);
+    let attributes = resources.flat_map(|resource| resource.resource.unwrap().attributes);
+    let ids = attributes.filter(|attribute| attribute.key == "service.instance.id");
+    ids.map(|id| match id.value.unwrap().value {
+        Some(any_value::Value::StringValue(id)) => id,
+        other => panic!("{other:?}"),
+    })
+    .collect()
+}
+
 /// The value of a counter without labels, or of its first series.
 fn count(metrics: &BTreeMap<String, Metric>, name: &str) -> Option<number_data_point::Value> {
     let Some(metric::Data::Sum(sum)) = &metrics.get(name)?.data else { panic!("{name} is no counter") };

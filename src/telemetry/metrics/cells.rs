@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::SystemTime;
 
+use crate::clock;
 use crate::lock::lock;
 
 /// Threads beyond this number share a cell with another one: slower, and still right.
@@ -53,7 +55,19 @@ pub struct ByName<T>(Mutex<BTreeMap<Box<str>, Named<T>>>);
 struct Named<T> {
     /// How many there were when it came.
     number: usize,
+    since: SystemTime,
     value: Weak<T>,
+}
+
+/// One that is in use.
+#[derive(Debug)]
+pub struct Known<T> {
+    pub name: Box<str>,
+    /// How many others there were when it came.
+    pub number: usize,
+    /// When it came.
+    pub since: SystemTime,
+    pub value: Arc<T>,
 }
 
 /// Names at one time; later ones are one name, `OTHER`.
@@ -78,16 +92,18 @@ impl<T: Default> ByName<T> {
         }
         let name = if values.len() < NAMES_MAX { name } else { OTHER };
         let value = Arc::default();
-        let named = Named { number: values.len(), value: Arc::downgrade(&value) };
+        let named = Named { number: values.len(), since: clock::system_time(), value: Arc::downgrade(&value) };
         values.insert(name.into(), named);
         value
     }
 
-    /// All that are in use, for a scrape, with the number of others that there were when each came.
-    pub fn all(&self) -> Vec<(Box<str>, usize, Arc<T>)> {
+    /// All that are in use, for a scrape.
+    pub fn all(&self) -> Vec<Known<T>> {
         let mut values = lock(&self.0);
         values.retain(|_, known| known.value.strong_count() > 0);
-        let in_use = values.iter().map(|(name, known)| Some((name.clone(), known.number, known.value.upgrade()?)));
+        let in_use = values.iter().map(|(name, Named { number, since, value })| {
+            Some(Known { name: name.clone(), number: *number, since: *since, value: value.upgrade()? })
+        });
         in_use.flatten().collect()
     }
 }
@@ -147,7 +163,7 @@ mod tests {
             drop(values.get(&format!("n{n}")));
         }
         let last = values.get("last");
-        assert_eq!(values.all().iter().map(|(name, ..)| &**name).collect::<Vec<_>>(), ["last"]);
+        assert_eq!(values.all().iter().map(|known| &*known.name).collect::<Vec<_>>(), ["last"]);
         drop(last);
     }
 }

@@ -16,6 +16,7 @@ use super::{Metrics, otlp};
 use crate::clock;
 use crate::config::Telemetry;
 use crate::telemetry::log::NOTICE;
+use crate::telemetry::resource::resource;
 
 /// No collector is waited for longer, whatever it asks for.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
@@ -55,9 +56,9 @@ struct Push {
 impl Push {
     /// None if nothing is to be pushed.
     fn of(telemetry: Option<&Telemetry>) -> Option<Self> {
-        let settings = &telemetry?.settings;
-        let (target, resource) = (settings.metrics.clone()?, settings.resource.as_slice().into());
-        Some(Self { target, resource, interval: settings.metrics_interval })
+        let telemetry = telemetry?;
+        let (target, interval) = (telemetry.settings.metrics.clone()?, telemetry.settings.metrics_interval);
+        Some(Self { target, resource: resource(telemetry).into(), interval })
     }
 }
 
