@@ -29,6 +29,7 @@ pub struct Tracing {
     sampler: Sampler,
     /// None: there is no collector.
     exporter: Option<Arc<Exporter>>,
+    counts: Arc<Counts>,
 }
 
 /// What this replica does for one request or one job.
@@ -78,14 +79,19 @@ impl Tracing {
     /// Within a runtime, which carries the spans.
     pub fn start(settings: &Settings) -> Self {
         let sampler = settings.sampler.unwrap_or_default();
+        let counts = Arc::<Counts>::default();
         let exporter = settings.traces.clone().map(|target| {
-            let runtime = tokio::runtime::Handle::current();
-            let counts = Arc::<Counts>::default();
+            let (runtime, counts) = (tokio::runtime::Handle::current(), Arc::clone(&counts));
             let exporter = Exporter::start(settings.batching, "tollgate-backend", counts, tell, &runtime);
             exporter.apply(Some(target), &settings.resource);
             Arc::new(exporter)
         });
-        Self { sampler, exporter }
+        Self { sampler, exporter, counts }
+    }
+
+    /// What became of spans.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     /// Joins the trace of `traceparent`, or begins one if there is none that can be read.
