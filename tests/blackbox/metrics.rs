@@ -332,6 +332,22 @@ async fn an_endpoint_that_is_gone_and_a_refused_reload_degrade_the_report() {
     assert_ne!(status["status"], "healthy");
 }
 
+/// It is given requests, so it is up; an upstream without one that works is worth a look all the same.
+#[tokio::test]
+async fn the_last_endpoint_that_fails_is_up_and_degrades_the_report() {
+    let origin = Origin::serves(|_| async {}).await;
+    let keys = "fails_max = 1\nretry = { attempts = 1 }";
+    let edge = Edge::start(upstream(&[origin.address()], keys) + ROUTE).await;
+    assert_eq!(edge.get("/").await.status, 502);
+    edge.endpoint_is(origin.address(), "failing").await;
+    let up = format!("tollgate_endpoint_up{{endpoint=\"{}\",upstream=\"app\"}}", origin.address());
+    assert_eq!(edge.metric(&up).await, 1.0);
+    let status = edge.status().await;
+    let check = status["checks"].as_array().unwrap().iter().find(|check| check["name"] == "upstreams").unwrap();
+    assert_eq!((&check["status"], &check["value"]), (&"degraded".into(), &1.0.into()), "{check}");
+    assert_eq!(status["upstreams"][0]["endpoints"][0]["up"], true);
+}
+
 /// The newest of what was pushed, by name.
 fn pushed(origin: &Origin) -> Option<BTreeMap<String, Metric>> {
     let requests = origin.requests();

@@ -11,6 +11,7 @@ use tollgate_otlp::{Kind, Name, Span, SpanId, TraceId, Value};
 
 use super::{Moment, Recording, Trace, context, server};
 use crate::clock;
+use crate::telemetry::semconv::{Error, client_error, method, protocol_version};
 
 /// What is known of an attempt when it begins.
 #[derive(Debug, Clone, Copy)]
@@ -53,7 +54,7 @@ impl Trace {
         };
         let span_id = SpanId::of(fastrand::u64(..));
         self.hand_on(head, span_id);
-        let (method, _) = server::method(head.method.as_str());
+        let (method, _) = method(head.method.as_str());
         let scheme = if sent.is_tls { "https" } else { "http" };
         let outcome = Outcome::Abandoned;
         // Few have one, and all would carry its size.
@@ -67,6 +68,11 @@ impl Trace {
             url: format!("{scheme}://{}{}", sent.endpoint, head.uri.path()),
             outcome,
         }))
+    }
+
+    /// Names the trace as an attempt would, which is not made.
+    pub fn foretell(&self, head: &mut Parts) {
+        self.hand_on(head, self.span_id);
     }
 
     fn hand_on(&self, head: &mut Parts, span_id: SpanId) {
@@ -98,7 +104,7 @@ impl AttemptSpan<'_> {
             ("url.full", server::text(&self.url)),
             ("server.address", sent.endpoint.ip().into()),
             ("server.port", sent.endpoint.port().into()),
-            ("network.protocol.version", server::protocol_version(sent.version).into()),
+            ("network.protocol.version", protocol_version(sent.version).into()),
             ("tollgate.upstream", server::text(sent.upstream)),
         ]);
         if sent.resent > 0 {
@@ -111,24 +117,18 @@ impl AttemptSpan<'_> {
 impl Drop for AttemptSpan<'_> {
     fn drop(&mut self) {
         let mut attributes = self.attributes();
-        let error = match &self.outcome {
-            Outcome::Abandoned => {
-                attributes.push(("error.type", "abandoned".into()));
-                None
-            }
+        let (error, why) = match &self.outcome {
+            Outcome::Abandoned => (Error::Code("abandoned"), ""),
             Outcome::Answered(status) => {
                 attributes.push(("http.response.status_code", status.as_u16().into()));
-                let is_error = status.is_client_error() || status.is_server_error();
-                is_error.then(|| {
-                    attributes.push(("error.type", status.as_str().into()));
-                    "".into()
-                })
+                (client_error(*status), "")
             }
-            Outcome::Failed { kind, why } => {
-                attributes.push(("error.type", (*kind).into()));
-                Some(why.into())
-            }
+            Outcome::Failed { kind, why } => (Error::Code(kind), why.as_str()),
         };
+        let error = error.kind().map(|kind| {
+            attributes.push(("error.type", Value::Text(kind)));
+            why.into()
+        });
         let now = Moment { at: clock::now(), wall: clock::system_time() };
         self.recording.queue.push(&Span {
             trace_id: self.trace_id,

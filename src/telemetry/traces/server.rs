@@ -1,10 +1,13 @@
 //! The SERVER span of a request, of what the access log is told of it, by the semantic conventions for HTTP. Pure.
 
-use http::Version;
+use std::borrow::Cow;
+
+use http::StatusCode;
 use tollgate_otlp::{Kind, Link, Name, Span, Value};
 
 use super::{Moment, Recording, Trace};
 use crate::telemetry::Entry;
+use crate::telemetry::semconv::{Error, method, protocol_version, server_error};
 
 /// A longer text is cut: a queue of spans is bounded by their number.
 const TEXT_BYTES_MAX: usize = 1024;
@@ -23,11 +26,13 @@ pub fn span<'a>(
             attributes.push(("tollgate.queued_ms", Value::Float(queued.as_secs_f64() * 1e3)));
         }
     }
-    let failed = entry.status >= 500;
     if let Some(reason) = entry.reason {
-        attributes.push(("error.type", reason.into()));
-    } else if failed {
-        attributes.push(("error.type", entry.status.to_string().into()));
+        attributes.push(("tollgate.reason", reason.into()));
+    }
+    // What the client did wrong is no error of the server.
+    let error = StatusCode::from_u16(entry.status).map_or(Error::None, |status| server_error(status, entry.reason));
+    if let Some(kind) = error.kind() {
+        attributes.push(("error.type", Value::Text(kind)));
     }
     Span {
         trace_id: trace.trace_id,
@@ -41,8 +46,8 @@ pub fn span<'a>(
         end: now.wall,
         attributes,
         link,
-        // What the client did wrong is no error of the server.
-        error: failed.then(|| entry.reason.unwrap_or_default().into()),
+        // The attributes say why.
+        error: (error != Error::None).then(Cow::default),
     }
 }
 
@@ -58,6 +63,9 @@ fn attributes<'a>(entry: &'a Entry<'_>) -> Vec<(&'static str, Value<'a>)> {
     attributes.push(("network.peer.port", entry.peer.port().into()));
     attributes.push(("network.protocol.version", protocol_version(entry.version).into()));
     attributes.push(("http.response.body.size", count(entry.bytes_sent)));
+    if let Some(port) = entry.port {
+        attributes.push(("server.port", port.into()));
+    }
     if entry.bytes_received > 0 {
         attributes.push(("http.request.body.size", count(entry.bytes_received)));
     }
@@ -82,25 +90,6 @@ pub fn name_of(sent: &str) -> &'static str {
     match method(sent) {
         (_, Some(_)) => "HTTP",
         (method, None) => method,
-    }
-}
-
-/// The method as the conventions know it, and as it came if they do not.
-pub fn method(sent: &str) -> (&'static str, Option<&str>) {
-    const KNOWN: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", "QUERY"];
-    match KNOWN.into_iter().find(|known| *known == sent) {
-        Some(known) => (known, None),
-        None => ("_OTHER", Some(sent)),
-    }
-}
-
-pub fn protocol_version(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_09 => "0.9",
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2",
-        Version::HTTP_3 => "3",
-        _ => "1.1",
     }
 }
 

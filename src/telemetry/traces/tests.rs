@@ -90,6 +90,7 @@ fn nobody_is_asked_whether_to_believe_who_says_nothing() {
 fn entry<'a>() -> Entry<'a> {
     Entry {
         path: "/x/y",
+        port: Some(8443),
         query: Some("token=secret"),
         version: Version::HTTP_2,
         cache: Some("hit"),
@@ -133,6 +134,7 @@ fn a_server_span_says_what_the_conventions_ask_for() {
             ("error.type", None),
             ("client.address", Some(Value::Address([203, 0, 113, 7].into()))),
             ("server.address", Some("example.com".into())),
+            ("server.port", Some(Value::Integer(8443))),
             ("network.protocol.version", Some("2".into())),
             ("user_agent.original", Some("curl".into())),
             ("tollgate.cache", Some("hit".into())),
@@ -148,13 +150,16 @@ fn a_server_span_says_what_the_conventions_ask_for() {
 fn what_the_client_did_wrong_is_no_error_of_the_server() {
     for (status, reason, error, kind) in [
         (200, None, None, None),
-        (429, Some("rate_limited"), None, Some("rate_limited")),
-        (502, Some("connect_failed"), Some("connect_failed"), Some("connect_failed")),
+        (429, Some("rate-limited"), None, None),
+        (502, Some("connect-failed"), Some(""), Some("connect-failed")),
         (500, None, Some(""), Some("500")),
+        // The response broke off.
+        (200, Some("body-truncated"), Some(""), Some("body-truncated")),
     ] {
         with_span(&Entry { status, reason, ..entry() }, |span| {
             let read = (span.error.as_deref(), attribute(span, "error.type"));
             assert_eq!(read, (error, kind.map(Value::from).as_ref()), "{status}");
+            assert_eq!(attribute(span, "tollgate.reason"), reason.map(Value::from).as_ref());
         });
     }
 }
