@@ -239,6 +239,6 @@ fn shared() -> Vec<Route> {
 /// Counts and durations, in the text format of Prometheus, of the replica that answers.
 #[utoipa::path(get, path = "/metrics", tag = "operation", responses((status = 200, body = String)))]
 async fn numbers(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let text = app.metrics.text(app.store.usage()).map_err(|error| Problem::internal(&error))?;
+    let text = app.metrics.text(app.store.usage(), app.tracing.counts()).map_err(|error| Problem::internal(&error))?;
     Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }

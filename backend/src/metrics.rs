@@ -8,6 +8,8 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use tollgate_otlp::{Counts, Dropped};
+
 use crate::store::Usage;
 use crate::{health, processors};
 
@@ -63,6 +65,21 @@ impl Process {
             self.resident_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
     }
+}
+
+/// What became of spans, under the names that the proxy has for its own. They are counted where they are sent.
+fn spans(counts: &Counts) -> Result<Registry, prometheus::Error> {
+    let registry = Registry::new();
+    let exported = IntCounter::new("tollgate_spans_exported_total", "Spans that the collector took")?;
+    exported.inc_by(counts.exported());
+    registry.register(Box::new(exported))?;
+    let opts = Opts::new("tollgate_spans_dropped_total", "Spans that did not reach the collector, by reason");
+    let dropped = IntCounterVec::new(opts, &["reason"])?;
+    for why in Dropped::ALL {
+        dropped.with_label_values(&[why.word()]).inc_by(counts.dropped(why));
+    }
+    registry.register(Box::new(dropped))?;
+    Ok(registry)
 }
 
 impl Metrics {
@@ -163,7 +180,7 @@ impl Metrics {
     }
 
     /// All series in the text format of Prometheus.
-    pub fn text(&self, usage: Usage) -> Result<Vec<u8>, prometheus::Error> {
+    pub fn text(&self, usage: Usage, counts: &Counts) -> Result<Vec<u8>, prometheus::Error> {
         let used = usage.open.saturating_sub(usage.idle);
         self.0.connections.with_label_values(&["idle"]).set(i64::from(usage.idle));
         self.0.connections.with_label_values(&["used"]).set(i64::from(used));
@@ -171,6 +188,45 @@ impl Metrics {
         self.0.process.look();
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.0.registry.gather(), &mut text)?;
+        TextEncoder::new().encode(&spans(counts)?.gather(), &mut text)?;
         Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_otlp::{Kind, Name, Queue, Span, SpanId, TraceId};
+
+    use super::*;
+
+    #[test]
+    fn spans_that_are_lost_show() {
+        let counts = Arc::<Counts>::default();
+        let now = std::time::SystemTime::now();
+        // There is room for none.
+        Queue::new(0, 1, Arc::clone(&counts)).push(&Span {
+            trace_id: TraceId::of(1),
+            span_id: SpanId::of(1),
+            parent: None,
+            parent_is_remote: false,
+            trace_state: "",
+            name: Name("GET", None),
+            kind: Kind::Server,
+            start: now,
+            end: now,
+            attributes: Vec::new(),
+            link: None,
+            error: None,
+        });
+        let usage = Usage { open: 0, idle: 0, max: 1 };
+        let text = String::from_utf8(Metrics::new().unwrap().text(usage, &counts).unwrap()).unwrap();
+        for line in [
+            "# TYPE tollgate_spans_exported_total counter",
+            "tollgate_spans_exported_total 0",
+            "tollgate_spans_dropped_total{reason=\"queue_full\"} 1",
+            "tollgate_spans_dropped_total{reason=\"failed\"} 0",
+        ] {
+            assert!(text.lines().any(|other| other == line), "no {line:?} in:\n{text}");
+        }
     }
 }

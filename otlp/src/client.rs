@@ -3,13 +3,15 @@
 //! It runs on the runtime that it is given and may be asked from any thread, also one without a runtime. It does not try
 //! again: who asks knows whether that is worth it.
 
+use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use std::{fmt, io};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER, TE, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use flate2::read::GzEncoder;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HOST, RETRY_AFTER, TE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -20,7 +22,8 @@ use tokio::runtime::Handle;
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 
-use crate::settings::{Protocol, Target};
+use crate::health::Taken;
+use crate::settings::{Compression, Protocol, Target};
 use crate::{grpc, tls};
 
 /// An answer is a few bytes, or a message that says what is wrong.
@@ -30,6 +33,8 @@ const ANSWER_BYTES_MAX: usize = 256 << 10;
 pub enum ExportError {
     #[error("cannot connect to {0}: {1}")]
     Connect(String, #[source] io::Error),
+    #[error("the message cannot be compressed: {0}")]
+    Compress(#[source] io::Error),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     #[error("the connection failed: {0}")]
@@ -38,8 +43,8 @@ pub enum ExportError {
     Answer(String),
     #[error("status {status}")]
     Status { status: StatusCode, retry_after: Option<Duration> },
-    #[error("gRPC status {code}: {message}")]
-    Grpc { code: u32, message: String },
+    #[error("gRPC status {}: {}", .0.code, .0.message)]
+    Grpc(grpc::Status),
     #[error("the runtime has ended")]
     Ended,
 }
@@ -50,8 +55,8 @@ impl ExportError {
         match self {
             Self::Connect(..) | Self::Timeout(_) | Self::Connection(_) => true,
             Self::Status { status, .. } => matches!(status.as_u16(), 429 | 502 | 503 | 504),
-            Self::Grpc { code, .. } => grpc::may_pass(*code),
-            Self::Answer(_) | Self::Ended => false,
+            Self::Grpc(status) => grpc::may_pass(status.code, status.retry),
+            Self::Compress(_) | Self::Answer(_) | Self::Ended => false,
         }
     }
 
@@ -59,6 +64,7 @@ impl ExportError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Status { retry_after, .. } => *retry_after,
+            Self::Grpc(status) => status.retry,
             _ => None,
         }
     }
@@ -85,8 +91,8 @@ impl Client {
         Self(Arc::new(Shared { target, runtime, tls: OnceCell::new(), kept: Mutex::default() }))
     }
 
-    /// Sends one encoded message (`Export…ServiceRequest`). The answer is the message that came back.
-    pub async fn export(&self, message: Bytes) -> Result<Bytes, ExportError> {
+    /// Sends one encoded message (`Export…ServiceRequest`).
+    pub async fn export(&self, message: Bytes) -> Result<Taken, ExportError> {
         let shared = Arc::clone(&self.0);
         let limit = shared.target.timeout;
         let sending = self.0.runtime.spawn(async move {
@@ -103,10 +109,12 @@ impl fmt::Debug for Client {
 }
 
 impl Shared {
-    async fn send(&self, message: Bytes) -> Result<Bytes, ExportError> {
+    async fn send(&self, message: Bytes) -> Result<Taken, ExportError> {
+        let is_compressed = self.target.compression == Compression::Gzip;
+        let message = if is_compressed { gzip(message).await? } else { message };
         let message = match self.target.protocol {
             Protocol::HttpProtobuf => message,
-            Protocol::Grpc => grpc::frame(&message),
+            Protocol::Grpc => grpc::frame(&message, is_compressed),
         };
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(mut connection) = kept.filter(|connection| !connection.is_closed()) {
@@ -122,7 +130,7 @@ impl Shared {
         self.finish(connection, response).await
     }
 
-    async fn finish(&self, connection: Connection, response: Response<Incoming>) -> Result<Bytes, ExportError> {
+    async fn finish(&self, connection: Connection, response: Response<Incoming>) -> Result<Taken, ExportError> {
         let (head, body) = response.into_parts();
         let collected = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
         let collected = collected.map_err(|error| ExportError::Answer(error.to_string()))?;
@@ -131,12 +139,15 @@ impl Shared {
             return Err(ExportError::Status { status: head.status, retry_after: retry_after(&head.headers) });
         }
         if self.target.protocol == Protocol::HttpProtobuf {
-            return Ok(collected.to_bytes());
+            return Ok(Taken::read(collected.to_bytes()));
         }
         let status = collected.trailers().and_then(grpc::status).or_else(|| grpc::status(&head.headers));
         match status {
-            Some(grpc::Status { code: 0, .. }) => Ok(grpc::unframe(collected.to_bytes())),
-            Some(grpc::Status { code, message }) => Err(ExportError::Grpc { code, message }),
+            Some(grpc::Status { code: 0, .. }) => {
+                let message = grpc::unframe(collected.to_bytes());
+                Ok(message.map_or_else(|| Taken::unread("it is no message of gRPC"), Taken::read))
+            }
+            Some(status) => Err(ExportError::Grpc(status)),
             None => Err(ExportError::Answer("it has no gRPC status".to_owned())),
         }
     }
@@ -147,6 +158,13 @@ impl Shared {
         let fields = request.headers_mut();
         fields.insert(USER_AGENT, HeaderValue::from_static(concat!("tollgate-otlp/", env!("CARGO_PKG_VERSION"))));
         fields.extend(self.target.headers.clone());
+        if self.target.compression == Compression::Gzip {
+            let name = match self.target.protocol {
+                Protocol::HttpProtobuf => CONTENT_ENCODING,
+                Protocol::Grpc => HeaderName::from_static("grpc-encoding"),
+            };
+            fields.insert(name, HeaderValue::from_static("gzip"));
+        }
         match self.target.protocol {
             Protocol::HttpProtobuf => {
                 fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
@@ -175,7 +193,8 @@ impl Shared {
         if !is_tls {
             return self.begin(stream).await;
         }
-        let connector = self.tls.get_or_try_init(|| tls::connector(self.target.protocol.alpn())).await;
+        let (alpn, roots) = (self.target.protocol.alpn(), &self.target.roots);
+        let connector = self.tls.get_or_try_init(|| tls::connector(alpn, roots.clone())).await;
         let stream = tls::connect(connector.map_err(failed)?, host, stream).await.map_err(failed)?;
         self.begin(stream).await
     }
@@ -229,6 +248,17 @@ impl Protocol {
             Self::Grpc => b"h2",
         }
     }
+}
+
+/// Beside the runtime: a large message takes milliseconds.
+async fn gzip(message: Bytes) -> Result<Bytes, ExportError> {
+    let compress = move || {
+        let mut compressed = Vec::with_capacity(message.len() / 4);
+        let mut encoder = GzEncoder::new(&*message, flate2::Compression::default());
+        encoder.read_to_end(&mut compressed).map(|_| compressed.into())
+    };
+    let compressed = tokio::task::spawn_blocking(compress).await.map_err(|_| ExportError::Ended)?;
+    compressed.map_err(ExportError::Compress)
 }
 
 /// In seconds; a date is not looked at.

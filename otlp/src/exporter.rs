@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyValueKind;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
@@ -13,7 +12,8 @@ use prost::Message as _;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use crate::client::{Client, ExportError};
+use crate::client::Client;
+use crate::health::{Health, Taken, Watch};
 use crate::queue::{Batch, Counts, Dropped, Queue};
 use crate::settings::{Batching, Target};
 use crate::wire::Wire;
@@ -22,17 +22,11 @@ use crate::wire::Wire;
 const OFFERS_MAX: u32 = 4;
 /// The pause after the first failure; it doubles.
 const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// No collector is waited for longer, whatever it asks for.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// A batch that is lost; why was said.
 struct Unsent;
-
-/// What is said when it changes, and not for each batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
-    Failing(String),
-    Recovered,
-}
 
 /// A queue, and the task that empties it. Both stay when it turns out that spans go elsewhere.
 #[derive(Debug)]
@@ -53,8 +47,8 @@ struct Destination {
 }
 
 impl Exporter {
-    /// `scope` names the program that makes the spans; `tell` is called when the collector begins to fail, and when
-    /// it takes spans again. Until it is told where to, it sends nothing.
+    /// `scope` names the program that makes the spans; `tell` is called when the collector begins to fail or to take
+    /// spans in part, and when all is well again. Until it is told where to, it sends nothing.
     pub fn start(
         batching: Batching,
         scope: &'static str,
@@ -71,7 +65,7 @@ impl Exporter {
             batching,
             counts,
             tell: Box::new(tell),
-            is_failing: false,
+            watch: Watch::default(),
         };
         Self { queue, destination, runtime: runtime.clone(), task: Mutex::new(Some(runtime.spawn(task.run()))) }
     }
@@ -120,7 +114,7 @@ struct Task {
     batching: Batching,
     counts: Arc<Counts>,
     tell: Box<dyn Fn(Health) + Send + Sync>,
-    is_failing: bool,
+    watch: Watch,
 }
 
 impl Task {
@@ -156,7 +150,7 @@ impl Task {
     async fn send(&mut self, batch: Batch) {
         let count = batch.spans;
         match self.offer(batch).await {
-            Ok(rejected) => {
+            Ok(Taken { rejected, .. }) => {
                 self.counts.count_exported(count.saturating_sub(rejected));
                 self.counts.count_dropped(Dropped::Rejected, rejected.min(count));
             }
@@ -165,30 +159,25 @@ impl Task {
         self.queue.done(count);
     }
 
-    /// How many spans were rejected of those that were taken.
-    async fn offer(&mut self, batch: Batch) -> Result<usize, Unsent> {
+    async fn offer(&mut self, batch: Batch) -> Result<Taken, Unsent> {
         let Some(Destination { client, resource, .. }) = self.destination() else { return Err(Unsent) };
         let message: Bytes = request(&batch, &resource, self.scope).0.into();
         let mut offers = 0;
         loop {
-            let error = match client.export(message.clone()).await {
-                Ok(answer) => {
-                    self.say(None);
-                    let answer = ExportTraceServiceResponse::decode(answer).unwrap_or_default();
-                    let rejected = answer.partial_success.map_or(0, |partial| partial.rejected_spans);
-                    return Ok(usize::try_from(rejected).unwrap_or(0));
-                }
+            let sent = client.export(message.clone()).await;
+            if let Some(health) = self.watch.look(&sent) {
+                (self.tell)(health);
+            }
+            let error = match sent {
+                Ok(taken) => return Ok(taken),
                 Err(error) => error,
             };
-            self.say(Some(&error));
             offers += 1;
             // At the end there is no time to wait for better ones.
             if !error.may_pass() || offers == OFFERS_MAX || self.queue.is_closed() {
                 return Err(Unsent);
             }
-            let pause = PAUSE.saturating_mul(1 << offers.min(8)) / 2;
-            let pause = error.retry_after().unwrap_or(pause).min(PAUSE_MAX);
-            self.rest(pause).await;
+            self.rest(pause(offers, fastrand::f64(), error.retry_after())).await;
         }
     }
 
@@ -201,15 +190,15 @@ impl Task {
         };
         let _elapsed = tokio::time::timeout(pause, ended).await;
     }
+}
 
-    fn say(&mut self, error: Option<&ExportError>) {
-        match error {
-            Some(error) if !self.is_failing => (self.tell)(Health::Failing(error.to_string())),
-            None if self.is_failing => (self.tell)(Health::Recovered),
-            _ => {}
-        }
-        self.is_failing = error.is_some();
-    }
+/// How long to wait after so many offers: it doubles, and not all wait as long (`luck` is from 0 to 1), else they would come
+/// back together. What the collector asked for is the least.
+fn pause(offers: u32, luck: f64, asked: Option<Duration>) -> Duration {
+    let pause = PAUSE.saturating_mul(1 << offers.saturating_sub(1).min(8)).mul_f64(0.5 + luck / 2.0);
+    let asked = asked.unwrap_or_default();
+    // What all were told has its own share of luck on top.
+    asked.saturating_add(asked.mul_f64(luck / 10.0)).max(pause).min(PAUSE_MAX)
 }
 
 /// The message for a batch of spans of one process: an `ExportTraceServiceRequest` of one `ResourceSpans` of one `ScopeSpans`.

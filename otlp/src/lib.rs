@@ -17,6 +17,7 @@
 mod client;
 mod exporter;
 mod grpc;
+mod health;
 mod parent;
 mod queue;
 mod sampler;
@@ -27,9 +28,11 @@ mod variables;
 mod wire;
 
 pub use client::{Client, ExportError};
-pub use exporter::{Exporter, Health};
+pub use exporter::Exporter;
+pub use health::{Health, Taken, Watch};
 pub use parent::Parent;
 pub use queue::{Counts, Dropped, Queue};
 pub use sampler::{Root, Sampler};
-pub use settings::{Batching, Given, Protocol, Settings, Signal, Target, is_absolute};
+pub use settings::{Batching, Compression, Found, Given, Protocol, Settings, Signal, Target, is_absolute};
 pub use span::{Kind, Link, Name, Span, SpanId, TraceId, Value};
+pub use variables::Surroundings;

@@ -51,6 +51,45 @@ mod tests {
 
     use super::*;
 
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const SPAN: &str = "00f067aa0ba902b7";
+
+    #[test]
+    fn a_parent_is_read_if_it_is_right() {
+        for (field, expected) in [
+            (format!("00-{TRACE}-{SPAN}-01"), Some(true)),
+            (format!("00-{TRACE}-{SPAN}-00"), Some(false)),
+            (format!("00-{TRACE}-{SPAN}-ff"), Some(true)),
+            (format!("cc-{TRACE}-{SPAN}-01"), Some(true)),
+            (format!("cc-{TRACE}-{SPAN}-01-what"), Some(true)),
+            (format!("cc-{TRACE}-{SPAN}-01.what"), None),
+            (format!("00-{TRACE}-{SPAN}-01-what"), None),
+            (format!("00-{TRACE}-{SPAN}-01-"), None),
+            (format!("ff-{TRACE}-{SPAN}-01"), None),
+            (format!("0g-{TRACE}-{SPAN}-01"), None),
+            (format!("0A-{TRACE}-{SPAN}-01"), None),
+            (format!("00-{}-{SPAN}-01", TRACE.to_uppercase()), None),
+            (format!("00-{TRACE}-{}-01", SPAN.to_uppercase()), None),
+            (format!("00-{}-{SPAN}-01", "0".repeat(32)), None),
+            (format!("00-{TRACE}-{}-01", "0".repeat(16)), None),
+            (format!("00-{TRACE}-{SPAN}-0"), None),
+            (format!("00-{TRACE}-{SPAN}-+1"), None),
+            (format!("00-{TRACE}-{SPAN}-0g"), None),
+            (format!("00_{TRACE}-{SPAN}-01"), None),
+            (format!("00-{TRACE}_{SPAN}-01"), None),
+            (format!("00-{TRACE}-{SPAN}_01"), None),
+            (format!("00-{TRACE}-{SPAN}"), None),
+            (format!(" 00-{TRACE}-{SPAN}-01"), None),
+            (String::new(), None),
+        ] {
+            let read = Parent::parse(field.as_bytes());
+            assert_eq!(read.map(|parent| parent.is_sampled), expected, "{field}");
+            if let Some(parent) = read {
+                assert_eq!((parent.trace_id.to_string(), parent.span_id.to_string()), (TRACE.into(), SPAN.into()));
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn no_field_is_too_odd(text: Vec<u8>) {

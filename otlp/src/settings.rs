@@ -4,13 +4,16 @@
 //! A variable that cannot be read is passed over, as the standard asks, and named among the faults.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 
 use crate::sampler::Sampler;
-use crate::variables::Variables;
+use crate::variables::{Surroundings, Variables};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const METRICS_INTERVAL: Duration = Duration::from_secs(60);
@@ -22,6 +25,9 @@ pub struct Given {
     pub endpoint: Option<Uri>,
     pub protocol: Option<Protocol>,
     pub headers: HeaderMap,
+    pub compression: Option<Compression>,
+    /// The roots that are trusted, in PEM; None: those of the system.
+    pub ca: Option<String>,
     /// For one message, with its answer.
     pub timeout: Option<Duration>,
     /// `service.name`.
@@ -40,6 +46,13 @@ pub struct Given {
 pub enum Protocol {
     HttpProtobuf,
     Grpc,
+}
+
+/// How messages are made smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Gzip,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +84,9 @@ pub struct Target {
     pub protocol: Protocol,
     /// They may be secret.
     pub headers: HeaderMap,
+    pub compression: Compression,
+    /// The roots that are trusted; None: those of the system.
+    pub roots: Option<Vec<CertificateDer<'static>>>,
     pub timeout: Duration,
 }
 
@@ -90,10 +106,18 @@ impl Default for Batching {
     }
 }
 
+/// What was found, beside the settings.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// What is wrong with variables.
+    pub faults: Vec<String>,
+    /// Files that they name.
+    pub files: Vec<PathBuf>,
+}
+
 impl Settings {
-    /// The settings, and what is wrong with variables.
-    pub fn resolve(given: &Given, variable: &dyn Fn(&str) -> Option<String>) -> (Self, Vec<String>) {
-        let mut variables = Variables::new(variable);
+    pub fn resolve(given: &Given, surroundings: Surroundings<'_>) -> (Self, Found) {
+        let mut variables = Variables::new(surroundings);
         let is_disabled = variables.flag("OTEL_SDK_DISABLED");
         let mut target = |signal| if is_disabled { None } else { target(signal, given, &mut variables) };
         let (traces, metrics) = (target(Signal::Traces), target(Signal::Metrics));
@@ -106,11 +130,37 @@ impl Settings {
             sampler: given.sampler.or_else(|| sampler(&mut variables)),
             batching: batching(&mut variables),
         };
-        let mut faults = variables.faults;
+        settings.unsupported(&mut variables);
+        let Variables { mut faults, files, .. } = variables;
         // Those that both signals share are looked at twice.
         faults.sort();
         faults.dedup();
-        (settings, faults)
+        (settings, Found { faults, files })
+    }
+
+    /// Says what is set in vain.
+    fn unsupported(&self, variables: &mut Variables<'_>) {
+        const TIMEOUT: &str = ": each message has the time of OTEL_EXPORTER_OTLP_TIMEOUT";
+        if self.traces.is_some() {
+            variables.unsupported("OTEL_BSP_EXPORT_TIMEOUT", TIMEOUT);
+        }
+        if self.metrics.is_some() {
+            variables.unsupported("OTEL_METRIC_EXPORT_TIMEOUT", TIMEOUT);
+            for (name, supported) in [
+                ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "cumulative"),
+                ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "explicit_bucket_histogram"),
+            ] {
+                let text = variables.text(name).filter(|text| !text.eq_ignore_ascii_case(supported));
+                text.iter().for_each(|text| variables.fault(name, text, &format!("`{supported}`")));
+            }
+        }
+        for target in self.traces.iter().chain(&self.metrics) {
+            for name in ["CLIENT_CERTIFICATE", "CLIENT_KEY"] {
+                if let Some((name, _)) = variables.of_signal(target.signal.word(), name) {
+                    variables.unsupported(&name, ": no certificate is shown to the collector");
+                }
+            }
+        }
     }
 }
 
@@ -132,7 +182,33 @@ fn target(signal: Signal, given: &Given, variables: &mut Variables<'_>) -> Optio
         variables.milliseconds(&name)
     });
     let headers = headers(signal, given, variables);
-    Some(Target { signal, url, protocol, headers, timeout: timeout.unwrap_or(TIMEOUT) })
+    let compression = given.compression.or_else(|| compression(signal, variables)).unwrap_or(Compression::None);
+    let roots = roots(signal, given, variables);
+    Some(Target { signal, url, protocol, headers, compression, roots, timeout: timeout.unwrap_or(TIMEOUT) })
+}
+
+fn compression(signal: Signal, variables: &mut Variables<'_>) -> Option<Compression> {
+    let (name, text) = variables.of_signal(signal.word(), "COMPRESSION")?;
+    let compression = Compression::named(&text);
+    if compression.is_none() {
+        variables.fault(&name, &text, "`gzip` or `none`");
+    }
+    compression
+}
+
+/// If there is a file of roots that cannot be used, none are trusted: those of the system are not what was asked for.
+fn roots(signal: Signal, given: &Given, variables: &mut Variables<'_>) -> Option<Vec<CertificateDer<'static>>> {
+    let certificates =
+        |text: &str| CertificateDer::pem_slice_iter(text.as_bytes()).filter_map(Result::ok).collect::<Vec<_>>();
+    if let Some(text) = &given.ca {
+        return Some(certificates(text));
+    }
+    let (name, path) = variables.of_signal(signal.word(), "CERTIFICATE")?;
+    let roots = certificates(&variables.file(&name, &path));
+    if roots.is_empty() {
+        variables.faults.push(format!("{name}: no certificate can be read of {path}, so no collector is trusted"));
+    }
+    Some(roots)
 }
 
 fn protocol(signal: Signal, variables: &mut Variables<'_>) -> Option<Protocol> {
@@ -147,11 +223,20 @@ fn protocol(signal: Signal, variables: &mut Variables<'_>) -> Option<Protocol> {
 /// The one of the signal is taken as it is; to the one for all, a path is appended.
 fn endpoint(signal: Signal, variables: &mut Variables<'_>) -> Option<(Uri, bool)> {
     let (name, text) = variables.of_signal(signal.word(), "ENDPOINT")?;
-    let uri = text.parse().ok().filter(is_absolute);
-    if uri.is_none() {
-        variables.fault(&name, &text, "a URL such as `http://127.0.0.1:4318`");
+    let is_whole = name.contains(signal.word());
+    let Some(uri) = text.parse().ok().filter(is_absolute) else {
+        // What stands behind may be secret.
+        let shown = text.split('?').next().and_then(|text| text.rsplit('@').next()).unwrap_or_default();
+        variables.fault(&name, shown, "a URL such as `http://127.0.0.1:4318`");
+        return None;
+    };
+    if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+        variables.faults.push(format!("{name}: the user is left out; what proves who we are goes into the headers"));
     }
-    uri.map(|uri| (uri, name.contains(signal.word())))
+    if uri.query().is_some() && !is_whole {
+        variables.faults.push(format!("{name}: the query is left out; it can stand in the one for a signal"));
+    }
+    Some((uri, is_whole))
 }
 
 /// Whether it is `http://…` or `https://…` with a host, and with a port that there can be, if any.
@@ -214,12 +299,10 @@ fn sampler(variables: &mut Variables<'_>) -> Option<Sampler> {
 fn batching(variables: &mut Variables<'_>) -> Batching {
     const QUEUE_MAX: u64 = 1 << 20;
     let standard = Batching::default();
-    let mut count = |name, default: usize| {
-        let given = variables.number(name).filter(|number| (1..=QUEUE_MAX).contains(number));
-        given.and_then(|number| usize::try_from(number).ok()).unwrap_or(default)
-    };
-    let queue_max = count("OTEL_BSP_MAX_QUEUE_SIZE", standard.queue_max);
-    let batch_max = count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", standard.batch_max).min(queue_max);
+    let mut count = |name, max: u64| variables.number(name, 1..=max).and_then(|number| usize::try_from(number).ok());
+    let queue_max = count("OTEL_BSP_MAX_QUEUE_SIZE", QUEUE_MAX).unwrap_or(standard.queue_max);
+    let batch_max = count("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", queue_max as u64);
+    let batch_max = batch_max.unwrap_or(standard.batch_max).min(queue_max);
     let delay = variables.milliseconds("OTEL_BSP_SCHEDULE_DELAY").unwrap_or(standard.delay);
     Batching { queue_max, batch_max, delay }
 }
@@ -231,6 +314,24 @@ impl Protocol {
             "http/protobuf" => Some(Self::HttpProtobuf),
             "grpc" => Some(Self::Grpc),
             _ => None,
+        }
+    }
+}
+
+impl Compression {
+    /// As the variables and configurations write it.
+    pub fn named(text: &str) -> Option<Self> {
+        match text {
+            "gzip" => Some(Self::Gzip),
+            "none" => Some(Self::None),
+            _ => None,
+        }
+    }
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::None => "none",
         }
     }
 }
@@ -249,7 +350,7 @@ impl Signal {
             (Protocol::Grpc, Self::Metrics) => {
                 "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export".to_owned()
             }
-            (Protocol::HttpProtobuf, _) if is_whole => base.path().to_owned(),
+            (Protocol::HttpProtobuf, _) if is_whole => base.path_and_query()?.as_str().to_owned(),
             (Protocol::HttpProtobuf, Self::Traces) => format!("{}/v1/traces", base.path().trim_end_matches('/')),
             (Protocol::HttpProtobuf, Self::Metrics) => format!("{}/v1/metrics", base.path().trim_end_matches('/')),
         };
@@ -264,22 +365,48 @@ fn without_user(authority: &Authority) -> Option<Authority> {
     authority.as_str().rsplit('@').next()?.parse().ok()
 }
 
+impl Target {
+    /// There is a file of roots, and none in it.
+    pub fn trusts_nobody(&self) -> bool {
+        self.roots.as_ref().is_some_and(Vec::is_empty)
+    }
+
+    /// The URL without its query, which may hold a secret.
+    pub fn place(&self) -> String {
+        let url = self.url.to_string();
+        url.split('?').next().unwrap_or_default().to_owned()
+    }
+}
+
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.headers.keys().collect();
-        write!(f, "{:?} to {} by {:?} within {:?} with {names:?}", self.signal, self.url, self.protocol, self.timeout)
+        let Self { signal, protocol, compression, timeout, .. } = self;
+        write!(f, "{signal:?} to {} by {protocol:?} ({compression:?}) within {timeout:?} with {names:?}", self.place())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::path::Path;
+
     use super::*;
 
     fn resolve(given: &Given, variables: &[(&str, &str)]) -> (Settings, Vec<String>) {
         let variable =
             |wanted: &str| variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| (*value).to_owned());
-        Settings::resolve(given, &variable)
+        let read = |path: &Path| match path.to_str() {
+            Some("/ca.pem") => Ok(PEM.to_owned()),
+            Some("/empty.pem") => Ok(String::new()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        let (settings, found) = Settings::resolve(given, Surroundings { variable: &variable, read: &read });
+        (settings, found.faults)
     }
+
+    /// Of what is no certificate, which shows when it is used.
+    const PEM: &str = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
 
     fn given(endpoint: &str) -> Given {
         Given { endpoint: Some(endpoint.parse().unwrap()), ..Given::default() }
@@ -304,6 +431,7 @@ mod tests {
         check(&none, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://b:1")], "http://b:1/v1/traces", "http://b:1/v1/metrics");
         check(&none, &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://b:1/x")], "http://b:1/x", "");
         check(&none, &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://b:1")], "http://b:1/", "");
+        check(&none, &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://b:1/x?key=1")], "http://b:1/x?key=1", "");
         check(
             &given("http://a:4318"),
             &[("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://b:1/x")],
@@ -332,6 +460,41 @@ mod tests {
         check(None, &given_by, 15);
         check(Some(5), &given_by, 5);
         check(None, &[("OTEL_METRIC_EXPORT_INTERVAL", "0")], 60);
+    }
+
+    #[test]
+    fn how_messages_are_compressed_and_whom_is_trusted() {
+        let check = |given: &Given, name: &str, value: &str, compression, roots: Option<usize>, faults: usize| {
+            let (settings, found) = resolve(given, &[(name, value)]);
+            let target = settings.traces.unwrap();
+            assert_eq!((target.compression, target.roots.map(|roots| roots.len())), (compression, roots), "{name}");
+            assert_eq!(found.len(), faults, "{found:?}");
+        };
+        let (given, gzip, none) = (given("https://a:4318"), Compression::Gzip, Compression::None);
+        check(&given, "X", "", none, None, 0);
+        check(&given, "OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", gzip, None, 0);
+        check(&given, "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip", gzip, None, 0);
+        check(&given, "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "gzip", none, None, 0);
+        let plain = Given { compression: Some(none), ca: Some(PEM.repeat(2)), ..given.clone() };
+        check(&plain, "OTEL_EXPORTER_OTLP_COMPRESSION", "gzip", none, Some(2), 0);
+        check(&given, "OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem", none, Some(1), 0);
+        check(&given, "OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", "/ca.pem", none, None, 0);
+        // Whoever names a file does not want the roots of the system.
+        check(&given, "OTEL_EXPORTER_OTLP_CERTIFICATE", "/missing.pem", none, Some(0), 2);
+        check(&given, "OTEL_EXPORTER_OTLP_CERTIFICATE", "/empty.pem", none, Some(0), 1);
+        check(&Given { ca: Some("what".to_owned()), ..given.clone() }, "X", "", none, Some(0), 0);
+    }
+
+    #[test]
+    fn what_may_be_secret_is_not_shown() {
+        let secret = "http://me:secret@b:1/x?key=secret";
+        for (name, faults) in [("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", 1), ("OTEL_EXPORTER_OTLP_ENDPOINT", 2)] {
+            let (settings, found) = resolve(&Given::default(), &[(name, secret)]);
+            assert_eq!(found.len(), faults, "{found:?}");
+            assert!(!format!("{settings:?} {found:?}").contains("secret"), "{settings:?} {found:?}");
+            let (settings, found) = resolve(&Given::default(), &[(name, "me:secret@b:1/x?key=secret")]);
+            assert!(settings.traces.is_none() && !format!("{found:?}").contains("secret"), "{found:?}");
+        }
     }
 
     #[test]
@@ -388,6 +551,18 @@ mod tests {
         check("OTEL_TRACES_EXPORTER", "zipkin");
         check("OTEL_TRACES_SAMPLER", "xray");
         check("OTEL_BSP_MAX_QUEUE_SIZE", "many");
+        check("OTEL_BSP_MAX_QUEUE_SIZE", "0");
+        check("OTEL_BSP_MAX_QUEUE_SIZE", "1048577");
+        check("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2049");
+        check("OTEL_BSP_SCHEDULE_DELAY", "0");
+        check("OTEL_METRIC_EXPORT_INTERVAL", "0");
+        check("OTEL_EXPORTER_OTLP_TIMEOUT", "0");
+        check("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd");
+        check("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key.pem");
+        check("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "/client.pem");
+        check("OTEL_BSP_EXPORT_TIMEOUT", "30000");
+        check("OTEL_METRIC_EXPORT_TIMEOUT", "30000");
+        check("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta");
         check("OTEL_RESOURCE_ATTRIBUTES", "x");
         for endpoint in ["localhost:4318", "ftp://a", "http://a:99999", "http://me@a:0x1"] {
             let (settings, faults) = resolve(&Given::default(), &[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]);

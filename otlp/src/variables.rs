@@ -1,21 +1,34 @@
 //! The forms in which the standard's variables give lists, numbers and flags. Pure.
 
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// What the standard's variables are asked for.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// The text of a file that a variable names.
+    pub read: &'a dyn Fn(&Path) -> io::Result<String>,
+}
 
 /// Variables of the environment, and what was wrong with those that were asked for.
 pub struct Variables<'a> {
-    get: &'a dyn Fn(&str) -> Option<String>,
+    surroundings: Surroundings<'a>,
     pub faults: Vec<String>,
+    /// That variables name.
+    pub files: Vec<PathBuf>,
 }
 
 impl<'a> Variables<'a> {
-    pub fn new(get: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { get, faults: Vec::new() }
+    pub fn new(surroundings: Surroundings<'a>) -> Self {
+        Self { surroundings, faults: Vec::new(), files: Vec::new() }
     }
 
     /// An empty variable is as good as none.
     pub fn text(&self, name: &str) -> Option<String> {
-        (self.get)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+        (self.surroundings.variable)(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     }
 
     /// The one for the signal, else the one for all.
@@ -29,17 +42,27 @@ impl<'a> Variables<'a> {
         self.text(name).is_some_and(|text| text.eq_ignore_ascii_case("true"))
     }
 
-    pub fn number(&mut self, name: &str) -> Option<u64> {
+    pub fn number(&mut self, name: &str, range: RangeInclusive<u64>) -> Option<u64> {
         let text = self.text(name)?;
-        let number = text.parse().ok();
+        let number = text.parse::<u64>().ok().filter(|number| range.contains(number));
         if number.is_none() {
-            self.fault(name, &text, "a whole number");
+            self.fault(name, &text, &format!("a whole number from {} to {}", range.start(), range.end()));
         }
         number
     }
 
+    /// Up to a day.
     pub fn milliseconds(&mut self, name: &str) -> Option<Duration> {
-        self.number(name).filter(|number| *number > 0).map(Duration::from_millis)
+        self.number(name, 1..=86_400_000).map(Duration::from_millis)
+    }
+
+    /// The text of the file that it names; empty if that cannot be read.
+    pub fn file(&mut self, name: &str, path: &str) -> String {
+        self.files.push(path.into());
+        (self.surroundings.read)(Path::new(path)).unwrap_or_else(|error| {
+            self.faults.push(format!("{name}: cannot read {path}: {error}"));
+            String::new()
+        })
     }
 
     /// `key=value,key=value`, values percent-encoded.
@@ -53,6 +76,13 @@ impl<'a> Variables<'a> {
             }
         }
         pairs
+    }
+
+    /// Of a variable that is for others than us.
+    pub fn unsupported(&mut self, name: &str, instead: &str) {
+        if self.text(name).is_some() {
+            self.faults.push(format!("{name} is not supported{instead}"));
+        }
     }
 
     pub fn fault(&mut self, name: &str, text: &str, expected: &str) {
@@ -80,8 +110,8 @@ mod tests {
     #[test]
     fn lists_of_pairs() {
         let check = |text: &str, expected: &[(&str, &str)], faults: usize| {
-            let none = |_: &str| None;
-            let mut variables = Variables::new(&none);
+            let surroundings = Surroundings { variable: &|_| None, read: &|_| Ok(String::new()) };
+            let mut variables = Variables::new(surroundings);
             let pairs = variables.pairs("X", text);
             let pairs: Vec<_> = pairs.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
             assert_eq!(pairs, expected, "{text}");

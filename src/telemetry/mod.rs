@@ -5,6 +5,7 @@
 pub mod access_log;
 pub mod log;
 pub mod metrics;
+mod resource;
 mod semconv;
 pub mod traces;
 

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsPartialSuccess, ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
 use opentelemetry_proto::tonic::common::v1::any_value;
 use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, Metric, metric, number_data_point};
 use prost::Message as _;
@@ -402,18 +404,76 @@ async fn a_collector_is_pushed_what_a_scrape_shows() {
 }
 
 #[tokio::test]
-async fn what_was_counted_last_is_pushed_when_the_process_ends() {
+async fn edges_with_one_collector_push_each_as_itself_and_across_a_reload() {
     let (collector, origin) = (Origin::replies(ok("")).await, Origin::replies(ok("hello")).await);
     let table =
-        format!("[telemetry]\notlp = \"http://{}\"\nsample = 0\nmetrics_interval = \"1h\"\n", collector.address());
+        format!("[telemetry]\notlp = \"http://{}\"\nsample = 0\nmetrics_interval = \"50ms\"\n", collector.address());
+    let config = table + &upstream(&[origin.address()], "") + ROUTE;
+    let count = |wanted: usize| {
+        let collector = &collector;
+        until("the ids", async move || Some(instances(collector)).filter(|ids| ids.len() >= wanted))
+    };
+    let first = Edge::start(&config).await;
+    let ids = count(1).await;
+    assert_eq!(ids.first().unwrap().len(), 36, "{ids:?}");
+    let _second = Edge::start(&config).await;
+    count(2).await;
+    first.write_config(&Edge::standard(config.replace("sample = 0", "sample = 1")));
+    first.reload().await;
+    let seen = collector.count();
+    until("further pushes", async || (collector.count() > seen + 6).then_some(())).await;
+    assert_eq!(instances(&collector).len(), 2);
+}
+
+/// The ids of all who have pushed.
+fn instances(collector: &Origin) -> BTreeSet<String> {
+    let requests = collector.requests();
+    let messages = requests.iter().filter(|request| request.target == "/v1/metrics");
+    let resources =
+        messages.flat_map(|request| ExportMetricsServiceRequest::decode(&*request.body).unwrap().resource_metrics);
+    let attributes = resources.flat_map(|resource| resource.resource.unwrap().attributes);
+    let ids = attributes.filter(|attribute| attribute.key == "service.instance.id");
+    ids.map(|id| match id.value.unwrap().value {
+        Some(any_value::Value::StringValue(id)) => id,
+        other => panic!("{other:?}"),
+    })
+    .collect()
+}
+
+/// The value of a counter without labels, or of its first series.
+fn count(metrics: &BTreeMap<String, Metric>, name: &str) -> Option<number_data_point::Value> {
+    let Some(metric::Data::Sum(sum)) = &metrics.get(name)?.data else { panic!("{name} is no counter") };
+    sum.data_points[0].value
+}
+
+#[tokio::test]
+async fn the_last_metrics_are_pushed_at_the_end() {
+    let (collector, origin) = (Origin::replies(ok("")).await, Origin::replies(ok("hello")).await);
+    let table =
+        format!("[telemetry]\notlp = \"http://{}\"\nsample = 1\nmetrics_interval = \"1h\"\n", collector.address());
     let mut edge = Edge::start(table + &upstream(&[origin.address()], "") + ROUTE).await;
     assert_eq!(edge.get("/").await.status, 200);
-    assert!(pushed(&collector).is_none());
     edge.signal(rustix::process::Signal::TERM);
     assert!(edge.exit().await.success());
-    let Some(metric::Data::Sum(sum)) = &pushed(&collector).unwrap()["http_requests_total"].data else { panic!() };
-    assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
-    assert_eq!(collector.count(), 1);
+    let metrics = pushed(&collector).expect("metrics");
+    assert_eq!(count(&metrics, "http_requests_total"), Some(number_data_point::Value::AsInt(1)));
+    // The spans went before.
+    assert_eq!(count(&metrics, "tollgate_spans_exported_total"), Some(number_data_point::Value::AsInt(2)));
+}
+
+#[tokio::test]
+async fn metrics_that_a_collector_rejects_are_said_once_and_counted() {
+    let rejected = ExportMetricsPartialSuccess { rejected_data_points: 2, error_message: "too old".to_owned() };
+    let answer = ExportMetricsServiceResponse { partial_success: Some(rejected) }.encode_to_vec();
+    let (collector, origin) = (Origin::replies(ok(answer)).await, Origin::replies(ok("hello")).await);
+    let table =
+        format!("[telemetry]\notlp = \"http://{}\"\nsample = 0\nmetrics_interval = \"20ms\"\n", collector.address());
+    let edge = Edge::start(table + &upstream(&[origin.address()], "") + ROUTE).await;
+    let result = |result: &str| format!("tollgate_metrics_pushes_total{{result=\"{result}\"}}");
+    until("three pushes", async || (edge.metric(&result("partial")).await >= 3.0).then_some(())).await;
+    assert_eq!(edge.metric(&result("success")).await, 0.0);
+    let said = "metrics are exported, but 2 were rejected: too old";
+    assert_eq!(edge.stderr().matches(said).count(), 1, "{}", edge.stderr());
 }
 
 #[tokio::test]

@@ -276,4 +276,7 @@ async fn a_trace_goes_through_edge_app_and_job() {
     assert!(!statement.get("db.operation.name").is_empty());
     let job = collector.has(1, |span| of_app(span) && span.is(SpanKind::Consumer)).await.remove(0);
     assert_eq!(job.get("user.id"), at_app.get("user.id"));
+    let counted = edge.get("/metrics").await;
+    let exported = counted.text().lines().find_map(|line| line.strip_prefix("tollgate_spans_exported_total "));
+    assert!(exported.is_some_and(|count| count != "0"), "{}", counted.text());
 }

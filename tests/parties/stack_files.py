@@ -44,6 +44,9 @@ def compose_is_whole():
     expect("nothing is open to other machines", [port for port in ports if not port.startswith("127.0.0.1:")], [])
     expect("replicas, and what each may use", (services["app"]["deploy"]["replicas"], limits["app"]),
            (3, {"cpus": "2.0", "memory": "2G"}))
+    to_jaeger = {name: service["environment"].get("OTEL_METRICS_EXPORTER") for name, service in services.items()
+                 if "jaeger" in dict(service.get("environment") or {}).get("OTEL_EXPORTER_OTLP_ENDPOINT", "")}
+    expect("Jaeger, which takes traces alone, is pushed no metrics", to_jaeger, {"edge": "none", "app": "none"})
     expect_that("Prometheus keeps 15 days", "--storage.tsdb.retention.time=15d" in services["prometheus"]["command"])
 
 

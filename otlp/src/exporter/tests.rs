@@ -1,19 +1,23 @@
 //! The exporter before a collector of a few lines.
 
 use std::convert::Infallible;
+use std::io::Read as _;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::Frame;
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceRequest};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
 use tokio::net::TcpListener;
 
 use super::*;
 use crate::grpc;
-use crate::settings::{Given, Protocol, Settings};
+use crate::settings::{Compression, Given, Protocol, Settings};
 use crate::span::testing::named;
+use crate::variables::Surroundings;
 
 type Answer = Response<Full<Bytes>>;
 
@@ -39,8 +43,9 @@ impl Collector {
                     async move {
                         assert_eq!(request.uri().path(), "/v1/traces");
                         assert_eq!(request.headers()["content-type"], "application/x-protobuf");
+                        let is_gzip = request.headers().get("content-encoding").is_some_and(|coding| coding == "gzip");
                         let body = request.into_body().collect().await.unwrap().to_bytes();
-                        tell.send(names(&body)).unwrap();
+                        tell.send(names(&if is_gzip { gunzip(&body) } else { body.to_vec() })).unwrap();
                         let (number, answer) = &mut *answer.lock().unwrap();
                         *number += 1;
                         Ok::<_, Infallible>(answer(*number))
@@ -64,7 +69,8 @@ fn settings(address: std::net::SocketAddr, protocol: Protocol) -> Settings {
     let endpoint = Some(format!("http://{address}").parse().unwrap());
     let given =
         Given { endpoint, protocol: Some(protocol), timeout: Some(Duration::from_millis(300)), ..Given::default() };
-    let mut settings = Settings::resolve(&given, &|_| None).0;
+    let surroundings = Surroundings { variable: &|_| None, read: &|_| Err(std::io::ErrorKind::NotFound.into()) };
+    let mut settings = Settings::resolve(&given, surroundings).0;
     settings.batching = Batching { queue_max: 10, batch_max: 2, delay: Duration::from_millis(20) };
     settings
 }
@@ -86,6 +92,12 @@ fn names(message: &[u8]) -> Vec<String> {
     assert_eq!(resource.first().map(|member| member.key.as_str()), Some("service.name"));
     let spans = message.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
     spans.flat_map(|scope| scope.spans).map(|span| span.name).collect()
+}
+
+fn gunzip(compressed: &[u8]) -> Vec<u8> {
+    let mut message = Vec::new();
+    flate2::read::GzDecoder::new(compressed).read_to_end(&mut message).unwrap();
+    message
 }
 
 fn push(exporter: &Exporter, names: &[&str]) {
@@ -112,6 +124,18 @@ async fn spans_go_in_batches_and_the_rest_at_the_end() {
     assert_eq!((counts.exported(), said.lock().unwrap().len()), (3, 0));
 }
 
+#[tokio::test]
+async fn messages_are_compressed_for_who_wants_them_so() {
+    let mut collector = Collector::start(|_| status(200)).await;
+    collector.settings.traces.as_mut().unwrap().compression = Compression::Gzip;
+    let counts = Arc::<Counts>::default();
+    let (exporter, _) = collector.exporter(&counts);
+    push(&exporter, &["a"]);
+    exporter.close(Duration::from_secs(5)).await;
+    assert_eq!(collector.seen.try_iter().collect::<Vec<_>>(), [["a"]]);
+    assert_eq!(counts.exported(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failure_is_said_once_and_its_batch_offered_again() {
     let collector = Collector::start(|number| status(if number < 3 { 503 } else { 200 })).await;
@@ -128,15 +152,17 @@ async fn a_failure_is_said_once_and_its_batch_offered_again() {
 }
 
 #[tokio::test]
-async fn what_is_refused_for_good_or_in_part_is_counted() {
-    let rejected = ExportTracePartialSuccess { rejected_spans: 1, error_message: String::new() };
+async fn what_is_refused_for_good_or_in_part_is_counted_and_said() {
+    let rejected = ExportTracePartialSuccess { rejected_spans: 1, error_message: "too old".to_owned() };
     let partial = ExportTraceServiceResponse { partial_success: Some(rejected) }.encode_to_vec();
     let answer = move |number| if number == 1 { status(400) } else { Response::new(Full::from(partial.clone())) };
     let collector = Collector::start(answer).await;
     let counts = Arc::<Counts>::default();
-    let (exporter, _) = collector.exporter(&counts);
+    let (exporter, said) = collector.exporter(&counts);
     push(&exporter, &["a", "b", "c", "d"]);
     exporter.close(Duration::from_secs(5)).await;
+    let failing = Health::Failing("status 400 Bad Request".to_owned());
+    assert_eq!(*said.lock().unwrap(), [failing, Health::Impaired("1 were rejected: too old".to_owned())]);
     assert_eq!((counts.dropped(Dropped::Failed), counts.dropped(Dropped::Rejected), counts.exported()), (2, 1, 1));
 }
 
@@ -163,7 +189,8 @@ async fn a_frozen_collector_costs_no_more_than_the_queue() {
 #[tokio::test]
 async fn spans_go_by_grpc() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let settings = settings(listener.local_addr().unwrap(), Protocol::Grpc);
+    let mut settings = settings(listener.local_addr().unwrap(), Protocol::Grpc);
+    settings.traces.as_mut().unwrap().compression = Compression::Gzip;
     let (tell, seen) = mpsc::channel();
     tokio::spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
@@ -172,15 +199,22 @@ async fn spans_go_by_grpc() {
             async move {
                 assert_eq!(request.uri().path(), "/opentelemetry.proto.collector.trace.v1.TraceService/Export");
                 assert_eq!(request.headers()["content-type"], "application/grpc");
+                let encoding = request.headers().get("grpc-encoding").cloned();
                 let body = request.into_body().collect().await.unwrap().to_bytes();
-                let seen = names(&grpc::unframe(body));
-                let code = if seen == ["bad"] { "3" } else { "0" };
+                assert_eq!(encoding.unwrap(), "gzip");
+                let [1, .., _] = &*body else { panic!("it is not said to be compressed") };
+                let seen = names(&gunzip(&body[5..]));
+                let code = match seen.first().map(String::as_str) {
+                    Some("bad") => "3",
+                    Some("much") => "8",
+                    _ => "0",
+                };
                 tell.send(seen).unwrap();
                 let trailers = HeaderMap::from_iter([(
                     http::HeaderName::from_static("grpc-status"),
                     HeaderValue::from_static(code),
                 )]);
-                let frames = [Ok::<_, Infallible>(Frame::data(grpc::frame(b""))), Ok(Frame::trailers(trailers))];
+                let frames = [Ok::<_, Infallible>(Frame::data(grpc::frame(b"", false))), Ok(Frame::trailers(trailers))];
                 Ok::<_, Infallible>(Response::new(StreamBody::new(futures_util::stream::iter(frames))))
             }
         });
@@ -196,9 +230,31 @@ async fn spans_go_by_grpc() {
     while counts.exported() == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    // Too much for its quota: once is enough, unless it says when to come again.
+    push(&exporter, &["much"]);
+    while counts.dropped(Dropped::Failed) == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     push(&exporter, &["bad"]);
     exporter.close(Duration::from_secs(5)).await;
-    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [["a"], ["bad"]]);
-    assert_eq!((counts.exported(), counts.dropped(Dropped::Failed)), (1, 1));
-    assert_eq!(*said.lock().unwrap(), [Health::Failing("gRPC status 3: ".to_owned())]);
+    assert_eq!(seen.try_iter().collect::<Vec<_>>(), [["a"], ["much"], ["bad"]]);
+    assert_eq!((counts.exported(), counts.dropped(Dropped::Failed)), (1, 2));
+    assert_eq!(*said.lock().unwrap(), [Health::Failing("gRPC status 8: ".to_owned())]);
+}
+
+#[test]
+fn pauses() {
+    let check = |offers, luck, asked: Option<u64>, seconds: f64| {
+        let pause = pause(offers, luck, asked.map(Duration::from_secs));
+        assert_eq!(pause, Duration::from_secs_f64(seconds), "{offers} {luck} {asked:?}");
+    };
+    check(1, 1.0, None, 1.0);
+    check(1, 0.0, None, 0.5);
+    check(2, 1.0, None, 2.0);
+    check(3, 0.5, None, 3.0);
+    check(1, 0.0, Some(0), 0.5);
+    check(1, 0.0, Some(10), 10.0);
+    check(1, 1.0, Some(10), 11.0);
+    check(3, 1.0, Some(1), 4.0);
+    check(u32::MAX, 1.0, Some(86_400), 300.0);
 }

@@ -18,10 +18,13 @@ impl Changes {
             settings: Settings { traces, metrics, metrics_interval, resource, sampler: _, batching },
             sampler,
         } = old;
-        let shown = |target: &Option<Target>| target.as_ref().map(|target| target.url.to_string());
+        let shown = |target: &Option<Target>| target.as_ref().map(Target::place);
         self.value("collector", &shown(traces), &shown(&new.settings.traces));
         if let (Some(old), Some(new)) = (traces, &new.settings.traces) {
+            self.silent("query", &old.url.query(), &new.url.query());
             self.silent("headers", &old.headers, &new.headers);
+            self.value("compression", &old.compression.word().to_owned(), &new.compression.word().to_owned());
+            self.silent("trusted roots", &old.roots, &new.roots);
             self.value("time limit of a message", &old.timeout, &new.timeout);
         }
         self.value("metrics", &shown(metrics), &shown(&new.settings.metrics));

@@ -1,7 +1,7 @@
 //! `[telemetry]`, with the standard's variables.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tollgate_otlp::{Given, Sampler, Settings};
+use tollgate_otlp::{Given, Sampler, Settings, Surroundings, Target};
 
 use crate::config::decode::Map;
 use crate::config::diagnostics::{Diagnostic, Origin};
@@ -20,11 +20,20 @@ impl Lowering<'_> {
         let given = table.map(|table| self.given(&table.value)).unwrap_or_default();
         let defaults = [("service.name", "tollgate"), ("service.version", env!("CARGO_PKG_VERSION"))];
         let defaults = defaults.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
-        let (settings, faults) = Settings::resolve(&Given { defaults, ..given }, &self.environment.variable);
+        let (variable, read) = (self.environment.variable, self.environment.read);
+        let surroundings = Surroundings { variable: &variable, read: &read };
+        let (settings, found) = Settings::resolve(&Given { defaults, ..given }, surroundings);
         if table.is_none() && settings.traces.is_none() && settings.metrics.is_none() {
             return None;
         }
-        for fault in faults {
+        self.files.extend(found.files);
+        if let Some(ca) = table.and_then(|table| table.value.ca.as_ref())
+            && [&settings.traces, &settings.metrics].into_iter().flatten().any(Target::trusts_nobody)
+        {
+            let message = "no certificate can be read of this file, so no collector is trusted";
+            self.report(Diagnostic::warning(ca.origin, message));
+        }
+        for fault in found.faults {
             self.report(Diagnostic::warning(Origin::Default, fault));
         }
         let sampler = settings.sampler.unwrap_or(Sampler::ratio(SAMPLE));
@@ -32,12 +41,25 @@ impl Lowering<'_> {
     }
 
     fn given(&mut self, table: &file::Telemetry) -> Given {
-        let file::Telemetry { otlp, protocol, sample, metrics, metrics_interval, headers, timeout, service, resource } =
-            table;
+        let file::Telemetry {
+            otlp,
+            protocol,
+            sample,
+            metrics,
+            metrics_interval,
+            headers,
+            compression,
+            ca,
+            timeout,
+            service,
+            resource,
+        } = table;
         Given {
             endpoint: otlp.as_ref().map(|url| url.value.0.clone()),
             protocol: protocol.as_ref().map(|protocol| protocol.value),
             headers: self.headers(&headers.value),
+            compression: compression.as_ref().map(|compression| compression.value),
+            ca: ca.as_ref().and_then(|ca| self.readable(ca).1),
             metrics: Some(metrics.value),
             metrics_interval: metrics_interval.as_ref().map(|interval| interval.value.0),
             timeout: timeout.as_ref().map(|timeout| timeout.value.0),

@@ -1,7 +1,7 @@
 //! Where telemetry goes, and how much of it.
 
 use http::Uri;
-use tollgate_otlp::Protocol;
+use tollgate_otlp::{Compression, Protocol};
 
 use crate::config::decode::{Decode, Decoder};
 use crate::config::diagnostics::{Diagnostic, Problem};
@@ -56,6 +56,18 @@ impl Decode for Protocol {
                     _ => problem,
                 }
             })
+        })
+    }
+}
+
+impl Decode for Compression {
+    fn shape() -> Shape {
+        Shape::Words(vec!["gzip", "none"])
+    }
+
+    fn decode(node: &Node, decoder: &mut Decoder) -> Option<Self> {
+        decoder.text(node, "one of \"gzip\", \"none\"", |text| {
+            Self::named(text).ok_or_else(|| Problem::new(format!("`{text}` is not one of \"gzip\", \"none\"")))
         })
     }
 }

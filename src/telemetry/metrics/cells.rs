@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::SystemTime;
 
+use crate::clock;
 use crate::lock::lock;
 
 /// Threads beyond this number share a cell with another one: slower, and still right.
@@ -62,7 +64,19 @@ struct Named<T> {
     came: u64,
     /// Its place among those in use. None: it came after the last scrape.
     number: Option<usize>,
+    since: SystemTime,
     value: Weak<T>,
+}
+
+/// One that is in use.
+#[derive(Debug)]
+pub struct Known<T> {
+    pub name: Box<str>,
+    /// Its place among those in use.
+    pub number: usize,
+    /// When it came.
+    pub since: SystemTime,
+    pub value: Arc<T>,
 }
 
 /// Names at one time; later ones are one name, `OTHER`.
@@ -88,19 +102,21 @@ impl<T: Default> ByName<T> {
         }
         let name = if values.len() < NAMES_MAX { name } else { OTHER };
         let value = Arc::default();
-        values.insert(name.into(), Named { came: *came, number: None, value: Arc::downgrade(&value) });
+        let since = clock::system_time();
+        values.insert(name.into(), Named { came: *came, number: None, since, value: Arc::downgrade(&value) });
         *came += 1;
         value
     }
 
     /// All that are in use, for a scrape, each with its number: less than there are, and its own for as long as it may be.
     /// The numbers of those that are gone go to the first of those that have a higher one.
-    pub fn all(&self) -> Vec<(Box<str>, usize, Arc<T>)> {
+    pub fn all(&self) -> Vec<Known<T>> {
         let mut names = lock(&self.0);
         names.values.retain(|_, known| known.value.strong_count() > 0);
         number(names.values.values_mut().collect());
-        let in_use =
-            names.values.iter().map(|(name, known)| Some((name.clone(), known.number?, known.value.upgrade()?)));
+        let in_use = names.values.iter().map(|(name, Named { number, since, value, .. })| {
+            Some(Known { name: name.clone(), number: (*number)?, since: *since, value: value.upgrade()? })
+        });
         in_use.flatten().collect()
     }
 }
@@ -173,7 +189,7 @@ mod tests {
         let values = ByName::<AtomicU64>::default();
         let numbers = || {
             let mut all: Vec<_> =
-                values.all().into_iter().map(|(name, number, _)| (number, name.into_string())).collect();
+                values.all().into_iter().map(|known| (known.number, known.name.into_string())).collect();
             all.sort();
             all
         };
@@ -207,7 +223,7 @@ mod tests {
             drop(values.get(&format!("n{n}")));
         }
         let last = values.get("last");
-        assert_eq!(values.all().iter().map(|(name, ..)| &**name).collect::<Vec<_>>(), ["last"]);
+        assert_eq!(values.all().iter().map(|known| &*known.name).collect::<Vec<_>>(), ["last"]);
         drop(last);
     }
 }

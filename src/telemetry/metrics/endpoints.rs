@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{Method, StatusCode, Version};
 
@@ -14,17 +14,27 @@ use super::histogram::{DurationSum, Durations, STANDARD_S};
 use super::kind::Attributes;
 use super::table::Table;
 use super::upstreams::AttemptOutcome;
+use crate::clock;
 use crate::telemetry::semconv::{Error, OTHER_METHOD, client_error};
 
 /// The series of one endpoint. Clones are the same.
 #[derive(Debug, Clone, Default)]
 pub struct EndpointMetrics(Arc<Cells>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Cells {
+    /// When the endpoint came.
+    since: SystemTime,
     attempts: PerThread<Table<Attributes, Durations>>,
     connections: AtomicI64,
     idle: AtomicI64,
+}
+
+impl Default for Cells {
+    fn default() -> Self {
+        let (attempts, connections, idle) = Default::default();
+        Self { since: clock::system_time(), attempts, connections, idle }
+    }
 }
 
 /// One attempt that is over.
@@ -108,6 +118,10 @@ const STATES: [&str; 5] = ["usable", "failing", "ejected", "unhealthy", "drained
 
 impl EndpointSample {
     pub(super) fn gather(&self, to: &mut Gathered) {
+        to.since(self.metrics.0.since, |to| self.gather_all(to));
+    }
+
+    fn gather_all(&self, to: &mut Gathered) {
         let (address, upstream) = (self.address.to_string(), &*self.upstream);
         let labels = || [address.as_str().into(), upstream.into()];
         to.add(&families::ENDPOINT_UP, labels(), self.is_up);
@@ -122,7 +136,7 @@ impl EndpointSample {
             let labels = [address.as_str().into(), state.into(), upstream.into()];
             to.add(&families::ENDPOINT_STATE, labels, state == self.state);
         }
-        let Cells { connections, idle, attempts } = &*self.metrics.0;
+        let Cells { connections, idle, attempts, since: _ } = &*self.metrics.0;
         // Each is written by itself, so for a moment there may be more of one.
         let (all, idle) = (connections.load(Ordering::Relaxed).max(0), idle.load(Ordering::Relaxed).max(0));
         for (state, count) in [("idle", idle), ("used", (all - idle).max(0))] {

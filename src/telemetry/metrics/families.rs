@@ -196,7 +196,7 @@ families! {
         SPANS_DROPPED: Counter "tollgate_spans_dropped_total" ["reason"]
             "Spans that did not reach the collector, by reason.";
         PUSHES: Counter "tollgate_metrics_pushes_total" ["result"]
-            "Times that the metrics were pushed to a collector.";
+            "Times that the metrics were pushed to a collector; `partial` is without some that it rejected.";
         CPU: Counter "process_cpu_seconds_total" []
             "CPU time used, in user and system mode.";
         RESIDENT: Gauge "process_resident_memory_bytes" []

@@ -2,12 +2,16 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use super::families::Family;
 
-/// By the names of families.
 #[derive(Debug, Default)]
-pub struct Gathered(BTreeMap<&'static str, Set>);
+pub struct Gathered {
+    /// By the names of families.
+    sets: BTreeMap<&'static str, Set>,
+    since: Option<SystemTime>,
+}
 
 /// The series of one family.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub struct Series {
     /// The values of the family's labels, in their order. One that is empty is none.
     pub labels: Vec<String>,
     pub value: Value,
+    /// When it began to count; None: with the process.
+    pub since: Option<SystemTime>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -43,14 +49,21 @@ pub struct Histogram {
 impl Gathered {
     pub fn add<const N: usize>(&mut self, family: &'static Family, labels: [Cow<'_, str>; N], value: impl Into<Value>) {
         debug_assert_eq!(family.labels.len(), N, "{}", family.name);
-        let series = Series { labels: labels.map(Cow::into_owned).into(), value: value.into() };
-        let set = self.0.entry(family.name).or_insert_with(|| Set { family, series: Vec::new() });
+        let series = Series { labels: labels.map(Cow::into_owned).into(), value: value.into(), since: self.since };
+        let set = self.sets.entry(family.name).or_insert_with(|| Set { family, series: Vec::new() });
         set.series.push(series);
+    }
+
+    /// Adds what came later than the process: if it was there before, it counts from 0 again.
+    pub fn since(&mut self, since: SystemTime, add: impl FnOnce(&mut Self)) {
+        let before = self.since.replace(since);
+        add(self);
+        self.since = before;
     }
 
     /// Those that have series.
     pub fn sets(&self) -> impl Iterator<Item = &Set> {
-        self.0.values()
+        self.sets.values()
     }
 }
 

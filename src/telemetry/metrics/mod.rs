@@ -46,7 +46,7 @@ pub use endpoints::{Attempted, EndpointMetrics, EndpointSample, Held};
 pub use gathered::Gathered;
 pub use histogram::{FINE_MS, ShortSum, ShortTimes};
 pub use pools::{BreakerSample, QueueSample, UpstreamSample};
-pub use pushing::Pushing;
+pub use pushing::{Pushed, Pushing};
 pub use rate_limits::RateLimitSample;
 use reasons::Reasons;
 use requests::Routes;
@@ -70,19 +70,13 @@ pub struct Metrics {
     h2_connections_cut: Reasons,
     h2_streams_refused: PerThread<AtomicU64>,
     connections: Connections,
-    pushes: Pushes,
+    pushes: [AtomicU64; Pushed::ALL.len()],
     reloads: Mutex<Reloads>,
     sources: Mutex<Vec<Source>>,
 }
 
 /// Adds what somebody else knows.
 type Source = Box<dyn Fn(&mut Gathered) + Send + Sync>;
-
-#[derive(Debug, Default)]
-struct Pushes {
-    taken: AtomicU64,
-    failed: AtomicU64,
-}
 
 #[derive(Debug)]
 struct Reloads {
@@ -110,7 +104,7 @@ impl Metrics {
             h2_connections_cut: Reasons::default(),
             h2_streams_refused: PerThread::default(),
             connections: Connections::default(),
-            pushes: Pushes::default(),
+            pushes: Default::default(),
             reloads: Mutex::new(reloads),
             sources: Mutex::default(),
         }
@@ -135,8 +129,9 @@ impl Metrics {
         let refused: u64 = self.h2_streams_refused.iter().map(|count| count.load(Ordering::Relaxed)).sum();
         to.add(&families::H2_STREAMS_REFUSED, [], refused);
         self.connections.gather(&mut to);
-        for (result, count) in [("success", &self.pushes.taken), ("failure", &self.pushes.failed)] {
-            to.add(&families::PUSHES, [result.into()], count.load(Ordering::Relaxed));
+        for result in Pushed::ALL {
+            let count = self.pushes[result as usize].load(Ordering::Relaxed);
+            to.add(&families::PUSHES, [result.word().into()], count);
         }
         lock(&self.reloads).gather(&mut to);
         process::gather(self.started, &mut to);
@@ -203,10 +198,9 @@ impl Metrics {
         self.codings.count(outcome);
     }
 
-    /// A collector has taken the metrics, or not.
-    pub fn pushed(&self, is_taken: bool) {
-        let count = if is_taken { &self.pushes.taken } else { &self.pushes.failed };
-        count.fetch_add(1, Ordering::Relaxed);
+    /// A collector was sent the metrics.
+    pub fn pushed(&self, result: Pushed) {
+        self.pushes[result as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// The config of this generation is in use since `at`; said at the start.

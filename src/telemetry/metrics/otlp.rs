@@ -34,7 +34,7 @@ const ATTRIBUTES: [(&str, &str, bool); 8] = [
     ("url_scheme", "url.scheme", false),
 ];
 
-/// `since`: when the counts began; `now`: when they were gathered.
+/// `since`: when the counts began that do not say it themselves; `now`: when they were gathered.
 pub fn message(
     gathered: &Gathered,
     (since, now): (SystemTime, SystemTime),
@@ -60,6 +60,13 @@ pub fn message(
 struct Times {
     since: u64,
     now: u64,
+}
+
+impl Times {
+    /// Of a series that came then.
+    fn since(self, came: Option<SystemTime>) -> u64 {
+        came.map_or(self.since, nanoseconds)
+    }
 }
 
 fn metric(Set { family, series }: &Set, times: Times) -> Metric {
@@ -91,13 +98,13 @@ fn called(family: &Family) -> (&'static str, &'static str) {
     (family.name, unit)
 }
 
-fn number(family: &Family, Series { labels, value }: &Series, times: Times) -> Option<NumberDataPoint> {
+fn number(family: &Family, Series { labels, value, since }: &Series, times: Times) -> Option<NumberDataPoint> {
     let value = match value {
         Value::Whole(value) => number_data_point::Value::AsInt(i64::try_from(*value).unwrap_or(i64::MAX)),
         Value::Number(value) => number_data_point::Value::AsDouble(*value),
         Value::Histogram(_) => return None,
     };
-    let start_time_unix_nano = if family.kind == Kind::Gauge { 0 } else { times.since };
+    let start_time_unix_nano = if family.kind == Kind::Gauge { 0 } else { times.since(*since) };
     Some(NumberDataPoint {
         attributes: attributes(family, labels),
         start_time_unix_nano,
@@ -107,11 +114,11 @@ fn number(family: &Family, Series { labels, value }: &Series, times: Times) -> O
     })
 }
 
-fn histogram(family: &Family, Series { labels, value }: &Series, times: Times) -> Option<HistogramDataPoint> {
+fn histogram(family: &Family, Series { labels, value, since }: &Series, times: Times) -> Option<HistogramDataPoint> {
     let Value::Histogram(histogram) = value else { return None };
     Some(HistogramDataPoint {
         attributes: attributes(family, labels),
-        start_time_unix_nano: times.since,
+        start_time_unix_nano: times.since(*since),
         time_unix_nano: times.now,
         count: histogram.count(),
         sum: Some(histogram.sum),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode, Version};
 
-use super::cells::{ByName, OTHER, PerThread};
+use super::cells::{ByName, Known, OTHER, PerThread};
 use super::families;
 use super::gathered::Gathered;
 use super::histogram::{DurationSum, Durations, FINE_MS, OWN_S, STANDARD_S, SizeSum, Sizes};
@@ -137,13 +137,15 @@ impl Sums {
 /// The series of all routes that have had a request.
 pub(super) fn gather(routes: &Routes, to: &mut Gathered) {
     let mut others = Sums::default();
-    for (name, number, route) in routes.all() {
-        let sums = Sums::of(&route);
+    for Known { name, number, since, value } in routes.all() {
+        let sums = Sums::of(&value);
         if sums.durations.is_empty() {
             continue;
         }
-        gather_own(&name, &sums, to);
-        if number < DETAILED_MAX { gather_standard(&name, &sums, to) } else { others.merge(&sums) }
+        to.since(since, |to| {
+            gather_own(&name, &sums, to);
+            if number < DETAILED_MAX { gather_standard(&name, &sums, to) } else { others.merge(&sums) }
+        });
     }
     if !others.durations.is_empty() {
         gather_standard(OTHER, &others, to);

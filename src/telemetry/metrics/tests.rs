@@ -284,3 +284,31 @@ fn one_object_serves_every_thread() {
     assert_shared::<UpstreamMetrics>();
     assert_shared::<EndpointMetrics>();
 }
+
+/// When the one series of a counter began.
+fn since(metrics: &Metrics, family: &families::Family) -> Option<SystemTime> {
+    let gathered = metrics.gather();
+    let set = gathered.sets().find(|set| set.family == family).unwrap();
+    set.series[0].since
+}
+
+#[test]
+fn what_goes_and_comes_back_says_that_it_begins_anew() {
+    let (metrics, before) = (metrics(), crate::clock::system_time());
+    let came = |family| {
+        let route = metrics.route("things");
+        let upstream = metrics.upstream("app");
+        route.record(&answered(200, Version::HTTP_11, Duration::ZERO));
+        let since = since(&metrics, family).unwrap();
+        // As long as somebody holds it, it is the same.
+        drop((metrics.route("things"), metrics.upstream("app")));
+        assert_eq!(self::since(&metrics, family), Some(since), "{}", family.name);
+        drop((route, upstream));
+        since
+    };
+    for family in [&families::REQUESTS, &families::SERVER_DURATION, &families::UPSTREAM_CONNECTIONS] {
+        let (first, second) = (came(family), came(family));
+        assert!(before <= first && first < second, "{}", family.name);
+    }
+    assert_eq!(since(&metrics, &families::H2_STREAMS_REFUSED), None);
+}

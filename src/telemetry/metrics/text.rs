@@ -16,7 +16,7 @@ pub fn text(gathered: &Gathered) -> String {
 
 fn write_set(to: &mut String, Set { family, series }: &Set) -> fmt::Result {
     writeln!(to, "# HELP {} {}\n# TYPE {} {}", family.name, family.help, family.name, family.kind.word())?;
-    for Series { labels, value } in series {
+    for Series { labels, value, since: _ } in series {
         let labels = Labels { names: family.labels, values: labels };
         match value {
             Value::Whole(value) => writeln!(to, "{}{} {value}", family.name, labels.with(None))?,

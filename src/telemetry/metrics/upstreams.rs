@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::cells::{ByName, PerThread};
+use super::cells::{ByName, Known, PerThread};
 use super::families;
 use super::gathered::Gathered;
 
@@ -122,18 +122,22 @@ impl AttemptOutcome {
 }
 
 pub(super) fn gather(upstreams: &Upstreams, to: &mut Gathered) {
-    for (name, _, upstream) in upstreams.all() {
-        for outcome in AttemptOutcome::ALL {
-            let count = sum(&upstream, |cells| &cells.attempts[outcome as usize]);
-            to.add(&families::ATTEMPTS, [outcome.as_str().into(), (&*name).into()], count);
-        }
-        for cause in RetryCause::ALL {
-            let count = sum(&upstream, |cells| &cells.retries[cause as usize]);
-            to.add(&families::RETRIES, [cause.as_str().into(), (&*name).into()], count);
-        }
-        let named = || [(&*name).into()];
-        to.add(&families::UPSTREAM_CONNECTIONS, named(), sum(&upstream, |cells| &cells.connections));
-        to.add(&families::UPSTREAM_H2_CUT, named(), sum(&upstream, |cells| &cells.connections_cut));
-        to.add(&families::BUDGET_EXHAUSTED, named(), sum(&upstream, |cells| &cells.budget_exhausted));
+    for Known { name, since, value, .. } in upstreams.all() {
+        to.since(since, |to| gather_one(&name, &value, to));
     }
+}
+
+fn gather_one(name: &str, upstream: &PerThread<Cells>, to: &mut Gathered) {
+    for outcome in AttemptOutcome::ALL {
+        let count = sum(upstream, |cells| &cells.attempts[outcome as usize]);
+        to.add(&families::ATTEMPTS, [outcome.as_str().into(), name.into()], count);
+    }
+    for cause in RetryCause::ALL {
+        let count = sum(upstream, |cells| &cells.retries[cause as usize]);
+        to.add(&families::RETRIES, [cause.as_str().into(), name.into()], count);
+    }
+    let named = || [name.into()];
+    to.add(&families::UPSTREAM_CONNECTIONS, named(), sum(upstream, |cells| &cells.connections));
+    to.add(&families::UPSTREAM_H2_CUT, named(), sum(upstream, |cells| &cells.connections_cut));
+    to.add(&families::BUDGET_EXHAUSTED, named(), sum(upstream, |cells| &cells.budget_exhausted));
 }

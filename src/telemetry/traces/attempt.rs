@@ -76,6 +76,9 @@ impl Trace {
     }
 
     fn hand_on(&self, head: &mut Parts, span_id: SpanId) {
+        if self.keeps_parent {
+            return context::name(&mut head.headers, self.trace_id, span_id);
+        }
         // The state goes with its trace (§3.3).
         if !self.is_continued {
             head.headers.remove(context::TRACESTATE);

@@ -8,6 +8,7 @@ use tollgate_otlp::{Batching, Counts, Exporter, Health, Queue};
 
 use crate::config::Telemetry;
 use crate::telemetry::log::NOTICE;
+use crate::telemetry::resource::resource;
 
 /// The exporter of this process.
 pub struct Exporting {
@@ -37,8 +38,8 @@ impl Exporting {
     /// Takes a configuration over: spans go where it says.
     pub fn apply(&self, telemetry: Option<&Telemetry>) {
         let target = telemetry.and_then(|telemetry| telemetry.settings.traces.clone());
-        let resource = telemetry.map(|telemetry| telemetry.settings.resource.as_slice()).unwrap_or_default();
-        self.exporter.apply(target, resource);
+        let resource = telemetry.map(resource).unwrap_or_default();
+        self.exporter.apply(target, &resource);
     }
 
     /// Sends what there is, for so long.
@@ -51,6 +52,7 @@ impl Exporting {
 fn tell(health: Health) {
     match health {
         Health::Failing(why) => tracing::warn!("spans are not exported: {why}"),
+        Health::Impaired(why) => tracing::warn!("spans are exported, but {why}"),
         Health::Recovered => tracing::info!(target: NOTICE, "spans are exported again"),
     }
 }

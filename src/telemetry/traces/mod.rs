@@ -47,6 +47,8 @@ pub struct Trace {
     is_sampled: bool,
     /// It was begun by a peer that is believed.
     is_continued: bool,
+    /// What goes upstream is below the peer's span: ours reaches no collector, and nobody has to know of it.
+    keeps_parent: bool,
     /// None if nothing is recorded.
     recording: Option<Arc<Recording>>,
 }
@@ -87,13 +89,19 @@ impl Tracing {
         }
         let parent = context::parent(fields).filter(|_| is_believed());
         let trace_id = parent.map_or_else(|| TraceId::of(fastrand::u128(..)), |parent| parent.trace_id);
-        let is_sampled = self.sampler.decide(trace_id.0.get(), parent.map(|parent| parent.is_sampled));
+        let theirs = parent.map(|parent| parent.is_sampled);
+        // Whoever exports nothing must not name a parent that is said to be recorded, nor change what others have decided.
+        let is_sampled = match &self.queue {
+            Some(_) => self.sampler.decide(trace_id.0.get(), theirs),
+            None => theirs == Some(true),
+        };
         let recording = self.queue.as_ref().filter(|_| is_sampled).map(|queue| {
             let state = if parent.is_some() { context::state(fields) } else { String::new() };
             Arc::new(Recording { parent: parent.map(|parent| parent.span_id), state, queue: Arc::clone(queue) })
         });
         let (span_id, is_continued) = (SpanId::of(fastrand::u64(..)), parent.is_some());
-        Some(Trace { trace_id, span_id, is_sampled, is_continued, recording })
+        let keeps_parent = recording.is_none() && theirs == Some(is_sampled);
+        Some(Trace { trace_id, span_id, is_sampled, is_continued, keeps_parent, recording })
     }
 }
 

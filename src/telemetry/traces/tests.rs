@@ -42,9 +42,44 @@ fn which_requests_are_recorded_and_whose_trace_they_continue() {
         assert_eq!(trace.is_sampled, is_recorded);
     }
     assert!(tracing(Root::All).begin(&Method::OPTIONS, &parent("01"), || true).is_none());
-    let without_collector = Tracing { queue: None, ..tracing(Root::All) };
-    let trace = without_collector.begin(&Method::GET, &none, || true).unwrap();
-    assert!(trace.is_sampled && !trace.is_recorded());
+}
+
+/// Below a span that is said to be recorded and never arrives, a trace has a hole.
+#[test]
+fn who_exports_nothing_names_no_parent_of_its_own() {
+    let begun = crate::clock::now();
+    let endpoint = SocketAddr::from(([10, 0, 0, 1], 3000));
+    let sent = Sent { endpoint, upstream: "app", is_tls: false, version: Version::HTTP_11, resent: 0, begun };
+    let exporting = |follows_parent, root| {
+        let Tracing { queue, .. } = tracing(root);
+        Tracing { sampler: Sampler { follows_parent, root }, queue }
+    };
+    let silent = Tracing { queue: None, ..tracing(Root::All) };
+    // What goes upstream: as it came, or a span of ours with these flags.
+    for (tracing, flags, ours) in [
+        (&silent, Some("01"), None),
+        (&silent, Some("00"), None),
+        (&silent, Some("ff"), None),
+        (&silent, None, Some(false)),
+        (&exporting(true, Root::All), Some("01"), Some(true)),
+        (&exporting(true, Root::All), Some("00"), None),
+        // Its own sampler overrules the peer.
+        (&exporting(false, Root::None), Some("01"), Some(false)),
+        (&exporting(false, Root::All), None, Some(true)),
+    ] {
+        let fields = flags.map(parent).unwrap_or_default();
+        let trace = tracing.begin(&Method::GET, &fields, || true).unwrap();
+        let (mut head, ()) = Request::get("/x").body(()).unwrap().into_parts();
+        head.headers.clone_from(&fields);
+        let _span = trace.begin_attempt(&mut head, sent);
+        let came = fields.get(context::TRACEPARENT);
+        let (line, read) = (&head.headers[context::TRACEPARENT], context::parent(&head.headers).unwrap());
+        assert_eq!(Some(line) == came, ours.is_none(), "{tracing:?} {flags:?}");
+        assert!(ours.is_none_or(|is_sampled| is_sampled == read.is_sampled), "{tracing:?} {flags:?}");
+        assert_eq!(head.headers.contains_key(context::TRACESTATE), flags.is_some());
+        assert_eq!(head.headers[context::X_TRACE_ID].to_str().unwrap(), trace.trace_id.to_string());
+        assert!(head.headers.contains_key(context::X_SPAN_ID));
+    }
 }
 
 #[test]
@@ -165,6 +200,5 @@ async fn each_attempt_has_a_span_and_is_named_upstream() {
 
     let unsampled = tracing.begin(&Method::GET, &parent("00"), || true).unwrap();
     assert!(unsampled.begin_attempt(&mut head, sent).is_none());
-    let read = context::parent(&head.headers).unwrap();
-    assert_eq!((read.span_id, read.is_sampled), (unsampled.span_id, false));
+    assert_eq!(head.headers[context::X_SPAN_ID].to_str().unwrap(), unsampled.span_id.to_string());
 }
