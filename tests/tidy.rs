@@ -53,6 +53,7 @@ const PURE: &[&str] = &[
     "src/balance/round_robin.rs",
     "src/balance/slow_start.rs",
     "src/balance/tally.rs",
+    "src/balance/verdict.rs",
     "src/cache/ban_list.rs",
     "src/cache/cache_control/",
     "src/cache/cache_status.rs",

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::outlier::{Others, Outlier};
 use super::tally::Counts;
+pub use super::verdict::Verdict;
 
 /// The thresholds of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,40 +26,6 @@ pub struct Limits {
     pub unhealthy_after: u32,
     /// None: answers are not looked at.
     pub outlier: Option<Outlier>,
-}
-
-/// What holds for an endpoint now; the strongest reason against it wins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    Usable,
-    /// It fails, and stays because it is the last.
-    Failing,
-    /// Out after failures of requests. From `until` on, one request tries it.
-    Ejected {
-        until: Instant,
-    },
-    /// Out after failures of probes, until probes pass.
-    Unhealthy,
-    /// Out by hand.
-    Drained,
-}
-
-impl Verdict {
-    /// Whether requests go to it as they come, and not only one that tries it.
-    pub fn is_given_requests(self) -> bool {
-        matches!(self, Verdict::Usable | Verdict::Failing)
-    }
-
-    /// The name for logs, metrics and the status page.
-    pub fn label(self) -> &'static str {
-        match self {
-            Verdict::Usable => "usable",
-            Verdict::Failing => "failing",
-            Verdict::Ejected { .. } => "ejected",
-            Verdict::Unhealthy => "unhealthy",
-            Verdict::Drained => "drained",
-        }
-    }
 }
 
 /// A change that is worth a line in the log. Its text goes on after the endpoint's name.

@@ -23,6 +23,7 @@ pub mod resolve;
 mod round_robin;
 mod slow_start;
 mod tally;
+mod verdict;
 
 use std::collections::HashSet;
 use std::fmt;
