@@ -25,8 +25,11 @@ const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
     Err(_) => StatusCode::BAD_REQUEST,
 };
 
+/// What a filter of the log may name.
+pub const WORDS: Words = Words { is_verdict_of_cache: cache::Role::is_word, is_reason: is_code };
+
 /// Whether a reason has this code.
-pub fn is_code(text: &str) -> bool {
+fn is_code(text: &str) -> bool {
     CODES.contains(&text) || guard::Reason::ALL.iter().any(|reason| reason.code() == text)
 }
 

@@ -270,7 +270,7 @@ where
         Ok(filter) => filter,
         Err(error) => return answer::problem(StatusCode::BAD_REQUEST, &error.to_string(), SHAPE),
     };
-    match filter.compile().map(|wanted| process.follow(wanted)) {
+    match filter.compile(error::WORDS).map(|wanted| process.follow(wanted)) {
         Ok(Some(following)) => answer::lines(following),
         Ok(None) => {
             let error = "too many follow the log already";

@@ -103,6 +103,10 @@ impl Role {
     /// In the order of their numbers.
     pub const ALL: [Self; 6] = [Self::Hit, Self::Stale, Self::Validated, Self::Miss, Self::Collapsed, Self::Bypass];
 
+    pub fn is_word(text: &str) -> bool {
+        Self::ALL.iter().any(|role| role.word() == text)
+    }
+
     pub fn word(self) -> &'static str {
         match self {
             Self::Hit => "hit",

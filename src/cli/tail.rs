@@ -98,7 +98,7 @@ struct Line {
 impl Tail {
     pub fn run(self, config: &ConfigFile) -> Result<(), Failure> {
         let filter = self.filter();
-        if let Err(error) = filter.clone().compile() {
+        if let Err(error) = filter.clone().compile(error::WORDS) {
             return Err(Failure::Usage(format!("{error}; expected {}", error.expected)));
         }
         let client: Client = self.reach.client(config)?;

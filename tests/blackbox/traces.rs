@@ -195,7 +195,8 @@ async fn a_failure_is_an_error_of_the_server_if_it_is_the_servers() {
     let refused = edge.get("/secret").await;
     let spans = collector.trace(refused.field("x-trace-id"), 1).await;
     assert_eq!((refused.status, spans[0].is_error()), (403, false));
-    assert_eq!(spans[0].get("error.type"), refused.field("x-tollgate-reason"));
+    assert_eq!(spans[0].get("tollgate.reason"), refused.field("x-tollgate-reason"));
+    assert_eq!(spans[0].get("error.type"), "");
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ mod sink;
 pub(super) mod testing;
 
 pub use escape::deceives;
-pub use filter::{Filter, Wanted};
+pub use filter::{Filter, Wanted, Words};
 pub use format::{Entry, Formatter, UpstreamEntry};
 use live::Live;
 pub use live::{Following, Reading};

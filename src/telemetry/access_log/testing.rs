@@ -4,7 +4,13 @@ use std::time::Duration;
 
 use http::Version;
 
-use super::Entry;
+use super::{Entry, Words};
+
+/// Some of the words that there are.
+pub const WORDS: Words = Words {
+    is_verdict_of_cache: |text| ["hit", "miss"].contains(&text),
+    is_reason: |text| ["connect-refused", "no-route"].contains(&text),
+};
 
 /// `GET /x`, answered by 200 and 512 bytes; of nothing else is anything known.
 pub fn entry<'a>() -> Entry<'a> {
