@@ -1,10 +1,10 @@
 //! HTTP/2 downstream.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -49,7 +49,7 @@ where
     let written = stream.clone();
     let mut draining = worker.draining();
     let link = Rc::new(Link::new(downstream, None));
-    let streams = Streams { worker: Rc::clone(&worker), sending: limits.sending };
+    let streams = Streams { worker: Rc::clone(&worker), sending: limits.sending, are_at_hand: Rc::default() };
     let serving = Serving { worker: Rc::clone(&worker), link: Rc::clone(&link), heads, turn: Rc::clone(&turn) };
     let mut connection = pin!(
         http2::Builder::new(streams)
@@ -198,24 +198,52 @@ struct Stream {
 struct Streams {
     worker: Rc<Worker>,
     sending: Terms,
+    /// The last stream was over at its first turn, so the next may be too.
+    are_at_hand: Rc<Cell<bool>>,
 }
 
 impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, task: F) {
         let taking = Taking::new(Rc::clone(&self.worker.sweep), self.sending);
-        let mut stream = Box::pin(async move {
+        let stream = async move {
             let stream = Stream { taking: Rc::clone(&taking), held: RefCell::default() };
             tokio::select! {
                 biased;
                 _ = STREAM.scope(stream, task) => {}
                 () = taking.stalled() => {}
             }
-        });
-        // What is at hand needs no task. What waits is asked again by its own, which is then woken. A panic ends its
-        // stream and no other, as it would in a task.
+        };
+        if self.are_at_hand.get() {
+            self.answer_at_once(Box::pin(stream));
+        } else {
+            tokio::task::spawn_local(self.answer_in_turn(stream));
+        }
+    }
+}
+
+impl Streams {
+    /// Needs no task, unless it waits: then its own, which it wakes, asks it again.
+    fn answer_at_once(&self, mut stream: Pin<Box<impl Future<Output = ()> + 'static>>) {
+        // A panic ends its stream and no other, as it would in a task.
         let turn = AssertUnwindSafe(|| stream.as_mut().poll(&mut Context::from_waker(Waker::noop())));
         if let Ok(Poll::Pending) = catch_unwind(turn) {
+            self.are_at_hand.set(false);
             tokio::task::spawn_local(stream);
+        }
+    }
+
+    fn answer_in_turn<F: Future<Output = ()>>(&self, stream: F) -> impl Future<Output = ()> + use<F> {
+        let are_at_hand = Rc::clone(&self.are_at_hand);
+        async move {
+            let (mut stream, mut is_first) = (pin!(stream), true);
+            poll_fn(|cx| {
+                let turn = stream.as_mut().poll(cx);
+                if std::mem::take(&mut is_first) {
+                    are_at_hand.set(turn.is_ready());
+                }
+                turn
+            })
+            .await;
         }
     }
 }
