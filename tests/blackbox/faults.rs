@@ -39,7 +39,7 @@ async fn all_endpoints_go_down_and_come_back() {
     }
     states.sort();
     assert_eq!(states, ["ejected", "ejected", "failing"]);
-    assert_eq!(edge.status().await["status"], "unhealthy");
+    assert_eq!(edge.status().await["status"], "degraded");
     let back = answers_at(addresses[1]).await;
     let load = Load::start(edge.address(), 4, Connecting::Once);
     load.answers(200).await;
