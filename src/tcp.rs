@@ -4,6 +4,7 @@
 //! behind what was not read. Each question is one system call, so it is asked when somebody has been waited for.
 
 use std::ffi::c_int;
+use std::io::{self, Write as _};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -22,6 +23,12 @@ pub trait Peer {
 
     /// The socket, if nothing lies between: what is written there is what the peer reads.
     fn bare(&self) -> Option<&TcpStream> {
+        None
+    }
+
+    /// Takes some of the last bytes, which go out with what ends the stream when it is flushed. None if it takes none, or
+    /// nothing ends it but the end of its socket.
+    fn write_last(&mut self, _bytes: &[u8]) -> Option<io::Result<usize>> {
         None
     }
 
@@ -59,6 +66,15 @@ impl Peer for server::TlsStream<TcpStream> {
     fn tcp(&self) -> Option<&TcpStream> {
         Some(self.get_ref().0)
     }
+
+    fn write_last(&mut self, bytes: &[u8]) -> Option<io::Result<usize>> {
+        let (_, session) = self.get_mut();
+        let taken = session.writer().write(bytes);
+        if taken.as_ref().is_ok_and(|taken| *taken == bytes.len()) {
+            session.send_close_notify();
+        }
+        (!matches!(taken, Ok(0))).then_some(taken)
+    }
 }
 
 impl Peer for client::TlsStream<TcpStream> {
@@ -70,6 +86,10 @@ impl Peer for client::TlsStream<TcpStream> {
 impl<P: Peer> Peer for Box<P> {
     fn tcp(&self) -> Option<&TcpStream> {
         (**self).tcp()
+    }
+
+    fn write_last(&mut self, bytes: &[u8]) -> Option<io::Result<usize>> {
+        (**self).write_last(bytes)
     }
 }
 

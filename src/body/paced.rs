@@ -3,7 +3,7 @@
 //! Over HTTP/1.1 the socket shows that a client takes nothing. A stream whose window stays shut shows it in no
 //! way but that the next frame is not asked for.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use http_body::{Frame, SizeHint};
 
 use super::{Body, BodyError, End};
 use crate::pace::{Pace, Stalled, Terms};
-use crate::timers::Deadline;
+use crate::timers::{Deadline, Sweep};
 
 /// A frame is handed on in pieces of this size, so that a slow client makes visible progress.
 const PIECE_BYTES_MAX: usize = 8 * 1024;
@@ -22,22 +22,53 @@ const PIECE_BYTES_MAX: usize = 8 * 1024;
 /// How a client takes a response: noted by the body, and judged by who drives the stream.
 #[derive(Debug)]
 pub struct Taking {
-    waited: Deadline,
+    sweep: Rc<Sweep>,
+    /// Once a client was waited for; most responses are over before.
+    waited: OnceCell<Deadline>,
     terms: Terms,
     moved: Cell<i64>,
+    /// The client has been given a piece, and has not asked for the next.
+    is_given: Cell<bool>,
     stalled: Cell<Option<Stalled>>,
 }
 
 impl Taking {
-    pub fn new(waited: Deadline, terms: Terms) -> Rc<Self> {
-        Rc::new(Self { waited, terms, moved: Cell::new(0), stalled: Cell::new(None) })
+    pub fn new(sweep: Rc<Sweep>, terms: Terms) -> Rc<Self> {
+        let (waited, moved, is_given) = (OnceCell::new(), Cell::new(0), Cell::new(false));
+        Rc::new(Self { sweep, waited, terms, moved, is_given, stalled: Cell::new(None) })
     }
 
-    /// Ready when the client has stalled: then the body is to be dropped.
+    fn gave(&self, bytes: usize) {
+        self.moved.set(self.moved.get().saturating_add_unsigned(bytes as u64));
+        self.is_given.set(true);
+        if let Some(waited) = self.waited.get() {
+            waited.resume(self.terms.step());
+        }
+    }
+
+    fn is_asked(&self) {
+        self.is_given.set(false);
+        if let Some(waited) = self.waited.get() {
+            waited.disarm();
+        }
+    }
+
+    /// Ready when the client has stalled: then the body is to be dropped. To be asked whenever the next piece is not.
     pub async fn stalled(&self) {
         let mut pace = Pace::default();
-        let stalled = poll_fn(|cx| self.waited.poll_stalled(cx, &mut pace, &self.terms, || self.moved.get()));
+        let stalled = poll_fn(|cx| match self.waited.get() {
+            None if !self.is_given.get() => Poll::Pending,
+            _ => self.waited().poll_stalled(cx, &mut pace, &self.terms, || self.moved.get()),
+        });
         self.stalled.set(Some(stalled.await));
+    }
+
+    fn waited(&self) -> &Deadline {
+        self.waited.get_or_init(|| {
+            let waited = self.sweep.deadline();
+            waited.resume(self.terms.step());
+            waited
+        })
     }
 }
 
@@ -57,9 +88,7 @@ impl Paced {
 
     fn piece(&mut self) -> Frame<Bytes> {
         let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES_MAX));
-        let Taking { waited, terms, moved, .. } = &*self.taking;
-        moved.set(moved.get().saturating_add_unsigned(piece.len() as u64));
-        waited.resume(terms.step());
+        self.taking.gave(piece.len());
         Frame::data(piece)
     }
 }
@@ -84,7 +113,7 @@ impl http_body::Body for Paced {
             return Poll::Ready(Some(Ok(self.piece())));
         }
         // From here on the source is what is waited for.
-        self.taking.waited.disarm();
+        self.taking.is_asked();
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         Poll::Ready(match frame {
             Some(Ok(frame)) => Some(Ok(match frame.into_data() {

@@ -1,10 +1,12 @@
 //! HTTP/2 downstream.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::pin;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::HeaderMap;
@@ -13,6 +15,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::batched::Batched;
 use super::framed::{Framed, Turn};
 use super::heads::{Heads, NoRoom, Room, Trailed};
 use super::{Downstream, Limits, Link};
@@ -42,10 +45,11 @@ where
     let heads = Heads::new(Rc::clone(&worker.heads));
     let framed = Framed::new(stream, Rc::clone(&worker.sweep), limits.header_timeout, Rc::clone(&heads));
     let turn = framed.turn();
-    let stream = Timed::new(framed, worker.sweep.deadline(), limits.sending);
+    let stream = Batched::new(Timed::new(framed, worker.sweep.deadline(), limits.sending));
+    let written = stream.clone();
     let mut draining = worker.draining();
     let link = Rc::new(Link::new(downstream, None));
-    let streams = Streams { worker: Rc::clone(&worker), sending: limits.sending };
+    let streams = Streams { worker: Rc::clone(&worker), sending: limits.sending, are_at_hand: Rc::default() };
     let serving = Serving { worker: Rc::clone(&worker), link: Rc::clone(&link), heads, turn: Rc::clone(&turn) };
     let mut connection = pin!(
         http2::Builder::new(streams)
@@ -79,17 +83,31 @@ where
         }
         // Told to end, a client has little time left after its last stream.
         watch_idle(&link, &idle, if told { GOAWAY_GRACE } else { limits.idle_timeout });
-        outcome
+        match (outcome, written.poll_send(cx)) {
+            (Poll::Pending, Poll::Ready(Err(error))) => Poll::Ready(Err(Broken::Stream(error))),
+            (outcome, _) => outcome.map_err(Broken::Codec),
+        }
     });
     if let Err(error) = ended.await {
         note_end(&worker, &link, turn.cut(), &error);
     }
 }
 
+/// Why a connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Codec(hyper::Error),
+    /// What was gathered could not be sent.
+    #[error(transparent)]
+    Stream(io::Error),
+}
+
 /// A connection that was too much is told of; others end in errors every day.
-fn note_end(worker: &Worker, link: &Link, cut: Option<Cut>, error: &hyper::Error) {
+fn note_end(worker: &Worker, link: &Link, cut: Option<Cut>, error: &Broken) {
     let peer = link.downstream.peer;
-    match cut.or_else(|| frames::is_calmed(error).then_some(Cut::Codec)) {
+    let is_calmed = matches!(error, Broken::Codec(error) if frames::is_calmed(error));
+    match cut.or(is_calmed.then_some(Cut::Codec)) {
         Some(cut) => {
             worker.shared.metrics.h2_connection_cut(cut.code());
             tracing::info!(%peer, reason = cut.code(), "HTTP/2 connection cut off");
@@ -174,24 +192,59 @@ struct Stream {
     held: RefCell<(Option<Room>, Option<Trailed>)>,
 }
 
-/// Runs each stream as a task of its own, on its worker, and ends it when it has stalled: then hyper resets it.
+/// Runs each stream on its worker and ends it when it has stalled: then hyper resets it. One that has to wait is a task of
+/// its own.
 #[derive(Clone)]
 struct Streams {
     worker: Rc<Worker>,
     sending: Terms,
+    /// The last stream was over at its first turn, so the next may be too.
+    are_at_hand: Rc<Cell<bool>>,
 }
 
 impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
     fn execute(&self, task: F) {
-        let taking = Taking::new(self.worker.sweep.deadline(), self.sending);
-        tokio::task::spawn_local(async move {
+        let taking = Taking::new(Rc::clone(&self.worker.sweep), self.sending);
+        let stream = async move {
             let stream = Stream { taking: Rc::clone(&taking), held: RefCell::default() };
             tokio::select! {
                 biased;
                 _ = STREAM.scope(stream, task) => {}
                 () = taking.stalled() => {}
             }
-        });
+        };
+        if self.are_at_hand.get() {
+            self.answer_at_once(Box::pin(stream));
+        } else {
+            tokio::task::spawn_local(self.answer_in_turn(stream));
+        }
+    }
+}
+
+impl Streams {
+    /// Needs no task, unless it waits: then its own, which it wakes, asks it again.
+    fn answer_at_once(&self, mut stream: Pin<Box<impl Future<Output = ()> + 'static>>) {
+        // A panic ends its stream and no other, as it would in a task.
+        let turn = AssertUnwindSafe(|| stream.as_mut().poll(&mut Context::from_waker(Waker::noop())));
+        if let Ok(Poll::Pending) = catch_unwind(turn) {
+            self.are_at_hand.set(false);
+            tokio::task::spawn_local(stream);
+        }
+    }
+
+    fn answer_in_turn<F: Future<Output = ()>>(&self, stream: F) -> impl Future<Output = ()> + use<F> {
+        let are_at_hand = Rc::clone(&self.are_at_hand);
+        async move {
+            let (mut stream, mut is_first) = (pin!(stream), true);
+            poll_fn(|cx| {
+                let turn = stream.as_mut().poll(cx);
+                if std::mem::take(&mut is_first) {
+                    are_at_hand.set(turn.is_ready());
+                }
+                turn
+            })
+            .await;
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One downstream connection from its first byte to its last: hand-shake, choice of protocol, HTTP/1.1 by a codec
 //! of our own or HTTP/2, tunnel, and an end that lets the client read what was said.
 
+mod batched;
 mod framed;
 mod h1;
 mod h2;

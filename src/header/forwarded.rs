@@ -23,7 +23,8 @@ const ADDRESS_BYTES_MAX: usize = 45;
 /// What this hop knows about a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Hop<'a> {
-    /// The peer's address, made by [`address_value`] once a connection.
+    pub peer_address: IpAddr,
+    /// The same, made by [`address_value`] once a connection.
     pub peer: &'a HeaderValue,
     pub client: ClientIp,
     pub scheme: Scheme,
@@ -50,7 +51,9 @@ pub fn rewrite(fields: &mut HeaderMap, hop: &Hop<'_>) {
         if !only_line(fields, &X_FORWARDED_HOST).is_some_and(|host| is_host(host, hop.scheme)) {
             fields.insert(X_FORWARDED_HOST, hop.host.clone());
         }
-        fields.insert(X_REAL_IP, address_value(hop.client.address));
+        let client = hop.client.address;
+        let is_peer = client == hop.peer_address.to_canonical();
+        fields.insert(X_REAL_IP, if is_peer { hop.peer.clone() } else { address_value(client) });
     } else {
         fields.insert(X_FORWARDED_FOR, hop.peer.clone());
         fields.insert(X_FORWARDED_PROTO, hop.scheme.value());
@@ -168,6 +171,7 @@ mod tests {
         let peer_address: IpAddr = peer.parse().unwrap();
         let client = ClientIp { address: client.parse().unwrap(), via_trusted: peer == PROXY };
         let hop = Hop {
+            peer_address,
             peer: &address_value(peer_address),
             client,
             scheme: Scheme::Https,

@@ -96,8 +96,8 @@ impl<'a> Arrival<'a> {
         } else if to_h1 && fields.contains_key(TE) {
             fields.insert(CONNECTION, HeaderValue::from_static("te"));
         }
-        let peer = &self.downstream.peer_value;
-        forwarded::rewrite(fields, &Hop { peer, client, scheme: self.scheme(), host: &host });
+        let (peer_address, peer) = (self.downstream.peer.ip(), &self.downstream.peer_value);
+        forwarded::rewrite(fields, &Hop { peer_address, peer, client, scheme: self.scheme(), host: &host });
         via::append(fields, received);
         let id = request_id::settle(fields, client.via_trusted, fresh_id);
         match &pass.host {

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
-use super::{ALPN_H1, ALPN_H2, Certificates, provider, unwrap_tls};
+use super::{ALPN_H1, ALPN_H2, Certificates, is_chacha, provider, unwrap_tls};
 use crate::config::{ListenTls, Protocols, TlsVersion};
 
 /// The first byte of every TLS connection: a record of type handshake (RFC 8446 §5.1).
@@ -37,7 +37,10 @@ const CLEARTEXT_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
 /// The TLS policy of one listener. Clones are cheap.
 #[derive(Debug, Clone)]
 pub struct Acceptor {
+    /// Prefers the suites that cost the edge least.
     config: Arc<ServerConfig>,
+    /// Prefers what the client does.
+    by_client: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
     protocols: Protocols,
 }
@@ -82,7 +85,9 @@ impl Acceptor {
         config.send_tls13_tickets = 2;
         // Early data can be replayed (RFC 8446 §8), and nothing behind this proxy knows which data was early.
         config.max_early_data_size = 0;
-        Ok(Self { config: Arc::new(config), certificates: Arc::clone(certificates), protocols })
+        let by_client = Arc::new(config.clone());
+        config.ignore_client_order = true;
+        Ok(Self { config: Arc::new(config), by_client, certificates: Arc::clone(certificates), protocols })
     }
 
     /// Does the handshake, all of it within `limit`. A client that speaks HTTP in cleartext is told so.
@@ -122,10 +127,11 @@ impl Acceptor {
             }
         };
         let start = StartHandshake::from_parts(start.accepted, start.io.stream);
-        let stream = start
-            .into_stream(Arc::clone(&self.config))
-            .await
-            .map_err(|error| Failure::Handshake(self.explain(error)))?;
+        // Its processor does not know AES, which would cost it far more than the edge is spared.
+        let wants_chacha = start.client_hello().cipher_suites().first().is_some_and(|suite| is_chacha(*suite));
+        let config = if wants_chacha { &self.by_client } else { &self.config };
+        let stream =
+            start.into_stream(Arc::clone(config)).await.map_err(|error| Failure::Handshake(self.explain(error)))?;
         // HTTP/2 over TLS needs ALPN (RFC 9113 §3.3); a client without it speaks HTTP/1.
         if !self.protocols.h1 && !selected_h2(&stream) {
             return Err(Failure::Handshake(HandshakeError::NoApplicationProtocol));
@@ -222,9 +228,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for FirstByte<S> {
 
 #[cfg(test)]
 mod tests {
-    use rustls::HandshakeKind;
     use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
+    use rustls::crypto::CryptoProvider;
     use rustls::pki_types::ServerName;
+    use rustls::{CipherSuite, HandshakeKind};
 
     use super::super::testing::{Authority, BOTH, ClientStream, LIMIT, ServerStream, acceptor, handshake, serving};
     use super::*;
@@ -285,6 +292,32 @@ mod tests {
             let (server, asked) = handshake(&acceptor, &client, "a.example").await;
             assert_eq!(server.map(|_| ()).map_err(|error| kind(&error)), expected, "{min:?}");
             assert_eq!(asked.is_ok(), expected.is_ok());
+        }
+    }
+
+    /// The offer of a client, the best first, and what is chosen of it.
+    #[tokio::test]
+    async fn the_edge_chooses_the_suite_unless_its_client_does_without_aes() {
+        use CipherSuite::*;
+        let (authority, certificates) = single();
+        let aes_256 = (TLS13_AES_256_GCM_SHA384, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384);
+        let aes_128 = (TLS13_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256);
+        let chacha = (TLS13_CHACHA20_POLY1305_SHA256, TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256);
+        for (offer, expected) in [
+            (vec![aes_256, chacha, aes_128], aes_128),
+            (vec![aes_256, chacha], aes_256),
+            (vec![chacha, aes_256, aes_128], chacha),
+        ] {
+            let mut offering = CryptoProvider::clone(&provider());
+            let suite = |name| *provider().cipher_suites.iter().find(|suite| suite.suite() == name).unwrap();
+            offering.cipher_suites = offer.iter().flat_map(|(new, old)| [suite(*new), suite(*old)]).collect();
+            let offering = Arc::new(offering);
+            for (version, expected) in [(&TLS13, expected.0), (&TLS12, expected.1)] {
+                let client = authority.client_of(Arc::clone(&offering), &[version]);
+                let (server, _client) = handshake(&acceptor(&certificates), &Arc::new(client), "a.example").await;
+                let chosen = server.unwrap().get_ref().1.negotiated_cipher_suite().unwrap().suite();
+                assert_eq!(chosen, expected, "{offer:?}");
+            }
         }
     }
 

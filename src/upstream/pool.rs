@@ -205,7 +205,8 @@ impl EndpointConnections {
         lock(&self.idle.idle).is_empty() && self.shared.borrow().is_empty()
     }
 
-    /// Closes what idled for too long: a round where it is crowded. Says how many would have had more time.
+    /// Closes what idled for too long, which is a round where it is crowded, and of the rest the oldest that are more than
+    /// are to be kept. Says how many of the former would have had more time.
     fn reap(&self, is_crowded: bool) -> u64 {
         let round = self.idle.rounds.fetch_add(1, Ordering::Relaxed);
         let own_max = self.idle.rounds_max.load(Ordering::Relaxed);
@@ -223,6 +224,9 @@ impl EndpointConnections {
             }
             idle.exclusive.connection.is_open() && may_stay(rounds)
         });
+        let kept_max = exclusive.last().map_or(0, |last| last.exclusive.keepalive.connections);
+        let surplus = exclusive.len().saturating_sub(kept_max);
+        exclusive.drain(..surplus);
         let mut shared = self.shared.borrow_mut();
         shared.retain(|shared| !shared.sender.is_closed() && may_stay(shared.idle_rounds()));
         // Every exclusive one knows the way back.
@@ -244,7 +248,8 @@ impl Exclusive {
         self.connection.into_upgraded()
     }
 
-    /// Puts the connection back, unless it has served its time or cannot be used again; the oldest makes room.
+    /// Puts the connection back, unless it has served its time or cannot be used again. There may be more than are to be
+    /// kept until the next round of reaping: a load that comes and goes would open and close them all the time.
     pub(super) fn give_back(mut self: Box<Self>) {
         let Keepalive { connections, requests, .. } = self.keepalive;
         if self.served >= requests || connections == 0 || !self.connection.may_be_kept() {
@@ -254,11 +259,7 @@ impl Exclusive {
         self.connection.leave_buffer();
         let Some(home) = self.home.upgrade() else { return };
         let returned_in = home.rounds.load(Ordering::Relaxed);
-        let mut idle = lock(&home.idle);
-        if idle.len() >= connections {
-            idle.remove(0);
-        }
-        idle.push(Idle { exclusive: self, returned_in });
+        lock(&home.idle).push(Idle { exclusive: self, returned_in });
     }
 }
 

@@ -217,3 +217,33 @@ async fn a_connection_that_comes_back_after_a_long_response_is_closed_when_it_id
     assert_eq!(edge.get("/").await.text(), "x".repeat(10));
     within("the close", closed.acquire()).await.unwrap().forget();
 }
+
+/// Else a load that comes and goes would open and close them all the time.
+#[tokio::test]
+async fn more_connections_than_are_kept_serve_the_next_crowd_and_are_closed_when_none_comes() {
+    const CROWD: usize = 3;
+    const CROWDS: usize = 4;
+    let closed = Arc::new(Semaphore::new(0));
+    let (together, count) = (Arc::new(Barrier::new(CROWD)), Arc::clone(&closed));
+    let origin = Origin::serves(move |mut connection| {
+        let (together, closed) = (Arc::clone(&together), Arc::clone(&count));
+        async move {
+            while connection.request().await.is_some() {
+                together.wait().await;
+                connection.reply(&ok(""), false).await;
+            }
+            closed.add_permits(1);
+        }
+    })
+    .await;
+    let keys = "keepalive = { connections = 1 }";
+    let edge = Edge::start("[server]\nworkers = 1\n".to_owned() + &upstream(&[origin.address()], keys) + ROUTE).await;
+    for _ in 0..CROWDS {
+        let answers = tokio::join!(edge.get("/"), edge.get("/"), edge.get("/"));
+        assert_eq!([answers.0.status, answers.1.status, answers.2.status], [200; CROWD]);
+    }
+    let opened = origin.connections();
+    assert!(opened < CROWD + (CROWDS - 1) * (CROWD - 1), "{opened} connections for {CROWDS} crowds of {CROWD}");
+    let surplus = u32::try_from(opened - 1).unwrap();
+    within("their close", closed.acquire_many(surplus)).await.unwrap().forget();
+}

@@ -102,7 +102,7 @@ section! {
 section! {
     /// Idle connections to the endpoints.
     Keepalive "`keepalive`" {
-        /// Kept per endpoint and worker; 0 keeps none.
+        /// Kept per endpoint and worker; more that were in use stay open for a second. 0 keeps none.
         connections: Setting<Count<0, 100_000>> = Value("32"), nginx "keepalive";
         /// Requests that one connection carries before it is closed.
         requests: Setting<Count<1, 1_000_000_000>> = Value("100"), nginx "keepalive_requests";

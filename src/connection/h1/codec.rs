@@ -42,6 +42,8 @@ pub struct Codec<S> {
     asked: Asked,
     /// The body of the request, if it has one.
     upload: Option<Upload>,
+    /// The client has said that this request is its last.
+    has_said_all: bool,
     /// The client waits to be told that its body is wanted.
     owes_continue: bool,
     /// What it is told before its answer.
@@ -83,7 +85,8 @@ impl<S> Codec<S> {
         let writing = WriteLimit::new(writing, limits.sending);
         let output = Output::default();
         let (asked, interims) = (Asked::default(), Interims::default());
-        Self { stream, input, output, writing, asked, upload: None, owes_continue: false, interims }
+        let (has_said_all, owes_continue) = (false, false);
+        Self { stream, input, output, writing, asked, upload: None, has_said_all, owes_continue, interims }
     }
 
     /// Where to put what the client is told before its answer.
@@ -114,6 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
         // What is refused asks for nothing, not to be kept either.
         self.asked = Asked::default();
         self.upload = None;
+        self.has_said_all = false;
         let next = poll_fn(|cx| {
             let next = self.input.poll_head(cx, &mut self.stream);
             if next.is_pending() && is_last(cx) && self.input.phase() != Phase::Head {
@@ -138,6 +142,7 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
             keeps_alive: complete.then == Then::Request,
             takes_trailers: complete.takes_trailers,
         };
+        self.has_said_all = complete.then == Then::Nothing;
         self.interims.begin(!complete.is_http10);
         if complete.body == guard::Body::Length(0) {
             self.input.end_message();
@@ -215,6 +220,9 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
     ) -> Poll<Result<(), Broken>> {
         loop {
             let more = self.poll_more(cx, body, begun);
+            if begun.is_last && !begun.is_cut && (begun.is_queued || body.is_none()) {
+                self.output.end();
+            }
             match self.poll_write(cx) {
                 Poll::Ready(Err(broken)) => return Poll::Ready(Err(broken)),
                 Poll::Ready(Ok(())) if begun.is_queued || body.is_none() => {
@@ -305,6 +313,14 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
         Poll::Ready(Beside::Gone)
     }
 
+    /// The client has said what its last request is, and that has been read to its end with nothing behind it.
+    fn is_over(&self) -> bool {
+        self.has_said_all
+            && self.input.phase() == Phase::Ended
+            && self.violation().is_none()
+            && !self.input.has_unread()
+    }
+
     /// Breaks the connection off.
     pub fn reset(self) {
         self.stream.reset_at_end();
@@ -315,9 +331,16 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
     /// the response on its way (RFC 9112 §9.6). The limit of `silence` begins anew as long as the client is
     /// sending at a good rate; the caller waits for it, and bounds the whole.
     pub async fn discard(&mut self, silence: &Deadline, limit: Duration) {
+        let is_over = self.is_over();
         let _broken = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
         let mut discarded = 0;
-        while let bytes @ 1.. = poll_fn(|cx| self.input.poll_discard(cx, &mut self.stream)).await {
+        while let bytes @ 1.. = poll_fn(|cx| match self.input.poll_discard(cx, &mut self.stream) {
+            // Nothing is on its way that the kernel could reset the connection for.
+            Poll::Pending if is_over => Poll::Ready(0),
+            read => read,
+        })
+        .await
+        {
             discarded += bytes;
             if discarded >= DISCARD_STEP {
                 discarded = 0;

@@ -35,6 +35,8 @@ pub enum Framing {
 pub struct Begun {
     pub framing: Framing,
     pub keeps_alive: bool,
+    /// The connection carries nothing behind it.
+    pub is_last: bool,
     /// Those that are announced.
     pub trailers: Vec<HeaderName>,
     /// Its body ended before it was to.
@@ -81,8 +83,14 @@ pub fn trailers(section: &Bytes) -> Option<HeaderMap> {
 pub fn write(head: &response::Parts, size: Option<u64>, asked: Asked, date: &[u8; 29], out: &mut Vec<u8>) -> Begun {
     write_status_line(head.status, asked.is_http10, out);
     let framing = framing(head, size, asked);
-    let mut begun =
-        Begun { framing, keeps_alive: asked.keeps_alive, trailers: Vec::new(), is_cut: false, is_queued: false };
+    let mut begun = Begun {
+        framing,
+        keeps_alive: asked.keeps_alive,
+        is_last: false,
+        trailers: Vec::new(),
+        is_cut: false,
+        is_queued: false,
+    };
     let (mut says_close, mut has_date) = (false, false);
     for (name, value) in &head.headers {
         match *name {
@@ -111,6 +119,7 @@ pub fn write(head: &response::Parts, size: Option<u64>, asked: Asked, date: &[u8
     } else if begun.keeps_alive && asked.is_http10 {
         out.extend_from_slice(b"connection: keep-alive\r\n");
     }
+    begun.is_last = !begun.keeps_alive && head.status != StatusCode::SWITCHING_PROTOCOLS;
     if !has_date {
         out.extend_from_slice(b"date: ");
         out.extend_from_slice(date);

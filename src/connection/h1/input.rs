@@ -102,6 +102,11 @@ impl Input {
         self.violation
     }
 
+    /// Whether anything came behind the last request.
+    pub fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
     /// What came behind the last request.
     pub fn into_unread(self) -> BytesMut {
         self.unread

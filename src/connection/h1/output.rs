@@ -34,6 +34,8 @@ pub struct Output {
     parts: VecDeque<Part>,
     parts_bytes: usize,
     needs_flush: bool,
+    /// Nothing is written behind it.
+    is_last: bool,
 }
 
 /// Data that is not copied.
@@ -51,6 +53,11 @@ impl Output {
             self.text = spare::text();
         }
         &mut self.text
+    }
+
+    /// What waits is the last of the connection.
+    pub fn end(&mut self) {
+        self.is_last = true;
     }
 
     pub fn is_empty(&self) -> bool {
@@ -160,12 +167,19 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_some(&self, cx: &mut Context<'_>, stream: &mut (impl AsyncWrite + Unpin)) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(stream);
+    fn poll_some(
+        &self,
+        cx: &mut Context<'_>,
+        stream: &mut (impl AsyncWrite + Peer + Unpin),
+    ) -> Poll<io::Result<usize>> {
         if self.parts.is_empty() {
-            return stream.poll_write(cx, self.text.get(self.text_written..).unwrap_or_default());
+            let text = self.text.get(self.text_written..).unwrap_or_default();
+            return match self.is_last.then(|| stream.write_last(text)).flatten() {
+                Some(written) => Poll::Ready(written),
+                None => Pin::new(stream).poll_write(cx, text),
+            };
         }
-        stream.poll_write_vectored(cx, self.slices(&mut [IoSlice::new(&[]); SLICES_MAX]))
+        Pin::new(stream).poll_write_vectored(cx, self.slices(&mut [IoSlice::new(&[]); SLICES_MAX]))
     }
 
     /// What waits, in order.
@@ -222,7 +236,14 @@ mod tests {
     use crate::timers::Sweep;
 
     fn begun(framing: Framing) -> Begun {
-        Begun { framing, keeps_alive: true, trailers: vec!["a".parse().unwrap()], is_cut: false, is_queued: false }
+        Begun {
+            framing,
+            keeps_alive: true,
+            is_last: false,
+            trailers: vec!["a".parse().unwrap()],
+            is_cut: false,
+            is_queued: false,
+        }
     }
 
     /// All that is written of these frames, in writes of at most `step` bytes.

@@ -118,3 +118,21 @@ proptest! {
         prop_assert!(!is_refused || seen.calls.last().is_some_and(|call| call.starts_with("refused")), "{:?}", seen.calls);
     }
 }
+
+/// A connection that says that a request is its last, and says this behind it; whether it is waited for when it keeps
+/// its side open.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_said_all_is_not_waited_for() {
+    let check = async |request: &'static str, is_waited_for: bool| {
+        let served = dialogue(async |mut client| {
+            client.write_all(request.as_bytes()).await.unwrap();
+            client
+        });
+        let served = tokio::time::timeout(Duration::from_secs(3), served).await;
+        assert_eq!(served.is_err(), is_waited_for, "{request}");
+    };
+    check("GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", false).await;
+    check("POST /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab", false).await;
+    check("GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\nand more", true).await;
+    check("GET /a HTTP/1.1\r\nHost: a\r\nHost: a\r\nConnection: close\r\n\r\n", true).await;
+}
