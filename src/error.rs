@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use crate::body::BodyError;
+use crate::cache;
 use crate::compress::RecodingError;
 use crate::fetch::FetchError;
 use crate::guard;
@@ -17,6 +18,7 @@ use crate::header::authority::AuthorityError;
 use crate::overload::Full;
 use crate::path::PathError;
 use crate::rewrite::RewriteError;
+use crate::telemetry::access_log::Words;
 use crate::upstream::UpstreamError;
 
 /// Not in the registry, but known from nginx: the client left before its answer, so nobody sees it.

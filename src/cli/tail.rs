@@ -9,6 +9,7 @@ use super::Failure;
 use super::client::{Client, Reach, Stream};
 use super::config_file::ConfigFile;
 use super::output::{self, Paint, shown};
+use crate::error;
 use crate::telemetry::access_log::Filter;
 
 /// Follow the access log live, with filters
