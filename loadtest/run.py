@@ -22,8 +22,8 @@ from watch import Watch
 REPOSITORY = HERE.parent
 RESULTS = HERE / "results"
 TYPES = json.loads((HERE / "stages.json").read_text())
-# For a machine with so many cores the types have the users that the documents name.
-CORES_AT_FULL_SCALE = 16
+# Types that run.sh hands to failures.py and hits.py.
+OWN_PROGRAM = ("failures", "hits")
 # Sixty seconds of the ten minutes that `rate.js` has.
 RATE_TIME = 0.1
 SESSIONS_AT_RATE = 100
@@ -55,8 +55,8 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     description = "One load test by k6, with all it needs started for it."
     parser = argparse.ArgumentParser(prog="loadtest/run.sh", description=description)
-    parser.add_argument("--type", choices=[*TYPES, "rate", "failures"], default="smoke", help="which one; see README.md")
-    parser.add_argument("--scale", type=float, help="users by those that the type names; a sixteenth for each core")
+    parser.add_argument("--type", choices=[*TYPES, "rate", *OWN_PROGRAM], default="smoke", help="which one; see README.md")
+    parser.add_argument("--scale", type=float, help="users by those that the type names; else by cores")
     parser.add_argument("--time", type=float, help="lengths of its stages by those that it names")
     parser.add_argument("--replicas", type=int, help="of the app; 3, and 1 for `rate`")
     parser.add_argument("--stores", action="store_true", help="PostgreSQL and Redis instead of SQLite")
@@ -67,11 +67,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--no-report", action="store_true", help="leave out report.md and report.html")
     parser.add_argument("--clean", action="store_true", help="first remove results that are not committed")
     options = parser.parse_args()
-    if options.type == "failures":
-        parser.error("--type failures has to be the first option")
-    is_scaled = options.type in TYPES and TYPES[options.type]["is_scaled"]
+    if options.type in OWN_PROGRAM:
+        parser.error(f"--type {options.type} has to be the first option")
+    # A machine with so many cores carries all the users that the documents name.
+    cores = TYPES[options.type]["cores"] if options.type in TYPES else 0
     if options.scale is None:
-        options.scale = min(1.0, (os.cpu_count() or 1) / CORES_AT_FULL_SCALE) if is_scaled else 1.0
+        options.scale = min(1.0, (os.cpu_count() or 1) / cores) if cores else 1.0
     if options.time is None:
         options.time = TYPES[options.type]["time"] if options.type in TYPES else RATE_TIME
     if options.replicas is None:
@@ -142,7 +143,7 @@ def sessions_for(options: argparse.Namespace) -> int:
         return SESSIONS_AT_RATE
     kind = TYPES[options.type]
     users = max(users for _seconds, users in kind["stages"])
-    return max(1, round(users * options.scale)) if kind["is_scaled"] else users
+    return max(1, round(users * options.scale)) if kind["cores"] else users
 
 
 def stages_of(options: argparse.Namespace) -> list[dict]:
@@ -150,7 +151,7 @@ def stages_of(options: argparse.Namespace) -> list[dict]:
     if options.type not in TYPES:
         return []
     kind = TYPES[options.type]
-    scale = options.scale if kind["is_scaled"] else 1
+    scale = options.scale if kind["cores"] else 1
     return [
         {"seconds": max(1, round(seconds * options.time)), "users": max(1, round(users * scale)) if users else 0}
         for seconds, users in kind["stages"]

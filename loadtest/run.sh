@@ -15,8 +15,9 @@ if ! command -v k6 >/dev/null; then
         exit 1
     fi
 fi
-if [[ ${1:-} == --type && ${2:-} == failures ]]; then
+if [[ ${1:-} == --type && (${2:-} == failures || ${2:-} == hits) ]]; then
+    program=$2
     shift 2
-    exec python3 "$here/failures.py" "$@"
+    exec python3 "$here/$program.py" "$@"
 fi
 exec python3 "$here/run.py" "$@"

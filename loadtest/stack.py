@@ -76,7 +76,9 @@ class Stack:
         values["CACHE"] = "cache = {}" if self.setup.cache else ""
         for name, value in values.items():
             text = text.replace(f"@{name}@", value)
-        config = self.folder / "edge.toml"
+        # In a folder of its own, as everywhere: this one has the logs, and the edge watches where its configuration is.
+        config = self.folder / "etc" / "edge.toml"
+        config.parent.mkdir()
         config.write_text(text)
         reader, writer = os.pipe()
         command = [str(self.setup.binary), "run", "-c", str(config), "--ready-fd", str(writer)]

@@ -13,14 +13,16 @@ from stack import Stack
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benches" / "versus"))
 from gauges import cpu_ns, family  # noqa: E402
 
+INTERVAL_S = 1.0
+
 
 class Watch(threading.Thread):
-    """Looks until it is told to stop. Roles are edge, replica-1 and on, k6, postgres, redis, and
+    """Looks until it is told to stop. Roles are edge, replica-1 and on, the generator (k6), postgres, redis, and
     others for the rest of the machine."""
 
-    def __init__(self, stack: Stack, generator_pid: int, interval_s: float = 1.0):
+    def __init__(self, stack: Stack, generator_pid: int, generator: str = "k6"):
         super().__init__(daemon=True)
-        self.stack, self.generator_pid, self.interval_s = stack, generator_pid, interval_s
+        self.stack, self.generator_pid, self.generator = stack, generator_pid, generator
         self.begin = time.monotonic()
         self.over = threading.Event()
         # By process: what it had used before, and its role.
@@ -37,13 +39,13 @@ class Watch(threading.Thread):
     def processes(self) -> list[tuple[int, str]]:
         found = [(self.stack.edge.pid, "edge")] if self.stack.edge else []
         found += [(pid, f"replica-{number}") for number, pid in self.stack.replicas().items()]
-        found += [(pid, "k6") for pid in family(self.generator_pid)]
+        found += [(pid, self.generator) for pid in family(self.generator_pid)]
         for store in self.stack.stores:
             found += [(pid, store.name) for pid in family(store.process.pid)] if store.process else []
         return found
 
     def run(self):
-        while not self.over.wait(self.interval_s):
+        while not self.over.wait(INTERVAL_S):
             self.look()
 
     def look(self):

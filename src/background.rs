@@ -14,8 +14,8 @@ use crate::config::Dns;
 use crate::snapshot::Snapshot;
 use crate::upstream::Probing;
 
-/// How often it is looked whether there are purges.
-const SWEEP_INTERVAL: Duration = Duration::from_millis(200);
+/// How often it is looked whether there are purges. They are in force meanwhile, and each look goes over all that is stored.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
 /// The tasks of the generation that is served.

@@ -156,12 +156,14 @@ impl Sweep {
         self.cut_short.take()
     }
 
-    /// Looks at the limits once a tick, for as long as it is polled.
-    pub async fn run(&self) {
+    /// Looks at the limits once a tick and does what else is due then, for as long as it is polled. One timer serves all: on
+    /// a quiet machine waking up is most of what a worker costs.
+    pub async fn run(&self, also: impl Fn()) {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let now = ticks.tick().await;
+            also();
             let passed = now.saturating_duration_since(self.last_tick.replace(now));
             let idle_max = self.idle_max.get();
             self.tracked.borrow_mut().retain_mut(|tracked| {
@@ -215,7 +217,7 @@ impl Tracked {
 pub async fn with_sweep<T>(test: impl AsyncFnOnce(Rc<Sweep>) -> T) -> T {
     let sweep = Sweep::new();
     tokio::select! {
-        () = sweep.run() => unreachable!("a sweep never ends"),
+        () = sweep.run(|| ()) => unreachable!("a sweep never ends"),
         result = test(Rc::clone(&sweep)) => result,
     }
 }

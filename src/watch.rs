@@ -8,12 +8,14 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::{Notify, mpsc};
 
 use crate::config::Files;
+use crate::lock::lock;
 
 /// An editor writes a file in several steps.
 const DEBOUNCE: Duration = Duration::from_millis(200);
@@ -23,20 +25,16 @@ const LINKS_MAX: usize = 16;
 pub struct Watch {
     /// None while nothing is to be watched, or nothing can be.
     watcher: RefCell<Option<RecommendedWatcher>>,
-    events: mpsc::UnboundedSender<Vec<PathBuf>>,
-    followed: Rc<RefCell<Followed>>,
+    /// Something has happened to what is followed.
+    events: mpsc::UnboundedSender<()>,
+    followed: Rc<RefCell<Files>>,
+    places: Arc<Mutex<Places>>,
     /// Those of the configuration in force.
     in_force: RefCell<Files>,
 }
 
-#[derive(Debug, Default)]
-struct Followed {
-    files: Files,
-    places: Places,
-}
-
 /// Where a change to the files can show.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Places {
     folders: BTreeSet<PathBuf>,
     /// The files, and every link on the way to them.
@@ -50,9 +48,9 @@ impl Watch {
     /// `LocalSet`.
     pub fn start(changed: Rc<Notify>) -> Self {
         let (events, received) = mpsc::unbounded_channel();
-        let followed = Rc::<RefCell<Followed>>::default();
+        let followed = Rc::<RefCell<Files>>::default();
         tokio::task::spawn_local(report(received, Rc::clone(&followed), changed));
-        Self { watcher: RefCell::default(), events, followed, in_force: RefCell::default() }
+        Self { watcher: RefCell::default(), events, followed, places: Arc::default(), in_force: RefCell::default() }
     }
 
     /// From now on these files are watched, those of the configuration in force, as they were read. One that
@@ -72,21 +70,24 @@ impl Watch {
     }
 
     fn turn_to(&self, files: Files) {
-        warn_of_mounts(files.paths().filter(|path| !self.followed.borrow().files.contains(path)));
-        let places = Places::of(&files);
-        self.watch_folders(&places.folders);
+        warn_of_mounts(files.paths().filter(|path| !self.followed.borrow().contains(path)));
+        let now = Places::of(&files);
+        // First of all: what happens from here on is either seen below or told by an event.
+        let before = std::mem::replace(&mut *lock(&self.places), now.clone());
+        self.watch_folders(&before.folders, &now.folders);
         let is_changed = files.again() != files;
-        self.followed.replace(Followed { files, places });
+        self.followed.replace(files);
         if is_changed {
             // It may still be written, so it takes the way of all events.
-            let _ending = self.events.send(Vec::new());
+            let _ending = self.events.send(());
         }
     }
 
-    fn watch_folders(&self, now: &BTreeSet<PathBuf>) {
+    fn watch_folders(&self, before: &BTreeSet<PathBuf>, now: &BTreeSet<PathBuf>) {
         let mut watcher = self.watcher.borrow_mut();
         if watcher.is_none() && !now.is_empty() {
-            match watcher_to(self.events.clone()) {
+            let (places, events) = (Arc::clone(&self.places), self.events.clone());
+            match notify::recommended_watcher(move |event| heed(event, &places, &events)) {
                 Ok(new) => drop(watcher.replace(new)),
                 Err(error) => {
                     return tracing::warn!("cannot watch the configuration: {error}; use SIGHUP or `tollgate reload`");
@@ -94,8 +95,6 @@ impl Watch {
             }
         }
         let Some(watcher) = &mut *watcher else { return };
-        let followed = self.followed.borrow();
-        let before = &followed.places.folders;
         for folder in before.difference(now) {
             // It may be gone, and its watch with it.
             let _gone = watcher.unwatch(folder);
@@ -108,13 +107,16 @@ impl Watch {
     }
 }
 
-fn watcher_to(events: mpsc::UnboundedSender<Vec<PathBuf>>) -> notify::Result<RecommendedWatcher> {
-    notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-        Ok(event) if event.kind.is_access() => {}
-        Ok(event) => drop(events.send(event.paths)),
+/// On the thread that hears of each write of a log beside the configuration: what is of no concern wakes nobody else.
+fn heed(event: notify::Result<notify::Event>, places: &Mutex<Places>, events: &mpsc::UnboundedSender<()>) {
+    let is_meant = match event {
+        Ok(event) => !event.kind.is_access() && lock(places).concern(&event.paths),
         // Events were lost: anything may have changed.
-        Err(_) => drop(events.send(Vec::new())),
-    })
+        Err(_) => true,
+    };
+    if is_meant {
+        let _ending = events.send(());
+    }
 }
 
 /// Says which of the files is a mount of its own, as Docker makes it of `-v config.toml:/config.toml`: a new
@@ -138,20 +140,13 @@ fn is_mount_point(mountinfo: &str, path: &Path) -> bool {
     mountinfo.lines().any(|line| line.split(' ').nth(4) == Some(written.as_str()))
 }
 
-async fn report(
-    mut events: mpsc::UnboundedReceiver<Vec<PathBuf>>,
-    followed: Rc<RefCell<Followed>>,
-    changed: Rc<Notify>,
-) {
-    while let Some(paths) = events.recv().await {
-        if !followed.borrow().places.concern(&paths) {
-            continue;
-        }
+async fn report(mut events: mpsc::UnboundedReceiver<()>, followed: Rc<RefCell<Files>>, changed: Rc<Notify>) {
+    while events.recv().await.is_some() {
         tokio::time::sleep(DEBOUNCE).await;
         let mut followed = followed.borrow_mut();
-        let now = followed.files.again();
-        if followed.files != now {
-            followed.files = now;
+        let now = followed.again();
+        if *followed != now {
+            *followed = now;
             changed.notify_one();
         }
     }
@@ -232,6 +227,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_beside_the_configuration_wakes_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let places = Mutex::new(Places::of(&Files::look([folder.path().join("config.toml")])));
+        let (events, mut received) = mpsc::unbounded_channel();
+        let mut is_told = |event| {
+            heed(event, &places, &events);
+            received.try_recv().is_ok()
+        };
+        let write = |name: &str| {
+            let kind = notify::EventKind::Modify(notify::event::ModifyKind::Any);
+            Ok(notify::Event::new(kind).add_path(folder.path().join(name)))
+        };
+        assert!(!is_told(write("access.log")));
+        assert!(is_told(write("config.toml")));
+        assert!(is_told(Err(notify::Error::generic("events were lost"))));
+    }
+
+    #[test]
     fn a_file_that_is_mounted_is_known() {
         let mounts =
             "22 1 254:0 / / rw - ext4 /dev/vda rw\n36 22 254:0 /x /etc/my\\040app/config.toml rw - ext4 /dev/vda rw\n";
@@ -263,7 +276,7 @@ mod tests {
                 std::fs::write(at("config.toml"), "newer").unwrap();
                 watch.follow_too(Files::look([at("part.toml")]));
                 assert!(!is_told(&changed).await);
-                let names = &watch.followed.borrow().places.names;
+                let names = &lock(&watch.places).names;
                 assert!(names.contains(&at("config.toml")) && names.contains(&at("part.toml")));
             })
             .await;

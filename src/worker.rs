@@ -197,41 +197,45 @@ impl Worker {
         rest.expired().await;
     }
 
-    async fn run(self: Rc<Self>, mut commands: mpsc::UnboundedReceiver<Command>) {
-        let upkeep = async {
-            tokio::join!(self.sweep.run(), self.connections.run(), self.tick());
-        };
-        let orders = async {
-            while let Some(command) = commands.recv().await {
-                match command {
-                    Command::Listen { configured, socket } => self.listen(configured, socket),
-                    Command::Unlisten { configured } => self.unlisten(configured),
-                    Command::Drain => {
-                        self.is_draining.set(true);
-                        self.draining.send_replace(true);
-                    }
-                    Command::Stop => return self.counts.is_stopped.store(true, Ordering::Relaxed),
-                }
-            }
-        };
+    /// Its parts are tasks of their own: each is woken for itself, while this is polled whenever any task is.
+    async fn run(self: Rc<Self>, commands: mpsc::UnboundedReceiver<Command>) {
+        let (worker, connections) = (Rc::clone(&self), Rc::clone(&self.connections));
+        let upkeep = tokio::task::spawn_local(async move { worker.sweep.run(|| worker.tick()).await });
+        let reaping = tokio::task::spawn_local(async move { connections.reap().await });
+        let orders = tokio::task::spawn_local(Rc::clone(&self).obey(commands));
+        let drained = tokio::task::spawn_local(self.drained());
+        // Without one of them it is no worker.
         tokio::select! {
             _ = upkeep => {}
-            () = orders => {}
-            () = self.drained() => {}
+            _ = reaping => {}
+            _ = orders => {}
+            _ = drained => {}
+        }
+    }
+
+    /// Ends with the order to stop, or when nobody is left to give any.
+    async fn obey(self: Rc<Self>, mut commands: mpsc::UnboundedReceiver<Command>) {
+        while let Some(command) = commands.recv().await {
+            match command {
+                Command::Listen { configured, socket } => self.listen(configured, socket),
+                Command::Unlisten { configured } => self.unlisten(configured),
+                Command::Drain => {
+                    self.is_draining.set(true);
+                    self.draining.send_replace(true);
+                }
+                Command::Stop => return self.counts.is_stopped.store(true, Ordering::Relaxed),
+            }
         }
     }
 
     /// Hands the lines of this worker to the log's thread, reads the date anew, and lets go of a generation that is over: without a request
     /// nothing else would.
-    async fn tick(&self) {
-        let mut ticks = tokio::time::interval(timers::TICK);
-        loop {
-            ticks.tick().await;
-            record::flush_desk();
-            self.date.renew();
-            self.make_room();
-            drop(self.view());
-        }
+    fn tick(&self) {
+        record::flush_desk();
+        self.date.renew();
+        self.make_room();
+        self.connections.look_ahead();
+        drop(self.view());
     }
 
     /// Where it is crowded, connections that idle are closed; what that came to is added up for all workers.
@@ -245,7 +249,7 @@ impl Worker {
     }
 
     /// Ends once the worker was told to drain and its last connection and socket are closed.
-    async fn drained(&self) {
+    async fn drained(self: Rc<Self>) {
         let mut draining = self.draining();
         let _alive = draining.wait_for(|draining| *draining).await;
         let mut ticks = tokio::time::interval(timers::TICK);

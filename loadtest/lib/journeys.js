@@ -61,15 +61,15 @@ function ownMedia() {
 function browse() {
   listMedia();
   searchMedia();
-  ask('media_item', 'GET', `/api/v1/media/${seeded(popular(MEDIA), '8001')}`, { kept: true });
+  ask('media_item', 'GET', `/api/v1/media/${seeded(popular(MEDIA), '8001')}`);
 }
 
 function listMedia() {
-  ask('media_list', 'GET', '/api/v1/media', { kept: true });
+  ask('media_list', 'GET', '/api/v1/media');
 }
 
 function searchMedia() {
-  ask('media_search', 'GET', `/api/v1/media/search?q=${one(LOOKS)}+${one(KINDS)}`, { kept: true });
+  ask('media_search', 'GET', `/api/v1/media/search?q=${one(LOOKS)}+${one(KINDS)}`);
 }
 
 function listPlaylists() {
@@ -98,11 +98,11 @@ function shop(chance) {
 }
 
 function searchProducts() {
-  ask('product_search', 'GET', `/api/v1/products/search?q=${one(MATERIALS)}+${one(THINGS)}`, { kept: true });
+  ask('product_search', 'GET', `/api/v1/products/search?q=${one(MATERIALS)}+${one(THINGS)}`);
 }
 
 function readProduct() {
-  ask('product', 'GET', `/api/v1/products/${seeded(popular(PRODUCTS))}`, { kept: true });
+  ask('product', 'GET', `/api/v1/products/${seeded(popular(PRODUCTS))}`);
 }
 
 // A product of which there is plenty: of every fifty, one is sold out and one nearly. A cart has room for fifty.
@@ -124,11 +124,11 @@ function buy() {
 let run = null;
 
 function listWorkflows() {
-  ask('workflow_list', 'GET', `/api/v1/workflows?category=${one(CATEGORIES)}`, { kept: true });
+  ask('workflow_list', 'GET', `/api/v1/workflows?category=${one(CATEGORIES)}`);
 }
 
 function readWorkflow() {
-  ask('workflow_get', 'GET', `/api/v1/workflows/${seeded(popular(WORKFLOWS))}`, { kept: true });
+  ask('workflow_get', 'GET', `/api/v1/workflows/${seeded(popular(WORKFLOWS))}`);
 }
 
 // One step of the visitor's run, sometimes more; it begins with the first and is completed with the last.

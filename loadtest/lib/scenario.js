@@ -4,7 +4,7 @@ import { REPLICAS, RESULTS, SCALE, TIME, TIMED } from './settings.js';
 import { typeOf } from './stages.js';
 import { common, limits, steady } from './targets.js';
 
-const SHARED = {
+export const SHARED = {
   discardResponseBodies: true,
   insecureSkipTLSVerify: true,
   // Without the address of each request: there are as many as there are products.
@@ -14,14 +14,15 @@ const SHARED = {
 
 // Users who come, stay and leave by the stages of this type.
 export function during(type) {
-  const { failedMax, byEndpoint, rateMin, stages } = typeOf(type);
+  const kind = typeOf(type);
+  const { failedMax, stages } = kind;
   const main = {
     executor: 'ramping-vus',
     startVUs: 0,
     stages: stages.map(({ seconds, users }) => ({ duration: `${seconds}s`, target: users })),
     gracefulRampDown: '10s',
   };
-  const thresholds = { ...common(failedMax, stages.length), ...(TIMED ? limits(rateMin, byEndpoint) : {}) };
+  const thresholds = { ...common(failedMax, stages.length), ...(TIMED ? limits(kind) : {}) };
   return { ...SHARED, scenarios: { main }, thresholds };
 }
 

@@ -45,6 +45,7 @@ export function common(failedMax, stages) {
     throttled: ['count<1'],
     checks: [`rate>=${1 - failedMax}`],
     http_req_failed: [`rate<=${failedMax}`],
+    hit_ratio: ['rate>=0'],
     hit_ms: ['max>=0'],
     miss_ms: ['max>=0'],
   };
@@ -60,11 +61,12 @@ export function common(failedMax, stages) {
   return thresholds;
 }
 
-// For users with time to think: the limits of L2, so many requests a second at least, and the limits of each endpoint unless
-// the load is more than they are made for.
-export function limits(rate, byEndpoint) {
+// For users with time to think: the limits of L2, so many requests a second at least, so many hits (001), and the limits of each
+// endpoint unless the load is more than they are made for.
+export function limits({ rateMin, hitRatioMin, byEndpoint }) {
   const thresholds = { http_req_duration: ['p(50)<500', 'p(95)<2000', 'p(99)<5000'] };
-  if (rate > 0) thresholds.http_reqs = [`rate>${rate}`];
+  if (rateMin > 0) thresholds.http_reqs = [`rate>${rateMin}`];
+  if (hitRatioMin > 0) thresholds.hit_ratio = [`rate>=${hitRatioMin}`];
   if (!byEndpoint) return thresholds;
   for (const [endpoint, quantiles] of Object.entries(ENDPOINTS)) {
     const each = Object.entries(quantiles).map(([quantile, ms]) => `p(${quantile})<${ms}`);

@@ -25,6 +25,7 @@ use crate::cache::Dependencies;
 use crate::clock;
 use crate::compress::{self, Accepted};
 use crate::config::{self, Coding};
+use crate::error;
 use crate::control::Outcome;
 use crate::telemetry::access_log::Filter;
 

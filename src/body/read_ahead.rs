@@ -17,7 +17,6 @@ use http_body::{Frame, SizeHint};
 use super::{BodyError, Source};
 use crate::lock::lock;
 use crate::splice::Pipe;
-use crate::timers::TICK;
 
 /// The bodies of one worker that may fall behind.
 #[derive(Debug, Default)]
@@ -66,22 +65,18 @@ impl ReadAhead {
         Ahead(shared)
     }
 
-    /// Looks at the bodies once a tick, for as long as it is polled.
-    pub async fn run(&self) {
-        let mut ticks = tokio::time::interval(TICK);
-        loop {
-            ticks.tick().await;
-            self.watched.borrow_mut().retain(|body| {
-                let Some(shared) = body.upgrade() else { return false };
-                let mut state = shared.lock();
-                if state.falls_behind() {
-                    // Until the task is polled, this stands for its waker.
-                    state.reader = Some(Waker::noop().clone());
-                    tokio::task::spawn_local(read_ahead(Weak::clone(body)));
-                }
-                true
-            });
-        }
+    /// To be called once a tick, on a `LocalSet`.
+    pub fn look(&self) {
+        self.watched.borrow_mut().retain(|body| {
+            let Some(shared) = body.upgrade() else { return false };
+            let mut state = shared.lock();
+            if state.falls_behind() {
+                // Until the task is polled, this stands for its waker.
+                state.reader = Some(Waker::noop().clone());
+                tokio::task::spawn_local(read_ahead(Weak::clone(body)));
+            }
+            true
+        });
     }
 }
 

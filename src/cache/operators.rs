@@ -17,7 +17,7 @@ use crate::telemetry::metrics::ShortSum;
 /// Names of one response; a worker looks up what depends on each.
 const NAMES_MAX: usize = 64;
 
-/// Entries that one step of a sweep looks at: less than a millisecond of work.
+/// Entries that one step of a sweep takes out, of more that it looks at: less than a millisecond of work.
 const SWEEP_STEP: usize = 128;
 
 /// What is in the cache, and what it did.

@@ -108,13 +108,13 @@ impl Connections {
         Rc::clone(found)
     }
 
-    /// The upkeep: reads ahead for slow clients and closes what idled too long, for as long as it is polled.
-    pub async fn run(&self) {
-        tokio::join!(self.read_ahead.run(), self.reap());
+    /// Reads ahead for slow clients: to be called once a tick.
+    pub fn look_ahead(&self) {
+        self.read_ahead.look();
     }
 
     /// Closes what idled too long and forgets endpoints that nothing is left of, for as long as it is polled.
-    async fn reap(&self) {
+    pub async fn reap(&self) {
         let mut ticks = tokio::time::interval(REAP_INTERVAL);
         loop {
             ticks.tick().await;

@@ -2,7 +2,7 @@
 # The load tests themselves, short: every journey gets the answers that it should, none is refused for its rate, the
 # report is made, and no order is lost while a replica is killed. No figure of time decides.
 source "$(dirname "${BASH_SOURCE[0]}")/_lib.sh"
-need python3 openssl k6 redis-server
+need python3 openssl k6 wrk redis-server
 
 loadtest=$root/loadtest
 report=$root/target/debug/tollgate-report
@@ -28,6 +28,12 @@ expect_match "and those of the edge" "$(cat "$run/report.md")" "[|] /api/v1 [|] 
 expect_no_match "the page needs nothing else" "$(cat "$run/report.html")" "src=|https?://"
 "$report" compare "$run" "$run" >"$work/comparison" && outcome=fine || outcome=worse
 expect "a run is as good as itself" "$outcome" fine
+
+echo "hits"
+"$loadtest/run.sh" --type hits --seconds 2 --binary "$tollgate" --results "$work/hits" >"$work/hits.log" 2>&1 || true
+for generator in wrk k6; do
+    expect_match "$generator was answered, and nothing failed" "$(cat "$work/hits/hits.md")" "[|] $generator [|] [1-9][0-9]+ [|] 0 [|]"
+done
 
 echo "a replica killed under load"
 "$loadtest/run.sh" --type failures --fault replica --binary "$tollgate" --results "$work/failures" >"$work/failures.log" 2>&1 || true

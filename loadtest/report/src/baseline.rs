@@ -161,8 +161,11 @@ fn targets(run: &Run) -> Vec<Block> {
 }
 
 fn cache(run: &Run) -> Vec<Block> {
-    let Some(ratio) = run.hit_ratio() else { return Vec::new() };
-    let mut facts = vec![format!("hit ratio {:.1} % of what may be stored", 100.0 * ratio)];
+    let Some((hits, misses)) = run.hits_and_misses() else { return Vec::new() };
+    let ratio = 100.0 * hits / (hits + misses);
+    let mut facts = vec![format!(
+        "hit ratio {ratio:.1} % of answers that are for everybody (`s-maxage`): {hits:.0} hits, {misses:.0} misses"
+    )];
     let quantiles = |name: &str| {
         let metric = run.summary.metric(name)?;
         Some((metric.quantile("50")?, metric.quantile("95")?))
@@ -176,7 +179,29 @@ fn cache(run: &Run) -> Vec<Block> {
             short(miss.1 - hit.1)
         ));
     }
+    if let (Some(origin), Some(above)) = (run.origin_p95_ms(), run.miss_above_origin_ms()) {
+        facts.push(format!(
+            "replicas took {} ms for these at p95, by their own clocks: misses are {} ms above",
+            short(origin),
+            short(above)
+        ));
+    }
+    facts.push(format!(
+        "all requests of routes with a cache, by the edge's count: {}. What is for one user alone is a miss there too, and \
+         what changes something is a bypass",
+        outcomes(run)
+    ));
     vec![Block::Heading("Cache".to_owned()), Block::List(facts)]
+}
+
+/// What the cache was to requests, by share.
+fn outcomes(run: &Run) -> String {
+    const COUNTER: &str = "tollgate_cache_requests_total";
+    let all = run.growth(COUNTER, "").max(1.0);
+    let share = |name: &str| 100.0 * run.growth(COUNTER, &format!("outcome=\"{name}\"")) / all;
+    let named = ["hit", "stale", "validated", "collapsed", "miss", "bypass"].map(|name| (name, share(name)));
+    let told = named.iter().filter(|(_, share)| *share > 0.0).map(|(name, share)| format!("{name} {share:.1} %"));
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn resources(run: &Run) -> Vec<Block> {
@@ -263,13 +288,15 @@ mod tests {
             "| login | 20 | 30.0 | 80.0 | 90.0 | – | 99.0 | 0.00 % |",
             "| http_req_duration | p(95)<7 | 8.00 | **FAIL** |",
             "| http_req_duration{endpoint:order} | p(95)<2000 | not asked for | pass |",
-            "- hit ratio 90.0 % of what may be stored",
+            "- hit ratio 90.0 % of answers that are for everybody (`s-maxage`): 90 hits, 10 misses",
             "- a miss costs 4.00 ms more at p50, 5.00 ms at p95",
+            "- replicas took 1.95 ms for these at p95, by their own clocks: misses are 5.05 ms above",
             "| edge | 0.0 | 0.00 | 100 | 40.0 |",
             "| 10000 | 1.0 | 5.0 | 0.0 | 0.0 | 8 |",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\nis not in\n{text}");
         }
+        assert!(text.contains("by the edge's count: hit 42.9 %, miss 14.3 %, bypass 42.9 %."), "{text}");
     }
 
     #[test]

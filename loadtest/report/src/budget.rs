@@ -26,6 +26,8 @@ pub struct Budgets {
     #[serde(default)]
     memory_mib: BTreeMap<String, f64>,
     hit_ratio_min: Option<f64>,
+    /// By how much the p95 of misses may be above that of the replicas.
+    miss_above_origin_ms: Option<f64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -62,6 +64,9 @@ impl Budgets {
         }
         for (role, mib) in &self.memory_mib {
             verdicts.push(at_most(format!("memory of {role}, MiB"), *mib, run.memory_peak_mib(role)));
+        }
+        if let Some(ms) = self.miss_above_origin_ms {
+            verdicts.push(at_most("p95 of misses above the origin's, ms".to_owned(), ms, run.miss_above_origin_ms()));
         }
         if let Some(budget) = self.hit_ratio_min {
             let measured = run.hit_ratio();
@@ -107,7 +112,7 @@ mod tests {
 
     #[test]
     fn what_is_beyond_its_budget_or_was_not_measured_is_named() {
-        let text = "hit_ratio_min = 0.8\n[all]\np95_ms = 8\nfailed_max = 0.01\n[endpoint.login]\np99_ms = 50\n\
+        let text = "hit_ratio_min = 0.8\nmiss_above_origin_ms = 5\n[all]\np95_ms = 8\nfailed_max = 0.01\n[endpoint.login]\np99_ms = 50\n\
                     [endpoint.order]\np95_ms = 2000\n[cpu_us]\nedge = 150\n[memory_mib]\nreplica = 59\n";
         let verdicts = toml::from_str::<Budgets>(text).unwrap().verdicts(&run());
         let found = verdicts.iter().map(|each| (each.what.as_str(), each.is_kept)).collect::<Vec<_>>();
@@ -120,6 +125,7 @@ mod tests {
                 ("p95 of order, ms", false),
                 ("CPU of edge a request, µs", true),
                 ("memory of replica, MiB", false),
+                ("p95 of misses above the origin's, ms", false),
                 ("hit ratio, at least", true),
             ]
         );

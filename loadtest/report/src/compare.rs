@@ -2,8 +2,7 @@
 //! a share of failures that doubled is critical. Where runs are repeated, chance is told apart.
 
 use std::collections::BTreeSet;
-
-use anyhow::bail;
+use std::fmt;
 
 use crate::document::{Block, Cell, Document};
 use crate::plot::short;
@@ -38,15 +37,22 @@ pub struct Comparison {
     title: String,
 }
 
+/// Runs of several kinds.
+#[derive(Debug)]
+pub struct NotComparable(Vec<String>);
+
+impl fmt::Display for NotComparable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the runs differ in type, scale, length, replicas or stores: {}", self.0.join("; "))
+    }
+}
+
 impl Comparison {
     /// Runs of one type, at one scale: others have nothing to say of each other.
-    pub fn between(a: &[Run], b: &[Run]) -> anyhow::Result<Self> {
+    pub fn between(a: &[Run], b: &[Run]) -> Result<Self, NotComparable> {
         let kinds: BTreeSet<_> = a.iter().chain(b).map(kind).collect();
         if kinds.len() != 1 {
-            bail!(
-                "the runs differ in type, scale, length, replicas or stores: {}",
-                kinds.into_iter().collect::<Vec<_>>().join("; ")
-            );
+            return Err(NotComparable(kinds.into_iter().collect()));
         }
         let commits = |runs: &[Run]| runs.iter().map(|run| run.about.commit.clone()).collect::<BTreeSet<_>>();
         let joined = |runs: &[Run]| commits(runs).into_iter().collect::<Vec<_>>().join(", ");

@@ -37,7 +37,7 @@ enum Command {
     /// Write report.md and report.html into the folder of a run.
     Baseline { run: PathBuf },
     /// Say what has become worse from A to B, each the folder of a run or one with several runs of the same type.
-    /// Ends with 1 if there is a warning, and with 2 if something is critical.
+    /// Ends with 1 if there is a warning, with 2 if something is critical, and with 3 if they are of different kinds.
     Compare { a: PathBuf, b: PathBuf },
     /// Say what of a run is beyond its budget, and end with 1 then.
     Budgets {
@@ -47,8 +47,19 @@ enum Command {
     },
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    match Args::parse().command {
+/// No verdict is possible: its own status, since 1 is a warning.
+const FAILED: u8 = 4;
+const NOT_COMPARABLE: u8 = 3;
+
+fn main() -> ExitCode {
+    carry_out(Args::parse().command).unwrap_or_else(|error| {
+        eprintln!("tollgate-report: {error:#}");
+        ExitCode::from(FAILED)
+    })
+}
+
+fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Baseline { run } => {
             let report = baseline::report(&Run::read(&run)?);
             for (name, text) in [("report.md", report.markdown()), ("report.html", report.html())] {
@@ -59,7 +70,13 @@ fn main() -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Compare { a, b } => {
-            let comparison = Comparison::between(&Run::read_all(&a)?, &Run::read_all(&b)?)?;
+            let comparison = match Comparison::between(&Run::read_all(&a)?, &Run::read_all(&b)?) {
+                Ok(comparison) => comparison,
+                Err(differ) => {
+                    println!("{differ}");
+                    return Ok(ExitCode::from(NOT_COMPARABLE));
+                }
+            };
             print!("{}", comparison.document().markdown());
             Ok(match comparison.severity() {
                 Severity::Fine => ExitCode::SUCCESS,

@@ -6,8 +6,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
 
-use crate::exposition::Exposition;
+use crate::exposition::{Exposition, quantile};
 use crate::summary::Summary;
+
+/// Routes of the app whose answers are for everybody, so that the edge may keep them.
+const KEPT: [&str; 7] = [
+    "/api/v1/media",
+    "/api/v1/media/search",
+    "/api/v1/media/{id}",
+    "/api/v1/products/search",
+    "/api/v1/products/{id}",
+    "/api/v1/workflows",
+    "/api/v1/workflows/{id}",
+];
 
 /// `run.json`: what `loadtest/run.py` knows of the run.
 #[derive(Debug, Deserialize)]
@@ -64,6 +75,8 @@ pub struct Run {
     pub summary: Summary,
     pub before: Exposition,
     pub after: Exposition,
+    /// What each replica said at the end.
+    pub replicas: Vec<Exposition>,
 }
 
 impl Run {
@@ -73,11 +86,13 @@ impl Run {
             std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
         };
         let place = |name: &'static str| move || format!("{name} in {}", folder.display());
+        let replicas = (1..).map(|number| text(&format!("metrics-replica-{number}.txt"))).map_while(Result::ok);
         Ok(Self {
             about: serde_json::from_str(&text("run.json")?).with_context(place("run.json"))?,
             summary: Summary::parse(&text("summary.json")?).with_context(place("summary.json"))?,
             before: Exposition::parse(&text("metrics-before.txt")?),
             after: Exposition::parse(&text("metrics-after.txt")?),
+            replicas: replicas.map(|text| Exposition::parse(&text)).collect(),
         })
     }
 
@@ -106,10 +121,31 @@ impl Run {
         self.summary.metric("http_reqs").map_or(0.0, super::summary::Metric::count)
     }
 
-    /// Of what the edge could have stored, the share that it had; none if nothing of that was asked for.
+    /// Answers that the edge had, and those that a replica had to give, of what is for everybody; none if nobody asked for that.
+    pub fn hits_and_misses(&self) -> Option<(f64, f64)> {
+        let count = |name: &str| self.summary.metric(name).map_or(0.0, super::summary::Metric::count);
+        let (hits, misses) = (count("hit_ms"), count("miss_ms"));
+        (hits + misses > 0.0).then_some((hits, misses))
+    }
+
     pub fn hit_ratio(&self) -> Option<f64> {
-        let all = self.growth("tollgate_cache_requests_total", "");
-        (all > 0.0).then(|| self.growth("tollgate_cache_requests_total", "outcome=\"hit\"") / all)
+        self.hits_and_misses().map(|(hits, misses)| hits / (hits + misses))
+    }
+
+    /// How long replicas took for what is for everybody, by their own clocks: the p95 in milliseconds.
+    pub fn origin_p95_ms(&self) -> Option<f64> {
+        let found = self.replicas.iter().flat_map(|each| each.buckets("http_request_duration_seconds", "route"));
+        let kept = found.filter(|(route, _)| KEPT.contains(&route.as_str())).map(|(_, buckets)| buckets);
+        let all = kept.reduce(|mut sums, more| {
+            sums.iter_mut().zip(more).for_each(|(sum, (_, count))| sum.1 += count);
+            sums
+        })?;
+        quantile(0.95, &all).map(|seconds| seconds * 1000.0)
+    }
+
+    /// By how much the p95 of misses, as the generator saw them, is above that.
+    pub fn miss_above_origin_ms(&self) -> Option<f64> {
+        Some(self.summary.metric("miss_ms")?.quantile("95")? - self.origin_p95_ms()?)
     }
 
     /// How long requests took at the edge, from their first byte to the last of their answer: by route, the samples that are
@@ -148,6 +184,7 @@ fn is_of(name: &str, role: &str) -> bool {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::plot::short;
     use crate::summary::tests::SUMMARY;
 
     const ABOUT: &str = r#"{"type": "normal", "scale": 0.125, "time": 0.1, "replicas": 2, "stores": "sqlite",
@@ -165,13 +202,19 @@ pub mod tests {
         let metrics = |hits: u32| {
             let outcome =
                 |name: &str, count: u32| format!("tollgate_cache_requests_total{{outcome=\"{name}\"}} {count}\n");
-            Exposition::parse(&(outcome("hit", hits) + &outcome("miss", 10 + hits / 9)))
+            Exposition::parse(&(outcome("hit", hits) + &outcome("miss", hits / 3) + &outcome("bypass", hits)))
         };
+        let bucket = |route: &str, count: u32| {
+            let name = "http_request_duration_seconds_bucket";
+            format!("{name}{{route=\"{route}\",le=\"0.001\"}} 0\n{name}{{route=\"{route}\",le=\"0.002\"}} {count}\n")
+        };
+        let replica = || Exposition::parse(&(bucket("/api/v1/media", 10) + &bucket("/api/v1/products/{id}", 10)));
         Run {
             about: serde_json::from_str(ABOUT).unwrap(),
             summary: Summary::parse(SUMMARY).unwrap(),
             before: metrics(0),
             after: metrics(90),
+            replicas: vec![replica(), replica()],
         }
     }
 
@@ -179,6 +222,9 @@ pub mod tests {
     fn figures_are_of_the_run_alone_and_by_role() {
         let run = run();
         assert_eq!(run.hit_ratio(), Some(0.9));
+        // 38 of 40 within the second bucket.
+        assert_eq!(run.origin_p95_ms().map(short), Some("1.95".to_owned()));
+        assert_eq!(run.miss_above_origin_ms().map(short), Some("5.05".to_owned()));
         assert_eq!(run.cpu_us("edge").round(), 100.0);
         assert_eq!(run.cpu_us("replica").round(), 500.0);
         assert_eq!(run.memory_peak_mib("replica"), Some(60.0));

@@ -15,6 +15,9 @@ use crate::cache::target::Target;
 /// Entries that are taken from the index under one lock.
 pub(super) const BATCH: usize = 64;
 
+/// Taking an entry out, with the memory that is given back, takes longer than looking at so many.
+const LOOKS: usize = 16;
+
 /// Between two batches. What workers have allocated is given back here, under locks that they allocate under, on a core
 /// that they may want.
 const PAUSE: Duration = Duration::from_micros(500);
@@ -95,8 +98,8 @@ impl Store {
         !self.bans.is_swept() || self.bans.live_bans() != LiveBans::default()
     }
 
-    /// Holds the next `budget` entries against the purges in force and takes out what they match. When it has been over
-    /// all of them, purges that nobody needs are forgotten.
+    /// Holds the next entries against the purges in force and takes out what they match: about `budget` of them, or so many
+    /// that looking takes as long. When it has been over all of them, purges that nobody needs are forgotten.
     pub fn sweep(&self, budget: usize) -> Progress {
         self.bury();
         let mut sweep = lock(&self.sweep);
@@ -111,18 +114,17 @@ impl Store {
                 *sweep.goal.insert(self.bans.goal())
             }
         };
-        let mut left = budget;
+        let mut left = budget.saturating_mul(LOOKS);
         while left > 0 {
-            let batch = self.index.next(&mut sweep.cursor, BATCH.min(left));
+            let batch = self.index.next(&mut sweep.cursor, BATCH.min(left.div_ceil(LOOKS)));
             if batch.is_empty() {
                 sweep.goal = None;
                 self.bans.set_swept(goal);
                 return if self.bans.is_swept() { Progress::Idle } else { Progress::More };
             }
-            left -= batch.len();
-            for entry in batch.iter().filter(|entry| !self.bans.admit(entry)) {
-                self.remove(entry, Leave::Purged);
-            }
+            let met: Vec<_> = batch.iter().filter(|entry| !self.bans.admit(entry)).collect();
+            left = left.saturating_sub(batch.len() + met.len() * (LOOKS - 1));
+            met.into_iter().for_each(|entry| self.remove(entry, Leave::Purged));
         }
         Progress::More
     }
