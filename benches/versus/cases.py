@@ -130,3 +130,6 @@ GROWTH_BARRED = ("routes", "stored-objects", "rate-keys")
 # Of nginx's requests a second, at which latency is measured, and the most that Tollgate's may be of nginx's at the second.
 SHARES = (0.5, 0.8)
 LATENCY_BAR = 1.0
+
+# In the order of reports.
+NAMES = [name for case in LOADED for name in (case.name, case.plain) if name] + [case.name for case in IDLE + GROWTH]

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import plots
 import tables
+from cases import NAMES
 from loads import HERE
+from peers import PEERS
 from peers.server import WORKERS, output_of
 from results import Results
 
@@ -30,7 +32,7 @@ def save(results: Results, folder: Path, add: bool) -> Path:
 def merged(path: Path, results: Results) -> Results:
     """What was saved there before, with these in place of the same cases."""
     whole = Results.read(path)
-    whole.add(results)
+    whole.add(results, [*NAMES, *PEERS])
     return whole
 
 
@@ -76,8 +78,17 @@ def heading(results: Results) -> str:
     lines += [f"- load: {', '.join(tools)}, and `load/` of this bench; turns of {results.seconds} s"]
     lines += ["- peers, origin and load share the cores"]
     lines += [f"- {note}" for note in results.notes]
-    lines += [f"- `{command}`" for command in results.commands]
+    lines += [f"- `{command}`" for command in together(results.commands)]
     return "\n".join(lines)
+
+
+def together(commands: list[str]) -> list[str]:
+    """As few commands as do the same: what differs in its cases alone is one."""
+    cases: dict[str, list[str]] = {}
+    for command in commands:
+        rest, *its = command.split(" --case ")
+        cases.setdefault(rest, []).extend(case for case in its if case not in cases.get(rest, []))
+    return [" --case ".join([rest, *its]) for rest, its in cases.items()]
 
 
 def machine() -> dict[str, str]:

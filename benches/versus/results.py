@@ -40,10 +40,15 @@ class Results:
     def write(self, path: Path, machine: dict):
         path.write_text(json.dumps({"machine": machine} | asdict(self), indent=1) + "\n")
 
-    def add(self, newer: "Results"):
-        """Puts the cases of another run in, in place of the same."""
+    def add(self, newer: "Results", order: list[str]):
+        """Puts the cases of another run in, in place of the same; then cases and peers stand in this order."""
         for name in BY_CASE + BY_PEER:
-            getattr(self, name).update(getattr(newer, name))
+            mine, others = getattr(self, name), getattr(newer, name)
+            whole = mine | others
+            if name == "idle_bytes":
+                whole = {case: mine.get(case, {}) | each for case, each in whole.items()}
+            ordered = sorted(whole, key=lambda key: order.index(key) if key in order else len(order))
+            setattr(self, name, {key: whole[key] for key in ordered})
         for name in ("notes", "commands"):
             mine = getattr(self, name)
             mine += [each for each in getattr(newer, name) if each not in mine]

@@ -68,8 +68,8 @@ def main():
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Tollgate beside other proxies, with equal settings.")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds a case; each has every peer once")
-    parser.add_argument("--seconds", type=int, default=2, help="length of a peer's turn")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds a case; each has every peer once")
+    parser.add_argument("--seconds", type=int, default=1, help="length of a peer's turn")
     parser.add_argument("--group", action="append", choices=GROUPS, help="only this one")
     names = [case.name for case in LOADED + IDLE + GROWTH]
     parser.add_argument("--case", action="append", choices=names, help="only this one, and nothing is saved")

@@ -11,6 +11,8 @@ from plan import Plan, show
 from turns import Turn, questions, take_turn
 
 REQUESTS = 40
+# Of each, and no longer: a slow machine then has fewer.
+SECONDS = 0.3
 
 
 def smoke(plan: Plan, bench: Bench):
@@ -21,7 +23,7 @@ def smoke(plan: Plan, bench: Bench):
                 load = replace(case.load.own(), requests=REQUESTS, connections=4)
                 for peer in (peer for peer in peers if peer.name in able):
                     for question in questions(case, peer, bench.files):
-                        take_turn(question, Turn(0, 1, load, bench.generator))
+                        take_turn(question, Turn(0, SECONDS, load, bench.generator))
                         show(question.name, peer.name, "answers")
     if not plan.cases:
         reloads.run(plan, bench)

@@ -171,6 +171,8 @@ def memory(results: Results) -> str:
     rows = []
     for peer in results.peers:
         started = results.start.get(peer)
+        if not started and not any(peer in its for its in results.idle_bytes.values()):
+            continue
         row = [peer, *(f"{started[0][key] / 1024:.1f}" if started else "–" for key in ("rss_kib", "pss_kib"))]
         for case in IDLE:
             each = results.idle_bytes.get(case.name, {}).get(peer)

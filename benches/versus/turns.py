@@ -169,6 +169,7 @@ def await_log(question: Question, least: int, most: int):
     """Each answer has a line with its status and length. Those under way at the end may have one too."""
     if not question.peer.logs or question.case.messages:
         return
+    least = int(least * (1 - question.peer.log_loss))
     deadline = time.monotonic() + LOG_LIMIT_S
     while True:
         log = question.peer.access_log.read_bytes()

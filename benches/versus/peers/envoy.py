@@ -1,5 +1,6 @@
 """Envoy, as PyPI packages it."""
 
+import re
 from email.message import Message
 from pathlib import Path
 
@@ -32,4 +33,5 @@ class Envoy(Peer):
     @classmethod
     def version(cls) -> str:
         said = output_of([found(cls.executable) or "envoy", "--version"])
-        return f"envoy {'/'.join(said.split('/')[1:3])}" if said.count("/") > 2 else said
+        number = re.search(r"/(\d+\.\d+\.\d+)/", said)
+        return f"envoy {number[1] if number else said}"

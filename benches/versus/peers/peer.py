@@ -70,6 +70,8 @@ class Peer(Server):
     good_line = re.compile(rb'" 200 (\d+) ')
     # How much more than the body that length may say.
     log_slack = 0
+    # The share of lines that it may leave out.
+    log_loss = 0.0
     # Whether it says how long a body was before it was compressed.
     logs_plain_length = False
     # Commands that it needs and that may be missing, each with the package that it comes from.

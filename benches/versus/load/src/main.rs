@@ -5,6 +5,7 @@
 mod arguments;
 mod codec;
 mod echo;
+mod plan;
 mod request;
 mod run;
 mod schedule;

@@ -3,20 +3,18 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::fd::OwnedFd;
 use rustix::time::Timespec;
-use rustls::ClientConfig;
 
 use crate::arguments::{Handshake, Load, Protocol};
-use crate::codec::{Came, Codec, H1, H2, WebSocket, written};
-use crate::request::{Target, Template, payload};
+use crate::codec::Came;
+use crate::plan::{Connection, Plan};
 use crate::schedule::{Keys, Schedule};
-use crate::stream::{self, Received, Stream};
+use crate::stream::Received;
 use crate::summary::{Latencies, Summary};
 
 /// What is still not answered so long after the last request was due counts as it is.
@@ -25,30 +23,6 @@ const EVENTS: usize = 512;
 const BUFFER: usize = 64 * 1024;
 /// Waits end on time and not up to 50 µs later.
 const TIMER_SLACK_NS: NonZeroU64 = NonZeroU64::MIN;
-
-struct Connection {
-    stream: Stream,
-    codec: Codec,
-    waits: Vec<Asked>,
-}
-
-/// A request that is not answered yet.
-#[derive(Clone, Copy)]
-struct Asked {
-    stream: u32,
-    key: u64,
-    due: Instant,
-}
-
-/// What each request and each connection is made of.
-struct Plan<'load> {
-    load: &'load Load,
-    target: Target,
-    head: Template,
-    path: Template,
-    body: Vec<u8>,
-    tls: Option<Arc<ClientConfig>>,
-}
 
 pub struct Run<'load> {
     plan: Plan<'load>,
@@ -245,89 +219,4 @@ impl<'load> Run<'load> {
             max_us: self.latencies.quantile_us(1.0),
         }
     }
-}
-
-impl<'load> Plan<'load> {
-    fn new(load: &'load Load) -> Result<Self> {
-        let target = Target::parse(&load.url)?;
-        Ok(Self {
-            tls: target.tls.then(|| stream::config(load.protocol, load.fresh)).transpose()?,
-            head: Template::h1(load, &target),
-            path: Template::new(target.path.clone()),
-            body: payload(load.payload.unwrap_or_default()),
-            target,
-            load,
-        })
-    }
-
-    /// A connection, before the first request on it; what is opened ahead of the run has everything behind it.
-    fn open(&self, ahead: bool) -> Result<Connection> {
-        let mut stream = Stream::connect(self.target.address, self.tls.as_ref())?;
-        if ahead {
-            stream.shake_hands()?;
-        }
-        let codec = match self.load.protocol {
-            Protocol::H1 => Codec::H1(H1::default()),
-            Protocol::H2 => {
-                let mut first = Vec::new();
-                let h2 = H2::new(self.load.header.as_deref(), &mut first);
-                stream.send(&first)?;
-                Codec::H2(Box::new(h2))
-            }
-            Protocol::Websocket => {
-                let mut websocket = Codec::WebSocket(WebSocket::new(self.body.clone()));
-                self.upgrade(&mut stream, &mut websocket)?;
-                websocket
-            }
-        };
-        stream.stop_waiting()?;
-        Ok(Connection { stream, codec, waits: Vec::new() })
-    }
-
-    fn upgrade(&self, stream: &mut Stream, websocket: &mut Codec) -> Result<()> {
-        let mut request = Vec::new();
-        self.head.write(0, &mut request);
-        stream.send(&request)?;
-        until_answered(stream, websocket)
-    }
-
-    /// Makes one request on a connection of its own, so that the store of sessions has what the peer gives after it.
-    fn fetch_ticket(&self) -> Result<()> {
-        let mut stream = Stream::connect(self.target.address, self.tls.as_ref())?;
-        stream.shake_hands()?;
-        let mut request = Vec::new();
-        self.head.write(0, &mut request);
-        stream.send(&request)?;
-        until_answered(&mut stream, &mut Codec::H1(H1::default()))
-    }
-
-    fn ask(&self, connection: &mut Connection, key: u64, due: Instant) -> Result<()> {
-        let mut request = Vec::new();
-        let mut stream = 0;
-        match &mut connection.codec {
-            Codec::H1(_) => {
-                self.head.write(key, &mut request);
-                request.extend_from_slice(&self.body);
-            }
-            Codec::H2(h2) => {
-                let mut path = Vec::new();
-                self.path.write(key, &mut path);
-                stream = h2.ask(&self.target.address.to_string(), &path, &mut request);
-            }
-            Codec::WebSocket(_) => request = written(&self.body, true),
-        }
-        connection.waits.push(Asked { stream, key, due });
-        connection.stream.send(&request)
-    }
-}
-
-/// Waits for one answer on a stream that still waits.
-fn until_answered(stream: &mut Stream, codec: &mut Codec) -> Result<()> {
-    let mut came = Came::default();
-    let mut buffer = [0; 4096];
-    while came.answered.is_empty() {
-        let Received::Bytes(count) = stream.receive(&mut buffer)? else { bail!("the peer closed before its answer") };
-        codec.feed(buffer.get(..count).unwrap_or_default(), &mut came)?;
-    }
-    Ok(())
 }
