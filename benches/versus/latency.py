@@ -22,7 +22,7 @@ def run(plan: Plan, bench: Bench) -> dict[str, list[dict]]:
     rounds: dict[str, list[dict]] = {}
     cases = [case for case in LOADED if plan.chosen(case)]
     for setup, its_cases in groupby(cases, key=lambda case: case.setup):
-        with plan.running(bench, setup, list(setup.features)) as peers:
+        with plan.running(bench, setup) as peers:
             for case in its_cases:
                 able = plan.able(case.needs)
                 takers = [peer for peer in peers if peer.name in able]

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from peers import PEERS, Peer
-from peers.peer import PARTS, Bench, Setup, Unsupported
+from peers.peer import PARTS, PASS, Bench, Setup, Unsupported
 
 
 @dataclass
@@ -51,11 +51,11 @@ class Plan:
         return able
 
     @contextmanager
-    def running(self, bench: Bench, setup: Setup, needs: list[str]) -> Iterator[list[Peer]]:
-        """The peers that can do this, started."""
+    def running(self, bench: Bench, setup: Setup) -> Iterator[list[Peer]]:
+        """The peers that can be set up so, started. What only some cases need, as TLS, is looked at case by case."""
         with ExitStack() as stack:
             peers = []
-            for name in self.able(needs):
+            for name in self.able(list(setup.features) or [PASS]):
                 try:
                     peers.append(stack.enter_context(PEERS[name](bench, setup)))
                 except Unsupported as unsupported:

@@ -62,7 +62,8 @@ def growth(results: Results) -> str:
             if ratio := Ratio.by(many, few):
                 rows.append(Row(peer, ratio))
         groups.append((case.name, GROWTH_BAR, rows))
-    return ratios("CPU time a request where there are many, by that where there are few", [group for group in groups if group[2]], Axis(0.5, 4))
+    title = "CPU time a request where there are many, by that where there are few"
+    return ratios(title, [group for group in groups if group[2]], Axis(0.5, 4))
 
 
 def ratios(title: str, groups: list[tuple[str, float | None, list[Row]]], axis: Axis) -> str:

@@ -3,12 +3,12 @@
 import time
 from dataclasses import asdict
 
+from asking import Wrong
 from loads import LoadFailed, Own, finished
 from peers import PEERS, Peer
 from peers.peer import PASS, Bench, Setup
 from plan import Plan, show
 from turns import base
-from asking import Wrong
 
 RATE = 5000
 SECONDS = 6

@@ -17,7 +17,7 @@ SECONDS = 0.3
 
 def smoke(plan: Plan, bench: Bench):
     for setup, cases in groupby(LOADED, key=lambda case: case.setup):
-        with plan.running(bench, setup, list(setup.features)) as peers:
+        with plan.running(bench, setup) as peers:
             for case in (case for case in cases if plan.chosen(case)):
                 able = plan.able(case.needs)
                 load = replace(case.load.own(), requests=REQUESTS, connections=4)

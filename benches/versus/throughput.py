@@ -15,8 +15,7 @@ def run(plan: Plan, bench: Bench) -> dict[str, list[dict]]:
     rounds: dict[str, list[dict]] = {}
     cases = [case for case in LOADED if plan.chosen(case)]
     for setup, its_cases in groupby(cases, key=lambda case: case.setup):
-        # What only some cases need, as TLS, is looked at case by case.
-        with plan.running(bench, setup, list(setup.features)) as peers:
+        with plan.running(bench, setup) as peers:
             for case in its_cases:
                 able = plan.able(case.needs)
                 for name, turn in run_case(case, [peer for peer in peers if peer.name in able], plan, bench):
