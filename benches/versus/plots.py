@@ -4,7 +4,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from cases import GROWTH, GROWTH_BAR, IDLE, LOADED, SHARES
+from cases import GROWTH, GROWTH_BAR, GROWTH_BARRED, IDLE, LOADED, SHARES
 from results import Ratio, Results
 from svg import Drawing, colour
 
@@ -61,7 +61,7 @@ def growth(results: Results) -> str:
             few, many = (results.grown(case.name, peer, f"{side}_cpu_us") for side in ("few", "many"))
             if ratio := Ratio.by(many, few):
                 rows.append(Row(peer, ratio))
-        groups.append((case.name, GROWTH_BAR, rows))
+        groups.append((case.name, GROWTH_BAR if case.name in GROWTH_BARRED else None, rows))
     title = "CPU time a request where there are many, by that where there are few"
     return ratios(title, [group for group in groups if group[2]], Axis(0.5, 4))
 

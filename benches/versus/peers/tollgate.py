@@ -33,6 +33,7 @@ class Tollgate(Peer):
         return {
             "READ": 30,
             "STORE": "8GiB" if many("objects") else "256MiB",
+            "ENTRIES": "entries_max = 2_000_000" if many("objects") else "",
             "ROUTES": "\n".join(routes),
             "ENDPOINTS": ", ".join(f'"{address}"' for address in addresses),
             "LIMIT": LIMIT if many("keys") else "",
@@ -132,9 +133,10 @@ class TollgateObserved(Tollgate):
             raise DidNotStart(f"{self.name} sent nothing to the collector")
 
 
-# A limit by client that nobody reaches.
+# A limit by client that nobody reaches, with room for all that ask.
 LIMIT = """
 [rate_limit.growth]
 requests = 1_000_000
 window = "1h"
+keys_max = 2_000_000
 """
