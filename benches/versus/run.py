@@ -49,6 +49,7 @@ def main():
         sys.exit(f"versus: there is no {missing}; `--install` gets it")
     raise_open_files_limit()
     plan = Plan(options.peer, options.rounds, options.seconds, options.case, options.smoke)
+    plan.notes += options.note
     plan.leave_out_missing()
     build(options)
     with prepared(options) as bench:
@@ -76,6 +77,7 @@ def arguments() -> argparse.Namespace:
     names = [*PEERS, "all"]
     parser.add_argument("--peer", action="append", choices=names, help="the first is what the others are compared with")
     parser.add_argument("--tollgate", type=Path, help="an executable to use instead of building one")
+    parser.add_argument("--note", action="append", default=[], help="what readers of the results should know of the run")
     parser.add_argument("--commit", help="what that was built from")
     parser.add_argument("--generator", type=Path, help="likewise, of the generator of load")
     parser.add_argument("--install", action="store_true", help="get what is missing, from Debian and PyPI")
