@@ -25,6 +25,11 @@ const CLIENT_CLOSED_REQUEST: StatusCode = match StatusCode::from_u16(499) {
     Err(_) => StatusCode::BAD_REQUEST,
 };
 
+/// Whether a reason has this code.
+pub fn is_code(text: &str) -> bool {
+    CODES.contains(&text) || guard::Reason::ALL.iter().any(|reason| reason.code() == text)
+}
+
 /// One row for each reason: name, status, code, and one sentence for operators.
 macro_rules! reasons {
     ($($name:ident, $status:expr, $code:expr, $summary:literal;)+) => {
@@ -54,7 +59,10 @@ macro_rules! reasons {
             }
         }
 
-        /// All but the guard's, with their sentences.
+        /// All but the guard's.
+        const CODES: &[&str] = &[$($code,)+];
+
+        /// The same with their sentences.
         #[cfg(test)]
         const ALL: &[(Reason, &str)] = &[$((Reason::$name, $summary),)+];
     };

@@ -27,7 +27,7 @@ use crate::clock;
 use crate::interim::Relay;
 use crate::spare;
 use crate::telemetry::metrics::AttemptOutcome;
-use crate::telemetry::traces::{Trace, take_off_names};
+use crate::telemetry::traces::Trace;
 use crate::upstream::retry::{self, Decision, Failure, GiveUp, Next};
 use crate::upstream::{Connections, Dispatch, Failed, Fate, Limits, Over, Progress, Reply, Upstream, UpstreamError};
 
@@ -75,6 +75,8 @@ pub struct Attempts {
     /// How long it waited for room; None if it did not.
     pub queued: Option<Duration>,
     tried: Vec<u64>,
+    /// When the first was made.
+    begun: Option<Instant>,
     /// When the head of the last response was there; None if the last attempt brought none.
     pub answered: Option<Instant>,
     /// What its attempts are parts of; None if requests are not traced.
@@ -87,6 +89,11 @@ impl Attempts {
     /// Of a request in this trace, if it has one.
     pub fn of(trace: Option<Trace>) -> Self {
         Self { trace, ..Self::default() }
+    }
+
+    /// From the start of the first attempt to the head of the response, if there was one.
+    pub fn head_after(&self) -> Option<Duration> {
+        Some(self.answered?.saturating_duration_since(self.begun?))
     }
 }
 
@@ -112,12 +119,7 @@ impl Fetch<'_> {
         let call = self.begin(begun)?;
         self.upstream.budget.count_request(begun.into_std());
         let mut sending = self.sending(request, begun, call);
-        let mut result = self.send_through(&mut sending, attempts).await;
-        if attempts.trace.is_some()
-            && let Ok(reply) = &mut result
-        {
-            take_off_names(reply.headers_mut());
-        }
+        let result = self.send_through(&mut sending, attempts).await;
         spare::keep_fields(sending.head.headers);
         if let Some(call) = sending.call {
             self.conclude(call, &result, attempts.answered);
@@ -237,6 +239,7 @@ impl Fetch<'_> {
         let endpoint = Arc::clone(in_flight.endpoint());
         attempts.endpoint = Some(endpoint.address);
         attempts.answered = None;
+        attempts.begun.get_or_insert(sending.begun);
         if self.host_of_endpoint {
             name_endpoint(&mut sending.head, &endpoint);
         }
@@ -260,7 +263,7 @@ impl Fetch<'_> {
             Ok(reply) => {
                 let now = clock::now();
                 attempts.answered = Some(now);
-                if let Some(span) = span.take() {
+                if let Some(mut span) = span.take() {
                     span.answered(reply.status());
                 }
                 let outcome = self.upstream.pool.judge(reply.status());
@@ -276,7 +279,7 @@ impl Fetch<'_> {
         if let Err(error) = &failed.left {
             let is_attempt = failed.stale.is_none();
             counted.outcome = is_attempt.then(|| self.report(&endpoint, error, attempts.made, progress));
-            if let Some(span) = span {
+            if let Some(mut span) = span {
                 span.failed(counted.outcome.map_or("stale", AttemptOutcome::as_str), error);
             }
         }

@@ -4,7 +4,6 @@
 
 use std::sync::Arc;
 
-use crate::balance::health::Verdict;
 use crate::balance::{BreakerStatus, Member, QueueStatus};
 use crate::cache::{Cache, Report, Role, Statistics};
 use crate::clock;
@@ -92,7 +91,7 @@ fn endpoint_sample(name: &Arc<str>, upstream: &Upstream, member: &Member) -> End
         is_tls: upstream.tls.is_some(),
         address: endpoint.address,
         state: verdict.label(),
-        is_up: verdict == Verdict::Usable,
+        is_up: verdict.is_given_requests(),
         in_flight: endpoint.in_flight() as u64,
         requests_max: (max > 0).then_some(max as u64),
         requests,

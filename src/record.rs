@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{HOST, REFERER, USER_AGENT};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, uri};
 
 use tokio::time::Instant;
 use tollgate_otlp::Link;
@@ -23,6 +23,7 @@ use crate::compress;
 use crate::connection::{self, Downstream, OpenRequest};
 use crate::error::Reason;
 use crate::fetch::Attempts;
+use crate::header::authority;
 use crate::overload::Places;
 use crate::rate_limit::{RouteLimits, Verdict};
 use crate::snapshot::HeldRoute;
@@ -82,16 +83,15 @@ pub struct Record {
     /// None if requests are not traced.
     pub trace: Option<Trace>,
     /// The request whose fetch brought the answer.
-    pub answered_by: Option<Link>,
+    pub fetched_by: Option<Link>,
     pub route: Option<Arc<HeldRoute>>,
     /// What the limits of the route said; None if it has none.
     pub rate_limits: Option<Verdict>,
     pub attempts: Attempts,
-    pub head_after: Option<Duration>,
     pub status: StatusCode,
     pub reason: Option<Reason>,
-    /// None on routes that do not compress, and for what the edge says of itself.
     pub cache: Option<cache::Role>,
+    /// None on routes that do not compress, and for what the edge says of itself.
     pub coding: Option<compress::Outcome>,
 }
 
@@ -125,11 +125,10 @@ impl Record {
             client: downstream.peer.ip(),
             request_id: None,
             trace: None,
-            answered_by: None,
+            fetched_by: None,
             route: None,
             rate_limits: None,
             attempts: Attempts::default(),
-            head_after: None,
             status: StatusCode::OK,
             reason: None,
             cache: None,
@@ -190,7 +189,7 @@ impl Record {
             let Some(desk) = desk else { return };
             let route = self.route.as_deref();
             let metrics = route.map_or(desk.metrics.unrouted(), |route| &route.metrics);
-            metrics.record(&self.answered_by(bytes_sent, duration));
+            metrics.record(&self.measured(bytes_sent, duration));
             if let (Some(role), Some(caching)) = (self.cache, route.and_then(|route| route.caching())) {
                 caching.statistics.count(role);
             }
@@ -214,12 +213,12 @@ impl Record {
                 desk.access.record(&entry);
             }
             if let Some(trace) = recorded {
-                trace.ended(&entry, self.answered_by, || Moment { at: now, wall: clock::system_time() });
+                trace.ended(&entry, self.fetched_by, || Moment { at: now, wall: clock::system_time() });
             }
         });
     }
 
-    fn answered_by(&self, bytes_sent: u64, duration: Duration) -> Answered<'_> {
+    fn measured(&self, bytes_sent: u64, duration: Duration) -> Answered<'_> {
         Answered {
             method: &self.method,
             version: self.version,
@@ -244,12 +243,15 @@ impl Record {
 
     fn entry(&self, bytes_sent: u64, duration: Duration) -> Entry<'_> {
         let (peer, tls) = self.downstream;
-        let host = self.uri.host().or_else(|| self.host.as_ref()?.to_str().ok()).filter(|_| !self.is_unread);
+        let target = self.uri.authority().map(uri::Authority::as_str);
+        let named = target.or_else(|| self.host.as_ref()?.to_str().ok()).filter(|_| !self.is_unread);
+        let (host, port) = authority::split(named.unwrap_or_default());
         Entry {
             client: self.client,
             peer,
             method: if self.is_unread { "-" } else { self.method.as_str() },
-            host: host.unwrap_or_default(),
+            host,
+            port,
             path: if self.is_unread { "-" } else { self.uri.path() },
             query: self.uri.query(),
             version: self.version,
@@ -268,7 +270,7 @@ impl Record {
                 endpoint: self.attempts.endpoint,
                 attempts: self.attempts.made,
                 queued: self.attempts.queued,
-                head_after: self.head_after,
+                head_after: self.attempts.head_after(),
             }),
             request_id: self.request_id.as_ref().map(HeaderValue::as_bytes),
             trace: self.trace.as_ref().map(|trace| (trace.trace_id, trace.span_id)),

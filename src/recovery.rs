@@ -70,7 +70,7 @@ async fn keep_memory(shared: &Shared) {
         tokio::time::sleep(pause).await;
         let looked_before = std::mem::replace(&mut pause, LOOK_EVERY);
         let Some(limits) = shared.live.load().config.server.memory else {
-            shared.overload.set_pressure(Pressure::None);
+            shared.overload.set_pressure(Pressure::None, 0);
             give_all(&shared.cache).await;
             continue;
         };
@@ -90,7 +90,7 @@ async fn keep_memory(shared: &Shared) {
 fn set_pressure(overload: &Overload, resident: u64, limits: memory::Limits) {
     let before = overload.pressure();
     let pressure = memory::pressure(resident, limits, before);
-    overload.set_pressure(pressure);
+    overload.set_pressure(pressure, resident);
     match pressure.cmp(&before) {
         Ordering::Greater => tracing::warn!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word()),
         Ordering::Less => tracing::info!("{} MiB of memory are used: pressure {}", resident >> 20, pressure.word()),

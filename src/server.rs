@@ -89,7 +89,10 @@ pub fn run(options: Options) -> Result<Ended, StartError> {
         .enable_all()
         .build()
         .map_err(|source| StartError::System { what: "cannot start the control runtime", source })?;
-    LocalSet::new().block_on(&runtime, serve(options, loaded))
+    let ended = LocalSet::new().block_on(&runtime, serve(options, loaded));
+    // Who asks for a disk that is gone may never come back, and dropping a runtime waits for all of its threads.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
@@ -104,7 +107,8 @@ async fn serve(options: Options, loaded: Loaded) -> Result<Ended, StartError> {
     tokio::task::spawn_local(pass_on(signalled, control.clone()));
     tokio::task::spawn_local(background::sweep(Arc::clone(&control.shared.cache)));
     tokio::task::spawn_local(recovery::run(control.shared.clone()));
-    tokio::task::spawn_local(Rc::clone(&control.lately).watch(control.access.clone()));
+    let (lately, file) = (Rc::clone(&control.lately), control.options.config.clone());
+    tokio::task::spawn_local(lately.watch(control.shared.clone(), control.access.clone(), file));
     control.supervisor.adopt_orphans();
     // First of all: an address that is taken must not start anything.
     let sockets = open_all(&control, &loaded.config).await?;

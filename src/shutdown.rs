@@ -14,8 +14,8 @@ const REPLICA_STOP_LIMIT: Duration = Duration::from_secs(10);
 /// The same when what was open has been cut.
 const REPLICA_CUT_LIMIT: Duration = Duration::from_secs(1);
 const LOG_CLOSE_LIMIT: Duration = Duration::from_secs(2);
-/// Spans that wait have this long to reach the collector.
-const SPANS_CLOSE_LIMIT: Duration = Duration::from_secs(2);
+/// Spans that wait, and the last metrics, have this long to reach the collector.
+const TELEMETRY_CLOSE_LIMIT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
 
 /// Says 503 on `/readyz`, goes on accepting for `drain_delay`, closes the sockets, and waits for what is
@@ -60,7 +60,7 @@ pub async fn finish(control: &Control, ended: Ended) {
     if !control.access.close(LOG_CLOSE_LIMIT) {
         tracing::warn!("the end of the access log was not written in time");
     }
-    control.exporting.close(SPANS_CLOSE_LIMIT).await;
+    tokio::join!(control.exporting.close(TELEMETRY_CLOSE_LIMIT), control.pushing.close(TELEMETRY_CLOSE_LIMIT));
     match ended {
         Ended::Drained => tracing::info!(target: NOTICE, "stopped; every request was answered"),
         Ended::Cut => tracing::warn!(target: NOTICE, "stopped; open connections were cut"),

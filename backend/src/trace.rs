@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tollgate_otlp::{
-    Counts, Exporter, Given, Health, Kind, Parent, Queue, Sampler, Settings, Span, SpanId, TraceId, Value,
+    Counts, Exporter, Given, Health, Kind, Name, Parent, Queue, Sampler, Settings, Span, SpanId, TraceId, Value,
 };
 
 use crate::say;
@@ -42,11 +42,11 @@ pub struct Trace {
 }
 
 /// A span that has ended.
-pub struct Ended {
+pub struct Ended<'a> {
     pub kind: Kind,
-    pub name: String,
+    pub name: Name<'a>,
     pub begun: Instant,
-    pub attributes: Vec<(&'static str, Value)>,
+    pub attributes: Vec<(&'static str, Value<'a>)>,
     /// Why it failed.
     pub fault: Option<String>,
 }
@@ -140,26 +140,27 @@ impl Trace {
     }
 
     /// It is over.
-    pub fn ended(&self, ended: Ended) {
+    pub fn ended(&self, ended: Ended<'_>) {
         self.push(self.span_id, self.parent_id, ended);
     }
 
-    fn push(&self, span_id: SpanId, parent: Option<SpanId>, ended: Ended) {
+    fn push(&self, span_id: SpanId, parent: Option<SpanId>, ended: Ended<'_>) {
         let Some(queue) = &self.queue else { return };
         let end = SystemTime::now();
-        queue.push([Span {
+        queue.push(&Span {
             trace_id: self.trace_id,
             span_id,
             parent,
             parent_is_remote: parent.is_some() && span_id == self.span_id,
-            name: ended.name.into(),
+            trace_state: "",
+            name: ended.name,
             kind: ended.kind,
             start: end.checked_sub(ended.begun.elapsed()).unwrap_or(end),
             end,
             attributes: ended.attributes,
-            status: ended.fault.map_or_else(Default::default, |fault| tollgate_otlp::Status::Error(fault.into())),
-            ..Span::default()
-        }]);
+            link: None,
+            error: ended.fault.map(Into::into),
+        });
     }
 }
 
@@ -171,7 +172,7 @@ pub fn asked(system: &'static str, operation: &'static str, begun: Instant, faul
             let mut attributes = vec![("db.system.name", system.into()), ("db.operation.name", operation.into())];
             attributes.extend(fault.map(|_| ("error.type", "_OTHER".into())));
             let fault = fault.map(ToString::to_string);
-            let ended = Ended { kind: Kind::Client, name: operation.to_owned(), begun, attributes, fault };
+            let ended = Ended { kind: Kind::Client, name: Name(operation, None), begun, attributes, fault };
             trace.push(span_id, Some(trace.span_id), ended);
         }
     };

@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceResponse;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyValueKind;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use crate::client::{Client, ExportError};
-use crate::queue::{Counts, Dropped, Queue};
+use crate::queue::{Batch, Counts, Dropped, Queue};
 use crate::settings::{Batching, Target};
-use crate::span::{self, Span};
+use crate::wire::Wire;
 
 /// A batch is offered so often.
 const OFFERS_MAX: u32 = 4;
@@ -122,18 +125,16 @@ struct Task {
 
 impl Task {
     async fn run(mut self) {
-        let mut taken = Vec::new();
         loop {
             let is_closed = self.queue.is_closed();
             if !is_closed {
                 self.wait().await;
             }
-            self.queue.take(&mut taken);
+            let taken = self.queue.take();
             if taken.is_empty() && is_closed {
                 return;
             }
-            while !taken.is_empty() {
-                let batch = taken.split_off(taken.len().saturating_sub(self.batching.batch_max));
+            for batch in taken {
                 self.send(batch).await;
             }
         }
@@ -152,8 +153,8 @@ impl Task {
         lock(&self.destination).clone()
     }
 
-    async fn send(&mut self, batch: Vec<Span>) {
-        let count = batch.len();
+    async fn send(&mut self, batch: Batch) {
+        let count = batch.spans;
         match self.offer(batch).await {
             Ok(rejected) => {
                 self.counts.count_exported(count.saturating_sub(rejected));
@@ -165,9 +166,9 @@ impl Task {
     }
 
     /// How many spans were rejected of those that were taken.
-    async fn offer(&mut self, batch: Vec<Span>) -> Result<usize, Unsent> {
+    async fn offer(&mut self, batch: Batch) -> Result<usize, Unsent> {
         let Some(Destination { client, resource, .. }) = self.destination() else { return Err(Unsent) };
-        let message: Bytes = span::request(batch.into_iter(), &resource, self.scope).encode_to_vec().into();
+        let message: Bytes = request(&batch, &resource, self.scope).0.into();
         let mut offers = 0;
         loop {
             let error = match client.export(message.clone()).await {
@@ -209,6 +210,29 @@ impl Task {
         }
         self.is_failing = error.is_some();
     }
+}
+
+/// The message for a batch of spans of one process: an `ExportTraceServiceRequest` of one `ResourceSpans` of one `ScopeSpans`.
+fn request(batch: &Batch, resource: &[(String, String)], scope: &'static str) -> Wire {
+    let attributes = resource.iter().map(|(key, value)| KeyValue {
+        key: key.clone(),
+        value: Some(AnyValue { value: Some(AnyValueKind::StringValue(value.clone())) }),
+        ..KeyValue::default()
+    });
+    let resource = Resource { attributes: attributes.collect(), ..Resource::default() };
+    let scope = InstrumentationScope {
+        name: scope.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..InstrumentationScope::default()
+    };
+    let (mut resource_spans, mut scope_spans, mut request) = (Wire::default(), Wire::default(), Wire::default());
+    scope_spans.bytes(1, &scope.encode_to_vec());
+    let spans = &batch.message.0;
+    resource_spans.bytes(1, &resource.encode_to_vec());
+    resource_spans.length(2, scope_spans.0.len() + spans.len());
+    request.length(1, resource_spans.0.len() + scope_spans.0.len() + spans.len());
+    [&resource_spans.0, &scope_spans.0, spans].into_iter().for_each(|part| request.0.extend_from_slice(part));
+    request
 }
 
 #[cfg(test)]

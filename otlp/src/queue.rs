@@ -1,11 +1,16 @@
 //! Spans on their way: bounded, and never a wait for the side that adds; and the count of what became of them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
 use crate::span::Span;
+use crate::wire::Wire;
+
+/// As large as most are when they are written.
+const SPAN_BYTES: usize = 1024;
 
 /// Why a span is not at the collector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,13 +71,22 @@ pub struct Queue {
     /// Told when a batch is whole, and at the end.
     pub(crate) changed: Notify,
     counts: Arc<Counts>,
+    /// Spans that wait, that are taken and not yet dealt with, and that are being written.
+    held: AtomicUsize,
     max: usize,
     batch_max: usize,
 }
 
+/// Spans for one message, as it has them.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) spans: usize,
+    pub(crate) message: Wire,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    waiting: Vec<Span>,
+    waiting: VecDeque<Batch>,
     /// Taken and not yet dealt with.
     taken: usize,
     is_closed: bool,
@@ -80,55 +94,61 @@ struct State {
 
 impl Queue {
     pub fn new(max: usize, batch_max: usize, counts: Arc<Counts>) -> Self {
-        Self { state: Mutex::default(), changed: Notify::new(), counts, max, batch_max }
+        let (state, changed, held) = (Mutex::default(), Notify::new(), AtomicUsize::new(0));
+        Self { state, changed, counts, held, max, batch_max }
     }
 
-    /// Adds spans, or counts those for which there is no room.
-    pub fn push(&self, spans: impl IntoIterator<Item = Span>) {
-        let mut state = self.lock();
-        let before = state.waiting.len();
-        let (mut full, mut ended) = (0, 0);
-        for span in spans {
-            if state.is_closed {
-                ended += 1;
-            } else if state.waiting.len() + state.taken >= self.max {
-                full += 1;
-            } else {
-                state.waiting.push(span);
-            }
+    /// Adds a span, or counts it if there is no room.
+    pub fn push(&self, span: &Span<'_>) {
+        if self.held.fetch_add(1, Ordering::Relaxed) >= self.max {
+            self.held.fetch_sub(1, Ordering::Relaxed);
+            return self.counts.count_dropped(Dropped::QueueFull, 1);
         }
-        // Else it goes with the next, by time; the other side is not woken for each.
-        let is_whole = before < self.batch_max && state.waiting.len() >= self.batch_max;
+        // Beside the queue: others push as well.
+        let mut message = Wire(Vec::with_capacity(SPAN_BYTES));
+        span.write(&mut message);
+        let mut state = self.lock();
+        if state.is_closed {
+            drop(state);
+            self.held.fetch_sub(1, Ordering::Relaxed);
+            return self.counts.count_dropped(Dropped::Ended, 1);
+        }
+        if state.waiting.back().is_none_or(|batch| batch.spans >= self.batch_max) {
+            state.waiting.push_back(Batch::default());
+        }
+        let is_whole = state.waiting.back_mut().is_some_and(|batch| {
+            batch.add(&message);
+            batch.spans >= self.batch_max
+        });
         drop(state);
+        // Else it goes with the next, by time; the other side is not woken for each.
         if is_whole {
             self.changed.notify_one();
-        }
-        for (why, spans) in [(Dropped::QueueFull, full), (Dropped::Ended, ended)] {
-            if spans > 0 {
-                self.counts.count_dropped(why, spans);
-            }
         }
     }
 
     pub(crate) fn has_batch(&self) -> bool {
-        self.lock().waiting.len() >= self.batch_max
+        self.lock().waiting.front().is_some_and(|batch| batch.spans >= self.batch_max)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.lock().is_closed
     }
 
-    /// Takes all there is, in exchange for room.
-    pub(crate) fn take(&self, into: &mut Vec<Span>) {
+    /// Takes all there is.
+    pub(crate) fn take(&self) -> VecDeque<Batch> {
         let mut state = self.lock();
-        std::mem::swap(&mut state.waiting, into);
-        state.taken += into.len();
+        let taken = std::mem::take(&mut state.waiting);
+        state.taken += spans(&taken);
+        taken
     }
 
     /// So many of those that were taken are dealt with.
     pub(crate) fn done(&self, spans: usize) {
         let mut state = self.lock();
         state.taken = state.taken.saturating_sub(spans);
+        drop(state);
+        self.held.fetch_sub(spans, Ordering::Relaxed);
     }
 
     pub(crate) fn close(&self) {
@@ -140,8 +160,9 @@ impl Queue {
     pub(crate) fn give_up(&self) {
         let mut state = self.lock();
         state.is_closed = true;
-        let left = std::mem::take(&mut state.waiting).len() + std::mem::take(&mut state.taken);
+        let left = spans(&std::mem::take(&mut state.waiting)) + std::mem::take(&mut state.taken);
         drop(state);
+        self.held.fetch_sub(left, Ordering::Relaxed);
         self.counts.count_dropped(Dropped::Ended, left);
     }
 
@@ -151,33 +172,51 @@ impl Queue {
     }
 }
 
+impl Batch {
+    /// Of `ScopeSpans`.
+    const FIELD: u32 = 2;
+
+    fn add(&mut self, span: &Wire) {
+        self.spans += 1;
+        self.message.bytes(Self::FIELD, &span.0);
+    }
+}
+
+fn spans(batches: &VecDeque<Batch>) -> usize {
+    batches.iter().map(|batch| batch.spans).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::span::testing::named;
 
     #[test]
     fn what_does_not_fit_is_counted() {
         let counts = Arc::<Counts>::default();
         let queue = Queue::new(3, 2, Arc::clone(&counts));
-        let spans = |count| std::iter::repeat_with(Span::default).take(count);
-        queue.push(spans(1));
+        let push = |count| (0..count).for_each(|_| queue.push(&named("x")));
+        push(1);
         assert!(!queue.has_batch());
-        queue.push(spans(4));
+        push(4);
         assert!(queue.has_batch());
         assert_eq!(counts.dropped(Dropped::QueueFull), 2);
-        let mut taken = Vec::new();
-        queue.take(&mut taken);
-        assert_eq!(taken.len(), 3);
+        let taken: Vec<_> = queue.take().iter().map(|batch| batch.spans).collect();
+        assert_eq!(taken, [2, 1]);
         // What is on its way still counts.
-        queue.push(spans(1));
+        push(1);
         assert_eq!(counts.dropped(Dropped::QueueFull), 3);
         queue.done(2);
-        queue.push(spans(3));
+        push(3);
         assert_eq!(counts.dropped(Dropped::QueueFull), 4);
         queue.close();
-        queue.push(spans(1));
+        push(1);
+        assert_eq!((counts.dropped(Dropped::QueueFull), counts.dropped(Dropped::Ended)), (5, 0));
+        queue.done(1);
+        push(1);
         assert_eq!(counts.dropped(Dropped::Ended), 1);
         queue.give_up();
-        assert_eq!(counts.dropped(Dropped::Ended), 4);
+        assert_eq!(counts.dropped(Dropped::Ended), 3);
+        assert_eq!(queue.held.into_inner(), 0);
     }
 }

@@ -154,9 +154,13 @@ fn endpoint(signal: Signal, variables: &mut Variables<'_>) -> Option<(Uri, bool)
     uri.map(|uri| (uri, name.contains(signal.word())))
 }
 
-/// Whether it is `http://…` or `https://…` with a host.
+/// Whether it is `http://…` or `https://…` with a host, and with a port that there can be, if any.
 pub fn is_absolute(uri: &Uri) -> bool {
-    matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    let Some(authority) = uri.authority() else { return false };
+    let (host, place) = (authority.host(), authority.as_str().rsplit('@').next().unwrap_or_default());
+    // What cannot be read as a port counts as none.
+    let has_port = place.strip_prefix(host).is_some_and(|rest| rest.len() > ":".len());
+    matches!(uri.scheme_str(), Some("http" | "https")) && !host.is_empty() && has_port == authority.port().is_some()
 }
 
 fn headers(signal: Signal, given: &Given, variables: &mut Variables<'_>) -> HeaderMap {
@@ -385,7 +389,22 @@ mod tests {
         check("OTEL_TRACES_SAMPLER", "xray");
         check("OTEL_BSP_MAX_QUEUE_SIZE", "many");
         check("OTEL_RESOURCE_ATTRIBUTES", "x");
-        let (settings, faults) = resolve(&Given::default(), &[("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318")]);
-        assert_eq!((settings.traces, faults.len()), (None, 1));
+        for endpoint in ["localhost:4318", "ftp://a", "http://a:99999", "http://me@a:0x1"] {
+            let (settings, faults) = resolve(&Given::default(), &[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)]);
+            assert_eq!((settings.traces, faults.len()), (None, 1), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn an_absolute_url_has_a_host_and_no_impossible_port() {
+        let check = |url: &str, expected: bool| {
+            assert_eq!(url.parse::<Uri>().is_ok_and(|url| is_absolute(&url)), expected, "{url}");
+        };
+        for url in ["http://a", "https://a/", "http://a:1/x", "http://[::1]", "http://[::1]:65535", "http://me@a:1"] {
+            check(url, true);
+        }
+        for url in ["/a", "a:1", "ftp://a", "http://a:65536", "http://[::1]:99999/x", "http://me:1@a:99999"] {
+            check(url, false);
+        }
     }
 }

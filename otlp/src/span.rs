@@ -1,16 +1,16 @@
-//! A span as its maker hands it over, and the message that it becomes. Pure.
+//! A span as its maker hands it over, and the message that it becomes where it ends. Pure.
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::num::{NonZeroU64, NonZeroU128};
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value as AnyValueKind;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
-use opentelemetry_proto::tonic::resource::v1::Resource;
-use opentelemetry_proto::tonic::trace::v1 as proto;
+use opentelemetry_proto::tonic::trace::v1::SpanFlags;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+
+use crate::wire::Wire;
 
 /// 32 hex digits, never all zeros.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,8 +28,12 @@ impl TraceId {
 
     pub fn hex(self) -> [u8; 32] {
         let mut text = [0; 32];
-        hex(&self.0.get().to_be_bytes(), &mut text);
+        hex(&self.bytes(), &mut text);
         text
+    }
+
+    fn bytes(self) -> [u8; 16] {
+        self.0.get().to_be_bytes()
     }
 }
 
@@ -40,8 +44,12 @@ impl SpanId {
 
     pub fn hex(self) -> [u8; 16] {
         let mut text = [0; 16];
-        hex(&self.0.get().to_be_bytes(), &mut text);
+        hex(&self.bytes(), &mut text);
         text
+    }
+
+    fn bytes(self) -> [u8; 8] {
+        self.0.get().to_be_bytes()
     }
 }
 
@@ -76,43 +84,29 @@ impl fmt::Debug for SpanId {
     }
 }
 
-/// One finished span.
-#[derive(Debug, Clone)]
-pub struct Span {
+/// One finished span, of what its maker has at hand.
+#[derive(Debug)]
+pub struct Span<'a> {
     pub trace_id: TraceId,
     pub span_id: SpanId,
     pub parent: Option<SpanId>,
     /// The parent is of another process.
     pub parent_is_remote: bool,
     /// `tracestate` as it came.
-    pub trace_state: String,
-    pub name: Cow<'static, str>,
+    pub trace_state: &'a str,
+    pub name: Name<'a>,
     pub kind: Kind,
     pub start: SystemTime,
     pub end: SystemTime,
-    pub attributes: Vec<(&'static str, Value)>,
-    pub links: Vec<Link>,
-    pub status: Status,
+    pub attributes: Vec<(&'static str, Value<'a>)>,
+    pub link: Option<Link>,
+    /// Why it failed, if it did; there may be nothing to say.
+    pub error: Option<Cow<'a, str>>,
 }
 
-impl Default for Span {
-    fn default() -> Self {
-        Self {
-            trace_id: TraceId::of(0),
-            span_id: SpanId::of(0),
-            parent: None,
-            parent_is_remote: false,
-            trace_state: String::new(),
-            name: Cow::Borrowed(""),
-            kind: Kind::Internal,
-            start: UNIX_EPOCH,
-            end: UNIX_EPOCH,
-            attributes: Vec::new(),
-            links: Vec::new(),
-            status: Status::Unset,
-        }
-    }
-}
+/// `GET /carts/{id}`: what is done, and to what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name<'a>(pub &'a str, pub Option<&'a str>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -130,161 +124,129 @@ pub struct Link {
     pub span_id: SpanId,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Status {
-    #[default]
-    Unset,
-    Error(Cow<'static, str>),
-}
-
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
-    Text(Cow<'static, str>),
-    Shared(Arc<str>),
+pub enum Value<'a> {
+    Text(Cow<'a, str>),
+    /// A text as well.
+    Address(IpAddr),
     Integer(i64),
     Float(f64),
-    Bool(bool),
-    List(Vec<Value>),
 }
 
-impl From<&'static str> for Value {
-    fn from(text: &'static str) -> Self {
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
         Self::Text(Cow::Borrowed(text))
     }
 }
 
-impl From<String> for Value {
+impl From<String> for Value<'_> {
     fn from(text: String) -> Self {
         Self::Text(Cow::Owned(text))
     }
 }
 
-impl From<i64> for Value {
+impl From<IpAddr> for Value<'_> {
+    fn from(address: IpAddr) -> Self {
+        Self::Address(address)
+    }
+}
+
+impl From<i64> for Value<'_> {
     fn from(number: i64) -> Self {
         Self::Integer(number)
     }
 }
 
-impl From<u16> for Value {
+impl From<u16> for Value<'_> {
     fn from(number: u16) -> Self {
         Self::Integer(number.into())
     }
 }
 
-impl From<u32> for Value {
+impl From<u32> for Value<'_> {
     fn from(number: u32) -> Self {
         Self::Integer(number.into())
     }
 }
 
-impl From<bool> for Value {
-    fn from(flag: bool) -> Self {
-        Self::Bool(flag)
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)?;
+        self.1.map_or(Ok(()), |object| f.write_str(" ").and_then(|()| f.write_str(object)))
     }
 }
 
-/// The message for a batch of spans of one process.
-pub fn request(
-    spans: impl Iterator<Item = Span>,
-    resource: &[(String, String)],
-    scope: &'static str,
-) -> ExportTraceServiceRequest {
-    let attributes = resource.iter().map(|(key, value)| member(key, Value::Text(value.clone().into()))).collect();
-    let scope = InstrumentationScope {
-        name: scope.to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        ..InstrumentationScope::default()
-    };
-    let scope_spans =
-        proto::ScopeSpans { scope: Some(scope), spans: spans.map(Into::into).collect(), ..Default::default() };
-    ExportTraceServiceRequest {
-        resource_spans: vec![proto::ResourceSpans {
-            resource: Some(Resource { attributes, ..Resource::default() }),
-            scope_spans: vec![scope_spans],
-            ..Default::default()
-        }],
+impl Span<'_> {
+    /// The message: `Span` of `opentelemetry/proto/trace/v1/trace.proto`.
+    pub(crate) fn write(&self, message: &mut Wire) {
+        message.bytes(1, &self.trace_id.bytes());
+        message.bytes(2, &self.span_id.bytes());
+        if !self.trace_state.is_empty() {
+            message.bytes(3, self.trace_state.as_bytes());
+        }
+        if let Some(parent) = self.parent {
+            message.bytes(4, &parent.bytes());
+        }
+        message.shown(5, self.name);
+        message.integer(6, self.kind.number());
+        message.fixed64(7, nanoseconds(self.start));
+        message.fixed64(8, nanoseconds(self.end.max(self.start)));
+        for (key, value) in &self.attributes {
+            message.nested(9, |member| {
+                member.bytes(1, key.as_bytes());
+                member.nested(2, |any| value.write(any));
+            });
+        }
+        if let Some(Link { trace_id, span_id }) = self.link {
+            message.nested(13, |link| {
+                link.bytes(1, &trace_id.bytes());
+                link.bytes(2, &span_id.bytes());
+                link.fixed32(6, flags(false));
+            });
+        }
+        if let Some(why) = &self.error {
+            message.nested(15, |status| {
+                status.bytes(2, why.as_bytes());
+                status.integer(3, StatusCode::Error as u64);
+            });
+        }
+        message.fixed32(16, flags(self.parent_is_remote));
     }
 }
 
-impl From<Span> for proto::Span {
-    fn from(span: Span) -> Self {
-        let status = match span.status {
-            Status::Unset => proto::Status::default(),
-            Status::Error(message) => {
-                proto::Status { message: message.into_owned(), code: proto::status::StatusCode::Error.into() }
-            }
+impl Value<'_> {
+    /// `AnyValue`.
+    fn write(&self, message: &mut Wire) {
+        match self {
+            Self::Text(text) => message.bytes(1, text.as_bytes()),
+            Self::Address(address) => message.shown(1, address),
+            Self::Integer(number) => message.integer(3, number.cast_unsigned()),
+            Self::Float(number) => message.fixed64(4, number.to_bits()),
+        }
+    }
+}
+
+impl Kind {
+    fn number(self) -> u64 {
+        let kind = match self {
+            Self::Internal => SpanKind::Internal,
+            Self::Server => SpanKind::Server,
+            Self::Client => SpanKind::Client,
+            Self::Producer => SpanKind::Producer,
+            Self::Consumer => SpanKind::Consumer,
         };
-        Self {
-            trace_id: bytes_of_trace(span.trace_id),
-            span_id: bytes_of_span(span.span_id),
-            trace_state: span.trace_state,
-            parent_span_id: span.parent.map(bytes_of_span).unwrap_or_default(),
-            flags: flags(span.parent_is_remote),
-            name: span.name.into_owned(),
-            kind: proto::span::SpanKind::from(span.kind).into(),
-            start_time_unix_nano: nanoseconds(span.start),
-            end_time_unix_nano: nanoseconds(span.end.max(span.start)),
-            attributes: span.attributes.into_iter().map(|(key, value)| member(key, value)).collect(),
-            links: span.links.into_iter().map(Into::into).collect(),
-            status: Some(status),
-            ..Self::default()
-        }
-    }
-}
-
-impl From<Kind> for proto::span::SpanKind {
-    fn from(kind: Kind) -> Self {
-        match kind {
-            Kind::Internal => Self::Internal,
-            Kind::Server => Self::Server,
-            Kind::Client => Self::Client,
-            Kind::Producer => Self::Producer,
-            Kind::Consumer => Self::Consumer,
-        }
-    }
-}
-
-impl From<Link> for proto::span::Link {
-    fn from(link: Link) -> Self {
-        let (trace_id, span_id) = (bytes_of_trace(link.trace_id), bytes_of_span(link.span_id));
-        Self { trace_id, span_id, flags: flags(false), ..Self::default() }
+        kind as u64
     }
 }
 
 /// Only what is sampled is exported; the rest says whether the parent is of another process.
 fn flags(is_remote: bool) -> u32 {
     const SAMPLED: u32 = 1;
-    let mut flags = SAMPLED | proto::SpanFlags::ContextHasIsRemoteMask as u32;
+    let mut flags = SAMPLED | SpanFlags::ContextHasIsRemoteMask as u32;
     if is_remote {
-        flags |= proto::SpanFlags::ContextIsRemoteMask as u32;
+        flags |= SpanFlags::ContextIsRemoteMask as u32;
     }
     flags
-}
-
-fn member(key: &str, value: Value) -> KeyValue {
-    KeyValue { key: key.to_owned(), value: Some(any(value)), ..KeyValue::default() }
-}
-
-fn any(value: Value) -> AnyValue {
-    let kind = match value {
-        Value::Text(text) => AnyValueKind::StringValue(text.into_owned()),
-        Value::Shared(text) => AnyValueKind::StringValue(text.as_ref().to_owned()),
-        Value::Integer(number) => AnyValueKind::IntValue(number),
-        Value::Float(number) => AnyValueKind::DoubleValue(number),
-        Value::Bool(flag) => AnyValueKind::BoolValue(flag),
-        Value::List(values) => AnyValueKind::ArrayValue(opentelemetry_proto::tonic::common::v1::ArrayValue {
-            values: values.into_iter().map(any).collect(),
-        }),
-    };
-    AnyValue { value: Some(kind) }
-}
-
-fn bytes_of_trace(id: TraceId) -> Vec<u8> {
-    id.0.get().to_be_bytes().to_vec()
-}
-
-fn bytes_of_span(id: SpanId) -> Vec<u8> {
-    id.0.get().to_be_bytes().to_vec()
 }
 
 fn nanoseconds(time: SystemTime) -> u64 {
@@ -293,8 +255,49 @@ fn nanoseconds(time: SystemTime) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use super::*;
+
+    pub(crate) fn named(name: &str) -> Span<'_> {
+        Span {
+            trace_id: TraceId::of(1),
+            span_id: SpanId::of(2),
+            parent: None,
+            parent_is_remote: false,
+            trace_state: "",
+            name: Name(name, None),
+            kind: Kind::Internal,
+            start: UNIX_EPOCH,
+            end: UNIX_EPOCH,
+            attributes: Vec::new(),
+            link: None,
+            error: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+    use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
+    use opentelemetry_proto::tonic::trace::v1 as proto;
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::*;
+
+    /// What a collector reads.
+    fn read(span: &Span<'_>) -> proto::Span {
+        let mut message = Wire::default();
+        span.write(&mut message);
+        proto::Span::decode(message.0.as_slice()).unwrap()
+    }
+
+    fn member(key: &str, value: Any) -> KeyValue {
+        KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
+    }
 
     #[test]
     fn ids_as_text() {
@@ -313,29 +316,91 @@ mod tests {
             span_id: SpanId::of(2),
             parent: Some(SpanId::of(3)),
             parent_is_remote: true,
-            trace_state: "a=1".to_owned(),
-            name: "GET /x".into(),
+            trace_state: "a=1",
+            name: Name("GET", Some("/x")),
             kind: Kind::Server,
-            start: UNIX_EPOCH + std::time::Duration::from_nanos(5),
+            start: UNIX_EPOCH + Duration::from_nanos(5),
             // A clock that was set back.
             end: UNIX_EPOCH,
             attributes: vec![("url.path", "/x".into()), ("http.response.status_code", 200_u16.into())],
-            links: vec![Link { trace_id: TraceId::of(7), span_id: SpanId::of(8) }],
-            status: Status::Error("why".into()),
+            link: Some(Link { trace_id: TraceId::of(7), span_id: SpanId::of(8) }),
+            error: Some("why".into()),
         };
-        let message = request([span].into_iter(), &[("service.name".to_owned(), "edge".to_owned())], "scope");
-        let resource = &message.resource_spans[0];
-        assert_eq!(resource.resource.as_ref().unwrap().attributes[0], member("service.name", "edge".into()));
-        let span = &resource.scope_spans[0].spans[0];
-        assert_eq!(span.trace_id, 1_u128.to_be_bytes());
-        assert_eq!(
-            (span.span_id.as_slice(), span.parent_span_id.as_slice()),
-            (&2_u64.to_be_bytes()[..], &3_u64.to_be_bytes()[..])
-        );
-        assert_eq!((span.flags, span.kind, span.trace_state.as_str()), (0x301, 2, "a=1"));
-        assert_eq!((span.start_time_unix_nano, span.end_time_unix_nano), (5, 5));
-        assert_eq!(span.attributes[1], member("http.response.status_code", Value::Integer(200)));
-        assert_eq!(span.links[0].span_id, 8_u64.to_be_bytes());
-        assert_eq!(span.status.as_ref().map(|status| (status.code, status.message.as_str())), Some((2, "why")));
+        let expected = proto::Span {
+            trace_id: 1_u128.to_be_bytes().to_vec(),
+            span_id: 2_u64.to_be_bytes().to_vec(),
+            parent_span_id: 3_u64.to_be_bytes().to_vec(),
+            flags: 0x301,
+            trace_state: "a=1".to_owned(),
+            name: "GET /x".to_owned(),
+            kind: 2,
+            start_time_unix_nano: 5,
+            end_time_unix_nano: 5,
+            attributes: vec![
+                member("url.path", Any::StringValue("/x".to_owned())),
+                member("http.response.status_code", Any::IntValue(200)),
+            ],
+            links: vec![proto::span::Link {
+                trace_id: 7_u128.to_be_bytes().to_vec(),
+                span_id: 8_u64.to_be_bytes().to_vec(),
+                flags: 0x101,
+                ..Default::default()
+            }],
+            status: Some(proto::Status { message: "why".to_owned(), code: 2 }),
+            ..Default::default()
+        };
+        assert_eq!(read(&span), expected);
+        let plain = Span {
+            parent: None,
+            parent_is_remote: false,
+            trace_state: "",
+            name: Name("HTTP", None),
+            link: None,
+            error: None,
+            ..span
+        };
+        let expected = proto::Span {
+            parent_span_id: Vec::new(),
+            flags: 0x101,
+            trace_state: String::new(),
+            name: "HTTP".to_owned(),
+            links: Vec::new(),
+            status: None,
+            ..expected
+        };
+        assert_eq!(read(&plain), expected);
+    }
+
+    fn value() -> impl Strategy<Value = (Value<'static>, Any)> {
+        prop_oneof![
+            // A length has one byte up to 127, two up to 16383, and then three.
+            prop_oneof![Just(0_usize), 1..300_usize, 16_300..16_400_usize].prop_map(|length| {
+                let text = "x".repeat(length);
+                (text.clone().into(), Any::StringValue(text))
+            }),
+            any::<i64>().prop_map(|number| (number.into(), Any::IntValue(number))),
+            any::<f64>().prop_map(|number| (Value::Float(number), Any::DoubleValue(number))),
+            any::<IpAddr>().prop_map(|address| (address.into(), Any::StringValue(address.to_string()))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn values_of_any_size_are_read_as_they_were(values in proptest::collection::vec(value(), 0..5), why in ".{0,200}") {
+            let (values, expected): (Vec<_>, Vec<_>) = values.into_iter().unzip();
+            let span = Span {
+                trace_state: &why,
+                attributes: values.into_iter().map(|value| ("key", value)).collect(),
+                error: Some(why.as_str().into()),
+                name: Name(&why, Some(&why)),
+                ..testing::named("")
+            };
+            let read = read(&span);
+            let expected: Vec<_> = expected.into_iter().map(|value| member("key", value)).collect();
+            prop_assert_eq!(read.attributes, expected);
+            prop_assert_eq!(read.name, format!("{why} {why}"));
+            prop_assert_eq!(read.status.map(|status| status.message), Some(why.clone()));
+            prop_assert_eq!(read.trace_state, why);
+        }
     }
 }

@@ -1,61 +1,92 @@
-//! The checks of the health report: what each looks at, and how long it may take. What it means is judged elsewhere.
+//! The checks of the health report: what each looks at, and how long that took. What it means is judged elsewhere, and what may
+//! take long was looked at before: nobody waits here.
 
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::judge::{self, Endpoints, Expiry, Finding, Usage};
-use super::status::{CacheStatus, Check, UpstreamStatus};
-use crate::config::LogTarget;
+use super::Process as _;
+use super::judge::{self, Endpoints, Expiry, Finding, Limited, Usage};
+use super::status::{CacheStatus, Check, ListenerStatus, UpstreamStatus};
 use crate::control::Control;
+use crate::lately::{Answer, Share, Standing};
 use crate::overload::crowd::Use;
 use crate::snapshot::Snapshot;
 use crate::tls::CertificateInfo;
 use crate::{clock, machine};
 
-/// For what asks the kernel: a disk that is gone can hold who asks for it for ever.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+/// An answer that takes longer is a sign by itself.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// What the report has found out already.
-pub struct Known<'a> {
-    pub upstreams: &'a [UpstreamStatus],
-    pub certificates: &'a [CertificateInfo],
-    pub cache: &'a CacheStatus,
+/// What was found, and what the signs of it mean.
+pub struct Looked {
+    pub listeners: Vec<ListenerStatus>,
+    pub upstreams: Vec<UpstreamStatus>,
+    pub cache: CacheStatus,
+    pub certificates: Vec<CertificateInfo>,
+    pub checks: Vec<Check>,
 }
 
-pub async fn checks(control: &Control, snapshot: &Snapshot, known: Known<'_>, now: SystemTime) -> Vec<Check> {
-    let Known { upstreams, certificates, cache } = known;
-    let endpoints: Vec<Endpoints> = upstreams.iter().map(UpstreamStatus::counts).collect();
-    let expiries: Vec<Expiry> = certificates.iter().map(expiry).collect();
-    let configured = snapshot.config.listeners.iter();
-    let bound = control.sockets.bound();
-    let open = configured.clone().filter(|listen| bound.contains_key(&listen.address)).count();
-    let Use { used, max } = control.shared.cap.in_use();
-    let lost = control.access.dropped();
-    let last_error = control.last_reload.borrow().error.clone();
-    let mut checks = vec![
-        timed("upstreams", || judge::upstreams(&endpoints)),
-        timed("config", || judge::config(snapshot.generation, last_error.as_deref())),
-        timed("cache", || {
-            let stored = Usage { used: cache.stored_bytes, limit: cache.stored_bytes_max };
-            judge::cache(cache.enabled, cache.lookup_time(), stored)
+pub fn look(control: &Control, snapshot: &Snapshot, now: SystemTime) -> Looked {
+    let (upstreams, of_upstreams) = timed("upstreams", || {
+        let upstreams = super::upstreams(&control.pools());
+        let counted: Vec<Endpoints> = upstreams.iter().map(UpstreamStatus::counts).collect();
+        (upstreams, judge::upstreams(&counted))
+    });
+    let (cache, of_cache) = timed("cache", || look_at_cache(control, snapshot));
+    let (listeners, of_listeners) = timed("listeners", || {
+        let listeners = listeners(control, snapshot);
+        let open = listeners.iter().filter(|listener| listener.bound.is_some()).count();
+        let finding = judge::listeners(open, listeners.len());
+        (listeners, finding)
+    });
+    let (certificates, of_certificates) = timed("certificates", || {
+        let certificates = control.certificates.info();
+        let expiries: Vec<Expiry> = certificates.iter().map(expiry).collect();
+        (certificates, judge::certificates(&expiries, now))
+    });
+    let at = clock::now();
+    let lately = &control.lately;
+    let checks = vec![
+        of_upstreams,
+        check("config", || judge::config(snapshot.generation, control.last_reload.borrow().error.as_deref())),
+        of_cache,
+        of_listeners,
+        check("connections", || {
+            let Use { used, max } = control.shared.cap.in_use();
+            judge::connections(Usage { used: used as u64, limit: max as u64 })
         }),
-        timed("listeners", || judge::listeners(open, configured.len())),
-        timed("connections", || judge::connections(Usage { used: used as u64, limit: max as u64 })),
-        timed("certificates", || judge::certificates(&expiries, now)),
-        timed("log", || judge::log(control.lately.lines_lost(lost), lost)),
-        timed("cpu", || judge::processors(control.lately.processors(), machine::processors())),
+        of_certificates,
+        check("log", || {
+            let lost = control.access.dropped();
+            judge::log(lately.lines_lost(lost), lost)
+        }),
+        looked_at("cpu", lately.processors.standing(at), |share| judge::processors(share, machine::processors())),
+        looked_at("memory", lately.memory.standing(at), |share| {
+            judge::memory(usage(share), limited(control, snapshot))
+        }),
+        looked_at("disk", lately.disk.standing(at), |share| judge::disk(usage(share))),
+        looked_at("descriptors", lately.descriptors.standing(at), |share| judge::descriptors(usage(share))),
     ];
-    let (disk, memory, descriptors) = tokio::join!(
-        asked(("disk", CHECK_TIMEOUT), disk_of(control, snapshot)),
-        asked(("memory", CHECK_TIMEOUT), memory_of(control, snapshot)),
-        asked(("descriptors", CHECK_TIMEOUT), || {
-            judge::descriptors(used_of(machine::descriptors(), machine::descriptors_limit()))
-        }),
-    );
-    checks.extend([memory, disk, descriptors]);
-    checks
+    Looked { listeners, upstreams, cache, certificates, checks }
+}
+
+fn look_at_cache(control: &Control, snapshot: &Snapshot) -> (CacheStatus, Finding) {
+    let status = CacheStatus::new(snapshot.config.cache.enabled, control.shared.cache.report());
+    let stored = Usage { used: status.stored_bytes, limit: status.stored_bytes_max };
+    let lookups = control.lately.lookups(&control.shared.cache.lookup_times());
+    let finding = judge::cache(status.enabled, lookups.and_then(|lookups| lookups.mean()), stored);
+    (status, finding)
+}
+
+fn listeners(control: &Control, snapshot: &Snapshot) -> Vec<ListenerStatus> {
+    let bound = control.sockets.bound();
+    let status = snapshot.config.listeners.iter().map(|listen| ListenerStatus {
+        configured: listen.address,
+        bound: bound.get(&listen.address).copied(),
+        tls: listen.tls.is_some(),
+    });
+    status.collect()
 }
 
 fn expiry(certificate: &CertificateInfo) -> Expiry {
@@ -63,52 +94,48 @@ fn expiry(certificate: &CertificateInfo) -> Expiry {
     Expiry { hosts: hosts.join(", "), not_after: certificate.not_after }
 }
 
-/// The disk that the access log grows on, or else the one with the configuration.
-fn disk_of(control: &Control, snapshot: &Snapshot) -> impl FnOnce() -> Finding + Send + use<> {
-    let file = match &snapshot.config.log.access.target {
-        LogTarget::File(path) => path.clone(),
-        LogTarget::Off | LogTarget::Stdout | LogTarget::Stderr => control.options.config.clone(),
-    };
-    move || {
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        judge::disk(machine::disk(folder).map(|(used, limit)| Usage { used, limit }))
-    }
+fn limited(control: &Control, snapshot: &Snapshot) -> Option<Limited> {
+    let (limits, overload) = (snapshot.config.server.memory?, &control.shared.overload);
+    Some(Limited { resident: overload.resident(), limits, pressure: overload.pressure() })
 }
 
-fn memory_of(control: &Control, snapshot: &Snapshot) -> impl FnOnce() -> Finding + Send + use<> {
-    let (limits, pressure) = (snapshot.config.server.memory, control.shared.overload.pressure());
-    move || {
-        let used = machine::memory();
-        let limited = used_of(used, limits.map(|limits| limits.hard)).map(|usage| (usage, pressure));
-        judge::memory(used_of(used, machine::memory_limit()), limited)
-    }
-}
-
-fn used_of(used: Option<u64>, limit: Option<u64>) -> Option<Usage> {
+fn usage((used, limit): Share) -> Option<Usage> {
     Some(Usage { used: used?, limit: limit? })
 }
 
-/// A check that only reads what is at hand.
-fn timed(name: &'static str, look: impl FnOnce() -> Finding) -> Check {
+/// A look that brings more than its finding, and the time that all of it took.
+fn timed<T>(name: &'static str, look: impl FnOnce() -> (T, Finding)) -> (T, Check) {
     let begun = clock::now();
-    let finding = look();
-    Check::new(name, finding, milliseconds_since(begun))
+    let (found, finding) = look();
+    (found, Check::new(name, finding, milliseconds_since(begun)))
 }
 
-/// A check that may have to wait, for as long as one may.
-async fn asked((name, limit): (&'static str, Duration), look: impl FnOnce() -> Finding + Send + 'static) -> Check {
-    let begun = clock::now();
-    let looked = tokio::time::timeout(limit, tokio::task::spawn_blocking(look)).await;
-    let finding = match looked {
-        Ok(Ok(finding)) => finding,
-        Ok(Err(_)) | Err(_) => Finding::silent(limit),
-    };
-    Check::new(name, finding, milliseconds_since(begun))
+fn check(name: &'static str, look: impl FnOnce() -> Finding) -> Check {
+    timed(name, || ((), look())).1
+}
+
+/// A check of what is looked at now and then: by what was found last, unless the next look does not end.
+fn looked_at<T>(name: &'static str, standing: Standing<T>, judge: impl FnOnce(T) -> Finding) -> Check {
+    match standing {
+        Standing { waiting: Some(waiting), .. } if waiting >= SILENCE_MAX => {
+            Check::new(name, Finding::silent(waiting), milliseconds(waiting))
+        }
+        Standing { last: Some(Answer { found, age, took }), .. } => {
+            Check { age_s: Some(age.as_secs_f64()), ..Check::new(name, judge(found), milliseconds(took)) }
+        }
+        Standing { last: None, waiting } => {
+            Check::new(name, Finding::unmeasured("not known yet"), milliseconds(waiting.unwrap_or_default()))
+        }
+    }
 }
 
 /// To the microsecond.
 pub fn milliseconds_since(begun: Instant) -> f64 {
-    clock::now().duration_since(begun).as_micros() as f64 / 1_000.0
+    milliseconds(clock::now().duration_since(begun))
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1_000.0
 }
 
 #[cfg(test)]
@@ -116,18 +143,23 @@ mod tests {
     use super::*;
     use crate::admin::judge::Health;
 
-    #[tokio::test]
-    async fn a_check_that_does_not_answer_is_given_up() {
-        let (release, held) = std::sync::mpsc::channel::<()>();
-        let check = asked(("disk", Duration::from_millis(20)), move || {
-            let _ended = held.recv();
-            judge::disk(None)
-        })
-        .await;
-        assert_eq!((check.status, check.detail.as_str()), (Health::Degraded, "no answer within 20ms"));
-        assert!(check.duration_ms >= 20.0);
-        drop(release);
-        let check = asked(("disk", CHECK_TIMEOUT), || judge::disk(None)).await;
-        assert_eq!(check.status, Health::Healthy);
+    #[test]
+    fn what_hangs_is_told_with_how_long() {
+        let s = Duration::from_secs;
+        let check = |last: Option<u64>, waiting: Option<u64>, health: Health, detail: &str, took_ms: f64| {
+            let last = last.map(|used| Answer { found: (Some(used), Some(100)), age: s(3), took: s(1) });
+            let standing = Standing { last, waiting: waiting.map(s) };
+            let found = looked_at("disk", standing, |share| judge::disk(usage(share)));
+            let expected = (health, detail, took_ms);
+            assert_eq!((found.status, found.detail.as_str(), found.duration_ms), expected, "{standing:?}");
+            assert_eq!(found.age_s.is_some(), last.is_some() && waiting < Some(5), "{standing:?}");
+        };
+        check(None, None, Health::Healthy, "not known yet", 0.0);
+        check(None, Some(4), Health::Healthy, "not known yet", 4_000.0);
+        check(None, Some(5), Health::Degraded, "no answer for 5 s", 5_000.0);
+        check(Some(1), None, Health::Healthy, "0 of 0 MiB (1 %)", 1_000.0);
+        check(Some(1), Some(4), Health::Healthy, "0 of 0 MiB (1 %)", 1_000.0);
+        check(Some(95), Some(4), Health::Degraded, "0 of 0 MiB (95 %)", 1_000.0);
+        check(Some(1), Some(61), Health::Degraded, "no answer for 61 s", 61_000.0);
     }
 }

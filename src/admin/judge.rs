@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use crate::overload::Pressure;
+use crate::overload::memory::Limits;
 
 /// Shares in percent from which memory, processors and so on are worth a look, and from which it is late.
 const MEMORY: Limit = Limit::from(80.0, None);
@@ -17,6 +18,7 @@ const CONNECTIONS: Limit = Limit::from(70.0, Some(90.0));
 /// Milliseconds that a lookup of the cache may take.
 const LOOKUP: Limit = Limit::from(50.0, None);
 const ENDPOINTS_OUT: Limit = Limit::from(1.0, None);
+const UPSTREAMS_DOWN: Limit = Limit::from(1.0, Some(1.0));
 const REFUSED: Limit = Limit::from(1.0, None);
 const CLOSED: Limit = Limit::from(1.0, Some(1.0));
 const LINES_LOST: Limit = Limit::from(1.0, None);
@@ -93,13 +95,13 @@ impl Finding {
     }
 
     /// It is as good as it can be known.
-    fn unmeasured(detail: &str) -> Self {
+    pub fn unmeasured(detail: &str) -> Self {
         Self { health: Health::Healthy, detail: detail.to_owned(), measured: None }
     }
 
     /// For what did not answer in time: there is something to look at.
-    pub fn silent(limit: Duration) -> Self {
-        let detail = format!("no answer within {limit:?}");
+    pub fn silent(waiting: Duration) -> Self {
+        let detail = format!("no answer for {} s", waiting.as_secs());
         Self { health: Health::Degraded, detail, measured: None }
     }
 }
@@ -109,6 +111,8 @@ impl Finding {
 pub struct Endpoints {
     pub upstream: String,
     pub usable: usize,
+    /// In, although it fails, because it is the last.
+    pub failing: usize,
     /// Taken out by failures or probes.
     pub out: usize,
     /// Taken out by hand, which is no fault.
@@ -124,6 +128,15 @@ pub struct Usage {
     pub limit: u64,
 }
 
+/// Memory under the limits of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limited {
+    /// What the pressure, which requests and the cache feel, was judged by.
+    pub resident: u64,
+    pub limits: Limits,
+    pub pressure: Pressure,
+}
+
 /// When the certificate of some hosts ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expiry {
@@ -137,18 +150,20 @@ pub fn overall(findings: impl IntoIterator<Item = Health>) -> Health {
 }
 
 pub fn upstreams(upstreams: &[Endpoints]) -> Finding {
-    let mut health = Health::Healthy;
+    let (mut down, mut without) = (0_u32, 0);
     let mut detail = Vec::new();
-    for Endpoints { upstream, usable, out, drained, is_open } in upstreams {
-        let all = usable + out + drained;
+    for Endpoints { upstream, usable, failing, out, drained, is_open } in upstreams {
+        let all = usable + failing + out + drained;
+        without += failing + out;
         if *is_open {
-            health = health.max(Health::Unhealthy);
+            down += 1;
             detail.push(format!("{upstream}: the breaker is open"));
-        } else if *usable == 0 {
-            health = health.max(Health::Unhealthy);
+        } else if usable + failing == 0 {
+            down += 1;
             detail.push(format!("{upstream}: none of {all} endpoints is usable"));
+        } else if *failing > 0 {
+            detail.push(format!("{upstream}: of {all} endpoints the last one fails, and stays in"));
         } else if *out > 0 {
-            health = health.max(Health::Degraded);
             detail.push(format!("{upstream}: {out} of {all} endpoints out"));
         }
     }
@@ -156,9 +171,11 @@ pub fn upstreams(upstreams: &[Endpoints]) -> Finding {
         let usable: usize = upstreams.iter().map(|endpoints| endpoints.usable).sum();
         detail.push(format!("usable endpoints: {usable}"));
     }
-    let out: usize = upstreams.iter().map(|endpoints| endpoints.out).sum();
-    let measured = Measured { value: out as f64, unit: "endpoints out", limit: ENDPOINTS_OUT };
-    Finding { health, detail: detail.join("; "), measured: Some(measured) }
+    let (limit, measured) = match down {
+        0 => (ENDPOINTS_OUT, (without as f64, "endpoints out or failing")),
+        down => (UPSTREAMS_DOWN, (f64::from(down), "upstreams down")),
+    };
+    Finding::by(limit, measured, detail.join("; "))
 }
 
 /// `refused`: why the last reload was refused, if it was.
@@ -170,28 +187,30 @@ pub fn config(generation: u64, refused: Option<&str>) -> Finding {
     Finding::by(REFUSED, (f64::from(u8::from(refused.is_some())), "refused"), detail)
 }
 
-/// `machine`: against what there is; `limited`: against the hard limit, with the pressure that requests and the cache
-/// feel, if there are limits. The worse of the two decides: limits may be set above what there is.
-pub fn memory(machine: Option<Usage>, limited: Option<(Usage, Pressure)>) -> Finding {
-    let show = |Usage { used, limit }| format!("{} of {} MiB", used >> 20, limit >> 20);
-    let of_machine = share(MEMORY, machine, show);
-    let Some((usage, pressure)) = limited else { return of_machine };
-    let (health, done) = match pressure {
-        Pressure::None => (Health::Healthy, ""),
-        Pressure::Soft => (Health::Degraded, ", over the soft limit: the cache gives memory back"),
-        Pressure::Hard => (Health::Unhealthy, ", over the hard limit: new requests are refused"),
+/// `machine`: against what there is; `limited`: against the limits of the configuration, if there are. The worse of the two
+/// decides, and says by what: limits may be set above what there is.
+pub fn memory(machine: Option<Usage>, limited: Option<Limited>) -> Finding {
+    let of_machine = share(MEMORY, machine, |Usage { used, limit }| format!("{} of {} MiB", used >> 20, limit >> 20));
+    let Some(Limited { resident, limits, pressure }) = limited else { return of_machine };
+    let done = match pressure {
+        // It is the machine's to say then, if it says anything.
+        Pressure::None if machine.is_some() => return of_machine,
+        Pressure::None => "",
+        Pressure::Soft => ", over the soft limit: the cache gives memory back",
+        Pressure::Hard => ", over the hard limit: new requests are refused",
     };
-    if of_machine.health > health {
-        return of_machine;
-    }
-    let detail = format!("{} ({} %){done}", show(usage), percent(usage));
-    // The limits are the configuration's then, and what is left to say of the machine is how much that is.
-    Finding { health, detail, measured: of_machine.measured }
+    let Limits { soft, hard } = limits.in_force(pressure);
+    let limit = Limit::from(mib(soft), Some(mib(hard)));
+    Finding::by(limit, (mib(resident), "MiB"), format!("{} of {} MiB{done}", resident >> 20, limits.hard >> 20))
+}
+
+/// Exactly.
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// `share`: of the processors that the process may use, of late.
-pub fn processors(share: Option<f64>, count: usize) -> Finding {
-    let Some(share) = share else { return Finding::unmeasured("not known yet") };
+pub fn processors(share: f64, count: usize) -> Finding {
     let value = (share * 1000.0).round() / 10.0;
     Finding::by(PROCESSORS, (value, PERCENT), format!("{value} % of {count} processors"))
 }
@@ -220,7 +239,7 @@ fn percent(Usage { used, limit }: Usage) -> u128 {
     u128::from(used) * 100 / u128::from(limit.max(1))
 }
 
-/// `lookup`: how long one takes, if any was timed; `stored`: bytes.
+/// `lookup`: how long one took of late, if any was timed; `stored`: bytes.
 pub fn cache(is_enabled: bool, lookup: Option<Duration>, stored: Usage) -> Finding {
     if !is_enabled {
         return Finding::unmeasured("off");
@@ -228,10 +247,10 @@ pub fn cache(is_enabled: bool, lookup: Option<Duration>, stored: Usage) -> Findi
     let Usage { used, limit } = stored;
     let detail = format!("{} of {} MiB stored", used >> 20, limit >> 20);
     match lookup {
-        None => Finding { detail: format!("{detail}, not asked yet"), ..Finding::unmeasured("") },
+        None => Finding::unmeasured(&format!("{detail}, not asked in the last minute")),
         Some(lookup) => {
             let milliseconds = lookup.as_nanos() as f64 / 1e6;
-            let detail = format!("{detail}, a lookup takes {milliseconds} ms");
+            let detail = format!("{detail}, a lookup took {milliseconds} ms in the last minute");
             Finding::by(LOOKUP, (milliseconds, "milliseconds"), detail)
         }
     }
@@ -296,9 +315,9 @@ mod tests {
         let ms = Duration::from_millis;
         check(memory(Some(of(79)), None), Healthy, 79.0, "percent", (80.0, None));
         check(memory(Some(of(80)), None), Degraded, 80.0, "percent", (80.0, None));
-        check(processors(Some(0.6994), 2), Healthy, 69.9, "percent", (70.0, Some(90.0)));
-        check(processors(Some(0.7), 2), Degraded, 70.0, "percent", (70.0, Some(90.0)));
-        check(processors(Some(0.9), 2), Unhealthy, 90.0, "percent", (70.0, Some(90.0)));
+        check(processors(0.6994, 2), Healthy, 69.9, "percent", (70.0, Some(90.0)));
+        check(processors(0.7, 2), Degraded, 70.0, "percent", (70.0, Some(90.0)));
+        check(processors(0.9, 2), Unhealthy, 90.0, "percent", (70.0, Some(90.0)));
         check(disk(Some(of(89))), Healthy, 89.0, "percent", (90.0, None));
         check(disk(Some(of(100))), Degraded, 100.0, "percent", (90.0, None));
         check(connections(of(69)), Healthy, 69.0, "percent", (70.0, Some(90.0)));
@@ -314,17 +333,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_known_is_no_reason_to_worry() {
-        let all = [
-            processors(None, 2),
-            disk(None),
-            cache(false, None, Usage { used: 0, limit: 1 }),
-            certificates(&[], SystemTime::UNIX_EPOCH),
-        ];
+        let all =
+            [disk(None), cache(false, None, Usage { used: 0, limit: 1 }), certificates(&[], SystemTime::UNIX_EPOCH)];
         for finding in all {
             assert_eq!((finding.health, finding.measured), (Healthy, None), "{}", finding.detail);
         }
         let silent = Finding::silent(Duration::from_secs(5));
-        assert_eq!(said(silent), (Degraded, "no answer within 5s".to_owned()));
+        assert_eq!(said(silent), (Degraded, "no answer for 5 s".to_owned()));
     }
 
     #[test]
@@ -338,26 +353,34 @@ mod tests {
 
     #[test]
     fn upstreams_by_their_endpoints() {
-        let check = |counts: &[(usize, usize, usize)], health: Health, detail: &str| {
-            let endpoints = |(index, &(usable, out, drained)): (usize, &(usize, usize, usize))| Endpoints {
+        let check = |counts: &[[usize; 4]], health: Health, measured: (f64, &str), detail: &str| {
+            let endpoints = |(index, &[usable, failing, out, drained]): (usize, &[usize; 4])| Endpoints {
                 upstream: format!("u{index}"),
                 usable,
+                failing,
                 out,
                 drained,
                 is_open: false,
             };
             let all: Vec<Endpoints> = counts.iter().enumerate().map(endpoints).collect();
-            assert_eq!(said(upstreams(&all)), (health, detail.to_owned()), "{counts:?}");
+            let finding = upstreams(&all);
+            assert_eq!(finding.measured.map(|found| (found.value, found.unit)), Some(measured), "{counts:?}");
+            assert_eq!(said(finding), (health, detail.to_owned()), "{counts:?}");
         };
-        check(&[], Healthy, "usable endpoints: 0");
-        check(&[(3, 0, 0), (1, 0, 0)], Healthy, "usable endpoints: 4");
-        check(&[(2, 0, 1)], Healthy, "usable endpoints: 2");
-        check(&[(3, 0, 0), (2, 1, 0)], Degraded, "u1: 1 of 3 endpoints out");
-        check(&[(0, 3, 0)], Unhealthy, "u0: none of 3 endpoints is usable");
-        check(&[(0, 0, 2)], Unhealthy, "u0: none of 2 endpoints is usable");
-        check(&[(0, 0, 0)], Unhealthy, "u0: none of 0 endpoints is usable");
-        check(&[(0, 1, 0), (1, 1, 0)], Unhealthy, "u0: none of 1 endpoints is usable; u1: 1 of 2 endpoints out");
-        let open = Endpoints { upstream: "app".to_owned(), usable: 3, out: 0, drained: 0, is_open: true };
+        let (out, down) = (|n: f64| (n, "endpoints out or failing"), |n: f64| (n, "upstreams down"));
+        check(&[], Healthy, out(0.0), "usable endpoints: 0");
+        check(&[[3, 0, 0, 0], [1, 0, 0, 0]], Healthy, out(0.0), "usable endpoints: 4");
+        check(&[[2, 0, 0, 1]], Healthy, out(0.0), "usable endpoints: 2");
+        check(&[[3, 0, 0, 0], [2, 0, 1, 0]], Degraded, out(1.0), "u1: 1 of 3 endpoints out");
+        // It is given requests, so the upstream is not down.
+        check(&[[0, 1, 0, 0]], Degraded, out(1.0), "u0: of 1 endpoints the last one fails, and stays in");
+        check(&[[0, 1, 2, 1]], Degraded, out(3.0), "u0: of 4 endpoints the last one fails, and stays in");
+        check(&[[0, 0, 3, 0]], Unhealthy, down(1.0), "u0: none of 3 endpoints is usable");
+        check(&[[0, 0, 0, 2]], Unhealthy, down(1.0), "u0: none of 2 endpoints is usable");
+        check(&[[0, 0, 0, 0]], Unhealthy, down(1.0), "u0: none of 0 endpoints is usable");
+        let both = "u0: none of 1 endpoints is usable; u1: 1 of 2 endpoints out";
+        check(&[[0, 0, 1, 0], [1, 0, 1, 0]], Unhealthy, down(1.0), both);
+        let open = Endpoints { upstream: "app".to_owned(), usable: 3, failing: 0, out: 0, drained: 0, is_open: true };
         assert_eq!(said(upstreams(&[open])), (Unhealthy, "app: the breaker is open".to_owned()));
     }
 
@@ -384,21 +407,36 @@ mod tests {
 
     #[test]
     fn memory_by_its_limits_and_by_what_there_is() {
-        let check = |machine: Option<u64>, limited: Option<(u64, Pressure)>, health: Health, detail: &str| {
+        let check = |machine: Option<u64>, limited: Option<(u64, u64, Pressure)>, health: Health, detail: &str| {
             let of = |limit: u64| Usage { used: 80 << 20, limit: limit << 20 };
-            let found = memory(machine.map(of), limited.map(|(hard, pressure)| (of(hard), pressure)));
-            assert_eq!(said(found), (health, detail.to_owned()), "{machine:?} {limited:?}");
+            let limited = limited.map(|(soft, hard, pressure)| Limited {
+                resident: 80 << 20,
+                limits: Limits { soft: soft << 20, hard: hard << 20 },
+                pressure,
+            });
+            let found = memory(machine.map(of), limited);
+            // What is published is what decided.
+            let by = found.measured.map_or(Healthy, |measured| measured.limit.judge(measured.value));
+            assert_eq!((by, found.health), (health, health), "{machine:?} {limited:?}: {found:?}");
+            assert_eq!(found.detail, detail, "{machine:?} {limited:?}");
         };
         check(None, None, Healthy, "not known on this system");
         check(Some(100), None, Degraded, "80 of 100 MiB (80 %)");
         check(Some(1000), None, Healthy, "80 of 1000 MiB (8 %)");
-        check(Some(1000), Some((100, Pressure::None)), Healthy, "80 of 100 MiB (80 %)");
-        let soft = "80 of 90 MiB (88 %), over the soft limit: the cache gives memory back";
-        check(Some(1000), Some((90, Pressure::Soft)), Degraded, soft);
-        let hard = "80 of 10 MiB (800 %), over the hard limit: new requests are refused";
-        check(Some(1000), Some((10, Pressure::Hard)), Unhealthy, hard);
-        check(Some(100), Some((10, Pressure::Hard)), Unhealthy, hard);
-        check(Some(100), Some((4000, Pressure::None)), Degraded, "80 of 100 MiB (80 %)");
+        check(Some(1000), Some((90, 100, Pressure::None)), Healthy, "80 of 1000 MiB (8 %)");
+        check(None, Some((90, 100, Pressure::None)), Healthy, "80 of 100 MiB");
+        let soft = "80 of 90 MiB, over the soft limit: the cache gives memory back";
+        check(Some(1000), Some((80, 90, Pressure::Soft)), Degraded, soft);
+        check(Some(100), Some((80, 90, Pressure::Soft)), Degraded, soft);
+        // It has fallen below its limit, and not far enough yet.
+        let falls = "80 of 101 MiB, over the soft limit: the cache gives memory back";
+        check(Some(1000), Some((85, 101, Pressure::Soft)), Degraded, falls);
+        let hard = "80 of 10 MiB, over the hard limit: new requests are refused";
+        check(Some(1000), Some((5, 10, Pressure::Hard)), Unhealthy, hard);
+        check(Some(100), Some((5, 10, Pressure::Hard)), Unhealthy, hard);
+        let hardly = "80 of 85 MiB, over the hard limit: new requests are refused";
+        check(Some(1000), Some((60, 85, Pressure::Hard)), Unhealthy, hardly);
+        check(Some(100), Some((3000, 4000, Pressure::None)), Degraded, "80 of 100 MiB (80 %)");
     }
 
     #[test]

@@ -81,13 +81,13 @@ trait Process: 'static {
     fn is_draining(&self) -> bool;
     /// Memory is over its hard limit, so that every new request is refused.
     fn refuses_all(&self) -> bool;
-    fn status(&self) -> impl Future<Output = impl Serialize>;
+    fn status(&self) -> impl Serialize;
     /// What would become of a request; fields that the configuration gives it are shown only if `shows_secrets`.
     fn explain(&self, question: &Question, shows_secrets: bool) -> Result<Explanation, Unclear>;
     /// None: too many follow the log already.
     fn follow(&self, wanted: Wanted) -> Option<Following>;
     /// The same for the page, which is sent it every second: without the long tail.
-    fn glance(&self) -> impl Future<Output = impl Serialize>;
+    fn glance(&self) -> impl Serialize;
     fn gauges(&self) -> Gauges;
     /// Shows what each route has counted.
     fn each_route(&self, show: impl FnMut(&str, RouteTotals));

@@ -140,7 +140,7 @@ where
         return answer::method_not_allowed(&head.method, allowed);
     }
     match target {
-        Target::Events => live.join(process, rules, via).await,
+        Target::Events => live.join(process, rules, via),
         Target::Page(page) => show(process, page, &head).await,
         // What the file sends to origins is for those alone who may control.
         Target::Explain => explain(process, access::may_control(via, &head, rules).is_ok(), body).await,
@@ -159,7 +159,7 @@ async fn show<P: Process>(process: &P, page: Page<'_>, head: &Parts) -> Answer {
         // What balances load in front should ask another one.
         Page::Ready if process.refuses_all() => answer::text(StatusCode::SERVICE_UNAVAILABLE, "memory-short\n"),
         Page::Ready => answer::text(StatusCode::OK, "ready\n"),
-        Page::Status => answer::json(StatusCode::OK, &process.status().await),
+        Page::Status => answer::json(StatusCode::OK, &process.status()),
         Page::Upstreams => answer::json(StatusCode::OK, &upstreams(&process.pools())),
         Page::Cache => {
             let status = CacheStatus::new(process.cache_config().enabled, process.cache().report());

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -118,7 +118,11 @@ pub struct CertificateStatus {
 pub struct Check {
     pub name: &'static str,
     pub status: Health,
+    /// What it took to look.
     pub duration_ms: f64,
+    /// How long ago, for what is looked at now and then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_s: Option<f64>,
     pub detail: String,
     /// None for what has none, or cannot be known.
     #[serde(flatten)]
@@ -128,18 +132,11 @@ pub struct Check {
 impl Check {
     pub fn new(name: &'static str, finding: Finding, duration_ms: f64) -> Self {
         let Finding { health, detail, measured } = finding;
-        Self { name, status: health, duration_ms, detail, measured }
+        Self { name, status: health, duration_ms, age_s: None, detail, measured }
     }
 }
 
 impl CacheStatus {
-    /// Of all routes, if a lookup was timed.
-    pub fn lookup_time(&self) -> Option<Duration> {
-        let timed = self.routes.iter().filter_map(|route| route.lookup_us);
-        let (count, sum) = timed.fold((0.0, 0.0), |(count, sum), lookup_us| (count + 1.0, sum + lookup_us));
-        (count > 0.0).then(|| Duration::from_secs_f64(sum / count / 1e6))
-    }
-
     pub fn new(enabled: bool, report: Report) -> Self {
         let Report { usage, routes } = report;
         Self {
@@ -172,9 +169,10 @@ impl UpstreamStatus {
     /// For the judgement.
     pub fn counts(&self) -> Endpoints {
         let drained = self.endpoints.iter().filter(|endpoint| endpoint.drained).count();
-        let out = self.endpoints.len() - self.usable - drained;
+        let up = self.endpoints.iter().filter(|endpoint| endpoint.up).count();
+        let (failing, out) = (up - self.usable, self.endpoints.len() - up - drained);
         let is_open = self.breaker.as_ref().is_some_and(|breaker| breaker.open_for_s.is_some());
-        Endpoints { upstream: self.name.clone(), usable: self.usable, out, drained, is_open }
+        Endpoints { upstream: self.name.clone(), usable: self.usable, failing, out, drained, is_open }
     }
 }
 
@@ -194,6 +192,8 @@ pub fn rfc3339(time: SystemTime) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::balance::Queue;
 
@@ -213,6 +213,7 @@ mod tests {
             address: ([10, 0, 0, 1], 3000).into(),
             name: "app".into(),
             state,
+            up: ["usable", "failing"].contains(&state),
             out_for_s: None,
             drained: state == "drained",
             weight: 1,
@@ -223,10 +224,14 @@ mod tests {
             attempts_s: 0.0,
             last_error: None,
         };
-        let states = ["usable", "usable", "ejected", "unhealthy", "drained"];
-        let status = UpstreamStatus::new("app", None, Queue::default().status(), states.map(endpoint).into());
-        assert_eq!(status.usable, 2);
-        let expected = Endpoints { upstream: "app".to_owned(), usable: 2, out: 2, drained: 1, is_open: false };
-        assert_eq!(status.counts(), expected);
+        let check = |states: &[&'static str], usable: usize, failing: usize, out: usize, drained: usize| {
+            let endpoints = states.iter().map(|state| endpoint(state)).collect();
+            let status = UpstreamStatus::new("app", None, Queue::default().status(), endpoints);
+            assert_eq!(status.usable, usable);
+            let expected = Endpoints { upstream: "app".to_owned(), usable, failing, out, drained, is_open: false };
+            assert_eq!(status.counts(), expected);
+        };
+        check(&["usable", "usable", "ejected", "unhealthy", "drained"], 2, 0, 2, 1);
+        check(&["failing", "ejected", "drained"], 0, 1, 1, 1);
     }
 }

@@ -70,13 +70,13 @@ impl Process for FakeProcess {
         self.refusing.get()
     }
 
-    async fn status(&self) -> impl Serialize {
+    fn status(&self) -> impl Serialize {
         serde_json::json!({ "status": "healthy" })
     }
 
-    async fn glance(&self) -> impl Serialize {
+    fn glance(&self) -> impl Serialize {
         self.glances.set(self.glances.get() + 1);
-        self.status().await
+        self.status()
     }
 
     fn gauges(&self) -> Gauges {

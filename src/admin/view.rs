@@ -9,12 +9,10 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::Process;
-use super::checks::{Known, checks, milliseconds_since};
+use super::checks::{Looked, look, milliseconds_since};
 use super::limits::Named;
 use super::live::Gauges;
-use super::status::{
-    CacheStatus, CertificateStatus, ConfigStatus, Connections, ListenerStatus, Status, WorkerStatus, overall, rfc3339,
-};
+use super::status::{CertificateStatus, ConfigStatus, Connections, Status, WorkerStatus, overall, rfc3339};
 use crate::balance::Pool;
 use crate::cache::Cache;
 use crate::control::{Control, Order, Outcome, Stop};
@@ -45,8 +43,8 @@ impl Process for Control {
         self.shared.overload.pressure() == Pressure::Hard
     }
 
-    async fn status(&self) -> impl Serialize {
-        status(self).await
+    fn status(&self) -> impl Serialize {
+        status(self)
     }
 
     fn explain(&self, question: &Question, shows_secrets: bool) -> Result<Explanation, Unclear> {
@@ -60,8 +58,8 @@ impl Process for Control {
         self.access.follow(wanted)
     }
 
-    async fn glance(&self) -> impl Serialize {
-        let mut status = status(self).await;
+    fn glance(&self) -> impl Serialize {
+        let mut status = status(self);
         status.cache.routes.sort_by_key(|route| std::cmp::Reverse(route.hits + route.misses));
         status.cache.routes.truncate(CACHED_ROUTES_SHOWN_MAX);
         status
@@ -114,15 +112,11 @@ impl Process for Control {
     }
 }
 
-async fn status(control: &Control) -> Status {
+fn status(control: &Control) -> Status {
     let begun = clock::now();
     let now = clock::system_time();
     let snapshot = control.shared.live.load_full();
-    let upstreams = super::upstreams(&control.pools());
-    let certificates = control.certificates.info();
-    let cache = CacheStatus::new(snapshot.config.cache.enabled, control.shared.cache.report());
-    let known = Known { upstreams: &upstreams, certificates: &certificates, cache: &cache };
-    let checks = checks(control, &snapshot, known, now).await;
+    let Looked { listeners, upstreams, cache, certificates, checks } = look(control, &snapshot, now);
     Status {
         status: overall(&checks),
         timestamp: rfc3339(now).unwrap_or_default(),
@@ -132,7 +126,7 @@ async fn status(control: &Control) -> Status {
         config: config_status(control, &snapshot),
         workers: workers(control),
         connections: Connections { open: control.shared.totals().connections, max: control.shared.cap.max() },
-        listeners: listeners(control, &snapshot),
+        listeners,
         upstreams,
         cache,
         replicas: control.supervisor.status(),
@@ -163,16 +157,6 @@ fn workers(control: &Control) -> Vec<WorkerStatus> {
         busy: counts.busy.load(Relaxed),
         accepted: counts.accepted.load(Relaxed),
         requests: counts.requests.load(Relaxed),
-    });
-    status.collect()
-}
-
-fn listeners(control: &Control, snapshot: &Snapshot) -> Vec<ListenerStatus> {
-    let bound = control.sockets.bound();
-    let status = snapshot.config.listeners.iter().map(|listen| ListenerStatus {
-        configured: listen.address,
-        bound: bound.get(&listen.address).copied(),
-        tls: listen.tls.is_some(),
     });
     status.collect()
 }

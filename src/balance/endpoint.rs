@@ -267,6 +267,7 @@ impl Endpoint {
             address: self.address,
             name: self.name.clone(),
             state: verdict.label(),
+            up: verdict.is_given_requests(),
             out_for_s: out_for,
             drained: verdict == Verdict::Drained,
             weight,
@@ -312,6 +313,8 @@ pub struct EndpointStatus {
     pub name: Box<str>,
     /// `usable`, `failing`, `ejected`, `unhealthy` or `drained`.
     pub state: &'static str,
+    /// Whether it is given requests: `usable` and `failing` are.
+    pub up: bool,
     /// Seconds until an ejected endpoint is tried again.
     pub out_for_s: Option<f64>,
     pub drained: bool,

@@ -44,6 +44,11 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// Whether requests go to it as they come, and not only one that tries it.
+    pub fn is_given_requests(self) -> bool {
+        matches!(self, Verdict::Usable | Verdict::Failing)
+    }
+
     /// The name for logs, metrics and the status page.
     pub fn label(self) -> &'static str {
         match self {

@@ -9,6 +9,10 @@ use super::endpoint::EndpointStatus;
 use super::member::Member;
 use crate::config::Balance;
 
+/// So many endpoints are put in order. Each is chosen among all of them, so that the order of thousands would take seconds,
+/// and a request that has failed so often is long given up.
+const PLACES_MAX: usize = 32;
+
 /// The endpoints of an upstream as a request would find them.
 #[derive(Debug)]
 pub struct Preview {
@@ -25,7 +29,7 @@ pub struct Preview {
 #[derive(Debug)]
 pub struct Previewed {
     pub status: EndpointStatus,
-    /// Where it stands in the order, from one on. None: it is not asked.
+    /// Where it stands in the order, from one on. None: it is not asked, or would be after many others.
     pub place: Option<usize>,
     /// It has as many requests as it may have.
     pub is_full: bool,
@@ -52,7 +56,7 @@ impl Pool {
         let load = |member: &Member| member.load_seen(self.upstream.slow_start, now);
         let first = self.turn.load(Ordering::Relaxed);
         let mut order: Vec<u64> = Vec::new();
-        while order.len() < copies.len() {
+        while order.len() < copies.len().min(PLACES_MAX) {
             let left = |member: &Member| fits(member) && has_room(member) && !order.contains(&member.endpoint.id);
             let turn = || first.wrapping_add(order.len());
             let Some(next) = self.pick(&copies, left, load, (key, turn)) else { break };
@@ -118,6 +122,15 @@ mod tests {
                 held.extend(chosen.filter(|_| key.is_none_or(|key| key % 2 == 0)));
             }
         }
+    }
+
+    #[test]
+    fn of_many_only_the_first_are_put_in_order() {
+        let pool = Pool::new(&weighted(Balance::RoundRobin, &[1; 200]), None);
+        let seen = pool.preview(None, Instant::now());
+        let places: Vec<_> = seen.endpoints.iter().map(|one| one.place).collect();
+        let expected: Vec<_> = (1..=200).map(|place| (place <= PLACES_MAX).then_some(place)).collect();
+        assert_eq!(places, expected);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::division::{LimitsError, StoreLimits};
 use crate::header::CACHE_PURGE;
 use crate::lock::lock;
 use crate::overload::memory::Stored;
+use crate::telemetry::metrics::ShortSum;
 
 /// Names of one response; a worker looks up what depends on each.
 const NAMES_MAX: usize = 64;
@@ -70,6 +71,13 @@ impl Cache {
         routes.retain(|_, statistics| !statistics.is_left());
         let routes = routes.iter().map(|(name, statistics)| (name.clone(), statistics.read())).collect();
         Report { usage: self.store.usage(), routes }
+    }
+
+    /// What the lookups took that were timed, over all routes that are left.
+    pub fn lookup_times(&self) -> ShortSum {
+        let mut sum = ShortSum::default();
+        lock(&self.routes).values().for_each(|statistics| sum.merge(&statistics.read().lookups));
+        sum
     }
 
     /// How often a route's cache had the response and how often not, over all routes.

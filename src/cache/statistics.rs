@@ -53,7 +53,7 @@ pub struct Statistics {
 impl Statistics {
     /// How long a lookup takes, if any was timed.
     pub fn lookup_time(&self) -> Option<Duration> {
-        self.lookups.sum_ns.checked_div(self.lookups.count()).map(Duration::from_nanos)
+        self.lookups.mean()
     }
 
     /// Requests that were answered by what was stored.

@@ -21,7 +21,8 @@ use super::config_file::{ConfigFile, Contact};
 use super::{Failure, output};
 use crate::warm::reachable;
 
-const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// The metrics of 10,000 routes take 20 MiB, and more with each status that they answer.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// A reload may wait for new replicas.
 const CONTROL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -247,6 +248,8 @@ fn unreached(socket: &Path, error: io::Error) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
     use super::*;
 
     #[test]
@@ -284,5 +287,19 @@ mod tests {
         let client = Client { socket: folder.path().join("none.sock") };
         let error = client.get("/livez").unwrap_err().to_string();
         assert!(error.starts_with("nothing answers at "), "{error}");
+    }
+
+    /// As many as the metrics of 10,000 routes have, and more.
+    #[tokio::test]
+    async fn an_answer_of_many_routes_is_read() {
+        const BYTES: usize = 32 << 20;
+        let (client, mut server) = tokio::io::duplex(1 << 20);
+        let answers = async {
+            assert_ne!(server.read(&mut [0; 1 << 10]).await.unwrap(), 0);
+            server.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {BYTES}\r\n\r\n").as_bytes()).await.unwrap();
+            server.write_all(&vec![b'x'; BYTES]).await.unwrap();
+        };
+        let asked = exchange(client, Method::GET, "/metrics", String::new());
+        assert_eq!(tokio::join!(asked, answers).0.unwrap().body.len(), BYTES);
     }
 }

@@ -7,6 +7,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use super::Failure;
+use crate::telemetry::access_log::deceives;
 
 /// A result, to stdout.
 pub fn print(text: &str) -> Result<(), Failure> {
@@ -83,8 +84,8 @@ impl Paint {
     }
 }
 
-/// Columns without lines between them, as `ps` and `docker ps` print. What a cell holds may come from a peer, so control
-/// characters, which a terminal would obey, are escaped.
+/// Columns without lines between them, as `ps` and `docker ps` print. What a cell holds may come from a peer, so what a
+/// terminal would obey, or show in another order than it stands, is escaped.
 pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
@@ -102,13 +103,18 @@ pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [
 pub fn shown(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() {
+        if deceives(character) {
             safe.extend(character.escape_default());
         } else {
             safe.push(character);
         }
     }
     safe
+}
+
+/// How long something took, as `25.0 ms` or `1.25 s`.
+pub fn seconds(seconds: f64) -> String {
+    if seconds < 1.0 { format!("{:.1} ms", seconds * 1_000.0) } else { format!("{seconds:.2} s") }
 }
 
 /// `1 listener`, `2 listeners`.
@@ -135,6 +141,14 @@ mod tests {
     fn tables_align_and_escape() {
         let rows = [["app".to_owned(), "10.0.0.1:3000".to_owned()], ["a\x1b[31m".to_owned(), String::new()]];
         assert_eq!(table(["NAME", "ADDRESS"], rows), "NAME         ADDRESS\napp          10.0.0.1:3000\na\\u{1b}[31m");
+    }
+
+    #[test]
+    fn d7_text_of_others_neither_drives_nor_deceives_a_terminal() {
+        let check = |text: &str, expected: &str| assert_eq!(shown(text), expected);
+        check("/é?a=b", "/é?a=b");
+        check("\u{9b}31m\r\n\u{7f}", "\\u{9b}31m\\r\\n\\u{7f}");
+        check("ok\u{202e}ko\u{2066}\u{61c}", "ok\\u{202e}ko\\u{2066}\\u{61c}");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct Tail {
     #[arg(short, long)]
     follow: bool,
     /// End after so many lines
-    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
     lines: Option<u64>,
     /// A status, as in 404, 5xx or 400-499; any of those that are given
     #[arg(short, long)]
@@ -117,6 +117,11 @@ impl Tail {
                 .read::<serde_json::Value>()
                 .err()
                 .map_or_else(|| anyhow::anyhow!("the proxy does not show its log").into(), Into::into)),
+            // It was started anew meanwhile, or has cut off who took nothing.
+            Stream::Broken if client.get("/livez").is_ok() => {
+                let why = "the proxy let go and answers: it was started anew, or nothing was read for a minute";
+                Err(anyhow::anyhow!(why).into())
+            }
             Stream::Broken => {
                 output::say("tollgate: the proxy has ended");
                 Ok(())

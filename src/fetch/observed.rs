@@ -18,7 +18,7 @@ impl Fetch<'_> {
         endpoint: &Endpoint,
         sending: &mut Sending<'_>,
         attempts: &mut Attempts,
-    ) -> Option<AttemptSpan> {
+    ) -> Option<Box<AttemptSpan<'_>>> {
         let trace = attempts.trace.as_ref()?;
         let config = self.upstream.config();
         let sent = Sent {

@@ -66,7 +66,6 @@ pub enum Reason {
 pub struct Violation(pub Reason);
 
 impl Reason {
-    #[cfg(test)]
     pub const ALL: [Self; 45] = [
         Self::BadRequestLine,
         Self::BadMethod,

@@ -116,6 +116,14 @@ pub fn parse(text: &str, scheme: Scheme) -> Result<Authority<'_>, AuthorityError
     Ok(Authority { host, port })
 }
 
+/// The host and the port of an authority as it came, whatever it is.
+pub fn split(text: &str) -> (&str, Option<u16>) {
+    match text.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => (host, port.parse().ok()),
+        _ => (text, None),
+    }
+}
+
 fn ipv6<'a>(text: &'a str, address: &'a str) -> Result<Cow<'a, str>, AuthorityError> {
     let parsed: Ipv6Addr = address.parse().map_err(|_| AuthorityError::Invalid)?;
     let shortest = format!("[{parsed}]");
@@ -187,6 +195,22 @@ mod tests {
         check("/", "", Err(AuthorityError::Missing));
         check("/", "host: a\nhost: a", Err(AuthorityError::Repeated));
         check("https://a/", "host: a\nhost: a", Err(AuthorityError::Repeated));
+    }
+
+    #[test]
+    fn an_authority_in_its_parts() {
+        for (text, expected) in [
+            ("a", ("a", None)),
+            ("A.:8443", ("A.", Some(8443))),
+            ("a:", ("a", None)),
+            ("a:70000", ("a", None)),
+            ("[::1]", ("[::1]", None)),
+            ("[::1]:9", ("[::1]", Some(9))),
+            ("a:b", ("a:b", None)),
+            ("", ("", None)),
+        ] {
+            assert_eq!(split(text), expected, "{text}");
+        }
     }
 
     #[test]

@@ -50,12 +50,21 @@ impl Pressure {
     }
 }
 
-/// How it stands now. Each ends a sixteenth below its limit, so that it does not change with each request.
+impl Limits {
+    /// Where each pressure begins or, while it is there, ends: a sixteenth below its limit, so that it does not change with
+    /// each request.
+    pub fn in_force(self, pressure: Pressure) -> Self {
+        let of = |limit: u64, is_over: bool| if is_over { limit - limit / 16 } else { limit };
+        Self { soft: of(self.soft, pressure >= Pressure::Soft), hard: of(self.hard, pressure == Pressure::Hard) }
+    }
+}
+
+/// How it stands now.
 pub fn pressure(resident: u64, limits: Limits, before: Pressure) -> Pressure {
-    let end = |limit: u64, is_over: bool| if is_over { limit - limit / 16 } else { limit };
+    let Limits { soft, hard } = limits.in_force(before);
     match resident {
-        resident if resident >= end(limits.hard, before == Pressure::Hard) => Pressure::Hard,
-        resident if resident >= end(limits.soft, before >= Pressure::Soft) => Pressure::Soft,
+        resident if resident >= hard => Pressure::Hard,
+        resident if resident >= soft => Pressure::Soft,
         _ => Pressure::None,
     }
 }

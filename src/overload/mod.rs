@@ -49,6 +49,8 @@ pub struct Overload {
     told: Mutex<Option<Instant>>,
     routes: Mutex<BTreeMap<String, Weak<Count>>>,
     pressure: AtomicU8,
+    /// The memory that the pressure was judged by.
+    resident: AtomicU64,
     crowded: ArcSwap<Crowded>,
     pub done: Done,
 }
@@ -141,8 +143,15 @@ impl Overload {
         Pressure::from_number(self.pressure.load(Ordering::Relaxed))
     }
 
-    pub fn set_pressure(&self, pressure: Pressure) {
+    /// `resident`: bytes, by which it was judged.
+    pub fn set_pressure(&self, pressure: Pressure, resident: u64) {
         self.pressure.store(pressure as u8, Ordering::Relaxed);
+        self.resident.store(resident, Ordering::Relaxed);
+    }
+
+    /// What the pressure was judged by. To be asked by the thread that sets it.
+    pub fn resident(&self) -> u64 {
+        self.resident.load(Ordering::Relaxed)
     }
 
     pub fn crowded(&self) -> Arc<Crowded> {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use http::header::{CONNECTION, EXPECT, HOST, TE};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
 use super::Passing;
 use super::message::{fresh_id, redirect};
@@ -20,7 +20,7 @@ use crate::header::{REQUEST_FIELDS_ADDED, Scheme, edit, request_id, via};
 use crate::rewrite;
 use crate::route::answers_challenge;
 use crate::snapshot::{Route, View};
-use crate::telemetry::traces;
+use crate::telemetry::traces::{self, Trace};
 
 #[derive(Clone, Copy)]
 pub struct Arrival<'a> {
@@ -36,6 +36,13 @@ impl<'a> Arrival<'a> {
     pub fn client<B>(&self, request: &Request<B>) -> ClientIp {
         let trusted = &self.snapshot.config.client.trusted;
         client_ip::resolve(trusted, self.downstream.peer.ip(), request.headers())
+    }
+
+    /// A trusted peer's trace goes on; anybody else's begins here. None if requests are not traced.
+    pub fn trace(&self, method: &Method, fields: &HeaderMap) -> Option<Trace> {
+        let trusted = &self.snapshot.config.client.trusted;
+        let is_believed = || client_ip::is_trusted(trusted, self.downstream.peer.ip());
+        self.snapshot.tracing.as_ref()?.begin(method, fields, is_believed)
     }
 
     /// Where the listener sends everything on to https, but for challenges that a route is there for.

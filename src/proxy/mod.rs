@@ -23,8 +23,7 @@ use self::outgoing::receive_request;
 use self::tagging::Tagging;
 use crate::body::{Body, Source};
 use crate::cache::{Stored, TargetUri};
-use crate::client_ip::{self, ClientIp};
-use crate::clock;
+use crate::client_ip::ClientIp;
 use crate::compress::Recoding;
 use crate::connection::Link;
 use crate::error::{self, Reason};
@@ -39,7 +38,6 @@ use crate::snapshot::{Action, HeldRoute, Pass, Route, View};
 use crate::spare;
 use crate::splice;
 use crate::stub_status;
-use crate::telemetry::traces::{Trace, Tracing};
 use crate::upstream::{Reply, Tunnel};
 use crate::worker::Worker;
 
@@ -61,9 +59,7 @@ pub async fn serve(
     let mut record = Record::begin(request, &link.downstream, link.open_request(worker));
     record.is_unread = refused.is_some() && record.is_h1();
     let exchange = Exchange { worker, link, snapshot: &snapshot };
-    if let Some(tracing) = &snapshot.tracing {
-        record.trace = exchange.begin_trace(tracing, request);
-    }
+    record.trace = exchange.arrival().trace(request.method(), request.headers());
     let is_head = *request.method() == Method::HEAD;
     let answered = match refused {
         Some(reason) => Err(Reason::Guard(reason)),
@@ -236,8 +232,6 @@ impl Exchange<'_> {
         }
         record.attempts.trace.clone_from(&record.trace);
         let reply = fetch.send(request, &mut record.attempts).await;
-        let answered = record.attempts.answered.unwrap_or_else(clock::now);
-        record.head_after = Some(answered.saturating_duration_since(record.started()));
         match reply? {
             Reply::Response(mut response) => {
                 receive(&mut response);
@@ -256,13 +250,6 @@ impl Exchange<'_> {
 
     fn arrival(&self) -> Arrival<'_> {
         Arrival { downstream: &self.link.downstream, snapshot: self.snapshot }
-    }
-
-    /// A trusted peer's trace goes on; anybody else's begins here.
-    fn begin_trace(&self, tracing: &Tracing, request: &Request<Option<Source>>) -> Option<Trace> {
-        let trusted = &self.snapshot.config.client.trusted;
-        let is_believed = || client_ip::is_trusted(trusted, self.link.downstream.peer.ip());
-        tracing.begin(request.method(), request.headers(), is_believed)
     }
 
     /// The route's own page where its upstream failed, or one that says what went wrong, by the reason code that log and

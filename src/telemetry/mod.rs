@@ -5,6 +5,7 @@
 pub mod access_log;
 pub mod log;
 pub mod metrics;
+mod semconv;
 pub mod traces;
 
 pub use access_log::{AccessWriter, Entry, UpstreamEntry};

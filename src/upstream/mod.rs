@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use http::request::Parts;
-use http::{HeaderMap, Response, StatusCode};
+use http::{Response, StatusCode};
 
 use self::attempt::Attempt;
 use self::budget::Budget;
@@ -141,13 +141,6 @@ impl Reply {
         match self {
             Self::Response(response) => response.status(),
             Self::Tunnel(response) => response.status(),
-        }
-    }
-
-    pub fn headers_mut(&mut self) -> &mut HeaderMap {
-        match self {
-            Self::Response(response) => response.headers_mut(),
-            Self::Tunnel(response) => response.headers_mut(),
         }
     }
 }

@@ -244,6 +244,7 @@ async fn status_and_upstreams_are_shown() {
     let (code, stdout, stderr) = said(&edge.cli(&["status"]).await);
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stdout.contains(&origin.address().to_string()), "{stdout}");
+    assert!(stdout.contains("IN FLIGHT  PER S  LATENCY  REQUESTS"), "{stdout}");
     assert_eq!(edge.get("/passed").await.status, 200);
     until("the route in the table", async || {
         let (_, stdout, _) = said(&edge.cli(&["status"]).await);
@@ -262,4 +263,34 @@ async fn status_and_upstreams_are_shown() {
     edge.write_config(&Edge::standard(TEXT));
     let (_, stdout, _) = said(&edge.cli(&["reload"]).await);
     assert!(stdout.contains("in force"), "{stdout}");
+}
+
+/// Whoever watches wants to see it come back.
+#[tokio::test]
+async fn a_watch_outlasts_the_process_that_it_looks_at() {
+    use tokio::io::AsyncBufReadExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("control.sock");
+    let admin = "[admin]\naddress = \"127.0.0.1:0\"\n";
+    let config = Edge::standard(TEXT).replace(admin, &format!("{admin}control = {{ socket = {socket:?} }}\n"));
+    let mut edge = Edge::verbatim(&config).await;
+    let mut watch = tokio::process::Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(["status", "--watch", "1", "--socket"])
+        .arg(&socket)
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = tokio::io::BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut shows = async |part: String| {
+        let looked = async { while !lines.next_line().await.unwrap().expect("it goes on").contains(&part) {} };
+        within(&part, looked).await;
+    };
+    shows(format!("pid {}", edge.pid().as_raw_nonzero())).await;
+    edge.signal(rustix::process::Signal::TERM);
+    edge.exit().await;
+    shows("nothing answers".to_owned()).await;
+    let again = Edge::verbatim(&config).await;
+    shows(format!("pid {}", again.pid().as_raw_nonzero())).await;
 }

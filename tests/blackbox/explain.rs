@@ -12,8 +12,15 @@ use crate::harness::*;
 const REQUESTS: usize = 400;
 const SEED: u64 = 20_261_121;
 
+const TRACE_ID: &str = "0af7651916cd43dd8448eb211c80319c";
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// In place of what is another one each time.
+const FRESH: &str = "(made for each request)";
+
 /// Something of everything that decides over a request. `APP` and `SOLO` are for addresses.
 const RICH: &str = r#"
+[telemetry]
 [compress]
 min_size = "1KiB"
 [rate_limit.few]
@@ -248,6 +255,9 @@ impl Dice {
             ("x-forwarded-proto", &["https", "gopher"]),
             ("forwarded", &["for=1.2.3.4"]),
             ("x-request-id", &["abc", "a b"]),
+            ("traceparent", &[TRACEPARENT, TRACEPARENT, "00-0"]),
+            ("tracestate", &["a=1"]),
+            ("x-trace-id", &["1"]),
             ("te", &["trailers", "gzip"]),
             ("connection", &["x-hop", "te", "keep-alive"]),
             ("x-hop", &["1"]),
@@ -423,6 +433,7 @@ async fn what_is_explained_is_what_is_done() {
         agrees_on_the_route(&explained, &log, &what);
         agrees_on_the_cache(&explained, &log, &fields, &what);
         agrees_on_the_coding(&explained, &log, status, asked.method, &what);
+        agrees_with_the_client(&explained, &fields, &what);
         let after = [&one, &two, &solo].map(|origin| origin.count());
         match outcome["by"].as_str() {
             Some("origin") => {
@@ -498,6 +509,17 @@ fn agrees_on_the_coding(explained: &Value, log: &Value, status: u16, method: &st
     }
 }
 
+fn agrees_with_the_client(explained: &Value, fields: &BTreeMap<String, String>, what: &str) {
+    let set = explained["response"]["set"].as_array().unwrap();
+    for (name, value) in set.iter().map(|one| (one[0].as_str().unwrap(), one[1].as_str().unwrap())) {
+        let found = fields.get(name).unwrap_or_else(|| panic!("no {name}\n{what}"));
+        assert!(value == FRESH || value == found, "{name}: {found}\n{what}");
+    }
+    for name in ["x-to", "x-trace-id", "x-span-id"] {
+        assert_eq!(set.iter().any(|one| one[0] == name), fields.contains_key(name), "{name}\n{what}");
+    }
+}
+
 fn agrees_with_the_origin(explained: &Value, asked: &Asked, seen: &Request, what: &str) {
     let changes = &explained["request"];
     assert_eq!(changes["target"], seen.target, "{what}");
@@ -520,12 +542,40 @@ fn agrees_with_the_origin(explained: &Value, asked: &Asked, seen: &Request, what
             fields.remove(name);
         }
     }
-    if expected.get("x-request-id").is_some_and(|id| id == "(made for each request)") {
-        assert_eq!(found.remove("x-request-id").map(|id| id.len()), Some(32), "{what}");
-        expected.remove("x-request-id");
+    for (name, length) in [("x-request-id", 32), ("x-trace-id", 32), ("x-span-id", 16), ("traceparent", 55)] {
+        if expected.get(name).is_some_and(|value| value == FRESH) {
+            let made = found.remove(name).filter(|made| Some(made) != asked.read().get(name));
+            assert_eq!(made.map(|made| made.len()), Some(length), "{name}\n{what}");
+            expected.remove(name);
+        }
     }
     assert_eq!(found, expected, "{what}");
     assert_eq!(seen.method, asked.method, "{what}");
+}
+
+#[tokio::test]
+async fn the_names_of_a_trace_are_explained_for_request_and_response() {
+    let origin = Origin::replies(ok("")).await;
+    let edge = Edge::start(format!("[telemetry]\n{}{ROUTE}", upstream(&[origin.address()], ""))).await;
+    let ask = async |method: &str, fields: &[(&str, &str)]| {
+        explain(&edge, &json!({ "method": method, "url": "http://localhost/", "fields": fields })).await
+    };
+    let of = |explained: &Value, name: &str| {
+        let of = |list: &Value| list.as_array().unwrap().iter().find(|one| one[0] == name).map(|one| one[1].clone());
+        (of(&explained["request"]["added"]), of(&explained["response"]["set"]))
+    };
+    let begun = ask("GET", &[]).await;
+    for name in ["x-trace-id", "x-span-id"] {
+        assert_eq!(of(&begun, name), (Some(json!(FRESH)), Some(json!(FRESH))), "{name}: {begun:#}");
+    }
+    assert_eq!(of(&begun, "traceparent"), (Some(json!(FRESH)), None));
+    let continued = ask("GET", &[("traceparent", TRACEPARENT), ("tracestate", "a=1")]).await;
+    assert_eq!(of(&continued, "x-trace-id"), (Some(json!(TRACE_ID)), Some(json!(TRACE_ID))));
+    assert_eq!(continued["request"]["changed"][0], json!({ "name": "traceparent", "from": TRACEPARENT, "to": FRESH }));
+    assert_eq!(continued["request"]["removed"], json!([]));
+    let broken = ask("GET", &[("traceparent", "00-1"), ("tracestate", "a=1")]).await;
+    assert_eq!(broken["request"]["removed"], json!(["tracestate"]), "the state goes with its trace");
+    assert_eq!(of(&ask("OPTIONS", &[]).await, "x-trace-id"), (None, None), "requests of OPTIONS have none");
 }
 
 #[tokio::test]

@@ -330,6 +330,22 @@ async fn an_endpoint_that_is_gone_and_a_refused_reload_degrade_the_report() {
     assert_ne!(status["status"], "healthy");
 }
 
+/// It is given requests, so it is up; an upstream without one that works is worth a look all the same.
+#[tokio::test]
+async fn the_last_endpoint_that_fails_is_up_and_degrades_the_report() {
+    let origin = Origin::serves(|_| async {}).await;
+    let keys = "fails_max = 1\nretry = { attempts = 1 }";
+    let edge = Edge::start(upstream(&[origin.address()], keys) + ROUTE).await;
+    assert_eq!(edge.get("/").await.status, 502);
+    edge.endpoint_is(origin.address(), "failing").await;
+    let up = format!("tollgate_endpoint_up{{endpoint=\"{}\",upstream=\"app\"}}", origin.address());
+    assert_eq!(edge.metric(&up).await, 1.0);
+    let status = edge.status().await;
+    let check = status["checks"].as_array().unwrap().iter().find(|check| check["name"] == "upstreams").unwrap();
+    assert_eq!((&check["status"], &check["value"]), (&"degraded".into(), &1.0.into()), "{check}");
+    assert_eq!(status["upstreams"][0]["endpoints"][0]["up"], true);
+}
+
 /// The newest of what was pushed, by name.
 fn pushed(origin: &Origin) -> Option<BTreeMap<String, Metric>> {
     let requests = origin.requests();
@@ -383,6 +399,21 @@ async fn a_collector_is_pushed_what_a_scrape_shows() {
     assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
     let Some(metric::Data::Gauge(gauge)) = &metrics["tollgate_config_generation"].data else { panic!() };
     assert_eq!(gauge.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
+}
+
+#[tokio::test]
+async fn what_was_counted_last_is_pushed_when_the_process_ends() {
+    let (collector, origin) = (Origin::replies(ok("")).await, Origin::replies(ok("hello")).await);
+    let table =
+        format!("[telemetry]\notlp = \"http://{}\"\nsample = 0\nmetrics_interval = \"1h\"\n", collector.address());
+    let mut edge = Edge::start(table + &upstream(&[origin.address()], "") + ROUTE).await;
+    assert_eq!(edge.get("/").await.status, 200);
+    assert!(pushed(&collector).is_none());
+    edge.signal(rustix::process::Signal::TERM);
+    assert!(edge.exit().await.success());
+    let Some(metric::Data::Sum(sum)) = &pushed(&collector).unwrap()["http_requests_total"].data else { panic!() };
+    assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
+    assert_eq!(collector.count(), 1);
 }
 
 #[tokio::test]

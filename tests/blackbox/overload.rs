@@ -167,11 +167,22 @@ async fn stored(edge: &Edge) -> Value {
     edge.status().await["cache"].clone()
 }
 
+/// What is published is what decided.
 async fn memory_as_judged(edge: &Edge) -> String {
     let status = edge.status().await;
     let checks = status["checks"].as_array().unwrap();
     let memory = checks.iter().find(|check| check["name"] == "memory").unwrap();
-    memory["status"].as_str().unwrap().to_owned()
+    let (value, limit) = (memory["value"].as_f64(), &memory["limit"]);
+    let exceeds = |name: &str| limit[name].is_number() && value >= limit[name].as_f64();
+    let by = if exceeds("unhealthy") {
+        "unhealthy"
+    } else if exceeds("degraded") {
+        "degraded"
+    } else {
+        "healthy"
+    };
+    assert_eq!(memory["status"], by, "{memory}");
+    by.to_owned()
 }
 
 #[tokio::test]

@@ -118,6 +118,9 @@ async fn a_filter_that_makes_no_sense_is_a_wrong_argument() {
         (["tail", "--status", "6x"], "\"6x\" is not a status; expected a status such as 404, 5xx or 400-499"),
         (["tail", "--client", "me"], "\"me\" is not a network; expected an address or a network"),
         (["tail", "--path-regex", "("], "\"(\" is not a pattern; expected a regular expression"),
+        (["tail", "--cache", "hits"], "\"hits\" is not a verdict of the cache; expected hit, stale, validated"),
+        (["tail", "--reason", "refused"], "\"refused\" is not a reason code; expected a code such as connect-refused"),
+        (["tail", "--lines", "0"], "0 is not in 1.."),
         (["tail", "--endpoint", "app"], "\"app\" is not an endpoint; expected an address such as"),
     ] {
         let output = edge.cli(&arguments).await;
@@ -133,4 +136,28 @@ async fn readers_do_not_see_who_asks_for_what() {
     let stream = tokio::net::TcpStream::connect(edge.admin_address()).await.unwrap();
     let mut reader = Client::over(Via::H1, stream).await.unwrap();
     assert_eq!(reader.ask(request("POST", "/log/follow"), "{}").await.status, 403);
+}
+
+/// What a proxy does with a reader that takes nothing.
+#[tokio::test]
+async fn who_is_let_go_by_a_proxy_that_lives_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("control.sock");
+    let proxy = tokio::net::UnixListener::bind(&socket).unwrap();
+    let answers = tokio::spawn(async move {
+        for answer in [
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n",
+        ] {
+            let (stream, _) = proxy.accept().await.unwrap();
+            let mut wire = Wire::new(stream);
+            wire.send(answer).await.unwrap();
+        }
+    });
+    let mut tail = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    let output = within("the end", tail.args(["tail", "--socket"]).arg(&socket).output()).await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("the proxy let go and answers"), "{said}");
+    answers.await.unwrap();
 }

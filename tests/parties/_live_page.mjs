@@ -144,6 +144,14 @@ await attempt("numbers move under load", async () => {
   check("who is limited is shown", (await text(page, "#limits")).includes("127.0.0."), await text(page, "#limits"));
 });
 
+await attempt("checks", async () => {
+  const checks = await page.locator("#checks li").evaluateAll((nodes) => nodes.map((node) => [node.querySelector(".word").textContent, node.innerText, node.title]));
+  const unread = checks.filter(([, shown]) => !/(^|· )[\d.]+ ms/m.test(shown)).map(([name]) => name);
+  check("each check shows what it took, without pointing at it", checks.length === 11 && unread.length === 0 && checks.every(([, , title]) => !title), checks.join(" | "));
+  const measured = Object.fromEntries(checks.map(([name, shown]) => [name, shown]));
+  check("with its value and its limits", /\d percent, degraded from 70, unhealthy from 90/.test(measured.connections) && /degraded from 90/.test(measured.disk), checks.join(" | "));
+});
+
 await attempt("a page that comes later shows what was", async () => {
   const later = await open();
   const points = (await later.locator(".chart .curve").first().getAttribute("d")).split("L").length;

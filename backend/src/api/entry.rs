@@ -9,7 +9,7 @@ use axum::http::header::{AUTHORIZATION, CACHE_CONTROL, VARY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use tollgate_otlp::Kind;
+use tollgate_otlp::{Kind, Name};
 
 use super::problem::Cause;
 use super::{Policy, Problem};
@@ -70,7 +70,7 @@ pub async fn enter(State(entry): State<Entry>, mut request: Request, next: Next)
     entry.app.metrics.answered(method.as_str(), &entry.path, response.status().as_u16(), begin.elapsed());
     name(&mut response, &trace);
     if let Some(seen) = seen {
-        trace.ended(seen.answered(&entry.path, begin, response.status(), user.as_deref()));
+        trace.ended(seen.answered(&entry.path, begin, &response.status(), user.as_deref()));
     }
     keep_private(&mut response, entry.policy);
     if response.status().is_server_error() {
@@ -105,22 +105,28 @@ impl Seen {
         Self { method, path, scheme, version: request.version() }
     }
 
-    fn answered(self, route: &str, begun: Instant, status: StatusCode, user: Option<&str>) -> Ended {
+    fn answered<'a>(
+        &'a self,
+        route: &'a str,
+        begun: Instant,
+        status: &'a StatusCode,
+        user: Option<&'a str>,
+    ) -> Ended<'a> {
         let version = if self.version == Version::HTTP_2 { "2" } else { "1.1" };
         let mut attributes = vec![
-            ("http.request.method", self.method.as_str().to_owned().into()),
-            ("http.route", route.to_owned().into()),
-            ("url.path", self.path.into()),
+            ("http.request.method", self.method.as_str().into()),
+            ("http.route", route.into()),
+            ("url.path", self.path.as_str().into()),
             ("url.scheme", self.scheme.into()),
             ("network.protocol.version", version.into()),
             ("http.response.status_code", status.as_u16().into()),
         ];
-        attributes.extend(user.map(|user| ("user.id", user.to_owned().into())));
+        attributes.extend(user.map(|user| ("user.id", user.into())));
         let is_failure = status.is_server_error();
         if is_failure {
-            attributes.push(("error.type", status.as_str().to_owned().into()));
+            attributes.push(("error.type", status.as_str().into()));
         }
-        let (name, fault) = (format!("{} {route}", self.method), is_failure.then(String::new));
+        let (name, fault) = (Name(self.method.as_str(), Some(route)), is_failure.then(String::new));
         Ended { kind: Kind::Server, name, begun, attributes, fault }
     }
 }

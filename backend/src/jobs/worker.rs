@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tollgate_otlp::Kind as SpanKind;
+use tollgate_otlp::{Kind as SpanKind, Name};
 
 use super::storage::{self, Claim, Stored};
 use super::{Job, JobError, Jobs, Kind};
@@ -159,7 +159,7 @@ impl Jobs {
 }
 
 /// The CONSUMER span of an attempt, by the semantic conventions for messages.
-fn consumed(stored: &Stored, begun: Instant, outcome: &Result<Ended, JobError>) -> trace::Ended {
+fn consumed<'a>(stored: &'a Stored, begun: Instant, outcome: &Result<Ended, JobError>) -> trace::Ended<'a> {
     let Job { id, kind, owner, .. } = &stored.job;
     let (result, fault) = match outcome {
         Ok(Ended::Done) => ("done", None),
@@ -170,12 +170,13 @@ fn consumed(stored: &Stored, begun: Instant, outcome: &Result<Ended, JobError>) 
         ("messaging.system", "tollgate-backend".into()),
         ("messaging.operation.type", "process".into()),
         ("messaging.destination.name", kind.name().into()),
-        ("messaging.message.id", id.clone().into()),
-        ("user.id", owner.clone().into()),
+        ("messaging.message.id", id.as_str().into()),
+        ("user.id", owner.as_str().into()),
         ("job.attempt", stored.attempts.into()),
         ("job.result", result.into()),
     ];
-    trace::Ended { kind: SpanKind::Consumer, name: format!("process {}", kind.name()), begun, attributes, fault }
+    let name = Name("process", Some(kind.name()));
+    trace::Ended { kind: SpanKind::Consumer, name, begun, attributes, fault }
 }
 
 /// Until there may be something to begin.

@@ -13,6 +13,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::grpc;
 use crate::settings::{Given, Protocol, Settings};
+use crate::span::testing::named;
 
 type Answer = Response<Full<Bytes>>;
 
@@ -73,18 +74,22 @@ fn start(settings: &Settings, counts: &Arc<Counts>) -> (Exporter, Arc<Mutex<Vec<
     let told = Arc::clone(&said);
     let tell = move |health| told.lock().unwrap().push(health);
     let exporter = Exporter::start(settings.batching, "test", Arc::clone(counts), tell, &Handle::current());
-    exporter.apply(settings.traces.clone(), &[]);
+    exporter.apply(settings.traces.clone(), &[("service.name".to_owned(), "edge".to_owned())]);
     (exporter, said)
 }
 
 fn names(message: &[u8]) -> Vec<String> {
     let message = ExportTraceServiceRequest::decode(message).unwrap();
+    let scope = message.resource_spans[0].scope_spans[0].scope.as_ref().unwrap();
+    assert_eq!((scope.name.as_str(), scope.version.as_str()), ("test", env!("CARGO_PKG_VERSION")));
+    let resource = &message.resource_spans[0].resource.as_ref().unwrap().attributes;
+    assert_eq!(resource.first().map(|member| member.key.as_str()), Some("service.name"));
     let spans = message.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
     spans.flat_map(|scope| scope.spans).map(|span| span.name).collect()
 }
 
-fn spans(names: &'static [&'static str]) -> impl Iterator<Item = Span> {
-    names.iter().map(|name| Span { name: (*name).into(), ..Span::default() })
+fn push(exporter: &Exporter, names: &[&str]) {
+    names.iter().for_each(|name| exporter.queue().push(&named(name)));
 }
 
 fn status(status: u16) -> Answer {
@@ -98,7 +103,7 @@ async fn spans_go_in_batches_and_the_rest_at_the_end() {
     let collector = Collector::start(|_| status(200)).await;
     let counts = Arc::<Counts>::default();
     let (exporter, said) = collector.exporter(&counts);
-    exporter.queue().push(spans(&["a", "b", "c"]));
+    push(&exporter, &["a", "b", "c"]);
     exporter.close(Duration::from_secs(5)).await;
     let mut seen: Vec<_> = collector.seen.try_iter().collect();
     assert!(seen.iter().all(|batch| batch.len() <= 2), "{seen:?}");
@@ -112,7 +117,7 @@ async fn a_failure_is_said_once_and_its_batch_offered_again() {
     let collector = Collector::start(|number| status(if number < 3 { 503 } else { 200 })).await;
     let counts = Arc::<Counts>::default();
     let (exporter, said) = collector.exporter(&counts);
-    exporter.queue().push(spans(&["a"]));
+    push(&exporter, &["a"]);
     while counts.exported() == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -130,7 +135,7 @@ async fn what_is_refused_for_good_or_in_part_is_counted() {
     let collector = Collector::start(answer).await;
     let counts = Arc::<Counts>::default();
     let (exporter, _) = collector.exporter(&counts);
-    exporter.queue().push(spans(&["a", "b", "c", "d"]));
+    push(&exporter, &["a", "b", "c", "d"]);
     exporter.close(Duration::from_secs(5)).await;
     assert_eq!((counts.dropped(Dropped::Failed), counts.dropped(Dropped::Rejected), counts.exported()), (2, 1, 1));
 }
@@ -143,7 +148,7 @@ async fn a_frozen_collector_costs_no_more_than_the_queue() {
     let counts = Arc::<Counts>::default();
     let (exporter, said) = start(&settings, &counts);
     for _ in 0..100 {
-        exporter.queue().push(spans(&["a"]));
+        push(&exporter, &["a"]);
     }
     assert_eq!(counts.dropped(Dropped::QueueFull), 90);
     while said.lock().unwrap().is_empty() {
@@ -187,11 +192,11 @@ async fn spans_go_by_grpc() {
     });
     let counts = Arc::<Counts>::default();
     let (exporter, said) = start(&settings, &counts);
-    exporter.queue().push(spans(&["a"]));
+    push(&exporter, &["a"]);
     while counts.exported() == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    exporter.queue().push(spans(&["bad"]));
+    push(&exporter, &["bad"]);
     exporter.close(Duration::from_secs(5)).await;
     assert_eq!(seen.try_iter().collect::<Vec<_>>(), [["a"], ["bad"]]);
     assert_eq!((counts.exported(), counts.dropped(Dropped::Failed)), (1, 1));

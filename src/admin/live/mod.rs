@@ -15,7 +15,6 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
-use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 
 pub use self::feed::Events;
@@ -43,8 +42,6 @@ pub struct Live {
     sampler: RefCell<Sampler>,
     /// The last events, for pages that come before the next ones; none without a page.
     kept: RefCell<Kept>,
-    /// There is a new sample.
-    taken: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +73,7 @@ enum Control {
 
 /// Samples, and sends to pages, until it is dropped.
 pub async fn run<P: Process>(desk: Rc<Desk<P>>) {
-    tokio::join!(sample(&desk), tell(&desk), watch_limits(&desk));
+    tokio::join!(sample(&desk), watch_limits(&desk));
 }
 
 async fn sample<P: Process>(desk: &Desk<P>) {
@@ -103,17 +100,8 @@ async fn sample<P: Process>(desk: &Desk<P>) {
         let now = clock::now();
         desk.live.take(&*desk.process, now.duration_since(before), clock::system_time());
         (before, skipped) = (now, 0);
-        desk.live.taken.notify_one();
-    }
-}
-
-/// Sends the state to the pages, after each sample if it is quick enough: a check may have to wait.
-async fn tell<P: Process>(desk: &Desk<P>) {
-    loop {
-        desk.live.taken.notified().await;
         if desk.live.feed.is_watched() {
-            let state = desk.live.state(&*desk.process, &desk.rules()).await;
-            desk.live.feed.send(&state);
+            desk.live.feed.send(&desk.live.state(&*desk.process, &rules));
         } else {
             desk.live.kept.borrow_mut().state = None;
         }
@@ -137,7 +125,7 @@ async fn watch_limits<P: Process>(desk: &Desk<P>) {
 
 impl Live {
     /// Answers a page that wants the events.
-    pub async fn join<P: Process>(&self, process: &P, rules: &config::Admin, via: Via) -> Answer {
+    pub fn join<P: Process>(&self, process: &P, rules: &config::Admin, via: Via) -> Answer {
         if process.is_draining() {
             return answer::text(StatusCode::SERVICE_UNAVAILABLE, "the proxy is draining\n");
         }
@@ -145,7 +133,7 @@ impl Live {
         let kept = self.kept.borrow().state.clone();
         let state = match kept {
             Some(state) => state,
-            None => self.state(process, rules).await,
+            None => self.state(process, rules),
         };
         let limits = self.kept.borrow().limits.clone();
         match self.feed.join(via, [samples, state].into_iter().chain(limits)) {
@@ -173,8 +161,8 @@ impl Live {
         kept.samples.get_or_insert_with(|| event("samples", self.sampler.borrow().samples())).clone()
     }
 
-    async fn state<P: Process>(&self, process: &P, rules: &config::Admin) -> Bytes {
-        let status = process.glance().await;
+    fn state<P: Process>(&self, process: &P, rules: &config::Admin) -> Bytes {
+        let status = process.glance();
         let sampler = self.sampler.borrow();
         let state = event(
             "state",

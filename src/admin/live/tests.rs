@@ -12,8 +12,8 @@ use crate::telemetry::metrics::RouteTotals;
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const PEER: Via = Via::Tcp { peer: LOCAL, local: LOCAL };
 
-async fn joined(desk: &Desk<FakeProcess>) -> Answer {
-    desk.live.join(&*desk.process, &desk.rules(), PEER).await
+fn joined(desk: &Desk<FakeProcess>) -> Answer {
+    desk.live.join(&*desk.process, &desk.rules(), PEER)
 }
 
 /// The name and the data of what came; None at the end.
@@ -59,7 +59,7 @@ async fn a_page_is_sent_what_was_and_then_what_is() {
     beside_the_sampler(async |desk| {
         desk.process.routes.borrow_mut().insert("/".to_owned(), requests(5));
         tokio::time::sleep(Duration::from_millis(10_500)).await;
-        let mut page = joined(desk).await;
+        let mut page = joined(desk);
         let (name, samples) = next(&mut page).await.unwrap();
         assert_eq!(name, "samples");
         let rates: Vec<_> = samples.as_array().unwrap().iter().map(|sample| sample["rate"].clone()).collect();
@@ -84,7 +84,7 @@ async fn hostile_names_stay_data() {
     beside_the_sampler(async |desk| {
         desk.process.routes.borrow_mut().insert(name.to_owned(), requests(5));
         tokio::time::sleep(Duration::from_millis(5_500)).await;
-        let mut page = joined(desk).await;
+        let mut page = joined(desk);
         let state = next_of(&mut page, "state").await;
         assert_eq!(state["routes"]["shown"][0]["route"], name);
     })
@@ -97,7 +97,7 @@ async fn events_are_made_once_and_only_while_a_page_is_open() {
         let made = || desk.process.glances.get();
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         assert_eq!(made(), 0);
-        let (one, other) = (joined(desk).await, joined(desk).await);
+        let (one, other) = (joined(desk), joined(desk));
         assert_eq!(made(), 1);
         tokio::time::sleep(SAMPLE_INTERVAL).await;
         assert_eq!(made(), 2);
@@ -114,15 +114,15 @@ async fn events_are_made_once_and_only_while_a_page_is_open() {
 async fn new_rules_and_the_end_of_the_process_end_the_events() {
     beside_the_sampler(async |desk| {
         let to_end = async |mut page: Answer| while next(&mut page).await.is_some() {};
-        let page = joined(desk).await;
+        let page = joined(desk);
         desk.process.rules.replace(Some(config::Admin { token: None, ..rules() }));
         to_end(page).await;
-        let mut page = joined(desk).await;
+        let mut page = joined(desk);
         assert_eq!(next_of(&mut page, "state").await["control"], "socket_only");
         assert_eq!(next_of(&mut page, "state").await["control"], "socket_only");
         desk.process.draining.set(true);
         to_end(page).await;
-        assert_eq!(joined(desk).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(joined(desk).status(), StatusCode::SERVICE_UNAVAILABLE);
     })
     .await;
 }
@@ -132,7 +132,7 @@ async fn too_many_pages_are_told_so() {
     let desk = desk(FakeProcess::default());
     let mut open = Vec::new();
     let refused = loop {
-        match joined(&desk).await {
+        match joined(&desk) {
             page if page.status() == StatusCode::OK => open.push(page),
             refused => break refused,
         }

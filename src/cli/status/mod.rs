@@ -15,7 +15,7 @@ use super::client::{Client, Reach};
 use super::config_file::ConfigFile;
 use super::limits::{self, Limit};
 use super::output::Paint;
-use super::upstreams::{self, Upstream};
+use super::upstreams::{self, Span, Upstream};
 use super::{Failure, output};
 
 /// A quicker look shows nothing more.
@@ -113,7 +113,26 @@ struct Certificate {
 struct Check {
     name: String,
     status: String,
+    duration_ms: f64,
     detail: String,
+    #[serde(flatten)]
+    measured: Option<Measured>,
+}
+
+/// None of what cannot be known.
+#[derive(Debug, Deserialize)]
+struct Measured {
+    value: f64,
+    unit: String,
+    limit: Bound,
+}
+
+/// From where on, or below which, it is worse.
+#[derive(Debug, Deserialize)]
+struct Bound {
+    degraded: f64,
+    unhealthy: Option<f64>,
+    worse: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,10 +158,13 @@ impl Look {
     }
 
     /// What passed, and in how many seconds: since another look, or since the start.
-    fn passed(&self, before: Option<&Self>) -> (Traffic, f64) {
+    fn passed<'a>(&'a self, before: Option<&'a Self>) -> (Traffic, Span<'a>) {
         match before.filter(|before| before.report.pid == self.report.pid) {
-            Some(before) => (self.traffic.since(&before.traffic), self.report.uptime_s - before.report.uptime_s),
-            None => (self.traffic.clone(), self.report.uptime_s),
+            Some(before) => {
+                let seconds = self.report.uptime_s - before.report.uptime_s;
+                (self.traffic.since(&before.traffic), Span { before: &before.report.upstreams, seconds })
+            }
+            None => (self.traffic.clone(), Span { before: &[], seconds: self.report.uptime_s }),
         }
     }
 }
@@ -157,13 +179,19 @@ impl Status {
         let mut before = Look::take(&client)?;
         let Some(seconds) = self.watch else { return output::print(&describe(&before, None, paint)) };
         let clear = if io::stdout().is_terminal() { CLEAR } else { "" };
+        let mut text = describe(&before, None, paint);
         // Until Ctrl-C, or until nobody reads it any more.
-        let mut goes_on = output::print_on(&format!("{clear}{}", describe(&before, None, paint)))?;
-        while goes_on {
+        while output::print_on(&format!("{clear}{text}"))? {
             std::thread::sleep(Duration::from_secs(seconds));
-            let now = Look::take(&client)?;
-            goes_on = output::print_on(&format!("{clear}{}", describe(&now, Some(&before), paint)))?;
-            before = now;
+            text = match Look::take(&client) {
+                Ok(now) => {
+                    let text = describe(&now, Some(&before), paint);
+                    before = now;
+                    text
+                }
+                // It may be on its way back.
+                Err(failure) => paint.red(&format!("{failure}; it is asked again every {seconds} s")),
+            };
         }
         Ok(())
     }
@@ -172,13 +200,13 @@ impl Status {
 fn describe(look: &Look, before: Option<&Look>, paint: Paint) -> String {
     let Look { report, limits, .. } = look;
     let mut sections = vec![head(report, paint)];
-    let checks = report.checks.iter().map(|check| [check.name.clone(), check.status.clone(), check.detail.clone()]);
-    sections.push(output::table(["CHECK", "STATUS", "DETAIL"], checks));
-    let (traffic, seconds) = look.passed(before);
-    sections.extend(traffic.table(seconds));
+    let header = ["CHECK", "STATUS", "VALUE", "WORSE", "TOOK", "DETAIL"];
+    sections.push(output::table(header, report.checks.iter().map(check)));
+    let (traffic, span) = look.passed(before);
+    sections.extend(traffic.table(span.seconds));
     sections.push(output::table(["LISTENER", "BOUND", "TLS"], report.listeners.iter().map(listener)));
     if !report.upstreams.is_empty() {
-        sections.push(upstreams::table(&report.upstreams));
+        sections.push(upstreams::table(&report.upstreams, Some(&span)));
     }
     if !report.replicas.is_empty() {
         let header = ["REPLICA OF", "NUMBER", "PID", "ADDRESS", "STATE", "RESTARTS"];
@@ -231,6 +259,32 @@ fn head(report: &Report, paint: Paint) -> String {
         text.push_str(&format!("\nthe last reload was refused:{error}"));
     }
     text
+}
+
+fn check(check: &Check) -> [String; 6] {
+    let [value, worse] = match &check.measured {
+        Some(Measured { value, unit, limit }) => [format!("{} {unit}", number(*value)), bound(limit)],
+        None => ["-".to_owned(), "-".to_owned()],
+    };
+    let took = format!("{} ms", number(check.duration_ms));
+    [check.name.clone(), check.status.clone(), value, worse, took, check.detail.clone()]
+}
+
+fn bound(Bound { degraded, unhealthy, worse }: &Bound) -> String {
+    let degraded_at = format!("degraded {worse} {}", number(*degraded));
+    match unhealthy {
+        None => degraded_at,
+        Some(unhealthy) if unhealthy == degraded => format!("unhealthy {worse} {}", number(*unhealthy)),
+        Some(unhealthy) => format!("{degraded_at}, unhealthy {worse} {}", number(*unhealthy)),
+    }
+}
+
+/// As many digits as are needed to compare, as the live page shows them.
+fn number(value: f64) -> String {
+    let size = value.abs().max(1e-6).log10().floor() as i32;
+    let digits = usize::try_from(2 - size).unwrap_or(0);
+    let text = format!("{value:.digits$}");
+    if digits == 0 { text } else { text.trim_end_matches('0').trim_end_matches('.').to_owned() }
 }
 
 fn listener(listener: &Listener) -> [String; 3] {
@@ -286,6 +340,29 @@ mod tests {
         check(90_000.0, "1 d 1 h");
     }
 
+    #[test]
+    fn numbers_with_what_is_needed_to_compare_them() {
+        let check = |value: f64, expected: &str| assert_eq!(number(value), expected);
+        check(0.0, "0");
+        check(79.0, "79");
+        check(69.94, "69.9");
+        check(0.000_735, "0.000735");
+        check(5_012.3, "5012");
+        check(-1.25, "-1.25");
+        check(100.0, "100");
+    }
+
+    #[test]
+    fn limits_say_on_which_side_it_is_worse() {
+        let check = |degraded: f64, unhealthy: Option<f64>, worse: &str, expected: &str| {
+            assert_eq!(bound(&Bound { degraded, unhealthy, worse: worse.to_owned() }), expected);
+        };
+        check(80.0, None, "from", "degraded from 80");
+        check(70.0, Some(90.0), "from", "degraded from 70, unhealthy from 90");
+        check(7.0, None, "below", "degraded below 7");
+        check(1.0, Some(1.0), "from", "unhealthy from 1");
+    }
+
     fn report() -> serde_json::Value {
         json!({
             "status": "degraded", "timestamp": "2026-11-21T03:51:31.000Z", "uptime_s": 61.5, "version": "0.1.0", "pid": 7,
@@ -303,7 +380,10 @@ mod tests {
                        "fetching_bytes_max": 4096, "purges_in_force": 0, "routes": [] },
             "certificates": [{ "hosts": ["localhost"], "not_after": "2027-01-01T00:00:00.000Z" },
                              { "hosts": ["old"], "not_after": "2026-11-21T03:00:00.000Z" }],
-            "checks": [{ "name": "config", "status": "degraded", "duration_ms": 0.0, "detail": "refused" }],
+            "checks": [
+                { "name": "config", "status": "degraded", "duration_ms": 0.0, "detail": "refused" },
+                { "name": "memory", "status": "healthy", "duration_ms": 0.1257, "age_s": 3.1, "detail": "79 of 100 MiB",
+                  "value": 79.0, "unit": "percent", "limit": { "degraded": 80.0, "unhealthy": null, "worse": "from" } }],
             "recovery": [{ "action": "cache_memory", "enabled": true, "active": true, "times": 2 },
                          { "action": "breaker", "enabled": false, "active": false, "times": 0 }],
         })
@@ -332,8 +412,9 @@ configuration 2 of config.toml, loaded 2026-11-21T03:50:30.000Z
 the last reload was refused:
 config.toml:1:1: no
 
-CHECK STATUS DETAIL
-config degraded refused
+CHECK STATUS VALUE WORSE TOOK DETAIL
+config degraded - - 0 ms refused
+memory healthy 79 percent degraded from 80 0.126 ms 79 of 100 MiB
 
 ROUTE REQUESTS PER S P50 P95 P99 4XX 5XX
 / 123 2.0 - - - 0.0 % 0.0 %
@@ -366,10 +447,10 @@ old 2026-11-21T03:00:00.000Z -1"
         let (before, mut later) = (look(report(), &metrics(100)), report());
         later["uptime_s"] = 71.5.into();
         let now = look(later.clone(), &metrics(150));
-        let (traffic, seconds) = now.passed(Some(&before));
-        assert_eq!(output::squeezed(&traffic.table(seconds).unwrap())[1], "/ 50 5.0 - - - 0.0 % 0.0 %");
+        let (traffic, span) = now.passed(Some(&before));
+        assert_eq!(output::squeezed(&traffic.table(span.seconds).unwrap())[1], "/ 50 5.0 - - - 0.0 % 0.0 %");
         // Another process counts from its own start.
         later["pid"] = 8.into();
-        assert_eq!(look(later, &metrics(150)).passed(Some(&before)).1, 71.5);
+        assert_eq!(look(later, &metrics(150)).passed(Some(&before)).1.seconds, 71.5);
     }
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::cli::output;
 
+/// Of more routes only the busiest are shown.
+const ROUTES_SHOWN_MAX: usize = 100;
+
 /// By the names of routes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Traffic(BTreeMap<String, Counts>);
@@ -68,8 +71,12 @@ impl Traffic {
         let mut routes: Vec<_> = self.0.iter().collect();
         routes.sort_by(|(_, one), (_, other)| other.requests.total_cmp(&one.requests));
         let header = ["ROUTE", "REQUESTS", "PER S", "P50", "P95", "P99", "4XX", "5XX"];
-        let rows = routes.into_iter().map(|(route, counts)| counts.row(route, seconds));
-        (!self.0.is_empty()).then(|| output::table(header, rows))
+        let rest = routes.split_off(routes.len().min(ROUTES_SHOWN_MAX));
+        let table = output::table(header, routes.into_iter().map(|(route, counts)| counts.row(route, seconds)));
+        match rest.len() {
+            0 => (!self.0.is_empty()).then_some(table),
+            rest => Some(format!("{table}\nand {} with fewer requests", output::count(rest, "route"))),
+        }
     }
 }
 
@@ -84,7 +91,7 @@ impl Counts {
             true => format!("{:.1} %", count / self.requests * 100.0),
             false => "-".to_owned(),
         };
-        let quantile = |q: f64| self.quantile(q).map_or_else(|| "-".to_owned(), duration);
+        let quantile = |q: f64| self.quantile(q).map_or_else(|| "-".to_owned(), output::seconds);
         [
             route.to_owned(),
             format!("{:.0}", self.requests),
@@ -112,10 +119,6 @@ impl Counts {
         }
         None
     }
-}
-
-fn duration(seconds: f64) -> String {
-    if seconds < 1.0 { format!("{:.1} ms", seconds * 1_000.0) } else { format!("{seconds:.2} s") }
 }
 
 /// A line of the text format: name, labels, value.
@@ -182,6 +185,15 @@ nonsense{
             ]
         );
         assert_eq!(Traffic::read("").table(1.0), None);
+    }
+
+    #[test]
+    fn of_many_routes_the_busiest_are_shown() {
+        let metrics: String =
+            (1..=250).map(|n| format!("http_requests_total{{route=\"r{n}\",status=\"200\"}} {n}\n")).collect();
+        let lines = output::squeezed(&Traffic::read(&metrics).table(1.0).unwrap());
+        assert_eq!((lines.len(), lines[1].as_str()), (102, "r250 250 250.0 - - - 0.0 % 0.0 %"));
+        assert_eq!(lines[101], "and 150 routes with fewer requests");
     }
 
     #[test]

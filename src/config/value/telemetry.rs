@@ -34,7 +34,7 @@ fn collector(text: &str) -> Result<Uri, Problem> {
         return Err(problem.help("a password or a token goes into `headers`"));
     }
     if !tollgate_otlp::is_absolute(&uri) {
-        return Err(wrong().help("it begins with http:// or https:// and names a host"));
+        return Err(wrong().help("it begins with http:// or https:// and names a host, and a port up to 65535 if any"));
     }
     if uri.path().ends_with("/v1/traces") {
         return Err(wrong().help("leave `/v1/traces` out: the path of each signal is appended"));

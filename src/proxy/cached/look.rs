@@ -96,11 +96,11 @@ pub struct Miss {
 pub fn look(request: Unread<'_>, passing: &Passing<'_>, caching: &mut Caching<'_>, now: Instant) -> Result<Hit, NoHit> {
     match caching.settle(request, passing) {
         Some(why) => Err(NoHit::Beside(why.forward())),
-        None => find(request, caching, now),
+        None => find(request, caching, now).map_err(NoHit::Missed),
     }
 }
 
-fn find(request: Unread<'_>, Caching { cache, key, policy }: &Caching<'_>, now: Instant) -> Result<Hit, NoHit> {
+fn find(request: Unread<'_>, Caching { cache, key, policy }: &Caching<'_>, now: Instant) -> Result<Hit, Box<Miss>> {
     let fields = request.headers();
     let directives = Directives::of_request(fields);
     let is_head = *request.method() == Method::HEAD;
@@ -131,9 +131,9 @@ pub fn rule(looked: Lookup, directives: &Directives, fields: &HeaderMap, now: In
 }
 
 impl Ruling {
-    pub fn follow(self, directives: &Directives, is_head: bool) -> Result<Hit, NoHit> {
+    pub fn follow(self, directives: &Directives, is_head: bool) -> Result<Hit, Box<Miss>> {
         let miss = |why, stale, is_alone| Box::new(Miss { directives: directives.clone(), why, stale, is_alone });
-        let missed = |why, stale, is_alone| Err(NoHit::Missed(miss(why, stale, is_alone)));
+        let missed = |why, stale, is_alone| Err(miss(why, stale, is_alone));
         let (found, usable) = match self {
             Self::UriMiss => return missed(Forward::UriMiss, None, is_head),
             Self::VaryMiss => return missed(Forward::VaryMiss, None, is_head),

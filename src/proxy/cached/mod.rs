@@ -187,7 +187,6 @@ impl Exchange<'_> {
         };
         let Brought { taken, status, attempts, hold } = brought;
         record.attempts = attempts;
-        record.head_after = Some(clock::now().saturating_duration_since(record.started()));
         let is_shared = matches!(taken, Ok(Taken::Shared(..)));
         let answer = client.conclude(taken, &fields, status)?;
         // From here on the answer itself reads.
@@ -235,7 +234,7 @@ impl Exchange<'_> {
                 Join::Follow(pending) => pending,
             };
             let outcome = pending.outcome().await;
-            record.answered_by = pending.span();
+            record.fetched_by = pending.span();
             match outcome {
                 Settled::Shared(stored) if stored.is_for(request.headers()) => {
                     if client.takes(&stored, request.headers()) {

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::fetch::{Attempts, FetchError};
 use crate::interim::{Interims, Relay};
 use crate::snapshot::{Action, HeldRoute};
-use crate::telemetry::traces::Trace;
+use crate::telemetry::traces::{Trace, take_off_names};
 use crate::upstream::{Connections, Reply};
 
 /// The origin side of a request that was not answered. It owns all that it needs, so it goes on without its client.
@@ -65,6 +65,9 @@ impl Asking {
                 Err(error) => return Brought::failed(error, attempts),
             };
             receive(&mut response);
+            if attempts.trace.is_some() {
+                take_off_names(response.headers_mut());
+            }
             cache.obey(&policy, asked.key.borrow(), response.headers_mut());
             let status = Some(response.status());
             let times = Times { asked: begun, answered: clock::now().into_std(), clock: clock::system_time() };

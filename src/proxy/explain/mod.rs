@@ -19,19 +19,19 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use http::{Request, StatusCode};
+use http::{HeaderMap, Request, StatusCode};
 use tokio::time::Instant;
 
 pub use self::question::Unclear;
 use self::question::Written;
-use self::shape::{By, Explanation, Outcome, Question, Target};
+use self::shape::{By, Edits, Explanation, Outcome, Question, Target};
 use super::Caching;
 use super::admit::refuse_expectation;
 use super::arrival::Arrival;
 use super::message::{redirect, text};
 use crate::cache::{Cache, TargetUri};
 use crate::compress::Recoding;
-use crate::config::TlsVersion;
+use crate::config::{FieldEdits, TlsVersion};
 use crate::connection::Downstream;
 use crate::error::Reason;
 use crate::guard::Complete;
@@ -40,6 +40,7 @@ use crate::overload::Overload;
 use crate::path;
 use crate::snapshot::{Action, HeldRoute, Snapshot, View};
 use crate::stub_status::{self, Totals};
+use crate::telemetry::traces::Trace;
 
 /// What an explanation stands on.
 pub struct Ground<'a> {
@@ -68,12 +69,17 @@ pub fn explain(ground: &Ground<'_>, question: &Question) -> Result<Explanation, 
     };
     let view = View::new(ground.snapshot);
     let arrival = Arrival { downstream: &downstream, snapshot: &view };
-    let mut walk = Walk { ground, arrival, found: begin(ground, question, &arrival), route: None };
+    let mut walk = Walk { ground, arrival, found: begin(ground, question, &arrival), route: None, trace: None };
     let outcome = match written.read() {
         Ok((request, complete)) => walk.pass(request, &complete),
-        Err(reason) => Err(reason),
+        Err(reason) => {
+            let method = question.method.parse().unwrap_or_default();
+            walk.trace = arrival.trace(&method, &HeaderMap::new());
+            Err(reason)
+        }
     };
     walk.found.outcome = outcome.unwrap_or_else(|reason| walk.refusal(reason));
+    walk.found.response = Some(walk.response());
     Ok(walk.found)
 }
 
@@ -138,6 +144,8 @@ struct Walk<'a> {
     found: Explanation,
     /// The one whose page stands in for what its upstream does not bring.
     route: Option<Arc<HeldRoute>>,
+    /// None if requests like this one have none.
+    trace: Option<Trace>,
 }
 
 /// The request as the stages read it. Its body is there if one comes.
@@ -147,6 +155,7 @@ impl Walk<'_> {
     /// The stages, in the order of the path itself.
     fn pass(&mut self, request: Read, complete: &Complete) -> Result<Outcome, Reason> {
         let (uri, fields) = (request.uri().clone(), request.headers().clone());
+        self.trace = self.arrival.trace(request.method(), &fields);
         let authority = authority::effective(&uri, &fields, self.arrival.scheme())?;
         let path = path::canonical(uri.path())?;
         let query = uri.query();
@@ -167,7 +176,6 @@ impl Walk<'_> {
             return Ok(coding::redirected(&response, "the listener sends everything on to https (`https_redirect`)"));
         }
         let route = Arc::clone(self.route.insert(route.ok_or(Reason::NoRoute)?));
-        self.found.response = Some(changes::edits(&route.config.response_fields, self.arrival.hsts()));
         self.admission(&route, client, &fields, complete)?;
         let recoding = Recoding::of(&route.config, request.method(), &fields);
         let answer = match &route.action {
@@ -185,6 +193,14 @@ impl Walk<'_> {
             Action::Redirect { .. } => coding::redirected(&answer, "the route is a redirect"),
             _ => outcome(By::Route, Some(answer.status()), "the route answers by itself"),
         })
+    }
+
+    /// What is done to the fields of every response, and those of the route to all but refusals.
+    fn response(&self) -> Edits {
+        let none = FieldEdits::default();
+        let route = self.route.as_ref().filter(|_| self.found.outcome.by != By::Refusal);
+        let edits = route.map_or(&none, |route| &route.config.response_fields);
+        changes::edits(edits, self.arrival.hsts(), self.trace.as_ref())
     }
 
     /// The route's own page where its upstream failed, or one that says what went wrong.

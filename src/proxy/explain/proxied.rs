@@ -15,12 +15,11 @@ use crate::clock;
 use crate::compress::Recoding;
 use crate::config::HostPolicy;
 use crate::error::Reason;
-use crate::proxy::cached::{Beside, Caching, Hit, Miss, NoHit, Ruling, answer, ask_for_all, rule};
+use crate::header::request_id::X_REQUEST_ID;
+use crate::proxy::cached::{Beside, Caching, Hit, Miss, Ruling, answer, ask_for_all, rule};
 use crate::proxy::outgoing::receive_request;
 use crate::proxy::{Answer, Passing};
 use crate::snapshot::{Action, HeldRoute};
-
-static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 impl Walk<'_> {
     pub(super) fn proxied(
@@ -92,8 +91,7 @@ impl Walk<'_> {
                 told.verdict = if revalidate.is_some() { "stale" } else { "hit" }.to_owned();
                 Ok(Kept::Answers(self.hit(request, passing, (found, told), recoding)))
             }
-            Err(NoHit::Beside(_)) => Ok(Kept::Passes { may_stand_in: false }),
-            Err(NoHit::Missed(miss)) => self.missed(request, &caching, &miss, told),
+            Err(miss) => self.missed(request, &caching, &miss, told),
         }
     }
 
@@ -168,9 +166,14 @@ impl Walk<'_> {
         {
             head.headers.insert(HOST, first.authority.clone());
         }
+        if let Some(trace) = &self.trace {
+            trace.foretell(&mut head);
+        }
         let set = &route.config.request_fields.set;
         let conceals = |name: &HeaderName| !self.ground.shows_secrets && set.iter().any(|(of_file, _)| of_file == name);
-        let fresh = (came.get(&X_REQUEST_ID) != Some(&id)).then_some(&X_REQUEST_ID);
+        let is_named = came.get(&X_REQUEST_ID) == Some(&id);
+        let fresh =
+            |name: &HeaderName| (*name == X_REQUEST_ID && !is_named) || changes::is_fresh(self.trace.as_ref(), name);
         let rewritten = uri.path_and_query().map(ToString::to_string).as_deref() != Some(&target);
         let changes = changes::changes(came, &head.headers, conceals, fresh);
         self.found.request = Some(Changes { target, rewritten, ..changes });

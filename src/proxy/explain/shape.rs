@@ -259,7 +259,7 @@ pub struct Breaker {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
-    /// From one on; null: it is not asked.
+    /// From one on; null: it is not asked, or would be after 32 others.
     pub place: Option<usize>,
     pub address: SocketAddr,
     pub name: String,
@@ -289,7 +289,7 @@ pub struct Changed {
     pub to: String,
 }
 
-/// What the configuration does to the fields of the response.
+/// What the configuration does to the fields of the response, and how it names the trace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edits {
     pub set: Vec<(String, String)>,

@@ -33,11 +33,7 @@ fn json_char(c: char, out: &mut Vec<u8>) {
     match c {
         '"' => out.extend_from_slice(b"\\\""),
         '\\' => out.extend_from_slice(b"\\\\"),
-        // Besides what JSON demands: C1 codes drive terminals, U+2028 and U+2029 end lines for some
-        // readers, and marks of direction make a line look like another one.
-        c if c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-        {
+        c if deceives(c) => {
             let code = u32::from(c);
             out.extend_from_slice(b"\\u");
             for shift in [12, 8, 4, 0] {
@@ -46,6 +42,13 @@ fn json_char(c: char, out: &mut Vec<u8>) {
         }
         c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
     }
+}
+
+/// Besides the control characters that JSON forbids: C1 codes drive terminals, U+2028 and U+2029 end lines for some
+/// readers, and marks of direction make a line look like another one.
+pub fn deceives(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The digit of the lower four bits.

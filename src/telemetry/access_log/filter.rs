@@ -10,6 +10,7 @@ use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::Entry;
+use crate::{cache, error};
 
 /// A pattern that takes more memory than this is none for a log.
 const PATTERN_BYTES_MAX: usize = 256 << 10;
@@ -79,6 +80,14 @@ impl Filter {
             .iter()
             .map(|text| statuses(text).ok_or_else(|| wrong(text, "a status", "a status such as 404, 5xx or 400-499")));
         let status = status.collect::<Result<_, _>>()?;
+        let unknown = |text: &Option<String>, is_known: fn(&str) -> bool| text.clone().filter(|text| !is_known(text));
+        if let Some(text) = unknown(&self.cache, |text| cache::Role::ALL.iter().any(|role| role.word() == text)) {
+            let expected = "hit, stale, validated, miss, collapsed or bypass";
+            return Err(wrong(&text, "a verdict of the cache", expected));
+        }
+        if let Some(text) = unknown(&self.reason, error::is_code) {
+            return Err(wrong(&text, "a reason code", "a code such as connect-refused, of docs/troubleshooting.md"));
+        }
         let path_regex = match &self.path_regex {
             None => None,
             Some(text) => {
@@ -152,6 +161,7 @@ mod tests {
         Entry {
             client: [192, 0, 2, 7].into(),
             host: "www.example.com",
+            port: None,
             path: "/api/users",
             status: 502,
             reason: Some("connect-refused"),
@@ -195,6 +205,16 @@ mod tests {
     }
 
     #[test]
+    fn every_verdict_and_every_code_can_be_asked_for() {
+        for role in cache::Role::ALL {
+            assert!(Filter { cache: Some(role.word().to_owned()), ..Filter::default() }.compile().is_ok(), "{role:?}");
+        }
+        for code in ["no-route", "cl-and-te", "path-nul", "client-gone"] {
+            assert!(Filter { reason: Some(code.to_owned()), ..Filter::default() }.compile().is_ok(), "{code}");
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_named() {
         let check = |filter: Filter, error: &str| assert_eq!(filter.compile().unwrap_err().to_string(), error);
         for status in ["", "5x", "xx", "0xx", "99", "1000", "500-400", "a-b"] {
@@ -204,6 +224,8 @@ mod tests {
         let some = |text: &str| Some(text.to_owned());
         check(Filter { path_regex: some("("), ..Filter::default() }, "\"(\" is not a pattern");
         check(Filter { path_regex: some("(a{999}){999}"), ..Filter::default() }, "\"(a{999}){999}\" is not a pattern");
+        check(Filter { cache: some("HIT"), ..Filter::default() }, "\"HIT\" is not a verdict of the cache");
+        check(Filter { reason: some("refused"), ..Filter::default() }, "\"refused\" is not a reason code");
         check(Filter { endpoint: some("app:1"), ..Filter::default() }, "\"app:1\" is not an endpoint");
         check(Filter { client: some("me"), ..Filter::default() }, "\"me\" is not a network");
     }

@@ -26,6 +26,8 @@ pub struct Entry<'a> {
     pub method: &'a str,
     /// Without a port; empty if there was none.
     pub host: &'a str,
+    /// If the request said it.
+    pub port: Option<u16>,
     pub path: &'a str,
     /// Without its question mark.
     pub query: Option<&'a str>,
@@ -39,7 +41,7 @@ pub struct Entry<'a> {
     pub cache: Option<&'static str>,
     /// What became of the coding of the response, on routes that compress.
     pub coding: Option<Outcome>,
-    /// From the first byte of the head to the last of the response.
+    /// From the complete head to the last byte of the response.
     pub duration: Duration,
     /// Bytes of the response's body.
     pub bytes_sent: u64,
@@ -102,7 +104,7 @@ impl Formatter {
     }
 
     /// `2026-11-21T03:51:31.042+00:00 INFO GET /x 200 OK - 1.234ms - 512 bytes`, and for a failure its
-    /// reason code: ` - connect_refused`. At the end stands the trace, if there is one: ` - trace 4bf9…`.
+    /// reason code: ` - connect-failed`. At the end stands the trace, if there is one: ` - trace 4bf9…`.
     fn line(&self, entry: &Entry<'_>, wall: &Wall, out: &mut Vec<u8>) {
         out.extend_from_slice(&wall.rfc3339());
         out.push(b' ');

@@ -29,6 +29,7 @@ mod sink;
 #[cfg(test)]
 pub(super) mod testing;
 
+pub use escape::deceives;
 pub use filter::{Filter, Wanted};
 pub use format::{Entry, Formatter, UpstreamEntry};
 use live::Live;

@@ -13,6 +13,7 @@ pub fn entry<'a>() -> Entry<'a> {
         peer: ([10, 0, 0, 1], 40312).into(),
         method: "GET",
         host: "example.com",
+        port: None,
         path: "/x",
         query: None,
         version: Version::HTTP_11,

@@ -141,7 +141,7 @@ proptest! {
         (sent, received, micros) in any::<(u64, u64, u32)>(),
     ) {
         let entry = Entry {
-            client, peer: SocketAddr::new(client, port), method: &method, host: &host, path: &path,
+            client, peer: SocketAddr::new(client, port), method: &method, host: &host, port: None, path: &path,
             query: query.as_deref(), status, duration: Duration::from_micros(micros.into()),
             bytes_sent: sent, bytes_received: received, route: Some(&route),
             upstream: Some(UpstreamEntry { name: &route, endpoint: None, attempts, queued: None, head_after: None }),

@@ -47,12 +47,21 @@ impl<T> Default for PerThread<T> {
 /// Values by a name from the config, each as long as somebody counts with it: a name that a reload removed goes with the
 /// last request of the snapshots that had it. When it comes back later it counts from 0, as after a restart.
 #[derive(Debug)]
-pub struct ByName<T>(Mutex<BTreeMap<Box<str>, Named<T>>>);
+pub struct ByName<T>(Mutex<Names<T>>);
+
+#[derive(Debug)]
+struct Names<T> {
+    values: BTreeMap<Box<str>, Named<T>>,
+    /// How many have come up to now.
+    came: u64,
+}
 
 #[derive(Debug)]
 struct Named<T> {
-    /// How many there were when it came.
-    number: usize,
+    /// How many had come before.
+    came: u64,
+    /// Its place among those in use. None: it came after the last scrape.
+    number: Option<usize>,
     value: Weak<T>,
 }
 
@@ -65,7 +74,8 @@ pub const OTHER: &str = "other";
 impl<T: Default> ByName<T> {
     /// The value of a name, shared by all who ask while there is one. To be asked at a reload, not for each request.
     pub fn get(&self, name: &str) -> Arc<T> {
-        let mut values = lock(&self.0);
+        let mut names = lock(&self.0);
+        let Names { values, came } = &mut *names;
         if let Some(value) = values.get(name).and_then(|known| known.value.upgrade()) {
             return value;
         }
@@ -78,24 +88,41 @@ impl<T: Default> ByName<T> {
         }
         let name = if values.len() < NAMES_MAX { name } else { OTHER };
         let value = Arc::default();
-        let named = Named { number: values.len(), value: Arc::downgrade(&value) };
-        values.insert(name.into(), named);
+        values.insert(name.into(), Named { came: *came, number: None, value: Arc::downgrade(&value) });
+        *came += 1;
         value
     }
 
-    /// All that are in use, for a scrape, with the number of others that there were when each came.
+    /// All that are in use, for a scrape, each with its number: less than there are, and its own for as long as it may be.
+    /// The numbers of those that are gone go to the first of those that have a higher one.
     pub fn all(&self) -> Vec<(Box<str>, usize, Arc<T>)> {
-        let mut values = lock(&self.0);
-        values.retain(|_, known| known.value.strong_count() > 0);
-        let in_use = values.iter().map(|(name, known)| Some((name.clone(), known.number, known.value.upgrade()?)));
+        let mut names = lock(&self.0);
+        names.values.retain(|_, known| known.value.strong_count() > 0);
+        number(names.values.values_mut().collect());
+        let in_use =
+            names.values.iter().map(|(name, known)| Some((name.clone(), known.number?, known.value.upgrade()?)));
         in_use.flatten().collect()
     }
+}
+
+/// Gives numbers to those that have none, or one that is not below their count.
+fn number<T>(mut all: Vec<&mut Named<T>>) {
+    let mut is_taken = vec![false; all.len()];
+    for place in all.iter().filter_map(|named| named.number) {
+        if let Some(is_taken) = is_taken.get_mut(place) {
+            *is_taken = true;
+        }
+    }
+    all.retain(|named| named.number.is_none_or(|place| place >= is_taken.len()));
+    all.sort_by_key(|named| named.came);
+    let free = (0..).zip(&is_taken).filter(|(_, is_taken)| !**is_taken);
+    all.into_iter().zip(free).for_each(|(named, (place, _))| named.number = Some(place));
 }
 
 impl<T> ByName<T> {
     /// Shows all that are in use, in the order of their names, and clones none: for who looks often.
     pub fn each(&self, mut show: impl FnMut(&str, &T)) {
-        for (name, value) in lock(&self.0).iter() {
+        for (name, value) in &lock(&self.0).values {
             if let Some(value) = value.value.upgrade() {
                 show(name, &value);
             }
@@ -105,7 +132,7 @@ impl<T> ByName<T> {
 
 impl<T> Default for ByName<T> {
     fn default() -> Self {
-        Self(Mutex::default())
+        Self(Mutex::new(Names { values: BTreeMap::new(), came: 0 }))
     }
 }
 
@@ -138,6 +165,39 @@ mod tests {
         drop(all);
         assert_eq!(values.all().len(), 0);
         assert_eq!(values.get("n7").load(Ordering::Relaxed), 0);
+    }
+
+    /// As when a reload gives all routes other names while requests still run on those before.
+    #[test]
+    fn numbers_of_names_that_are_gone_go_to_others() {
+        let values = ByName::<AtomicU64>::default();
+        let numbers = || {
+            let mut all: Vec<_> =
+                values.all().into_iter().map(|(name, number, _)| (number, name.into_string())).collect();
+            all.sort();
+            all
+        };
+        let named = |expected: &[&str]| {
+            let expected: Vec<_> =
+                expected.iter().enumerate().map(|(number, name)| (number, (*name).to_owned())).collect();
+            assert_eq!(numbers(), expected);
+        };
+        let get = |names: &[&str]| names.iter().map(|name| values.get(name)).collect::<Vec<_>>();
+        let before = get(&["c", "b", "a"]);
+        named(&["c", "b", "a"]);
+        let after = get(&["z", "y", "x"]);
+        named(&["c", "b", "a", "z", "y", "x"]);
+        drop(before);
+        named(&["z", "y", "x"]);
+        // Who has a number that may stay keeps it.
+        let [z, y, x] = after.try_into().unwrap();
+        drop(y);
+        named(&["z", "x"]);
+        let w = values.get("w");
+        drop(z);
+        named(&["w", "x"]);
+        drop((x, w));
+        assert!(values.all().is_empty());
     }
 
     #[test]

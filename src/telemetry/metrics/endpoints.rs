@@ -11,9 +11,10 @@ use super::cells::PerThread;
 use super::families;
 use super::gathered::Gathered;
 use super::histogram::{DurationSum, Durations, STANDARD_S};
-use super::kind::{self, Attributes, Error};
+use super::kind::Attributes;
 use super::table::Table;
 use super::upstreams::AttemptOutcome;
+use crate::telemetry::semconv::{Error, OTHER_METHOD, client_error};
 
 /// The series of one endpoint. Clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -47,7 +48,7 @@ pub struct Held {
 impl EndpointMetrics {
     pub fn attempted(&self, attempt: &Attempted<'_>) {
         let (status, error) = match attempt.outcome {
-            Ok(status) => (Some(status), kind::client_error(status)),
+            Ok(status) => (Some(status), client_error(status)),
             Err(outcome) => (None, Error::Code(outcome.as_str())),
         };
         let attributes = Attributes::new(attempt.method, attempt.version, status, error);
@@ -142,7 +143,7 @@ impl EndpointSample {
                 Some(attributes) => {
                     (attributes.error(), attributes.method(), attributes.status(), attributes.version())
                 }
-                None => (super::cells::OTHER.into(), kind::OTHER_METHOD, super::cells::OTHER.to_owned(), ""),
+                None => (super::cells::OTHER.into(), OTHER_METHOD, super::cells::OTHER.to_owned(), ""),
             };
             let labels = [
                 error,

@@ -190,8 +190,23 @@ impl ShortSum {
         self.sum_ns += other.sum_ns;
     }
 
+    /// What came since `before`. None if less was counted than then: something that counted is gone.
+    pub fn since(&self, before: &Self) -> Option<Self> {
+        let mut came = *self;
+        for (count, before) in came.counts.iter_mut().zip(before.counts) {
+            *count = count.checked_sub(before)?;
+        }
+        came.sum_ns = came.sum_ns.checked_sub(before.sum_ns)?;
+        Some(came)
+    }
+
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
+    }
+
+    /// None of nothing.
+    pub fn mean(&self) -> Option<Duration> {
+        self.sum_ns.checked_div(self.count()).map(Duration::from_nanos)
     }
 
     pub fn histogram(&self) -> Histogram {

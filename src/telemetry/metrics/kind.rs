@@ -4,25 +4,12 @@ use std::borrow::Cow;
 
 use http::{Method, StatusCode, Version};
 
-/// Methods of RFC 9110 and RFC 5789; what else a client may say is one (`_OTHER`).
-const METHODS: [(&str, Method); 9] = [
-    ("GET", Method::GET),
-    ("POST", Method::POST),
-    ("HEAD", Method::HEAD),
-    ("PUT", Method::PUT),
-    ("DELETE", Method::DELETE),
-    ("PATCH", Method::PATCH),
-    ("OPTIONS", Method::OPTIONS),
-    ("CONNECT", Method::CONNECT),
-    ("TRACE", Method::TRACE),
-];
-
-pub const OTHER_METHOD: &str = "_OTHER";
+use crate::telemetry::semconv::{Error, METHODS, OTHER_METHOD, protocol_version};
 
 /// Method, version, status and error of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attributes {
-    version: u8,
+    version: Version,
     /// 0 if there was none.
     status: u16,
     /// Its place in the table.
@@ -30,37 +17,9 @@ pub struct Attributes {
     error: Error,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Error {
-    None,
-    /// The status is one.
-    Status,
-    /// From a closed set of codes.
-    Code(&'static str),
-}
-
-/// To a server, a request failed if it says so by 5xx, or if the response did not come to its end.
-pub fn server_error(status: StatusCode, failure: Option<&'static str>) -> Error {
-    match failure {
-        Some(code) if !status.is_client_error() => Error::Code(code),
-        None if status.is_server_error() => Error::Status,
-        _ => Error::None,
-    }
-}
-
-/// To a client, 4xx is an error as well.
-pub fn client_error(status: StatusCode) -> Error {
-    if status.is_server_error() || status.is_client_error() { Error::Status } else { Error::None }
-}
-
 impl Attributes {
     pub fn new(method: &Method, version: Version, status: Option<StatusCode>, error: Error) -> Self {
-        let place = METHODS.iter().position(|(_, known)| known == method).unwrap_or(METHODS.len());
-        let version = match version {
-            Version::HTTP_2 => 2,
-            Version::HTTP_11 => 1,
-            _ => 0,
-        };
+        let place = METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len());
         Self { version, status: status.map_or(0, |status| status.as_u16()), method: place as u8, error }
     }
 
@@ -71,19 +30,15 @@ impl Attributes {
 
     /// `h1` or `h2`.
     pub fn protocol(self) -> &'static str {
-        if self.version == 2 { "h2" } else { "h1" }
+        if self.version == Version::HTTP_2 { "h2" } else { "h1" }
     }
 
     pub fn version(self) -> &'static str {
-        match self.version {
-            2 => "2",
-            1 => "1.1",
-            _ => "1.0",
-        }
+        protocol_version(self.version)
     }
 
     pub fn method(self) -> &'static str {
-        METHODS.get(usize::from(self.method)).map_or(OTHER_METHOD, |(name, _)| name)
+        METHODS.get(usize::from(self.method)).copied().unwrap_or(OTHER_METHOD)
     }
 
     /// Empty if there was none.
@@ -93,11 +48,7 @@ impl Attributes {
 
     /// Empty if there was none.
     pub fn error(self) -> Cow<'static, str> {
-        match self.error {
-            Error::None => "".into(),
-            Error::Status => self.status().into(),
-            Error::Code(code) => code.into(),
-        }
+        self.error.kind().unwrap_or_default()
     }
 }
 
@@ -118,22 +69,5 @@ mod tests {
         check("TRACE", Version::HTTP_10, 499, ["TRACE", "h1", "1.0", "499", ""]);
         check("get", Version::HTTP_2, 999, ["_OTHER", "h2", "2", "999", ""]);
         check("PROPFIND", Version::HTTP_2, 0, ["_OTHER", "h2", "2", "", ""]);
-    }
-
-    #[test]
-    fn what_is_an_error_to_whom() {
-        let check = |status: u16, failure: Option<&'static str>, server: &str, client: &str| {
-            let status = StatusCode::from_u16(status).unwrap();
-            let word = |error| Attributes::new(&Method::GET, Version::HTTP_11, Some(status), error).error();
-            assert_eq!(word(server_error(status, failure)), server, "{status}");
-            assert_eq!(word(client_error(status)), client, "{status}");
-        };
-        check(200, None, "", "");
-        check(404, None, "", "404");
-        check(404, Some("no-route"), "", "404");
-        check(499, Some("client-gone"), "", "499");
-        check(500, None, "500", "500");
-        check(503, Some("no-endpoint"), "no-endpoint", "503");
-        check(200, Some("client-gone"), "client-gone", "");
     }
 }

@@ -15,7 +15,10 @@ use crate::config::Telemetry;
 use crate::telemetry::log::NOTICE;
 
 /// The task, which ends with this.
-pub struct Pushing(watch::Sender<Option<Push>>);
+pub struct Pushing {
+    metrics: Arc<Metrics>,
+    settings: watch::Sender<Option<Push>>,
+}
 
 /// Where to, as whose, and how often.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,17 +42,29 @@ impl Pushing {
     pub fn start(metrics: &Arc<Metrics>, telemetry: Option<&Telemetry>) -> Self {
         let (settings, changed) = watch::channel(Push::of(telemetry));
         tokio::task::spawn_local(run(Arc::clone(metrics), changed));
-        Self(settings)
+        Self { metrics: Arc::clone(metrics), settings }
     }
 
     /// Takes a configuration over.
     pub fn apply(&self, telemetry: Option<&Telemetry>) {
         let push = Push::of(telemetry);
-        self.0.send_if_modified(|before| {
+        self.settings.send_if_modified(|before| {
             let is_other = *before != push;
             *before = push;
             is_other
         });
+    }
+
+    /// Pushes what was counted since the last time, within such a time, and nothing after it.
+    pub async fn close(&self, limit: Duration) {
+        let Some(push) = self.settings.send_replace(None) else { return };
+        let client = Client::new(push.target, Handle::current());
+        let pushed = tokio::time::timeout(limit, push_once(&self.metrics, &client, &push.resource)).await;
+        let pushed = pushed.unwrap_or_else(|_elapsed| Err(format!("no answer within {limit:?}")));
+        self.metrics.pushed(pushed.is_ok());
+        if let Err(why) = pushed {
+            tracing::warn!("the last metrics are not exported: {why}");
+        }
     }
 }
 

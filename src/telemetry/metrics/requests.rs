@@ -15,11 +15,12 @@ use super::cells::{ByName, OTHER, PerThread};
 use super::families;
 use super::gathered::Gathered;
 use super::histogram::{DurationSum, Durations, FINE_MS, OWN_S, STANDARD_S, SizeSum, Sizes};
-use super::kind::{self, Attributes};
+use super::kind::Attributes;
 use super::table::Table;
+use crate::telemetry::semconv::{OTHER_METHOD, server_error};
 
-/// Routes that the standard's histograms tell apart, in the order in which they came; the others are one there. They have
-/// the product of all their labels as series, and 10,000 routes would make a page of 100 MB of them.
+/// Routes that the standard's histograms tell apart, the first that came; the others are one there, until one of these is
+/// gone. They have the product of all their labels as series, and 10,000 routes would make a page of 100 MB of them.
 const DETAILED_MAX: usize = 1_000;
 
 /// The series of one route. Clones are the same.
@@ -76,7 +77,7 @@ impl RouteMetrics {
     /// Counts one request at the end of its response.
     pub fn record(&self, request: &Answered<'_>) {
         let cells = self.0.local();
-        let error = kind::server_error(request.status, request.failure);
+        let error = server_error(request.status, request.failure);
         let attributes = Attributes::new(request.method, request.version, Some(request.status), error);
         cells.durations.of(Kind { attributes, is_tls: request.is_tls }).count(request.duration);
         cells.received.count(request.bytes_received);
@@ -177,7 +178,7 @@ fn gather_standard(route: &str, sums: &Sums, to: &mut Gathered) {
                 attributes.version().into(),
                 if *is_tls { "https".into() } else { "http".into() },
             ],
-            None => [OTHER.into(), kind::OTHER_METHOD.into(), OTHER.into(), route.into(), "".into(), "".into()],
+            None => [OTHER.into(), OTHER_METHOD.into(), OTHER.into(), route.into(), "".into(), "".into()],
         };
         to.add(&families::SERVER_DURATION, labels, histogram);
     }

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::uri::Scheme;
 use http::{StatusCode, Version};
 use tokio::time::Instant;
-use tollgate_otlp::{Kind, Queue, Span, SpanId, Status, Value};
+use tollgate_otlp::{Kind, Name, Span, SpanId, TraceId, Value};
 
-use super::{Moment, Trace, context, server};
+use super::{Moment, Recording, Trace, context, server};
 use crate::clock;
+use crate::telemetry::semconv::{Error, client_error, method, protocol_version};
 
 /// What is known of an attempt when it begins.
 #[derive(Debug, Clone, Copy)]
@@ -25,34 +25,54 @@ pub struct Sent<'a> {
     pub begun: Instant,
 }
 
-/// An attempt under way. If it is dropped, whom it was for has left.
-pub struct AttemptSpan {
-    span: Span,
-    queue: Arc<Queue>,
-    begun: Instant,
+/// An attempt under way. It is over when it is dropped: if nothing was said of it, whom it was for has left.
+pub struct AttemptSpan<'a> {
+    trace_id: TraceId,
+    span_id: SpanId,
+    /// The SERVER span.
+    parent: SpanId,
+    recording: Arc<Recording>,
+    sent: Sent<'a>,
+    method: &'static str,
+    /// Without the query, which may hold secrets.
+    url: String,
+    outcome: Outcome,
+}
+
+enum Outcome {
+    Abandoned,
+    Answered(StatusCode),
+    Failed { kind: &'static str, why: String },
 }
 
 impl Trace {
     /// Names the trace in the request that goes upstream, and begins a span if it is recorded.
-    pub fn begin_attempt(&self, head: &mut Parts, sent: Sent<'_>) -> Option<AttemptSpan> {
+    pub fn begin_attempt<'a>(&self, head: &mut Parts, sent: Sent<'a>) -> Option<Box<AttemptSpan<'a>>> {
         let Some(recording) = &self.recording else {
             self.hand_on(head, self.span_id);
             return None;
         };
         let span_id = SpanId::of(fastrand::u64(..));
         self.hand_on(head, span_id);
-        let (method, _) = server::method(head.method.as_str());
-        let span = Span {
+        let (method, _) = method(head.method.as_str());
+        let scheme = if sent.is_tls { "https" } else { "http" };
+        let outcome = Outcome::Abandoned;
+        // Few have one, and all would carry its size.
+        Some(Box::new(AttemptSpan {
             trace_id: self.trace_id,
             span_id,
-            parent: Some(self.span_id),
-            trace_state: recording.state.clone(),
-            name: if method == "_OTHER" { "HTTP" } else { method }.into(),
-            kind: Kind::Client,
-            attributes: attributes(head, method, sent),
-            ..Span::default()
-        };
-        Some(AttemptSpan { span, queue: Arc::clone(&recording.queue), begun: sent.begun })
+            parent: self.span_id,
+            recording: Arc::clone(recording),
+            sent,
+            method,
+            url: format!("{scheme}://{}{}", sent.endpoint, head.uri.path()),
+            outcome,
+        }))
+    }
+
+    /// Names the trace as an attempt would, which is not made.
+    pub fn foretell(&self, head: &mut Parts) {
+        self.hand_on(head, self.span_id);
     }
 
     fn hand_on(&self, head: &mut Parts, span_id: SpanId) {
@@ -64,53 +84,62 @@ impl Trace {
     }
 }
 
-fn attributes(head: &Parts, method: &'static str, sent: Sent<'_>) -> Vec<(&'static str, Value)> {
-    let scheme = if sent.is_tls { Scheme::HTTPS } else { Scheme::HTTP };
-    // Without the query, which may hold secrets.
-    let url = format!("{scheme}://{}{}", sent.endpoint, head.uri.path());
-    let mut attributes = Vec::with_capacity(12);
-    attributes.extend([
-        ("http.request.method", method.into()),
-        ("url.full", server::text(&url)),
-        ("server.address", sent.endpoint.ip().to_string().into()),
-        ("server.port", sent.endpoint.port().into()),
-        ("network.protocol.version", server::protocol_version(sent.version).into()),
-        ("tollgate.upstream", server::text(sent.upstream)),
-    ]);
-    if sent.resent > 0 {
-        attributes.push(("http.request.resend_count", sent.resent.into()));
+impl AttemptSpan<'_> {
+    pub fn answered(&mut self, status: StatusCode) {
+        self.outcome = Outcome::Answered(status);
     }
-    attributes
-}
 
-impl AttemptSpan {
-    pub fn answered(mut self, status: StatusCode) {
-        self.span.attributes.push(("http.response.status_code", status.as_u16().into()));
-        if status.is_client_error() || status.is_server_error() {
-            self.fail(status.as_str().to_owned().into(), "".into());
+    pub fn failed(&mut self, kind: &'static str, why: &impl ToString) {
+        self.outcome = Outcome::Failed { kind, why: why.to_string() };
+    }
+
+    fn attributes(&self) -> Vec<(&'static str, Value<'_>)> {
+        let sent = &self.sent;
+        let mut attributes = Vec::with_capacity(12);
+        attributes.extend([
+            ("http.request.method", self.method.into()),
+            ("url.full", server::text(&self.url)),
+            ("server.address", sent.endpoint.ip().into()),
+            ("server.port", sent.endpoint.port().into()),
+            ("network.protocol.version", protocol_version(sent.version).into()),
+            ("tollgate.upstream", server::text(sent.upstream)),
+        ]);
+        if sent.resent > 0 {
+            attributes.push(("http.request.resend_count", sent.resent.into()));
         }
-    }
-
-    pub fn failed(mut self, kind: &'static str, why: &impl ToString) {
-        self.fail(kind.into(), why.to_string().into());
-    }
-
-    fn fail(&mut self, kind: Value, why: std::borrow::Cow<'static, str>) {
-        self.span.attributes.push(("error.type", kind));
-        self.span.status = Status::Error(why);
+        attributes
     }
 }
 
-impl Drop for AttemptSpan {
+impl Drop for AttemptSpan<'_> {
     fn drop(&mut self) {
-        let mut span = std::mem::take(&mut self.span);
-        let is_told = |name: &&'static str| matches!(*name, "error.type" | "http.response.status_code");
-        if !span.attributes.iter().any(|(name, _)| is_told(name)) {
-            span.attributes.push(("error.type", "abandoned".into()));
-        }
+        let mut attributes = self.attributes();
+        let (error, why) = match &self.outcome {
+            Outcome::Abandoned => (Error::Code("abandoned"), ""),
+            Outcome::Answered(status) => {
+                attributes.push(("http.response.status_code", status.as_u16().into()));
+                (client_error(*status), "")
+            }
+            Outcome::Failed { kind, why } => (Error::Code(kind), why.as_str()),
+        };
+        let error = error.kind().map(|kind| {
+            attributes.push(("error.type", Value::Text(kind)));
+            why.into()
+        });
         let now = Moment { at: clock::now(), wall: clock::system_time() };
-        span.start = now.wall_of(self.begun);
-        span.end = now.wall;
-        self.queue.push([span]);
+        self.recording.queue.push(&Span {
+            trace_id: self.trace_id,
+            span_id: self.span_id,
+            parent: Some(self.parent),
+            parent_is_remote: false,
+            trace_state: &self.recording.state,
+            name: Name(server::name_of(self.method), None),
+            kind: Kind::Client,
+            start: now.wall_of(self.sent.begun),
+            end: now.wall,
+            attributes,
+            link: None,
+            error,
+        });
     }
 }

@@ -3,6 +3,11 @@
 //! Whether a request is recorded is decided first of all; one that is not has its ids and costs no more. A recorded one
 //! has a SERVER span, made of its entry for the access log when that is written, and a CLIENT span for each attempt.
 //! They go to the bounded queue of [`Exporting`]; nothing here waits, and what the queue does not take is counted there.
+//!
+//! A CLIENT span ends with the head of the response, and a SERVER span with the last byte of its body. The conventions for
+//! HTTP leave open whether a CLIENT span takes in the body, and ask that it does not where nobody may ever read that: here it
+//! is the client of the edge who reads it, at his own pace, and who may leave. So the span tells how long the endpoint took to
+//! answer, as `http.client.request.duration` does.
 
 mod attempt;
 mod context;
@@ -17,6 +22,7 @@ use tokio::time::Instant;
 use tollgate_otlp::{Link, Queue, Sampler, SpanId, TraceId};
 
 pub use self::attempt::{AttemptSpan, Sent};
+pub use self::context::{TRACEPARENT, X_SPAN_ID, X_TRACE_ID};
 pub use self::exporting::Exporting;
 use crate::config::Telemetry;
 use crate::telemetry::Entry;
@@ -97,6 +103,11 @@ impl Trace {
         context::name(fields, self.trace_id, self.span_id);
     }
 
+    /// Whether a peer that is believed has begun it. Otherwise its name was made here.
+    pub fn is_continued(&self) -> bool {
+        self.is_continued
+    }
+
     pub fn is_recorded(&self) -> bool {
         self.recording.is_some()
     }
@@ -106,14 +117,14 @@ impl Trace {
     }
 
     /// The request has ended; `now` is asked if that is recorded.
-    pub fn ended(&self, entry: &Entry<'_>, links: Option<Link>, now: impl FnOnce() -> Moment) {
+    pub fn ended(&self, entry: &Entry<'_>, link: Option<Link>, now: impl FnOnce() -> Moment) {
         if let Some(recording) = &self.recording {
-            recording.queue.push([server::span(entry, (self, recording), links, now())]);
+            recording.queue.push(&server::span(entry, (self, recording), link, now()));
         }
     }
 }
 
-/// Takes off a response the names that its origin gave it: they are of another span, and may be stored.
+/// Takes off a response that may be stored the names that its origin gave it. On one that is passed on, others replace them.
 pub fn take_off_names(fields: &mut HeaderMap) {
     fields.remove(context::X_TRACE_ID);
     fields.remove(context::X_SPAN_ID);

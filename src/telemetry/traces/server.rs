@@ -2,16 +2,22 @@
 
 use std::borrow::Cow;
 
-use http::Version;
-use tollgate_otlp::{Kind, Link, Span, Status, Value};
+use http::StatusCode;
+use tollgate_otlp::{Kind, Link, Name, Span, Value};
 
 use super::{Moment, Recording, Trace};
 use crate::telemetry::Entry;
+use crate::telemetry::semconv::{Error, method, protocol_version, server_error};
 
 /// A longer text is cut: a queue of spans is bounded by their number.
 const TEXT_BYTES_MAX: usize = 1024;
 
-pub fn span(entry: &Entry<'_>, (trace, recording): (&Trace, &Recording), link: Option<Link>, now: Moment) -> Span {
+pub fn span<'a>(
+    entry: &'a Entry<'_>,
+    (trace, recording): (&Trace, &'a Recording),
+    link: Option<Link>,
+    now: Moment,
+) -> Span<'a> {
     let mut attributes = attributes(entry);
     if let Some(upstream) = &entry.upstream {
         attributes.push(("tollgate.upstream", text(upstream.name)));
@@ -20,41 +26,46 @@ pub fn span(entry: &Entry<'_>, (trace, recording): (&Trace, &Recording), link: O
             attributes.push(("tollgate.queued_ms", Value::Float(queued.as_secs_f64() * 1e3)));
         }
     }
-    let failed = entry.status >= 500;
     if let Some(reason) = entry.reason {
-        attributes.push(("error.type", reason.into()));
-    } else if failed {
-        attributes.push(("error.type", entry.status.to_string().into()));
+        attributes.push(("tollgate.reason", reason.into()));
+    }
+    // What the client did wrong is no error of the server.
+    let error = StatusCode::from_u16(entry.status).map_or(Error::None, |status| server_error(status, entry.reason));
+    if let Some(kind) = error.kind() {
+        attributes.push(("error.type", Value::Text(kind)));
     }
     Span {
         trace_id: trace.trace_id,
         span_id: trace.span_id,
         parent: recording.parent,
         parent_is_remote: recording.parent.is_some(),
-        trace_state: recording.state.clone(),
-        name: name(entry),
+        trace_state: &recording.state,
+        name: Name(name_of(entry.method), entry.path_of_route),
         kind: Kind::Server,
         start: now.wall.checked_sub(entry.duration).unwrap_or(now.wall),
         end: now.wall,
         attributes,
-        links: link.into_iter().collect(),
-        // What the client did wrong is no error of the server.
-        status: if failed { Status::Error(entry.reason.unwrap_or_default().into()) } else { Status::Unset },
+        link,
+        // The attributes say why.
+        error: (error != Error::None).then(Cow::default),
     }
 }
 
-fn attributes(entry: &Entry<'_>) -> Vec<(&'static str, Value)> {
+fn attributes<'a>(entry: &'a Entry<'_>) -> Vec<(&'static str, Value<'a>)> {
     let (method, original) = method(entry.method);
-    let mut attributes: Vec<(&'static str, Value)> = Vec::with_capacity(24);
+    let mut attributes: Vec<(&'static str, Value<'_>)> = Vec::with_capacity(24);
     attributes.push(("http.request.method", method.into()));
     attributes.push(("url.path", text(entry.path)));
     attributes.push(("url.scheme", if entry.tls.is_some() { "https" } else { "http" }.into()));
     attributes.push(("http.response.status_code", entry.status.into()));
-    attributes.push(("client.address", entry.client.to_string().into()));
-    attributes.push(("network.peer.address", entry.peer.ip().to_string().into()));
+    attributes.push(("client.address", entry.client.into()));
+    attributes.push(("network.peer.address", entry.peer.ip().into()));
     attributes.push(("network.peer.port", entry.peer.port().into()));
     attributes.push(("network.protocol.version", protocol_version(entry.version).into()));
     attributes.push(("http.response.body.size", count(entry.bytes_sent)));
+    if let Some(port) = entry.port {
+        attributes.push(("server.port", port.into()));
+    }
     if entry.bytes_received > 0 {
         attributes.push(("http.request.body.size", count(entry.bytes_received)));
     }
@@ -74,45 +85,22 @@ fn attributes(entry: &Entry<'_>) -> Vec<(&'static str, Value)> {
     attributes
 }
 
-/// The method and the pattern of the route: a name that few requests share would be no name.
-fn name(entry: &Entry<'_>) -> Cow<'static, str> {
-    let method = match method(entry.method) {
+/// A method in the name of a span, which stands beside the pattern of the route: what few requests share would be no name.
+pub fn name_of(sent: &str) -> &'static str {
+    match method(sent) {
         (_, Some(_)) => "HTTP",
         (method, None) => method,
-    };
-    match entry.path_of_route {
-        Some(route) => format!("{method} {route}").into(),
-        None => method.into(),
     }
 }
 
-/// The method as the conventions know it, and as it came if they do not.
-pub fn method(sent: &str) -> (&'static str, Option<&str>) {
-    const KNOWN: [&str; 10] = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", "QUERY"];
-    match KNOWN.into_iter().find(|known| *known == sent) {
-        Some(known) => (known, None),
-        None => ("_OTHER", Some(sent)),
-    }
-}
-
-pub fn protocol_version(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_09 => "0.9",
-        Version::HTTP_10 => "1.0",
-        Version::HTTP_2 => "2",
-        Version::HTTP_3 => "3",
-        _ => "1.1",
-    }
-}
-
-pub fn text(text: &str) -> Value {
+pub fn text(text: &str) -> Value<'_> {
     let mut end = text.len().min(TEXT_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text.get(..end).unwrap_or_default().to_owned().into()
+    text.get(..end).unwrap_or_default().into()
 }
 
-fn count(bytes: u64) -> Value {
+fn count(bytes: u64) -> Value<'static> {
     Value::Integer(i64::try_from(bytes).unwrap_or(i64::MAX))
 }

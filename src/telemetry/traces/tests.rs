@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::{HeaderValue, Request, StatusCode, Version};
-use tollgate_otlp::{Counts, Dropped, Kind, Root, Span, Status, Value};
+use tollgate_otlp::{Counts, Dropped, Kind, Name, Root, Span, Value};
 
 use super::*;
 use crate::telemetry::UpstreamEntry;
@@ -55,6 +55,7 @@ fn nobody_is_asked_whether_to_believe_who_says_nothing() {
 fn entry<'a>() -> Entry<'a> {
     Entry {
         path: "/x/y",
+        port: Some(8443),
         query: Some("token=secret"),
         version: Version::HTTP_2,
         cache: Some("hit"),
@@ -67,64 +68,75 @@ fn entry<'a>() -> Entry<'a> {
     }
 }
 
-fn span_of(entry: &Entry<'_>, flags: &str) -> Span {
-    let trace = tracing(Root::All).begin(&Method::GET, &parent(flags), || true).unwrap();
-    let recording = trace.recording.clone().unwrap();
+/// Of a request that continues [`TRACE`].
+fn with_span(entry: &Entry<'_>, check: impl FnOnce(&Span<'_>)) {
+    let trace = tracing(Root::All).begin(&Method::GET, &parent("01"), || true).unwrap();
+    let recording = trace.recording.as_ref().unwrap();
     let now = Moment { at: crate::clock::now(), wall: UNIX_EPOCH + Duration::from_secs(1) };
-    server::span(entry, (&trace, &recording), None, now)
+    check(&server::span(entry, (&trace, recording), None, now));
 }
 
-fn attribute<'a>(span: &'a Span, name: &str) -> Option<&'a Value> {
+fn attribute<'a>(span: &'a Span<'_>, name: &str) -> Option<&'a Value<'a>> {
     span.attributes.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
 }
 
 #[test]
 fn a_server_span_says_what_the_conventions_ask_for() {
     let upstream = UpstreamEntry { name: "app", endpoint: None, attempts: 2, queued: None, head_after: None };
-    let span = span_of(&Entry { upstream: Some(upstream), ..entry() }, "01");
-    assert_eq!((span.name.as_ref(), span.kind, &span.status), ("GET /x", Kind::Server, &Status::Unset));
-    assert_eq!((span.trace_id.to_string().as_str(), span.trace_state.as_str()), (TRACE, "a=1"));
-    assert_eq!(span.parent.map(|parent| parent.to_string()).as_deref(), Some(SPAN));
-    assert!(span.parent_is_remote);
-    assert_eq!(span.end.duration_since(span.start).unwrap(), Duration::from_millis(3));
-    let text = |text: &'static str| Some(Value::from(text.to_owned()));
-    for (name, value) in [
-        ("http.request.method", Some(Value::from("GET"))),
-        ("url.path", text("/x/y")),
-        ("url.query", None),
-        ("url.scheme", Some(Value::from("http"))),
-        ("http.route", text("/x")),
-        ("http.response.status_code", Some(Value::Integer(200))),
-        ("error.type", None),
-        ("client.address", text("203.0.113.7")),
-        ("server.address", text("example.com")),
-        ("network.protocol.version", Some(Value::from("2"))),
-        ("user_agent.original", text("curl")),
-        ("tollgate.cache", text("hit")),
-        ("tollgate.route", text("things")),
-        ("tollgate.attempts", Some(Value::Integer(2))),
-    ] {
-        assert_eq!(attribute(&span, name), value.as_ref(), "{name}");
-    }
+    with_span(&Entry { upstream: Some(upstream), ..entry() }, |span| {
+        assert_eq!((span.name, span.kind, &span.error), (Name("GET", Some("/x")), Kind::Server, &None));
+        assert_eq!((span.trace_id.to_string().as_str(), span.trace_state), (TRACE, "a=1"));
+        assert_eq!(span.parent.map(|parent| parent.to_string()).as_deref(), Some(SPAN));
+        assert!(span.parent_is_remote);
+        assert_eq!(span.end.duration_since(span.start).unwrap(), Duration::from_millis(3));
+        for (name, value) in [
+            ("http.request.method", Some("GET".into())),
+            ("url.path", Some("/x/y".into())),
+            ("url.query", None),
+            ("url.scheme", Some("http".into())),
+            ("http.route", Some("/x".into())),
+            ("http.response.status_code", Some(Value::Integer(200))),
+            ("error.type", None),
+            ("client.address", Some(Value::Address([203, 0, 113, 7].into()))),
+            ("server.address", Some("example.com".into())),
+            ("server.port", Some(Value::Integer(8443))),
+            ("network.protocol.version", Some("2".into())),
+            ("user_agent.original", Some("curl".into())),
+            ("tollgate.cache", Some("hit".into())),
+            ("tollgate.route", Some("things".into())),
+            ("tollgate.attempts", Some(Value::Integer(2))),
+        ] {
+            assert_eq!(attribute(span, name), value.as_ref(), "{name}");
+        }
+    });
 }
 
 #[test]
 fn what_the_client_did_wrong_is_no_error_of_the_server() {
-    let of = |status, reason| span_of(&Entry { status, reason, ..entry() }, "01");
-    let limited = of(429, Some("rate_limited"));
-    assert_eq!((&limited.status, attribute(&limited, "error.type")), (&Status::Unset, Some(&"rate_limited".into())));
-    let failed = of(502, Some("connect_failed"));
-    assert_eq!(failed.status, Status::Error("connect_failed".into()));
-    assert_eq!(attribute(&of(500, None), "error.type"), Some(&Value::from("500".to_owned())));
+    for (status, reason, error, kind) in [
+        (200, None, None, None),
+        (429, Some("rate-limited"), None, None),
+        (502, Some("connect-failed"), Some(""), Some("connect-failed")),
+        (500, None, Some(""), Some("500")),
+        // The response broke off.
+        (200, Some("body-truncated"), Some(""), Some("body-truncated")),
+    ] {
+        with_span(&Entry { status, reason, ..entry() }, |span| {
+            let read = (span.error.as_deref(), attribute(span, "error.type"));
+            assert_eq!(read, (error, kind.map(Value::from).as_ref()), "{status}");
+            assert_eq!(attribute(span, "tollgate.reason"), reason.map(Value::from).as_ref());
+        });
+    }
 }
 
 #[test]
 fn odd_methods_and_long_paths_are_bounded() {
-    let span = span_of(&Entry { method: "BREW", path: &"é".repeat(2000), ..entry() }, "01");
-    assert_eq!(span.name, "HTTP /x");
-    assert_eq!(attribute(&span, "http.request.method"), Some(&"_OTHER".into()));
-    assert_eq!(attribute(&span, "http.request.method_original"), Some(&Value::from("BREW".to_owned())));
-    assert_eq!(attribute(&span, "url.path"), Some(&Value::from("é".repeat(512))));
+    with_span(&Entry { method: "BREW", path: &"é".repeat(2000), ..entry() }, |span| {
+        assert_eq!(span.name, Name("HTTP", Some("/x")));
+        assert_eq!(attribute(span, "http.request.method"), Some(&"_OTHER".into()));
+        assert_eq!(attribute(span, "http.request.method_original"), Some(&"BREW".into()));
+        assert_eq!(attribute(span, "url.path"), Some(&"é".repeat(512).into()));
+    });
 }
 
 #[tokio::test]
@@ -139,13 +151,14 @@ async fn each_attempt_has_a_span_and_is_named_upstream() {
     let sent = Sent { endpoint, upstream: "app", is_tls: false, version: Version::HTTP_11, resent: 0, begun };
     let mut named = Vec::new();
     for resent in 0..3 {
-        let span = trace.begin_attempt(&mut head, Sent { resent, ..sent }).unwrap();
+        let mut span = trace.begin_attempt(&mut head, Sent { resent, ..sent }).unwrap();
         named.push(context::parent(&head.headers).unwrap().span_id);
         match resent {
             0 => span.answered(StatusCode::BAD_GATEWAY),
             1 => span.failed("broken", &"why"),
-            _ => drop(span),
+            _ => {}
         }
+        drop(span);
         assert_eq!(counts.dropped(Dropped::QueueFull), u64::from(resent) + 1);
     }
     assert!(!named.contains(&trace.span_id) && named[0] != named[1]);

@@ -74,6 +74,9 @@ function latency(ms) {
 /** The same of a mean, which no range bounds. */
 const exactly = (ms) => (ms !== null && ms < 1 ? `${ms.toFixed(2)} ms` : latency(ms));
 
+/** What is needed to compare, as `tollgate status` says it. */
+const digits = (n) => String(n < 100 ? Number(n.toPrecision(3)) : Math.round(n));
+
 function bytes(n) {
   const units = ["B", "KiB", "MiB", "GiB", "TiB"];
   let unit = 0;
@@ -732,17 +735,30 @@ function showRefused(config) {
 
 function showChecks(checks) {
   keyed($("checks"), checks, (check) => check.name,
-    () => el("li", "", stateNode(), el("span", "detail", el("b"), " ", el("span"))),
+    () => el("li", "", stateNode(), el("span", "detail", el("b"), " ", el("span")), el("span", "measure")),
     (node, check) => {
       const state = STATES[check.status] ?? "unknown";
       node.dataset.state = state;
       showState(node.firstChild, check.status);
       say(node.firstChild.children[1], check.name.replaceAll("_", " "));
-      say(node.lastChild.firstChild, check.status);
-      const limit = check.limit_ms ? ` of ${check.limit_ms} ms` : "";
-      node.title = `looked at in ${check.duration_ms} ms${limit}`;
-      say(node.lastChild.lastChild, check.detail ?? "");
+      const detail = node.children[1];
+      say(detail.firstChild, check.status);
+      say(detail.lastChild, check.detail ?? "");
+      say(node.lastChild, measure(check));
     });
+}
+
+/** What was measured, from where on it is worse, and what it took to find out. */
+function measure({ value, unit, limit, duration_ms, age_s }) {
+  const parts = [`${digits(duration_ms)} ms`];
+  if (age_s !== undefined) parts.push(`${Math.round(age_s)} s ago`);
+  if (limit) {
+    const { degraded, unhealthy, worse } = limit;
+    const bounds = [["degraded", unhealthy === degraded ? null : degraded], ["unhealthy", unhealthy]];
+    const said = bounds.filter(([, bound]) => bound !== null).map(([word, bound]) => `${word} ${worse} ${digits(bound)}`);
+    parts.unshift([`${digits(value)} ${unit}`, ...said].join(", "));
+  }
+  return parts.join(" · ");
 }
 
 let lastUpstreams = [];
