@@ -93,7 +93,9 @@ impl Stream {
         match tls.read_tls(&mut self.tcp) {
             Ok(0) => return Ok(Received::End),
             Err(error) => return received(Err(error)),
-            Ok(_) => drop(tls.process_new_packets()?),
+            Ok(_) => {
+                tls.process_new_packets()?;
+            }
         }
         // A hand-shake answers what it reads.
         self.flush()?;
