@@ -37,12 +37,14 @@ def connect(peer: Peer, tls: bool) -> HTTPConnection:
     return connection
 
 
-def ask(connection: HTTPConnection, path: str, field: str | None = None) -> Answer:
+def ask(connection: HTTPConnection, path: str, field: str | None = None, body: bytes | None = None) -> Answer:
     """A request as the load generators make it: `Host` names the address, since stores keep hosts apart."""
-    connection.putrequest("GET", f"/{path}", skip_accept_encoding=True)
+    connection.putrequest("GET" if body is None else "POST", f"/{path}", skip_accept_encoding=True)
     if field:
         connection.putheader(*field.split(": "))
-    connection.endheaders()
+    if body is not None:
+        connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body)
     try:
         answer = connection.getresponse()
         body = answer.read()
@@ -76,3 +78,16 @@ def check(answer: Answer, content: bytes, coded: bool):
         raise Wrong(f"the body has the coding {coding}, in an answer with\n{answer.fields}")
     if (gzip.decompress(answer.body) if coded else answer.body) != content:
         raise Wrong(f"the body of {len(answer.body)} bytes is not the origin's, in an answer with\n{answer.fields}")
+
+
+def upload(size: int) -> bytes:
+    """The bytes that the generator of load posts."""
+    return bytes((at * 31 ^ at >> 8) & 0xFF for at in range(size))
+
+
+def told(body: bytes) -> bytes:
+    """What the program behind the peers says of an upload: its length, and a sum of its bytes and their order."""
+    total = 0
+    for at in range(0, len(body), 8):
+        total = (total * 0x0100_0000_01B3 + int.from_bytes(body[at : at + 8], "little")) & 0xFFFF_FFFF_FFFF_FFFF
+    return f"{len(body)} {total:016x}".encode()

@@ -6,7 +6,7 @@ import zlib
 from pathlib import Path
 
 KIB = 1024
-SIZES = {"1KiB": KIB, "64KiB": 64 * KIB, "1MiB": 1024 * KIB}
+SIZES = {"128B": 128, "1KiB": KIB, "64KiB": 64 * KIB, "1MiB": 1024 * KIB}
 JSON = "32KiB.json"
 JSON_SIZE = 32 * KIB
 # Answers of real interfaces shrink so; a line over and over would shrink to nothing, and flatter a coder.

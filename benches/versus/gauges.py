@@ -42,6 +42,11 @@ def pss_kib(pids: list[int]) -> int:
     return sum(_field(f"/proc/{pid}/smaps_rollup", "Pss:") for pid in pids)
 
 
+def rss_kib(pids: list[int]) -> int:
+    """What is resident, in KiB. Pages that processes share count in each of them."""
+    return sum(_field(f"/proc/{pid}/status", "VmRSS:") for pid in pids)
+
+
 def rss_peak_kib(pids: list[int]) -> int:
     """The most that was resident, in KiB. Pages that processes share count in each of them."""
     return sum(_field(f"/proc/{pid}/status", "VmHWM:") for pid in pids)

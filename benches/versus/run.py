@@ -8,191 +8,159 @@ the ratio of two peers within a round.
 import argparse
 import os
 import resource
-import ssl
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, closing
-from dataclasses import asdict
-from itertools import groupby
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import gauges
+import growth
+import installing
+import latency
+import memory
+import reloads
 import report
-from asking import Wrong, ask, connect
-from cases import IDLE, LOADED, Idle, Loaded
+import throughput
+from asking import Wrong
+from cases import GROWTH, IDLE, LOADED
 from files import Files
-from peers import HERE, PEERS, REPOSITORY, Bench, DidNotStart, Origin, Peer, Unsupported
-from turns import Round, questions, take_turn
+from peers import ALL, PEERS
+from peers.origins import Echo, Origin
+from peers.peer import Bench, Certificate
+from peers.server import HERE, REPOSITORY, DidNotStart
+from plan import Plan
+from results import Results
+from smoke import smoke
 
-IDLE_SETTLE_S = 1.5
 MEMORY = Path("/dev/shm")
+GROUPS = ("throughput", "latency", "memory", "reloads", "growth")
+# Those that a run has unless it names others: the default size has to end within a quarter of an hour.
+USUAL = ("nginx", "tollgate")
 
 
 def main():
+    begun = time.monotonic()
     options = arguments()
+    if options.install:
+        installing.install()
+    if missing := installing.missing_tools():
+        sys.exit(f"versus: there is no {missing}; `--install` gets it")
     raise_open_files_limit()
-    notes = leave_out_missing(options)
-    with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="versus-")))
-        in_memory = MEMORY if os.access(MEMORY, os.W_OK) else folder
-        memory = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="versus-", dir=in_memory)))
-        files = Files(folder / "files")
-        origin = opened.enter_context(Origin(folder, files))
-        bench = Bench(folder, memory, files, origin, make_certificate(folder), options.tollgate)
-        loaded = run_loaded(options, bench, notes)
-        idle = {case.name: run_idle(case, options, bench) for case in IDLE if chosen(case, options)}
-        versions = {name: PEERS[name].version() for name in options.peer}
-    results = report.Results(
-        seconds=options.seconds,
-        peers=versions,
-        notes=notes,
-        loaded={name: [asdict(each) for each in rounds] for name, rounds in loaded.items()},
-        idle_bytes=idle,
-    )
+    plan = Plan(options.peer, options.rounds, options.seconds, options.case, options.smoke)
+    plan.notes += options.note
+    plan.leave_out_missing()
+    build(options)
+    with prepared(options) as bench:
+        if options.smoke:
+            smoke(plan, bench)
+            print(f"versus: all as it should be, in {time.monotonic() - begun:.0f} s")
+            return
+        results = measured(options.group, plan, bench)
+    if options.commit and "tollgate" in results.peers:
+        results.peers["tollgate"] = f"tollgate, commit {options.commit}"
+    results.commands = [command_of(options)]
     print(report.markdown(results))
-    if not options.quick and not options.case:
-        print(f"written to {report.save(results, HERE / 'results')}")
+    if options.save:
+        path = report.save(results, HERE / "results", options.add)
+        print(f"written to {path}")
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Tollgate beside other proxies, with equal settings.")
-    parser.add_argument("--rounds", type=int, default=6, help="rounds a case; each has every peer once")
-    parser.add_argument("--seconds", type=int, default=4, help="length of a peer's turn")
-    names = [case.name for case in LOADED + IDLE]
+    parser.add_argument("--rounds", type=int, default=2, help="rounds a case; each has every peer once")
+    parser.add_argument("--seconds", type=int, default=1, help="length of a peer's turn")
+    parser.add_argument("--group", action="append", choices=GROUPS, help="only this one")
+    names = [case.name for case in LOADED + IDLE + GROWTH]
     parser.add_argument("--case", action="append", choices=names, help="only this one, and nothing is saved")
-    parser.add_argument("--peer", action="append", choices=list(PEERS), help="the first is what the others are compared with")
+    names = [*PEERS, "all"]
+    parser.add_argument("--peer", action="append", choices=names, help="the first is what the others are compared with")
     parser.add_argument("--tollgate", type=Path, help="an executable to use instead of building one")
+    parser.add_argument("--note", action="append", default=[], help="what readers of the results should know of the run")
+    parser.add_argument("--commit", help="what that was built from")
+    parser.add_argument("--generator", type=Path, help="likewise, of the generator of load")
+    parser.add_argument("--install", action="store_true", help="get what is missing, from Debian and PyPI")
     parser.add_argument("--quick", action="store_true", help="two rounds of a second, nothing is saved")
+    parser.add_argument("--add", action="store_true", help="put the cases of this run into the results of the day, in place of the same")
+    parser.add_argument("--smoke", action="store_true", help="look at answers alone, with few requests; saves nothing")
     options = parser.parse_args()
-    options.peer = options.peer or ["nginx", "tollgate", "varnish"]
-    if options.quick:
-        options.rounds, options.seconds = 2, 1
-    if not options.tollgate and "tollgate" in options.peer:
-        subprocess.run(["cargo", "build", "--release", "--bin", "tollgate"], cwd=REPOSITORY, check=True)
-        target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
-        options.tollgate = target / "release" / "tollgate"
+    options.peer = list(dict.fromkeys(options.peer or USUAL))
+    if "all" in options.peer:
+        options.peer = [peer.name for peer in ALL]
+    options.save = not (options.quick or options.case and not options.add)
+    options.group, options.case = options.group or GROUPS, options.case or []
+    if options.quick or options.smoke:
+        options.rounds, options.seconds = (1 if options.smoke else 2), 1
     return options
 
 
-def chosen(case: Loaded | Idle, options: argparse.Namespace) -> bool:
-    return not options.case or case.name in options.case
+def command_of(options: argparse.Namespace) -> str:
+    """How to have the same again, with what is built by the command itself."""
+    parts = ["python3 benches/versus/run.py", f"--rounds {options.rounds}", f"--seconds {options.seconds}"]
+    for name, default in (("group", GROUPS), ("peer", list(USUAL)), ("case", [])):
+        chosen = getattr(options, name)
+        parts += [f"--{name} {each}" for each in chosen] if chosen != default else []
+    return " ".join(parts).replace(" ".join(f"--peer {peer.name}" for peer in ALL), "--peer all")
 
 
-def leave_out_missing(options: argparse.Namespace) -> list[str]:
-    """Notes on peers that are not installed; they are taken out of those to compare."""
-    missing = {name: PEERS[name].missing() for name in options.peer}
-    options.peer = [name for name in options.peer if not missing[name]]
-    notes: list[str] = []
-    for name, what in missing.items():
-        if what:
-            add_note(notes, f"{name} is left out: there is no {what}")
-    return notes
+def build(options: argparse.Namespace):
+    """Builds what was not given."""
+    folder = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "release"
+    cargo = ["cargo", "build", "--release"]
+    if not options.generator:
+        subprocess.run([*cargo, "--package", "tollgate-versus-load"], cwd=REPOSITORY, check=True)
+        options.generator = folder / "versus-load"
+    if not options.tollgate:
+        subprocess.run([*cargo, "--bin", "tollgate"], cwd=REPOSITORY, check=True)
+        options.tollgate = folder / "tollgate"
 
 
-def add_note(notes: list[str], note: str):
-    notes.append(note)
-    print(f"versus: {note}", file=sys.stderr)
-
-
-def run_loaded(options: argparse.Namespace, bench: Bench, notes: list[str]) -> dict[str, list[Round]]:
-    rounds: dict[str, list[Round]] = {}
-    cases = [case for case in LOADED if chosen(case, options)]
-    for features, its_cases in groupby(cases, key=lambda case: case.features):
-        with ExitStack() as running:
-            peers = started(options, bench, features, running, notes)
-            for case in its_cases:
-                takers = [peer for peer in peers if peer.tls or not case.load.tls]
-                for name, measured in run_case(case, takers, options, bench):
-                    show(name, measured)
-                    rounds.setdefault(name, []).append(measured)
-    return rounds
-
-
-def started(
-    options: argparse.Namespace, bench: Bench, features: tuple[str, ...], running: ExitStack, notes: list[str]
-) -> list[Peer]:
-    """The peers that can be compared in cases with these features."""
-    peers = []
-    for name in options.peer:
-        if not features and not PEERS[name].passes_on:
-            continue
-        try:
-            peers.append(running.enter_context(PEERS[name](bench, features)))
-        except Unsupported as unsupported:
-            add_note(notes, f"{name} is left out of the cases with {' and '.join(features)}: {unsupported}")
-    return peers
-
-
-def run_case(case: Loaded, peers: list[Peer], options: argparse.Namespace, bench: Bench):
-    asked = {peer.name: questions(case, peer, bench.files) for peer in peers}
-    for number in range(options.rounds):
-        order = 1 if number % 2 == 0 else -1
-        for peer in peers[::order]:
-            for question in asked[peer.name][::order]:
-                yield question.name, take_turn(question, number, options.seconds, bench.origin)
-
-
-def run_idle(case: Idle, options: argparse.Namespace, bench: Bench) -> dict[str, list[float]]:
-    """Bytes a connection, of fresh processes, in each of a few rounds."""
-    names = [name for name in options.peer if PEERS[name].passes_on]
-    bytes_each: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(1 if options.quick else 3):
-        for name in names if number % 2 == 0 else reversed(names):
-            with PEERS[name](bench, ()) as each:
-                bytes_each[name].append(idle_bytes(case, each))
-            print(f"{case.name:22} {name:22} {bytes_each[name][-1]:9.0f} bytes a connection", file=sys.stderr)
-    return bytes_each
-
-
-def idle_bytes(case: Idle, peer: Peer) -> float:
-    # What the first connections make a process allocate is not the price of a further one.
-    hold(case, peer, 100)
-    before = gauges.pss_kib(peer.pids())
-    return (hold(case, peer, case.connections) - before) * 1024 / case.connections
-
-
-def hold(case: Idle, peer: Peer, count: int) -> int:
-    """Memory in KiB while so many connections are open that have each had an answer."""
+@contextmanager
+def prepared(options: argparse.Namespace) -> Iterator[Bench]:
+    """Folders, files, and the servers behind the peers."""
     with ExitStack() as opened:
-        connections = []
-        for _ in range(count):
-            connections.append(opened.enter_context(closing(connect(peer, case.tls))))
-            ask(connections[-1], "1KiB")
-        time.sleep(IDLE_SETTLE_S)
-        pss_kib = gauges.pss_kib(peer.pids())
-        for connection in connections:
-            if connection.sock is None:
-                raise Wrong(f"{case.name}: {peer.name} does not keep connections")
-            connection.sock.setblocking(False)
-            try:
-                if not connection.sock.recv(1):
-                    raise Wrong(f"{case.name}: {peer.name} closed a connection")
-            except (BlockingIOError, ssl.SSLWantReadError):
-                pass
-    time.sleep(IDLE_SETTLE_S)
-    return pss_kib
+        folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="versus-")))
+        in_memory = MEMORY if os.access(MEMORY, os.W_OK) else folder
+        stores = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="versus-", dir=in_memory)))
+        files = Files(folder / "files")
+        generator, tollgate = options.generator.resolve(), options.tollgate.resolve()
+        origin = opened.enter_context(Origin(folder, files, everywhere="growth" in options.group))
+        echo = opened.enter_context(Echo(folder, generator))
+        yield Bench(folder, stores, files, origin, echo, make_certificate(folder), tollgate, generator)
 
 
-def make_certificate(folder: Path) -> tuple[Path, Path]:
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
+def measured(groups: list[str], plan: Plan, bench: Bench) -> Results:
+    results = Results(seconds=plan.seconds, rounds=plan.rounds, notes=plan.notes)
+    if "throughput" in groups:
+        results.loaded = throughput.run(plan, bench)
+    if "latency" in groups:
+        results.latency = latency.run(plan, bench)
+    if "memory" in groups:
+        results.start = {} if plan.cases else memory.at_start(plan, bench)
+        results.idle_bytes = memory.idle(plan, bench)
+    if "reloads" in groups and not plan.cases:
+        results.reloads = reloads.run(plan, bench)
+    if "growth" in groups:
+        results.growth = growth.run(plan, bench)
+    results.peers = {name: PEERS[name].version() for name in plan.peers}
+    return results
+
+
+def make_certificate(folder: Path) -> Certificate:
+    certificate, key, both = folder / "certificate.pem", folder / "key.pem", folder / "both.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=localhost"
     command += " -addext subjectAltName=DNS:localhost,IP:127.0.0.1"
     subprocess.run(
         [*command.split(), "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True, timeout=20
     )
-    return certificate, key
+    both.write_text(certificate.read_text() + key.read_text())
+    return Certificate(certificate, key, both)
 
 
 def raise_open_files_limit():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 20_000)), hard))
-
-
-def show(name: str, measured: Round):
-    line = f"{name:22} {measured.peer:22} {measured.cpu_us_per_request:9.1f} µs {measured.requests_per_s:9.0f}/s"
-    print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":

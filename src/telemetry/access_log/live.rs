@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn wanted(status: &str) -> Wanted {
-        Filter { status: vec![status.to_owned()], ..Filter::default() }.compile(testing::WORDS).unwrap()
+        Filter { status: vec![status.to_owned()], ..Filter::default() }.compile(super::super::testing::WORDS).unwrap()
     }
 
     #[test]

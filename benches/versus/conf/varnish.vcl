@@ -1,5 +1,5 @@
 # Varnish as a peer where responses are stored or compressed. Beside it lie nginx.conf and tollgate.toml.
-# @NAMES@ are filled in by peers.py, FEATURES with the parts that a case needs. Varnish's parameters are there too.
+# @NAMES@ are filled in by its class in peers/, FEATURES with the parts that a case needs. Varnish's parameters are there too.
 vcl 4.1;
 
 backend origin {
