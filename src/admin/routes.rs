@@ -25,8 +25,8 @@ use crate::cache::Dependencies;
 use crate::clock;
 use crate::compress::{self, Accepted};
 use crate::config::{self, Coding};
-use crate::error;
 use crate::control::Outcome;
+use crate::error;
 use crate::telemetry::access_log::Filter;
 
 const BODY_BYTES_MAX: usize = 64 << 10;
