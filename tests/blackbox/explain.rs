@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use crate::harness::*;
 
@@ -556,10 +556,18 @@ fn agrees_with_the_origin(explained: &Value, asked: &Asked, seen: &Request, what
 #[tokio::test]
 async fn the_names_of_a_trace_are_explained_for_request_and_response() {
     let origin = Origin::replies(ok("")).await;
-    let edge = Edge::start(format!("[telemetry]\n{}{ROUTE}", upstream(&[origin.address()], ""))).await;
-    let ask = async |method: &str, fields: &[(&str, &str)]| {
-        explain(&edge, &json!({ "method": method, "url": "http://localhost/", "fields": fields })).await
+    let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let start = async |keys: &str| {
+        Edge::start(format!("[telemetry]\n{keys}{}{ROUTE}", upstream(&[origin.address()], ""))).await
     };
+    let ask_of = async |edge: &Edge, method: &str, fields: &[(&str, &str)]| {
+        explain(edge, &json!({ "method": method, "url": "http://localhost/", "fields": fields })).await
+    };
+    let parent = [("traceparent", TRACEPARENT), ("tracestate", "a=1")];
+    let kept = ask_of(&start("").await, "GET", &parent).await;
+    assert_eq!((&kept["request"]["changed"], &kept["request"]["removed"]), (&json!([]), &json!([])), "no collector");
+    let edge = start(&format!("otlp = \"http://{nowhere}\"\nsample = 1\n")).await;
+    let ask = async |method: &str, fields: &[(&str, &str)]| ask_of(&edge, method, fields).await;
     let of = |explained: &Value, name: &str| {
         let of = |list: &Value| list.as_array().unwrap().iter().find(|one| one[0] == name).map(|one| one[1].clone());
         (of(&explained["request"]["added"]), of(&explained["response"]["set"]))
@@ -569,7 +577,7 @@ async fn the_names_of_a_trace_are_explained_for_request_and_response() {
         assert_eq!(of(&begun, name), (Some(json!(FRESH)), Some(json!(FRESH))), "{name}: {begun:#}");
     }
     assert_eq!(of(&begun, "traceparent"), (Some(json!(FRESH)), None));
-    let continued = ask("GET", &[("traceparent", TRACEPARENT), ("tracestate", "a=1")]).await;
+    let continued = ask("GET", &parent).await;
     assert_eq!(of(&continued, "x-trace-id"), (Some(json!(TRACE_ID)), Some(json!(TRACE_ID))));
     assert_eq!(continued["request"]["changed"][0], json!({ "name": "traceparent", "from": TRACEPARENT, "to": FRESH }));
     assert_eq!(continued["request"]["removed"], json!([]));

@@ -32,7 +32,6 @@ mod h2_downstream;
 mod h2_upstream;
 mod head_bombs;
 mod head_requests;
-mod idle;
 mod interim;
 mod kept;
 mod limits;

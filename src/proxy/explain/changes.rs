@@ -67,7 +67,11 @@ pub fn edits(edits: &FieldEdits, hsts: Option<&HeaderValue>, trace: Option<&Trac
 
 /// Whether a field names something that is made for each request: the span, and the trace if that begins here.
 pub fn is_fresh(trace: Option<&Trace>, name: &HeaderName) -> bool {
-    trace.is_some_and(|trace| [X_SPAN_ID, TRACEPARENT].contains(name) || *name == X_TRACE_ID && !trace.is_continued())
+    trace.is_some_and(|trace| {
+        *name == X_SPAN_ID
+            || *name == X_TRACE_ID && !trace.is_continued()
+            || *name == TRACEPARENT && !trace.keeps_parent()
+    })
 }
 
 #[cfg(test)]

@@ -116,6 +116,11 @@ impl Trace {
         self.is_continued
     }
 
+    /// Whether `traceparent` goes on as it came.
+    pub fn keeps_parent(&self) -> bool {
+        self.keeps_parent
+    }
+
     pub fn is_recorded(&self) -> bool {
         self.recording.is_some()
     }
