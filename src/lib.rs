@@ -195,3 +195,9 @@ pub use cache::fuzzed as cache_parts;
 /// And of routing, and of what endpoints send.
 pub use route::Router;
 pub use upstream::fuzzed as upstream_parts;
+
+/// What the benches of pure parts measure beside those.
+pub mod measured {
+    pub use crate::connection::{Asked as Answered, write_head};
+    pub use crate::rate_limit::{Asked, RouteLimits, build};
+}

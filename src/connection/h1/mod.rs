@@ -26,7 +26,7 @@ use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::codec::{Broken, Codec, Next};
-pub use self::head::request as request_of;
+pub use self::head::{Asked, request as request_of, write as write_head};
 use super::{Downstream, FIRST_REQUEST_GRACE, Limits, Link, reason_of, run_tunnel};
 use crate::body::Body;
 use crate::guard::Reason;
