@@ -25,6 +25,7 @@ fuzz_target!(|head: &[u8]| {
     let client = client_ip::resolve(&trusted, STRANGER, &direct);
     assert!(client.address == STRANGER && !client.via_trusted);
     let hop = Hop {
+        peer_address: STRANGER,
         peer: &address_value(STRANGER),
         client,
         scheme: Scheme::Https,
