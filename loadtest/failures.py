@@ -22,7 +22,7 @@ from datetime import datetime
 from pathlib import Path
 
 from outcome import Answer, Fault, Moments, Outcome, report
-from run import RESULTS, build, output_of, raise_open_files_limit
+from run import RESULTS, add_shared, build, output_of, raise_open_files_limit
 from stack import HERE, Setup, Stack, ask
 from stores import Missing
 
@@ -70,9 +70,7 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="loadtest/run.sh --type failures", description=__doc__)
     parser.add_argument("--fault", action="append", choices=[fault.name for fault in FAULTS], help="only this one")
-    parser.add_argument("--binary", type=Path, help="an executable to use instead of building one")
-    parser.add_argument("--commit", help="what that executable was built from; HEAD if it is not said")
-    parser.add_argument("--results", type=Path, help="folder for the results; else one with the date")
+    add_shared(parser)
     options = parser.parse_args()
     options.binary = (options.binary or build()).resolve()
     return options

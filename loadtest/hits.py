@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from run import RESULTS, build, cpu_model, output_of, raise_open_files_limit
+from run import RESULTS, add_shared, build, cpu_model, output_of, raise_open_files_limit
 from stack import HERE, Setup, Stack
 from stores import Missing
 from watch import Watch
@@ -71,9 +71,7 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="loadtest/run.sh --type hits", description=__doc__)
     parser.add_argument("--seconds", type=int, default=60, help="of each generator")
-    parser.add_argument("--binary", type=Path, help="an executable to use instead of building one")
-    parser.add_argument("--commit", help="what that executable was built from; HEAD if it is not said")
-    parser.add_argument("--results", type=Path, help="folder for the results; else one with the date")
+    add_shared(parser)
     options = parser.parse_args()
     options.binary = (options.binary or build()).resolve()
     return options

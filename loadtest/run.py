@@ -60,9 +60,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--time", type=float, help="lengths of its stages by those that it names")
     parser.add_argument("--replicas", type=int, help="of the app; 3, and 1 for `rate`")
     parser.add_argument("--stores", action="store_true", help="PostgreSQL and Redis instead of SQLite")
-    parser.add_argument("--binary", type=Path, help="an executable to use instead of building one")
-    parser.add_argument("--commit", help="what that executable was built from; HEAD if it is not said")
-    parser.add_argument("--results", type=Path, help="folder for the results; else one with date and type")
+    add_shared(parser)
     parser.add_argument("--no-timing", action="store_true", help="let only wrong answers fail the run, not slow ones")
     parser.add_argument("--no-report", action="store_true", help="leave out report.md and report.html")
     parser.add_argument("--clean", action="store_true", help="first remove results that are not committed")
@@ -79,6 +77,13 @@ def arguments() -> argparse.Namespace:
         options.replicas = 1 if options.type == "rate" else 3
     options.binary = (options.binary or build()).resolve()
     return options
+
+
+def add_shared(parser: argparse.ArgumentParser):
+    """What every load test can be told."""
+    parser.add_argument("--binary", type=Path, help="an executable to use instead of building one")
+    parser.add_argument("--commit", help="what that executable was built from; HEAD if it is not said")
+    parser.add_argument("--results", type=Path, help="folder for the results; else one with the date")
 
 
 def build() -> Path:

@@ -5,9 +5,8 @@ The rate is a share of what the first peer, nginx, answers at most to the same g
 
 import statistics
 from dataclasses import asdict
-from itertools import groupby
 
-from cases import LOADED, SHARES, Loaded
+from cases import SHARES, Loaded
 from peers import Peer
 from peers.peer import Bench
 from plan import Plan, show
@@ -20,14 +19,9 @@ PEAK_TURNS = 2
 def run(plan: Plan, bench: Bench) -> dict[str, list[dict]]:
     """By case, the turns of each peer in each round, with the share and the rate that they were at."""
     rounds: dict[str, list[dict]] = {}
-    cases = [case for case in LOADED if plan.chosen(case)]
-    for setup, its_cases in groupby(cases, key=lambda case: case.setup):
-        with plan.running(bench, setup) as peers:
-            for case in its_cases:
-                able = plan.able(case.needs)
-                takers = [peer for peer in peers if peer.name in able]
-                if takers and takers[0].name == plan.peers[0]:
-                    rounds[case.name] = run_case(case, takers, plan, bench)
+    for case, takers in plan.loaded(bench):
+        if takers and takers[0].name == plan.peers[0]:
+            rounds[case.name] = run_case(case, takers, plan, bench)
     return rounds
 
 

@@ -4,7 +4,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 
+from cases import LOADED, Loaded
 from peers import PEERS, Peer
 from peers.peer import PARTS, PASS, Bench, Setup, Unsupported
 
@@ -62,6 +64,14 @@ class Plan:
                     features = " and ".join(feature for feature in setup.features if feature in PARTS)
                     self.note(f"{name} is left out of the cases with {features}: {unsupported}")
             yield peers
+
+    def loaded(self, bench: Bench) -> Iterator[tuple[Loaded, list[Peer]]]:
+        """The chosen cases of requests for a file, each with the peers that can do it, which run."""
+        for setup, cases in groupby(filter(self.chosen, LOADED), key=lambda case: case.setup):
+            with self.running(bench, setup) as peers:
+                for case in cases:
+                    able = self.able(case.needs)
+                    yield case, [peer for peer in peers if peer.name in able]
 
 
 def show(case: str, peer: str, what: str):

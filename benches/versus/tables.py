@@ -1,6 +1,7 @@
 """Results as tables of Markdown. A section that has nothing to say is empty."""
 
 import statistics
+from collections.abc import Callable
 
 from cases import GROWTH, GROWTH_BAR, GROWTH_BARRED, IDLE, LATENCY_BAR, LOADED, SHARES, START_BAR_MIB
 from files import JSON_SIZE
@@ -89,15 +90,17 @@ def sizes(results: Results) -> str:
 
 
 def rates(results: Results) -> str:
+    note = "At saturation, medians. All cores are busy with load, origin and peer, so these rank a machine as much as a peer."
+    return by_case(results, note, "requests_per_s", lambda each: f"{statistics.median(each):,.0f}")
+
+
+def by_case(results: Results, note: str, key: str, shown: Callable[[list[float]], str]) -> str:
     peers = results.took_part(results.loaded)
     rows = []
     for case in results.loaded:
-        its = [results.of(case, peer, "requests_per_s") for peer in peers]
-        rows.append([case, *(f"{statistics.median(each):,.0f}" if each else "–" for each in its)])
-    if not rows:
-        return ""
-    note = "At saturation, medians. All cores are busy with load, origin and peer, so these rank a machine as much as a peer."
-    return f"{note}\n\n{table(['case', *peers], rows)}"
+        its = [results.of(case, peer, key) for peer in peers]
+        rows.append([case, *(shown(each) if each else "–" for each in its)])
+    return f"{note}\n\n{table(['case', *peers], rows)}" if rows else ""
 
 
 def latency(results: Results) -> str:
@@ -188,15 +191,8 @@ def memory(results: Results) -> str:
 
 
 def under_load(results: Results) -> str:
-    peers = results.took_part(results.loaded)
-    rows = []
-    for case in results.loaded:
-        its = [results.of(case, peer, "pss_kib") for peer in peers]
-        rows.append([case, *(f"{max(each) / 1024:.1f}" if each else "–" for each in its)])
-    if not rows:
-        return ""
     note = "PSS in MiB over all processes, the most of all rounds. What nginx stores is in files, and not in this."
-    return f"{note}\n\n{table(['case', *peers], rows)}"
+    return by_case(results, note, "pss_kib", lambda each: f"{max(each) / 1024:.1f}")
 
 
 def median_of(figures: list[float]) -> str:

@@ -1,9 +1,8 @@
 """Requests as fast as they are answered: what each costs, and how many there are."""
 
 from dataclasses import asdict
-from itertools import groupby
 
-from cases import LOADED, Loaded
+from cases import Loaded
 from peers import Peer
 from peers.peer import Bench
 from plan import Plan, show
@@ -13,13 +12,9 @@ from turns import Turn, questions, take_turn
 def run(plan: Plan, bench: Bench) -> dict[str, list[dict]]:
     """By case, the turn of each peer in each round."""
     rounds: dict[str, list[dict]] = {}
-    cases = [case for case in LOADED if plan.chosen(case)]
-    for setup, its_cases in groupby(cases, key=lambda case: case.setup):
-        with plan.running(bench, setup) as peers:
-            for case in its_cases:
-                able = plan.able(case.needs)
-                for name, turn in run_case(case, [peer for peer in peers if peer.name in able], plan, bench):
-                    rounds.setdefault(name, []).append(turn)
+    for case, takers in plan.loaded(bench):
+        for name, turn in run_case(case, takers, plan, bench):
+            rounds.setdefault(name, []).append(turn)
     return rounds
 
 

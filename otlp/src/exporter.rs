@@ -23,7 +23,7 @@ const OFFERS_MAX: u32 = 4;
 /// The pause after the first failure; it doubles.
 const PAUSE: Duration = Duration::from_secs(1);
 /// No collector is waited for longer, whatever it asks for.
-const PAUSE_MAX: Duration = Duration::from_secs(300);
+pub const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// A batch that is lost; why was said.
 struct Unsent;

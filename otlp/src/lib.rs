@@ -12,7 +12,8 @@
 //!
 //! They read the variables themselves, and let them win over a configuration; say of a failure only that there was
 //! one; count nothing; and speak gRPC through tonic, a second HTTP stack. The messages are those of
-//! `opentelemetry-proto`, but those of spans, of which there are many, are written at once and not built first; gRPC is the same message behind five bytes, over HTTP/2, by hyper, which both programs have already.
+//! `opentelemetry-proto`, but those of spans, of which there are many, are written at once and not built first; gRPC is
+//! the same message behind five bytes, over HTTP/2, by hyper, which both programs have already.
 
 mod client;
 mod exporter;
@@ -28,7 +29,7 @@ mod variables;
 mod wire;
 
 pub use client::{Client, ExportError};
-pub use exporter::Exporter;
+pub use exporter::{Exporter, PAUSE_MAX};
 pub use health::{Health, Taken, Watch};
 pub use parent::Parent;
 pub use queue::{Counts, Dropped, Queue};

@@ -1,6 +1,5 @@
 //! As whom this process speaks to collectors.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::LazyLock;
 
 use crate::config::Telemetry;
@@ -9,10 +8,7 @@ use crate::config::Telemetry;
 const INSTANCE: &str = "service.instance.id";
 
 /// One for the life of the process, so that a reload goes on with the same series: a UUID by chance (version 4).
-static ID: LazyLock<String> = LazyLock::new(|| {
-    let random = RandomState::new();
-    uuid(u128::from(random.hash_one(0)) << 64 | u128::from(random.hash_one(1)))
-});
+static ID: LazyLock<String> = LazyLock::new(|| uuid(fastrand::u128(..)));
 
 /// What the configuration says, and which of all edges this is, unless it says that as well.
 pub fn resource(telemetry: &Telemetry) -> Vec<(String, String)> {

@@ -10,16 +10,13 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
-use tollgate_otlp::{Client, ExportError, Health, Taken, Target, Watch};
+use tollgate_otlp::{Client, ExportError, Health, PAUSE_MAX, Taken, Target, Watch};
 
 use super::{Metrics, otlp};
 use crate::clock;
 use crate::config::Telemetry;
 use crate::telemetry::log::NOTICE;
 use crate::telemetry::resource::resource;
-
-/// No collector is waited for longer, whatever it asks for.
-const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// The task, which ends with this.
 pub struct Pushing {
