@@ -248,13 +248,13 @@ impl Fetch<'_> {
             && sending.payload.is_at_hand();
         let ejection = moves_on.then(|| endpoint.ejections());
         let mut counted = Counted::new(self.upstream, &endpoint, (&sending.head.method, sending.begun));
-        let mut span = self.begin_span(&endpoint, sending, attempts);
+        let (names, mut span) = self.begin_span(&endpoint, sending, attempts);
         let progress = &Progress::default();
         let outcome = {
             let Sending { head, payload, until, .. } = &mut *sending;
             let (until, awaited) = (*until, payload.awaited());
             let dispatch =
-                Dispatch { in_flight, endpoint: &endpoint, relay: self.relay, head, payload, over, progress };
+                Dispatch { in_flight, endpoint: &endpoint, relay: self.relay, head, names, payload, over, progress };
             let sending = pin!(self.upstream.send(dispatch, self.connections, self.limits));
             let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until, progress, awaited };
             self.within_limits(sending, attempt).await

@@ -198,6 +198,6 @@ pub use upstream::fuzzed as upstream_parts;
 
 /// What the benches of pure parts measure beside those.
 pub mod measured {
-    pub use crate::connection::{Asked as Answered, write_head};
+    pub use crate::connection::{Asked as Answered, Stamp, write_head};
     pub use crate::rate_limit::{Asked, RouteLimits, build};
 }

@@ -12,7 +12,7 @@ use tollgate::cache_parts::{KeyRules, Parts, begin_key, end_key};
 use tollgate::config::{Algorithm, LimitHeaders, LimitKey, PathMatch, Quota, RateLimit};
 use tollgate::guard::{Machine, Step};
 use tollgate::header::Scheme;
-use tollgate::measured::{Answered, Asked, RouteLimits, build, write_head};
+use tollgate::measured::{Answered, Asked, RouteLimits, Stamp, build, write_head};
 use tollgate::upstream_parts::read_head;
 use tollgate::{Router, path};
 
@@ -139,10 +139,11 @@ fn heads(criterion: &mut Criterion) {
     }
     let asked = Answered { keeps_alive: true, ..Answered::default() };
     let mut out = Vec::with_capacity(1024);
+    let stamp = Stamp { date: DATE, names: None, prepared: None };
     criterion.bench_function("response head, written", |bencher| {
         bencher.iter(|| {
             out.clear();
-            write_head(black_box(&head), Some(1024), asked, DATE, &mut out).keeps_alive
+            write_head(black_box(&head), Some(1024), asked, stamp, &mut out).keeps_alive
         });
     });
     criterion.bench_function("response head, read", |bencher| {

@@ -78,20 +78,26 @@ impl Said {
     /// The value of `Cache-Status`, one item of its list.
     fn value(&self) -> HeaderValue {
         let mut text = spare::text();
-        // Writing to a vector does not fail, and nothing but printable ASCII is written, so it is a value.
-        drop(write!(text, "tollgate; {self}"));
+        write(self, &mut text);
+        // Nothing but printable ASCII is written, so it is a value.
         let value = HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("tollgate"));
         spare::keep_text(text);
         value
     }
 
     /// The value of `X-Cache`: whether the origin was spared.
-    pub fn x_cache(&self) -> HeaderValue {
-        HeaderValue::from_static(match self {
+    pub fn x_cache(&self) -> &'static str {
+        match self {
             Self::Hit { .. } => "HIT",
             Self::Forwarded(_) => "MISS",
-        })
+        }
     }
+}
+
+/// Writes the last item of `Cache-Status`.
+pub fn write(said: &Said, out: &mut Vec<u8>) {
+    // Writing to a vector does not fail.
+    drop(write!(out, "tollgate; {said}"));
 }
 
 /// Adds the last item of `Cache-Status`. The list begins at the origin (RFC 9211 §2), so what caches before this one

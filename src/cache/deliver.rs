@@ -53,7 +53,7 @@ pub fn deliver(found: &Found, wanted: Wanted<'_>, now: Instant, boundary: fn() -
 
 /// Whether a request has neither preconditions nor a range: so it is with nearly all, and one look at each field is less
 /// than a search for each that may be there.
-fn wants_whole(request: &HeaderMap) -> bool {
+pub(super) fn wants_whole(request: &HeaderMap) -> bool {
     !request.keys().any(|name| matches!(*name, IF_NONE_MATCH | IF_MODIFIED_SINCE | RANGE))
 }
 
@@ -136,7 +136,7 @@ pub fn settle_passed(response: &mut Response<Body>, wanted: Wanted<'_>, received
 /// Says what this cache did.
 pub fn annotate(fields: &mut HeaderMap, said: &Said) {
     cache_status::append(fields, said);
-    fields.insert("x-cache", said.x_cache());
+    fields.insert("x-cache", HeaderValue::from_static(said.x_cache()));
 }
 
 /// The lifetime that clients are told, in place of what the origin says. What has passed of it here is added, for
@@ -151,6 +151,6 @@ pub fn tell_clients(fields: &mut HeaderMap, lifetime: Duration, terms: &Terms, n
 }
 
 /// Ages go to 2^31 (RFC 9111 §1.2.2).
-fn whole_seconds(duration: Duration) -> u64 {
+pub(super) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs().min(1 << 31)
 }

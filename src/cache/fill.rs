@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
@@ -104,7 +104,8 @@ struct Frame {
 impl Frame {
     fn stored(self, fields: HeaderMap, content: Content, forms: Arc<Forms>) -> Arc<Stored> {
         let Self { status, terms, received, selecting, tags, has_own_tag } = self;
-        Arc::new(Stored { status, fields, content, terms, received, selecting, tags, has_own_tag, forms })
+        let lines = OnceLock::new();
+        Arc::new(Stored { status, fields, content, terms, received, selecting, tags, has_own_tag, forms, lines })
     }
 }
 

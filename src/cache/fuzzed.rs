@@ -1,6 +1,6 @@
 //! The parts of the cache that the fuzz targets try by themselves.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode};
@@ -31,5 +31,16 @@ pub use crate::pattern::Pattern;
 pub fn stored(fields: HeaderMap, terms: Terms, selecting: Arc<Selecting>, content: Whole) -> Stored {
     let (content, received) = (Content::Whole(content), SystemTime::UNIX_EPOCH);
     let (status, tags, forms) = (StatusCode::OK, Tags::default(), Forms::new(Memory::new(0), 0));
-    Stored { status, fields, content, terms, received, selecting, tags, has_own_tag: false, forms }
+    Stored {
+        status,
+        fields,
+        content,
+        terms,
+        received,
+        selecting,
+        tags,
+        has_own_tag: false,
+        forms,
+        lines: OnceLock::new(),
+    }
 }

@@ -2,7 +2,7 @@
 //! again, and in which form it is sent.
 //!
 //! The cache belongs to the process and outlives every configuration. A request looks for its key and
-//! [`deliver()`]s what it finds. What it has to fetch, it fetches for all who ask for the same meanwhile ([`pending`]), and
+//! [`deliver()`]s what it finds, or sends it as [`Prepared`]. What it has to fetch, it fetches for all who ask for the same meanwhile ([`pending`]), and
 //! [`fill`] takes the response in. Nothing here opens a connection.
 
 mod ban_list;
@@ -24,6 +24,7 @@ mod operators;
 mod peek;
 mod pending;
 mod policy;
+mod prepared;
 mod purge;
 mod range;
 mod rules;
@@ -61,6 +62,7 @@ pub use self::peek::describe_key;
 pub use self::pending::{Join, Line, Settled};
 use self::policy::Terms;
 pub use self::policy::{Permit, TargetUri, Times, Usable, Why};
+pub use self::prepared::Prepared;
 pub use self::purge::{Dependencies, Mode, Purge, TooMuch, What};
 pub use self::rules::Policy;
 pub use self::statistics::{RouteStatistics, Statistics};

@@ -1,6 +1,6 @@
 //! A response as the cache has it, whether all of it is here or the rest is still on its way.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -8,6 +8,7 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::coded::Forms;
 use super::policy::Terms;
+use super::prepared;
 use super::tags::Tags;
 use super::vary::{self, Selecting};
 use crate::body::{Body, Growing};
@@ -28,6 +29,8 @@ pub struct Stored {
     /// Its entity tag was made here: the origin does not know it.
     pub has_own_tag: bool,
     pub(super) forms: Arc<Forms>,
+    /// Of its fields, once they have been asked for.
+    pub(super) lines: OnceLock<Option<Box<[u8]>>>,
 }
 
 impl Stored {
@@ -38,7 +41,12 @@ impl Stored {
             Content::Whole(whole) => whole.length() + size_of_val(whole.pieces()) as u64,
             Content::Growing(_) => 0,
         };
-        fields as u64 + pieces
+        (fields + prepared::lines_bytes(&self.fields)) as u64 + pieces
+    }
+
+    /// Its fields as lines of a head, but for the length, if these hold whatever the edge adds.
+    pub fn lines(&self) -> Option<&[u8]> {
+        self.lines.get_or_init(|| prepared::lines(&self.fields)).as_deref()
     }
 
     /// As it came.
@@ -172,6 +180,7 @@ impl Stored {
             tags: Tags::default(),
             has_own_tag: false,
             forms: Forms::new(Memory::new(1024), 0),
+            lines: OnceLock::new(),
         })
     }
 

@@ -150,6 +150,12 @@ pub struct FieldEdits {
     pub remove: Vec<HeaderName>,
 }
 
+impl FieldEdits {
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
+    }
+}
+
 impl PartialEq for PathRewrite {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {

@@ -24,7 +24,7 @@ use crate::frames::{self, Cut};
 use crate::guard;
 use crate::header::cookies;
 use crate::pace::Terms;
-use crate::proxy;
+use crate::proxy::{self, Served};
 use crate::tcp::Peer;
 use crate::timed::Timed;
 use crate::timers::Deadline;
@@ -148,7 +148,11 @@ impl Serving {
             let mut request = request.map(|body| {
                 (!body.is_end_stream()).then(|| Source::incoming(body).trailers_at_most(guard::FIELDS_MAX))
             });
-            let response = Box::pin(proxy::serve(&worker, &link, &mut request, refused)).await;
+            let Served { mut response, names, .. } =
+                Box::pin(proxy::serve(&worker, &link, &mut request, refused)).await;
+            if let Some(names) = names {
+                names.insert(response.headers_mut());
+            }
             let taking = STREAM.with(|stream| Rc::clone(&stream.taking));
             Ok(response.map(|body| Paced::new(body, taking)))
         }

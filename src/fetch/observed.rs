@@ -8,7 +8,7 @@ use crate::balance::Endpoint;
 use crate::clock;
 use crate::config::UpstreamProtocol;
 use crate::telemetry::metrics::{AttemptOutcome, Attempted};
-use crate::telemetry::traces::{AttemptSpan, Sent};
+use crate::telemetry::traces::{AttemptSpan, Sent, SpanFields};
 use crate::upstream::Upstream;
 
 impl Fetch<'_> {
@@ -16,10 +16,10 @@ impl Fetch<'_> {
     pub(super) fn begin_span(
         &self,
         endpoint: &Endpoint,
-        sending: &mut Sending<'_>,
+        sending: &Sending<'_>,
         attempts: &mut Attempts,
-    ) -> Option<Box<AttemptSpan<'_>>> {
-        let trace = attempts.trace.as_ref()?;
+    ) -> (Option<SpanFields>, Option<Box<AttemptSpan<'_>>>) {
+        let Some(trace) = &attempts.trace else { return (None, None) };
         let config = self.upstream.config();
         let sent = Sent {
             endpoint: endpoint.address,
@@ -30,7 +30,8 @@ impl Fetch<'_> {
             begun: sending.begun,
         };
         attempts.sent += 1;
-        trace.begin_attempt(&mut sending.head, sent)
+        let (fields, span) = trace.begin_attempt(&sending.head, sent);
+        (Some(fields), span)
     }
 }
 

@@ -108,7 +108,7 @@ pub fn parse(text: &str, scheme: Scheme) -> Result<Authority<'_>, AuthorityError
             (ipv6(text, address)?, port)
         }
         None => {
-            let (name, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            let (name, port) = text.split_at(memchr::memchr(b':', text.as_bytes()).unwrap_or(text.len()));
             (dns_name(name)?, port)
         }
     };
@@ -135,16 +135,22 @@ fn ipv6<'a>(text: &'a str, address: &'a str) -> Result<Cow<'a, str>, AuthorityEr
 
 fn dns_name(name: &str) -> Result<Cow<'_, str>, AuthorityError> {
     let name = name.strip_suffix('.').unwrap_or(name);
-    let is_label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    if name.len() > NAME_BYTES_MAX || !name.split('.').all(is_label) {
-        return Err(AuthorityError::Invalid);
+    let (mut label_bytes, mut is_lower) = (0, true);
+    // One look at each byte: this is done for every request.
+    for byte in name.bytes() {
+        match byte {
+            b'.' if label_bytes == 0 => return Err(AuthorityError::Invalid),
+            b'.' => label_bytes = 0,
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => label_bytes += 1,
+            b'A'..=b'Z' => (label_bytes, is_lower) = (label_bytes + 1, false),
+            _ => return Err(AuthorityError::Invalid),
+        }
     }
-    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Ok(Cow::Owned(name.to_ascii_lowercase()));
+    match () {
+        () if label_bytes == 0 || name.len() > NAME_BYTES_MAX => Err(AuthorityError::Invalid),
+        () if is_lower => Ok(Cow::Borrowed(name)),
+        () => Ok(Cow::Owned(name.to_ascii_lowercase())),
     }
-    Ok(Cow::Borrowed(name))
 }
 
 /// What stands after the host. An empty port is the default one (RFC 3986 §6.2.3).

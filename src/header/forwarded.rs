@@ -7,6 +7,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Scheme, append_to_list, authority};
@@ -45,12 +46,8 @@ pub fn rewrite(fields: &mut HeaderMap, hop: &Hop<'_>) {
     }
     if hop.client.via_trusted {
         append_to_list(fields, X_FORWARDED_FOR, hop.peer.clone());
-        if !only_line(fields, &X_FORWARDED_PROTO).is_some_and(is_scheme) {
-            fields.insert(X_FORWARDED_PROTO, hop.scheme.value());
-        }
-        if !only_line(fields, &X_FORWARDED_HOST).is_some_and(|host| is_host(host, hop.scheme)) {
-            fields.insert(X_FORWARDED_HOST, hop.host.clone());
-        }
+        insert_unless(fields, X_FORWARDED_PROTO, is_scheme, || hop.scheme.value());
+        insert_unless(fields, X_FORWARDED_HOST, |host| is_host(host, hop.scheme), || hop.host.clone());
         let client = hop.client.address;
         let is_peer = client == hop.peer_address.to_canonical();
         fields.insert(X_REAL_IP, if is_peer { hop.peer.clone() } else { address_value(client) });
@@ -142,8 +139,29 @@ fn is_rewritten(name: &HeaderName) -> bool {
     matches!(name.as_str(), "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-real-ip")
 }
 
+/// Sets a field, unless it has one line that is good.
+fn insert_unless(
+    fields: &mut HeaderMap,
+    name: HeaderName,
+    is_good: impl Fn(&str) -> bool,
+    value: impl FnOnce() -> HeaderValue,
+) {
+    match fields.entry(name) {
+        Entry::Vacant(place) => {
+            place.insert(value());
+        }
+        Entry::Occupied(mut lines) if only(lines.iter()).is_none_or(|line| !is_good(line)) => {
+            lines.insert(value());
+        }
+        Entry::Occupied(_) => {}
+    }
+}
+
 fn only_line<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let mut lines = fields.get_all(name).iter();
+    only(fields.get_all(name).iter())
+}
+
+fn only<'a>(mut lines: impl Iterator<Item = &'a HeaderValue>) -> Option<&'a str> {
     let line = lines.next()?;
     if lines.next().is_some() { None } else { line.to_str().ok() }
 }

@@ -71,12 +71,13 @@ pub fn remove(fields: &mut HeaderMap, trailers: Trailers) -> Option<Upgrade> {
     if !present.contains(&true) {
         return None;
     }
-    let upgrade = upgrade(fields);
-    for name in named_by_connection(fields) {
+    let [has_te, _, has_connection, _, _, _, has_upgrade, ..] = present;
+    let upgrade = if has_connection && has_upgrade { upgrade(fields) } else { None };
+    for name in if has_connection { named_by_connection(fields) } else { Vec::new() } {
         fields.remove(name);
     }
-    let forwards_te =
-        trailers == Trailers::Forward && list(fields, &TE).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
+    let takes_trailers = |coding: &[u8]| coding.eq_ignore_ascii_case(b"trailers");
+    let forwards_te = has_te && trailers == Trailers::Forward && list(fields, &TE).any(takes_trailers);
     for (name, _) in ENDING_HERE.iter().zip(present).filter(|(_, present)| *present) {
         if trailers == Trailers::Drop || *name != TRAILER {
             fields.remove(name);

@@ -24,6 +24,7 @@ pub mod trailers;
 pub mod via;
 
 use bytes::BytesMut;
+use http::header::Entry;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::FieldEdits;
@@ -81,19 +82,21 @@ pub fn edit(fields: &mut HeaderMap, edits: &FieldEdits) {
 /// Adds a last element to a list field and leaves it as one line: an upstream that reads only one line
 /// must not miss what this hop wrote.
 pub fn append_to_list(fields: &mut HeaderMap, name: HeaderName, element: HeaderValue) {
+    let mut lines = match fields.entry(name) {
+        Entry::Vacant(place) => {
+            place.insert(element);
+            return;
+        }
+        Entry::Occupied(lines) => lines,
+    };
     let mut joined = BytesMut::new();
-    for line in fields.get_all(&name).iter().filter(|line| !line.is_empty()) {
+    for line in lines.iter().filter(|line| !line.is_empty()) {
         joined.extend_from_slice(line.as_bytes());
         joined.extend_from_slice(b", ");
     }
-    let value = if joined.is_empty() {
-        element
-    } else {
-        joined.extend_from_slice(element.as_bytes());
-        // Values joined by a comma are a value, so the element alone is never taken.
-        HeaderValue::from_maybe_shared(joined.freeze()).unwrap_or(element)
-    };
-    fields.insert(name, value);
+    joined.extend_from_slice(element.as_bytes());
+    // Values joined by a comma are a value, so the element alone is never taken.
+    lines.insert(HeaderValue::from_maybe_shared(joined.freeze()).unwrap_or(element));
 }
 
 /// The elements of a list field over all its lines (RFC 9110 §5.6.1), without empty ones.

@@ -2,6 +2,7 @@
 //!
 //! It decides whose name counts. Randomness is an argument.
 
+use http::header::{Entry, OccupiedEntry};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -10,17 +11,15 @@ const BYTES_MAX: usize = 128;
 /// Keeps the one sane name that a trusted peer gave, and sets a fresh one in any other case. The answer is
 /// the name that the request now has.
 pub fn settle(fields: &mut HeaderMap, via_trusted: bool, fresh: impl FnOnce() -> HeaderValue) -> HeaderValue {
-    if via_trusted {
-        let mut lines = fields.get_all(X_REQUEST_ID).iter();
-        if let (Some(given), None) = (lines.next(), lines.next())
-            && is_sane(given.as_bytes())
-        {
-            return given.clone();
+    match fields.entry(X_REQUEST_ID) {
+        Entry::Occupied(given) if via_trusted && is_sane_alone(&given) => given.get().clone(),
+        Entry::Occupied(mut given) => {
+            let id = fresh();
+            given.insert(id.clone());
+            id
         }
+        Entry::Vacant(place) => place.insert(fresh()).clone(),
     }
-    let id = fresh();
-    fields.insert(X_REQUEST_ID, id.clone());
-    id
 }
 
 /// 32 hex digits, as long as a trace id.
@@ -31,6 +30,11 @@ pub fn value(random: u128) -> HeaderValue {
         *digit = DIGITS[(random >> (4 * at) & 15) as usize];
     }
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+}
+
+fn is_sane_alone(given: &OccupiedEntry<'_, HeaderValue>) -> bool {
+    let mut lines = given.iter();
+    lines.next().is_some_and(|id| is_sane(id.as_bytes())) && lines.next().is_none()
 }
 
 /// What UUIDs, ULIDs, trace ids and base64 are made of; nothing that a log or a shell would read twice.

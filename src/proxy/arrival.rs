@@ -20,7 +20,7 @@ use crate::header::{REQUEST_FIELDS_ADDED, Scheme, edit, request_id, via};
 use crate::rewrite;
 use crate::route::answers_challenge;
 use crate::snapshot::{Route, View};
-use crate::telemetry::traces::{self, Trace};
+use crate::telemetry::traces::Trace;
 
 #[derive(Clone, Copy)]
 pub struct Arrival<'a> {
@@ -88,7 +88,7 @@ impl<'a> Arrival<'a> {
         (host, received): (HeaderValue, Version),
     ) -> HeaderValue {
         // One growth of the map, and not one for each doubling.
-        fields.reserve(REQUEST_FIELDS_ADDED + self.snapshot.tracing.as_ref().map_or(0, |_| traces::FIELDS_ADDED));
+        fields.reserve(REQUEST_FIELDS_ADDED);
         let to_h1 = pass.upstream.config().protocol == UpstreamProtocol::H1;
         // Over HTTP/1.1 it concerns this connection alone (RFC 9110 §10.1.4).
         if upgrade.is_some() {

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use self::admit::{admit, admit_body, admit_rate, refuse_expectation, tell_rate};
 use self::arrival::Arrival;
@@ -22,7 +22,7 @@ use self::message::{fallback, fresh_id, leave_out_content, receive, redirect, re
 use self::outgoing::receive_request;
 use self::tagging::Tagging;
 use crate::body::{Body, Source};
-use crate::cache::{Stored, TargetUri};
+use crate::cache::{Prepared, Stored, TargetUri};
 use crate::client_ip::ClientIp;
 use crate::compress::Recoding;
 use crate::connection::Link;
@@ -38,6 +38,7 @@ use crate::snapshot::{Action, HeldRoute, Pass, Route, View};
 use crate::spare;
 use crate::splice;
 use crate::stub_status;
+use crate::telemetry::traces::{SpanFields, Trace};
 use crate::upstream::{Reply, Tunnel};
 use crate::worker::Worker;
 
@@ -47,35 +48,45 @@ pub struct Opened {
     pub record: Box<Record>,
 }
 
-/// Answers one request. `refused` is the guard's verdict, if it is a bad one; over HTTP/1.1 nothing is known of the
-/// request then.
-pub async fn serve(
-    worker: &Worker,
-    link: &Link,
-    request: Unread<'_>,
-    refused: Option<guard::Reason>,
-) -> Box<Response<Body>> {
+/// An answer, with what is written with its head beside the fields.
+pub struct Served {
+    pub response: Box<Response<Body>>,
+    /// None if requests are not traced.
+    pub names: Option<SpanFields>,
+    /// Over HTTP/1.1 alone.
+    pub prepared: Option<Prepared>,
+}
+
+/// Answers one request. `refused` is the guard's verdict, if it is a bad one;
+/// over HTTP/1.1 nothing is known of the request then.
+pub async fn serve(worker: &Worker, link: &Link, request: Unread<'_>, refused: Option<guard::Reason>) -> Served {
     let snapshot = worker.view();
     let mut record = Record::begin(request, &link.downstream, link.open_request(worker));
     record.is_unread = refused.is_some() && record.is_h1();
     let exchange = Exchange { worker, link, snapshot: &snapshot };
     record.trace = exchange.arrival().trace(request.method(), request.headers());
+    let names = record.trace.as_ref().map(Trace::name);
     let is_head = *request.method() == Method::HEAD;
     let answered = match refused {
         Some(reason) => Err(Reason::Guard(reason)),
         None => exchange.answer(request, &mut record).await,
     };
     spare::keep_fields(std::mem::take(request.headers_mut()));
+    let mut prepared = None;
     let mut response = match answered {
         Ok(Answer::Response(response) | Answer::Kept(response, _)) => response,
+        Ok(Answer::Prepared(response, lines)) => {
+            prepared = Some(lines);
+            response
+        }
         Ok(Answer::Tunnel(mut response)) => {
             record.status = response.status();
             tell_rate(&record, response.headers_mut());
-            name_trace(&record, response.headers_mut());
-            return Box::new(response.map(|tunnel| {
+            let response = response.map(|tunnel| {
                 link.tunnel.replace(Some(Opened { tunnel, record }));
                 Body::empty()
-            }));
+            });
+            return Served { response: Box::new(response), names, prepared };
         }
         Err(reason) => {
             record.reason = Some(reason);
@@ -85,7 +96,6 @@ pub async fn serve(
     };
     exchange.finish(&mut response);
     tell_rate(&record, response.headers_mut());
-    name_trace(&record, response.headers_mut());
     if response.status() == StatusCode::UPGRADE_REQUIRED && !record.is_h1() {
         // There is no upgrade over HTTP/2 (RFC 9113 §8.6).
         hop_by_hop::remove(response.headers_mut(), Trailers::Forward);
@@ -97,14 +107,7 @@ pub async fn serve(
         leave_out_content(&mut response);
     }
     record.respond(&mut response);
-    response
-}
-
-/// Tells the client under which name its request is found in traces.
-fn name_trace(record: &Record, fields: &mut HeaderMap) {
-    if let Some(trace) = &record.trace {
-        trace.name(fields);
-    }
+    Served { response, names, prepared }
 }
 
 /// The answer is final, and the client is still sending.
@@ -125,6 +128,8 @@ enum Answer {
     Response(Box<Response<Body>>),
     /// Made of a response that is kept.
     Kept(Box<Response<Body>>, Arc<Stored>),
+    /// The same, where most of the head is prepared.
+    Prepared(Box<Response<Body>>, Prepared),
     Tunnel(Box<Response<Tunnel>>),
 }
 
@@ -143,6 +148,9 @@ struct Passing<'a> {
     /// The canonical one, if that is not the one that came.
     path: Option<String>,
     upgrade: Option<Upgrade>,
+    /// Whether the route leaves the fields of a stored response as they are, but for what a coding changes.
+    keeps_fields: bool,
+    recoding: Option<&'a Recoding<'a>>,
 }
 
 impl Exchange<'_> {
@@ -180,7 +188,9 @@ impl Exchange<'_> {
                 let path = if let Cow::Owned(path) = path { Some(path) } else { None };
                 let tagging = Tagging::of(pass, request);
                 let upgrade = receive_request(request, &route, pass);
-                let passing = Passing { route: &route, pass, client, path, upgrade };
+                let keeps_fields = record.is_h1() && route.config.response_fields.is_empty();
+                let recoding = recoding.as_ref();
+                let passing = Passing { route: &route, pass, client, path, upgrade, keeps_fields, recoding };
                 let answer = match caching {
                     None => self.pass(request, &passing, record).await?,
                     Some(caching) => self.pass_by_cache(request, &passing, caching, record).await?,
@@ -196,7 +206,7 @@ impl Exchange<'_> {
                         kept = Some(stored);
                         response
                     }
-                    tunnel @ Answer::Tunnel(_) => return Ok(tunnel),
+                    complete @ (Answer::Tunnel(_) | Answer::Prepared(..)) => return Ok(complete),
                 }
             }
         };

@@ -38,6 +38,7 @@ use crate::header::framing::FramingError;
 use crate::interim::{INTERIM_MAX, Relay};
 use crate::lock::lock;
 use crate::telemetry::UpstreamMetrics;
+use crate::telemetry::traces::SpanFields;
 use crate::tls::{ConnectError, UpstreamTls};
 
 /// More than a page of head is no answer to a proxied request.
@@ -168,6 +169,8 @@ pub struct Dispatch<'a> {
     /// The one that it counts on.
     pub endpoint: &'a Endpoint,
     pub head: &'a Parts,
+    /// What names the trace in the head; None if requests are not traced.
+    pub names: Option<SpanFields>,
     pub payload: &'a mut Payload,
     pub over: Over,
     /// Where interim responses go; None if nobody wants them.

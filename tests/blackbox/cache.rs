@@ -610,3 +610,51 @@ async fn a_stream_of_events_is_nobody_elses() {
         assert_eq!(edge.get("/").await.text(), number);
     }
 }
+
+/// Over HTTP/1.1 the head of most hits is lines that were made once, and over HTTP/2 it is made of fields.
+#[tokio::test]
+async fn a_hit_says_the_same_however_its_head_is_made() {
+    const EDIT: &str = "response = { set = { x-edge = \"1\", etag = \"\\\"b\\\"\" }, remove = [\"link\"] }";
+    let fields = |answer: &Answer| {
+        let told = |name: &str| !["age", "cache-status", "date"].contains(&name);
+        let lines = answer.fields.iter().filter(|(name, _)| told(name.as_str()));
+        let mut lines: Vec<_> = lines.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        lines.sort();
+        lines
+    };
+    for (more, route, says, says_not) in [
+        (("x-plain", "1"), "compress = false", "x-plain: 1", "x-edge"),
+        (("x-plain", "1"), "", "link: <b>", "vary"),
+        (("strict-transport-security", "max-age=9"), "", "strict-transport-security: max-age=9", "x-edge"),
+        (("x-cache", "theirs"), "", "x-cache: HIT", "x-cache: theirs"),
+        (("x-plain", "1"), EDIT, "etag: \"b\"", "link"),
+        (("x-plain", "1"), "rate_limit = [\"any\"]", "ratelimit", "x-edge"),
+        (("ratelimit", "theirs"), "rate_limit = [\"any\"]", "theirs", "x-edge"),
+    ] {
+        let reply = move |_, number| {
+            let reply =
+                numbered(number).field("cache-control", "max-age=60").field("date", "Sat, 06 Nov 2094 08:49:37 GMT");
+            let reply = reply
+                .field("link", "<a>")
+                .field("link", "<b>")
+                .field("etag", "\"a\"")
+                .field("content-type", "image/png");
+            reply.field(more.0, more.1)
+        };
+        let origin = counting(reply).await;
+        let limit = "[rate_limit.any]\nrequests = 1000\nwindow = \"1h\"\n";
+        let route = format!("[[route]]\npath = \"/\"\nupstream = \"app\"\ncache = {{}}\n{route}\n");
+        let edge = Edge::start(limit.to_owned() + &upstream(&[origin.address()], "") + &route).await;
+        let miss = edge.get("/").await;
+        let mut found = Vec::new();
+        for via in [Via::H1, Via::H1, Via::H2] {
+            let hit = Client::connect(&edge, via).await.get("/").await;
+            assert_eq!((cache_status(&hit).as_str(), hit.text()), ("hit", miss.text()), "{more:?} {route}");
+            assert!(hit.field("age").parse::<u64>().is_ok() && !hit.field("date").is_empty(), "{hit:?}");
+            found.push(fields(&hit).into_iter().filter(|line| !line.starts_with("ratelimit:")).collect::<Vec<_>>());
+            let text = fields(&hit).join("\n");
+            assert!(text.contains(says) && !text.contains(says_not), "{more:?} {route}: {text}");
+        }
+        assert!(found.iter().all(|lines| *lines == found[0]), "{more:?} {route}: {found:#?}");
+    }
+}

@@ -12,7 +12,7 @@ use http::{Method, Request, response};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::head::{self, Asked, Begun, Framing};
+use super::head::{self, Asked, Begun, Framing, Stamp};
 use super::input::{self, Input};
 use super::output::Output;
 use super::upload::Upload;
@@ -194,7 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
         head: response::Parts,
         body: &mut Option<Body>,
         is_last: bool,
-        date: &[u8; 29],
+        stamp: Stamp<'_>,
     ) -> Result<bool, Broken> {
         self.owes_continue = false;
         self.interims.end();
@@ -203,7 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
         let is_early = self.upload.as_ref().is_some_and(|upload| !upload.has_ended());
         let keeps_alive = self.asked.keeps_alive && !is_last && !is_early && self.violation().is_none();
         let size = body.as_ref().map_or(Some(0), |body| body.size_hint().exact());
-        let mut begun = head::write(&head, size, Asked { keeps_alive, ..self.asked }, date, self.output.text());
+        let mut begun = head::write(&head, size, Asked { keeps_alive, ..self.asked }, stamp, self.output.text());
         spare::keep_fields(head.headers);
         if begun.framing == Framing::None {
             *body = None;

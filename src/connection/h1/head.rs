@@ -4,8 +4,10 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, response};
 
+use crate::cache::Prepared;
 use crate::guard::{Complete, Lines};
 use crate::header::{REQUEST_FIELDS_ADDED, cookies, framing, write_field};
+use crate::telemetry::traces::SpanFields;
 
 /// The status line needs a phrase for the sake of old readers.
 const NO_PHRASE: &str = "Unknown";
@@ -17,6 +19,17 @@ pub struct Asked {
     pub is_head: bool,
     pub keeps_alive: bool,
     pub takes_trailers: bool,
+}
+
+/// What is written into a response beside its fields.
+#[derive(Debug, Clone, Copy)]
+pub struct Stamp<'a> {
+    /// For one that has none.
+    pub date: &'a [u8; 29],
+    /// In place of what others say of its trace; None if requests are not traced.
+    pub names: Option<SpanFields>,
+    /// Of what is stored; it has a date.
+    pub prepared: Option<&'a Prepared>,
 }
 
 /// How the end of a response is told.
@@ -80,7 +93,7 @@ pub fn trailers(section: &Bytes) -> Option<HeaderMap> {
 
 /// Appends the head of a response to `out`, whose body has `size` bytes if that is known. What its fields say of
 /// the framing is said anew.
-pub fn write(head: &response::Parts, size: Option<u64>, asked: Asked, date: &[u8; 29], out: &mut Vec<u8>) -> Begun {
+pub fn write(head: &response::Parts, size: Option<u64>, asked: Asked, stamp: Stamp<'_>, out: &mut Vec<u8>) -> Begun {
     write_status_line(head.status, asked.is_http10, out);
     let framing = framing(head, size, asked);
     let mut begun = Begun {
@@ -91,7 +104,10 @@ pub fn write(head: &response::Parts, size: Option<u64>, asked: Asked, date: &[u8
         is_cut: false,
         is_queued: false,
     };
-    let (mut says_close, mut has_date) = (false, false);
+    let (mut says_close, mut has_date) = (false, stamp.prepared.is_some());
+    if let Some(prepared) = stamp.prepared {
+        prepared.write(out);
+    }
     for (name, value) in &head.headers {
         match *name {
             // HEAD is told the length of what it does not get (RFC 9110 §9.3.2).
@@ -101,9 +117,13 @@ pub fn write(head: &response::Parts, size: Option<u64>, asked: Asked, date: &[u8
             TRAILER => begun.trailers.extend(options(value).filter_map(|name| HeaderName::from_bytes(name).ok())),
             CONNECTION => says_close |= options(value).any(|option| option.eq_ignore_ascii_case(b"close")),
             DATE => has_date = true,
+            _ if stamp.names.is_some_and(|names| names.replace(name)) => continue,
             _ => {}
         }
         write_field(name, value, out);
+    }
+    if let Some(names) = stamp.names {
+        names.write(out);
     }
     match framing {
         Framing::None => {}
@@ -122,7 +142,7 @@ pub fn write(head: &response::Parts, size: Option<u64>, asked: Asked, date: &[u8
     begun.is_last = !begun.keeps_alive && head.status != StatusCode::SWITCHING_PROTOCOLS;
     if !has_date {
         out.extend_from_slice(b"date: ");
-        out.extend_from_slice(date);
+        out.extend_from_slice(stamp.date);
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
@@ -201,6 +221,7 @@ mod tests {
     use crate::guard::{Machine, Step, client_bytes};
 
     const DATE_TEXT: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+    const STAMP: Stamp<'_> = Stamp { date: DATE_TEXT, names: None, prepared: None };
     const KEPT: Asked = Asked { is_http10: false, is_head: false, keeps_alive: true, takes_trailers: true };
 
     fn read(text: &[u8]) -> Option<Request<()>> {
@@ -233,7 +254,7 @@ mod tests {
 
     fn written(response: response::Builder, size: Option<u64>, asked: Asked) -> (String, Framing, bool) {
         let mut out = Vec::new();
-        let begun = write(&response.body(()).unwrap().into_parts().0, size, asked, DATE_TEXT, &mut out);
+        let begun = write(&response.body(()).unwrap().into_parts().0, size, asked, STAMP, &mut out);
         let text = String::from_utf8(out).unwrap().replace("date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", "");
         (text.replace("\r\n", "|"), begun.framing, begun.keeps_alive)
     }
@@ -319,7 +340,7 @@ mod tests {
             (Asked { takes_trailers: false, ..KEPT }, None, vec![]),
             (KEPT, Some(1), vec![]),
         ] {
-            let begun = write(&response().into_parts().0, size, asked, DATE_TEXT, &mut Vec::new());
+            let begun = write(&response().into_parts().0, size, asked, STAMP, &mut Vec::new());
             assert_eq!(begun.trailers, expected);
         }
     }
@@ -328,8 +349,8 @@ mod tests {
     fn a_date_stands_in_every_response_once() {
         let mut out = Vec::new();
         let head = |response: response::Builder| response.body(()).unwrap().into_parts().0;
-        write(&head(Response::builder()), None, KEPT, DATE_TEXT, &mut out);
-        write(&head(Response::builder().header("date", "then")), None, KEPT, DATE_TEXT, &mut out);
+        write(&head(Response::builder()), None, KEPT, STAMP, &mut out);
+        write(&head(Response::builder().header("date", "then")), None, KEPT, STAMP, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert_eq!((text.matches("date: ").count(), text.matches("date: then\r\n").count()), (2, 1));
     }

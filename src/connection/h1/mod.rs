@@ -26,11 +26,11 @@ use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::codec::{Broken, Codec, Next};
-pub use self::head::{Asked, request as request_of, write as write_head};
+pub use self::head::{Asked, Stamp, request as request_of, write as write_head};
 use super::{Downstream, FIRST_REQUEST_GRACE, Limits, Link, reason_of, run_tunnel};
 use crate::body::Body;
 use crate::guard::Reason;
-use crate::proxy;
+use crate::proxy::{self, Served};
 use crate::tcp::Peer;
 use crate::worker::Worker;
 
@@ -83,7 +83,7 @@ where
         told
     };
     loop {
-        let response = {
+        let Served { response, names, prepared } = {
             let (mut request, refused) = match codec.next(&mut is_last).await {
                 Next::Request(request) => (request, None),
                 // What stands in its place is on record as unread.
@@ -93,7 +93,7 @@ where
             link.calls.set(link.calls.get() + 1);
             // Dropping what is made of the request drops its record, whose entry in the log says that the client left.
             match codec.during(pin!(proxy::serve(worker, link, &mut request, refused))).await {
-                Ok(response) => response,
+                Ok(answered) => answered,
                 Err(_) => return End::Gone,
             }
         };
@@ -108,7 +108,8 @@ where
         let is_last = poll_fn(|cx| Poll::Ready(is_last(cx))).await;
         let (head, body) = response.into_parts();
         let mut body = Some(body);
-        match (codec.respond(head, &mut body, is_last, &worker.date.text()).await, opened) {
+        let stamp = Stamp { date: &worker.date.text(), names, prepared: prepared.as_ref() };
+        match (codec.respond(head, &mut body, is_last, stamp).await, opened) {
             (Ok(_), Some(opened)) => return End::Tunnel(opened),
             (Ok(true), None) => {}
             (Ok(false) | Err(Broken::Cut), _) => return End::InOrder,

@@ -9,9 +9,12 @@ use http::{HeaderMap, Method, Request};
 
 use super::super::{Answer, Passing, Unread};
 use crate::cache::{
-    self, Cache, Directives, Forward, Found, Lookup, Permit, Policy, Said, Stored, TargetUri, Usable, Wanted, Why,
+    self, Cache, Directives, Forward, Found, Lookup, Permit, Policy, Prepared, Said, Stored, TargetUri, Usable, Wanted,
+    Why,
 };
 use crate::clock;
+use crate::compress::Outcome;
+use crate::compress::negotiate::Plan;
 use crate::config::CachedCookies;
 use crate::header::forwarded;
 use crate::snapshot::Pass;
@@ -196,4 +199,27 @@ pub fn answer(found: Found, wanted: Wanted<'_>, passing: &Passing<'_>, (said, no
     }
     cache::annotate(fields, &said);
     Answer::Kept(Box::new(response), found.stored)
+}
+
+/// The same for a hit whose fields nothing changes on their way, and why it is not coded, if its route codes.
+pub fn prepared(
+    found: &Found,
+    wanted: Wanted<'_>,
+    passing: &Passing<'_>,
+    (said, now): (Said, Instant),
+) -> Option<(Answer, Option<Outcome>)> {
+    let stored = &*found.stored;
+    let policy = passing.pass.caching.as_ref().filter(|_| passing.keeps_fields)?;
+    if policy.of(&stored.fields).ttl_client.is_some() {
+        return None;
+    }
+    let coding = match passing.recoding {
+        None => None,
+        Some(recoding) => match recoding.plan(stored.status, &stored.fields, stored.content.length()) {
+            Plan::Leave { why, varies: false } => Some(Outcome::Left(why)),
+            _ => return None,
+        },
+    };
+    let prepared = Prepared::of(found, wanted, (said, now))?;
+    Some((Answer::Prepared(Box::new(prepared.response()), prepared), coding))
 }

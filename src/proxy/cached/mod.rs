@@ -16,8 +16,8 @@ use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::sync::oneshot;
 
 use self::client::Client;
-use self::look::look;
 pub(super) use self::look::{Beside, Caching, Hit, Miss, NoHit, Ruling, answer, rule};
+use self::look::{look, prepared};
 use self::origin::{Asking, Begun, Brought, lead_fetch};
 pub(super) use self::recode::{plan, recode};
 use super::{Answer, Exchange, Passing, Unread};
@@ -49,6 +49,12 @@ impl Exchange<'_> {
                 record.cache = Some(if revalidate.is_some() { Role::Stale } else { Role::Hit });
                 let said = Said::Hit { ttl_s: found.terms().ttl(now), detail: None };
                 let wanted = Wanted { method: request.method(), fields: request.headers() };
+                if revalidate.is_none()
+                    && let Some((answer, coding)) = prepared(&found, wanted, passing, (said, now))
+                {
+                    record.coding = coding;
+                    return Ok(answer);
+                }
                 let answer = answer(found, wanted, passing, (said, now));
                 if let Some(miss) = revalidate {
                     let revalidating = Box::pin(self.revalidate(request, passing, (&caching, miss), record));

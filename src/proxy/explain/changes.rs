@@ -55,7 +55,7 @@ pub fn edits(edits: &FieldEdits, hsts: Option<&HeaderValue>, trace: Option<&Trac
     let hsts = hsts.map(|value| ("strict-transport-security".to_owned(), text(value)));
     let mut names = HeaderMap::new();
     if let Some(trace) = trace {
-        trace.name(&mut names);
+        trace.name().insert(&mut names);
     }
     let told = |name: &HeaderName| if is_fresh(trace, name) { FRESH.to_owned() } else { lines(&names, name) };
     let names = names.keys().map(|name| (name.as_str().to_owned(), told(name)));

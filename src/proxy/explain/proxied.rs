@@ -33,7 +33,8 @@ impl Walk<'_> {
         let came = request.headers().clone();
         let upgrade = receive_request(&mut request, route, pass);
         let path = if let Cow::Owned(path) = path { Some(path.clone()) } else { None };
-        let passing = Passing { route, pass, client, path, upgrade };
+        // How a head is written does not change what it says.
+        let passing = Passing { route, pass, client, path, upgrade, keeps_fields: false, recoding: None };
         let mut stands_in = false;
         match caching {
             None => self.found.cache = Some(off()),
@@ -114,7 +115,7 @@ impl Walk<'_> {
                 self.found.coding = recoding.map(of_stored);
                 Some(status)
             }
-            Answer::Tunnel(_) => None,
+            Answer::Tunnel(_) | Answer::Prepared(..) => None,
         };
         let why = format!("it is stored: {}", told.why);
         self.found.cache = Some(told);
@@ -167,7 +168,7 @@ impl Walk<'_> {
             head.headers.insert(HOST, first.authority.clone());
         }
         if let Some(trace) = &self.trace {
-            trace.foretell(&mut head);
+            trace.foretell().insert(&mut head.headers);
         }
         let set = &route.config.request_fields.set;
         let conceals = |name: &HeaderName| !self.ground.shows_secrets && set.iter().any(|(of_file, _)| of_file == name);

@@ -9,7 +9,7 @@ use http::{StatusCode, Version};
 use tokio::time::Instant;
 use tollgate_otlp::{Kind, Name, Span, SpanId, TraceId, Value};
 
-use super::{Moment, Recording, Trace, context, server};
+use super::{Moment, Recording, SpanFields, Trace, server};
 use crate::clock;
 use crate::telemetry::semconv::{Error, client_error, method, protocol_version};
 
@@ -46,19 +46,14 @@ enum Outcome {
 }
 
 impl Trace {
-    /// Names the trace in the request that goes upstream, and begins a span if it is recorded.
-    pub fn begin_attempt<'a>(&self, head: &mut Parts, sent: Sent<'a>) -> Option<Box<AttemptSpan<'a>>> {
-        let Some(recording) = &self.recording else {
-            self.hand_on(head, self.span_id);
-            return None;
-        };
+    /// Begins a span, if it is recorded, and says which fields are to name it in the request that goes upstream.
+    pub fn begin_attempt<'a>(&self, head: &Parts, sent: Sent<'a>) -> (SpanFields, Option<Box<AttemptSpan<'a>>>) {
+        let Some(recording) = &self.recording else { return (self.hand_on(self.span_id), None) };
         let span_id = SpanId::of(fastrand::u64(..));
-        self.hand_on(head, span_id);
         let (method, _) = method(head.method.as_str());
         let scheme = if sent.is_tls { "https" } else { "http" };
         let outcome = Outcome::Abandoned;
-        // Few have one, and all would carry its size.
-        Some(Box::new(AttemptSpan {
+        let span = AttemptSpan {
             trace_id: self.trace_id,
             span_id,
             parent: self.span_id,
@@ -67,23 +62,21 @@ impl Trace {
             method,
             url: format!("{scheme}://{}{}", sent.endpoint, head.uri.path()),
             outcome,
-        }))
+        };
+        // Few have one, and all would carry its size.
+        (self.hand_on(span_id), Some(Box::new(span)))
     }
 
-    /// Names the trace as an attempt would, which is not made.
-    pub fn foretell(&self, head: &mut Parts) {
-        self.hand_on(head, self.span_id);
+    /// As an attempt would name it, which is not made.
+    pub fn foretell(&self) -> SpanFields {
+        self.hand_on(self.span_id)
     }
 
-    fn hand_on(&self, head: &mut Parts, span_id: SpanId) {
+    fn hand_on(&self, span_id: SpanId) -> SpanFields {
         if self.keeps_parent {
-            return context::name(&mut head.headers, self.trace_id, span_id);
+            return SpanFields::name(self.trace_id, span_id);
         }
-        // The state goes with its trace (§3.3).
-        if !self.is_continued {
-            head.headers.remove(context::TRACESTATE);
-        }
-        context::hand_on(&mut head.headers, self.trace_id, span_id, self.is_sampled);
+        SpanFields::hand_on(self.trace_id, span_id, self.is_sampled, self.is_continued)
     }
 }
 

@@ -22,13 +22,10 @@ use tokio::time::Instant;
 use tollgate_otlp::{Link, Queue, Sampler, SpanId, TraceId};
 
 pub use self::attempt::{AttemptSpan, Sent};
-pub use self::context::{TRACEPARENT, X_SPAN_ID, X_TRACE_ID};
+pub use self::context::{SpanFields, TRACEPARENT, X_SPAN_ID, X_TRACE_ID};
 pub use self::exporting::Exporting;
 use crate::config::Telemetry;
 use crate::telemetry::Entry;
-
-/// Of a request that goes upstream.
-pub const FIELDS_ADDED: usize = 3;
 
 /// Decides for the requests of one generation of the configuration.
 #[derive(Debug)]
@@ -106,9 +103,9 @@ impl Tracing {
 }
 
 impl Trace {
-    /// Tells the client under which name the request is found, in place of what others may have said.
-    pub fn name(&self, fields: &mut HeaderMap) {
-        context::name(fields, self.trace_id, self.span_id);
+    /// Tells the client under which name the request is found.
+    pub fn name(&self) -> SpanFields {
+        SpanFields::name(self.trace_id, self.span_id)
     }
 
     /// Whether a peer that is believed has begun it. Otherwise its name was made here.

@@ -71,7 +71,8 @@ fn who_exports_nothing_names_no_parent_of_its_own() {
         let trace = tracing.begin(&Method::GET, &fields, || true).unwrap();
         let (mut head, ()) = Request::get("/x").body(()).unwrap().into_parts();
         head.headers.clone_from(&fields);
-        let _span = trace.begin_attempt(&mut head, sent);
+        let (added, _span) = trace.begin_attempt(&head, sent);
+        added.insert(&mut head.headers);
         let came = fields.get(context::TRACEPARENT);
         let (line, read) = (&head.headers[context::TRACEPARENT], context::parent(&head.headers).unwrap());
         assert_eq!(Some(line) == came, ours.is_none(), "{tracing:?} {flags:?}");
@@ -186,7 +187,9 @@ async fn each_attempt_has_a_span_and_is_named_upstream() {
     let sent = Sent { endpoint, upstream: "app", is_tls: false, version: Version::HTTP_11, resent: 0, begun };
     let mut named = Vec::new();
     for resent in 0..3 {
-        let mut span = trace.begin_attempt(&mut head, Sent { resent, ..sent }).unwrap();
+        let (added, span) = trace.begin_attempt(&head, Sent { resent, ..sent });
+        added.insert(&mut head.headers);
+        let mut span = span.unwrap();
         named.push(context::parent(&head.headers).unwrap().span_id);
         match resent {
             0 => span.answered(StatusCode::BAD_GATEWAY),
@@ -199,6 +202,8 @@ async fn each_attempt_has_a_span_and_is_named_upstream() {
     assert!(!named.contains(&trace.span_id) && named[0] != named[1]);
 
     let unsampled = tracing.begin(&Method::GET, &parent("00"), || true).unwrap();
-    assert!(unsampled.begin_attempt(&mut head, sent).is_none());
+    let (added, span) = unsampled.begin_attempt(&head, sent);
+    assert!(span.is_none());
+    added.insert(&mut head.headers);
     assert_eq!(head.headers[context::X_SPAN_ID].to_str().unwrap(), unsampled.span_id.to_string());
 }

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Ver
 use memchr::memchr_iter;
 
 use crate::header::write_field;
+use crate::telemetry::traces::SpanFields;
 
 /// No origin has a reason to send more, and hyper stops there, too.
 const FIELDS_MAX: usize = 100;
@@ -56,16 +57,21 @@ impl Framing {
     }
 }
 
-/// Appends the head of a request to `out`. What the fields say of the framing is left out: it is said anew.
-pub fn write(head: &Parts, framing: Framing, out: &mut Vec<u8>) {
+/// Appends the head of a request to `out`. What the fields say of the framing, and of a trace if there are `names`, is left
+/// out: it is said anew.
+pub fn write(head: &Parts, names: Option<SpanFields>, framing: Framing, out: &mut Vec<u8>) {
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
     for part in [head.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
     for (name, value) in &head.headers {
-        if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
+        let is_said_anew = *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING;
+        if !is_said_anew && !names.is_some_and(|names| names.replace(name)) {
             write_field(name, value, out);
         }
+    }
+    if let Some(names) = names {
+        names.write(out);
     }
     match framing {
         Framing::None => {}
@@ -157,7 +163,7 @@ mod tests {
 
     fn written(request: http::request::Builder, framing: Framing) -> String {
         let mut out = Vec::new();
-        write(&request.body(()).unwrap().into_parts().0, framing, &mut out);
+        write(&request.body(()).unwrap().into_parts().0, None, framing, &mut out);
         String::from_utf8(out).unwrap()
     }
 

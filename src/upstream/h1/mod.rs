@@ -37,6 +37,7 @@ use crate::header::framing;
 use crate::interim::{INTERIM_MAX, Relay};
 use crate::spare;
 use crate::splice::{self, Pipe};
+use crate::telemetry::traces::SpanFields;
 use crate::timed::WriteLimit;
 use crate::timers::Deadline;
 
@@ -113,7 +114,7 @@ impl Connection {
     /// other.
     pub async fn send(
         &mut self,
-        head: &Parts,
+        (head, names): (&Parts, Option<SpanFields>),
         payload: &mut Payload,
         (limits, relay): (Limits<'_>, Option<Relay<'_>>),
     ) -> Result<Response<()>, SendFailed> {
@@ -123,7 +124,7 @@ impl Connection {
             None => Framing::Chunked,
         };
         let mut bytes = std::mem::take(&mut self.heads);
-        head::write(head, framing, &mut bytes);
+        head::write(head, names, framing, &mut bytes);
         let body = if payload.is_at_hand() { payload.take() } else { None };
         self.upload = Some(Upload::new(bytes, body.filter(|_| framing != Framing::None), framing));
         self.silence.disarm();

@@ -28,7 +28,7 @@ const LIMITS: Limits = Limits {
     h2_streams_max: 1,
 };
 
-const DATE: &[u8; 29] = b"Sun, 06 Nov 1994 08:49:37 GMT";
+const STAMP: Stamp<'_> = Stamp { date: b"Sun, 06 Nov 1994 08:49:37 GMT", names: None, prepared: None };
 
 /// What the server's side of a dialogue saw.
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ async fn serve(codec: &mut Codec<DuplexStream>) -> Seen {
             Ok(response) => {
                 let (head, body) = response.into_parts();
                 let mut body = Some(body);
-                codec.respond(head, &mut body, false, DATE).await
+                codec.respond(head, &mut body, false, STAMP).await
             }
             Err(broken) => Err(broken),
         };

@@ -63,7 +63,7 @@ async fn a_body_that_nobody_takes_ends_the_connection_behind_its_response() {
         near.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000\r\n\r\na part").await.unwrap();
         let Next::Request(request) = codec.next(&mut |_| false).await else { panic!("no request") };
         drop(request);
-        let more = codec.respond(Response::new(()).into_parts().0, &mut None, false, DATE).await;
+        let more = codec.respond(Response::new(()).into_parts().0, &mut None, false, STAMP).await;
         assert_eq!(more, Ok(false));
         drop(codec);
         assert!(rest(near).await.contains("connection: close"));

@@ -1,0 +1,153 @@
+//! A hit over HTTP/1.1 whose head needs no map: what is stored is written as lines that are made once, and what is said of
+//! it beside them. Four in ten instructions of a hit went into copying fields from map to map.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{CONTENT_LENGTH, DATE, STRICT_TRANSPORT_SECURITY};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
+
+use super::cache_status::Said;
+use super::deliver::{Wanted, wants_whole, whole_seconds};
+use super::stored::{Content, Stored};
+use super::{Found, cache_status};
+use crate::body::Body;
+use crate::header::write_field;
+
+/// The whole of a stored response, for a GET that is answered by it.
+#[derive(Debug)]
+pub struct Prepared {
+    stored: Arc<Stored>,
+    age_s: u64,
+    said: Said,
+}
+
+impl Prepared {
+    /// None if the request wants something else than the whole, or the answer would not be what the lines say.
+    pub fn of(found: &Found, wanted: Wanted<'_>, (said, now): (Said, Instant)) -> Option<Self> {
+        let stored = &found.stored;
+        let is_whole = *wanted.method == Method::GET && wants_whole(wanted.fields);
+        if stored.status != StatusCode::OK || !is_whole || !matches!(stored.content, Content::Whole(_)) {
+            return None;
+        }
+        stored.lines()?;
+        Some(Self { stored: Arc::clone(stored), age_s: whole_seconds(found.terms().age(now)), said })
+    }
+
+    /// The response, but for what [`Prepared::write`] writes.
+    pub fn response(&self) -> Response<Body> {
+        Response::new(self.stored.content.body())
+    }
+
+    /// Appends the lines of its head, but for its length.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.stored.lines().unwrap_or_default());
+        // Writing to a vector does not fail.
+        drop(write!(out, "age: {}\r\ncache-status: ", self.age_s));
+        cache_status::write(&self.said, out);
+        for part in ["\r\nx-cache: ", self.said.x_cache(), "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+    }
+}
+
+/// The fields as lines, but for the length; None if the edge may have to say one of them itself, or there is no date.
+pub fn lines(fields: &HeaderMap) -> Option<Box<[u8]>> {
+    if !fields.contains_key(DATE) || fields.keys().any(is_of_edge) {
+        return None;
+    }
+    let mut text = Vec::with_capacity(lines_bytes(fields));
+    for (name, value) in fields.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
+        write_field(name, value, &mut text);
+    }
+    Some(text.into())
+}
+
+/// What the lines take, at most.
+pub fn lines_bytes(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
+}
+
+/// What the edge writes into a response itself, and what concerns a connection.
+fn is_of_edge(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    *name == STRICT_TRANSPORT_SECURITY
+        || ["ratelimit", "x-ratelimit-"].iter().any(|family| text.starts_with(family))
+        || matches!(
+            text,
+            "age"
+                | "x-cache"
+                | "x-trace-id"
+                | "x-span-id"
+                | "connection"
+                | "trailer"
+                | "transfer-encoding"
+                | "retry-after"
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::header::rows;
+
+    fn found(fields: &str) -> Found {
+        let stored = (*Stored::of_body(b"hello")).clone();
+        Found::from(Arc::new(Stored { fields: rows::fields(fields), lines: Default::default(), ..stored }))
+    }
+
+    fn prepared(fields: &str, method: &Method, request: &str) -> Option<String> {
+        let found = found(fields);
+        let (request, now) = (rows::fields(request), crate::clock::now().into_std() + Duration::from_secs(7));
+        let said = Said::Hit { ttl_s: 53, detail: None };
+        let prepared = Prepared::of(&found, Wanted { method, fields: &request }, (said, now))?;
+        let mut out = Vec::new();
+        prepared.write(&mut out);
+        Some(String::from_utf8(out).unwrap().replace("\r\n", "|"))
+    }
+
+    const PLAIN: &str = "date: then\ncontent-length: 5\nlink: a\nlink: b\ncache-status: origin; hit\nvia: 1.1 tollgate";
+
+    #[test]
+    fn what_is_stored_comes_first_and_then_what_is_said_of_it() {
+        assert_eq!(
+            prepared(PLAIN, &Method::GET, "accept: a").unwrap(),
+            "date: then|link: a|link: b|cache-status: origin; hit|via: 1.1 tollgate|\
+             age: 7|cache-status: tollgate; hit; ttl=53|x-cache: HIT|"
+        );
+    }
+
+    /// The same fields as by the map.
+    #[test]
+    fn it_says_what_the_map_would() {
+        let (found, request) = (found(PLAIN), HeaderMap::new());
+        let (now, said) = (crate::clock::now().into_std(), Said::Hit { ttl_s: 60, detail: None });
+        let wanted = Wanted { method: &Method::GET, fields: &request };
+        let mut out = Vec::new();
+        Prepared::of(&found, wanted, (said, now)).unwrap().write(&mut out);
+        let mut response = super::super::deliver(&found, wanted, now, || 0);
+        super::super::annotate(response.headers_mut(), &said);
+        response.headers_mut().remove(CONTENT_LENGTH);
+        assert_eq!(rows::fields(&String::from_utf8(out).unwrap()), *response.headers());
+    }
+
+    #[test]
+    fn what_is_not_the_whole_or_is_said_anew_goes_by_the_map() {
+        for (fields, method, request) in [
+            (PLAIN, Method::HEAD, ""),
+            (PLAIN, Method::GET, "range: bytes=0-1"),
+            (PLAIN, Method::GET, "if-none-match: \"a\""),
+            (PLAIN, Method::GET, "if-modified-since: then"),
+            ("link: a", Method::GET, ""),
+            ("date: then\nstrict-transport-security: a", Method::GET, ""),
+            ("date: then\nx-cache: HIT", Method::GET, ""),
+            ("date: then\nratelimit-policy: a", Method::GET, ""),
+            ("date: then\nx-ratelimit-limit: 1", Method::GET, ""),
+        ] {
+            assert_eq!(prepared(fields, &method, request), None, "{fields} {method} {request}");
+        }
+    }
+}
