@@ -1,10 +1,10 @@
 //! What the cache did with a request, as `Cache-Status` (RFC 9211) and `X-Cache` say it.
 
 use std::fmt;
-use std::io::Write as _;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use crate::header::write_integer;
 use crate::spare;
 
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -94,35 +94,46 @@ impl Said {
     }
 }
 
-/// Writes the last item of `Cache-Status`.
-pub fn write(said: &Said, out: &mut Vec<u8>) {
-    // Writing to a vector does not fail.
-    drop(write!(out, "tollgate; {said}"));
-}
-
 /// Adds the last item of `Cache-Status`. The list begins at the origin (RFC 9211 §2), so what caches before this one
 /// said stays in front. Several lines are one list.
 pub fn append(fields: &mut HeaderMap, outcome: &Said) {
     fields.append(&CACHE_STATUS, outcome.value());
 }
 
-/// The parameters of the item, in the order of RFC 9211 §2.
+/// Writes that item. It is printable ASCII.
+pub fn write(said: &Said, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"tollgate; ");
+    said.write(out);
+}
+
 impl fmt::Display for Said {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = Vec::new();
+        self.write(&mut text);
+        out.write_str(&String::from_utf8_lossy(&text))
+    }
+}
+
+impl Said {
+    /// The parameters of the item, in the order of RFC 9211 §2.
+    fn write(&self, out: &mut Vec<u8>) {
         let (ttl_s, detail) = match self {
             Self::Hit { ttl_s, detail } => {
-                out.write_str("hit")?;
+                out.extend_from_slice(b"hit");
                 (Some(*ttl_s), *detail)
             }
             Self::Forwarded(forwarded) => {
-                forwarded.write(out)?;
+                forwarded.write(out);
                 (forwarded.ttl_s, forwarded.detail)
             }
         };
         if let Some(ttl_s) = ttl_s {
-            write!(out, "; ttl={}", ttl_s.clamp(-INTEGER_MAX, INTEGER_MAX))?;
+            out.extend_from_slice(b"; ttl=");
+            write_integer(ttl_s.clamp(-INTEGER_MAX, INTEGER_MAX), out);
         }
-        detail.map_or(Ok(()), |detail| write_detail(detail, out))
+        if let Some(detail) = detail {
+            write_detail(detail, out);
+        }
     }
 }
 
@@ -130,35 +141,37 @@ impl fmt::Display for Said {
 const INTEGER_MAX: i64 = 999_999_999_999_999;
 
 impl Forwarded {
-    fn write(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "fwd={}", self.why.code())?;
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"fwd=");
+        out.extend_from_slice(self.why.code().as_bytes());
         if let Some(status) = self.status {
-            write!(out, "; fwd-status={}", status.as_u16())?;
+            out.extend_from_slice(b"; fwd-status=");
+            write_integer(status.as_u16(), out);
         }
         for (is_set, name) in [(self.stored, "; stored"), (self.collapsed, "; collapsed")] {
             if is_set {
-                out.write_str(name)?;
+                out.extend_from_slice(name.as_bytes());
             }
         }
-        Ok(())
     }
 }
 
 /// As a Token if it is one, else as a String (RFC 8941 §3.3), in which only printable ASCII can stand.
-fn write_detail(detail: &str, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_detail(detail: &str, out: &mut Vec<u8>) {
     let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~:/".contains(&byte);
     let begins = detail.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'*');
+    out.extend_from_slice(b"; detail=");
     if begins && detail.bytes().all(is_token_byte) {
-        return write!(out, "; detail={detail}");
+        return out.extend_from_slice(detail.as_bytes());
     }
-    out.write_str("; detail=\"")?;
-    for letter in detail.chars().filter(|letter| matches!(letter, ' '..='~')) {
-        if matches!(letter, '"' | '\\') {
-            out.write_str("\\")?;
+    out.push(b'"');
+    for byte in detail.bytes().filter(|byte| matches!(byte, b' '..=b'~')) {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
         }
-        write!(out, "{letter}")?;
+        out.push(byte);
     }
-    out.write_str("\"")
+    out.push(b'"');
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //! again, and in which form it is sent.
 //!
 //! The cache belongs to the process and outlives every configuration. A request looks for its key and
-//! [`deliver()`]s what it finds, or sends it as [`Prepared`]. What it has to fetch, it fetches for all who ask for the same meanwhile ([`pending`]), and
+//! [`deliver()`]s what it finds, or sends it as [`Prepared`]. What it has to fetch, it fetches for all who ask for the same
+//! meanwhile ([`pending`]), and
 //! [`fill`] takes the response in. Nothing here opens a connection.
 
 mod ban_list;

@@ -135,21 +135,20 @@ fn ipv6<'a>(text: &'a str, address: &'a str) -> Result<Cow<'a, str>, AuthorityEr
 
 fn dns_name(name: &str) -> Result<Cow<'_, str>, AuthorityError> {
     let name = name.strip_suffix('.').unwrap_or(name);
-    let (mut label_bytes, mut is_lower) = (0, true);
     // One look at each byte: this is done for every request.
+    let (mut before, mut has_upper) = (b'.', false);
     for byte in name.bytes() {
-        match byte {
-            b'.' if label_bytes == 0 => return Err(AuthorityError::Invalid),
-            b'.' => label_bytes = 0,
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => label_bytes += 1,
-            b'A'..=b'Z' => (label_bytes, is_lower) = (label_bytes + 1, false),
-            _ => return Err(AuthorityError::Invalid),
+        let is_end_of_label = byte == b'.' && before != b'.';
+        if !is_end_of_label && !byte.is_ascii_alphanumeric() && byte != b'-' && byte != b'_' {
+            return Err(AuthorityError::Invalid);
         }
+        has_upper |= byte.is_ascii_uppercase();
+        before = byte;
     }
     match () {
-        () if label_bytes == 0 || name.len() > NAME_BYTES_MAX => Err(AuthorityError::Invalid),
-        () if is_lower => Ok(Cow::Borrowed(name)),
-        () => Ok(Cow::Owned(name.to_ascii_lowercase())),
+        () if before == b'.' || name.len() > NAME_BYTES_MAX => Err(AuthorityError::Invalid),
+        () if has_upper => Ok(Cow::Owned(name.to_ascii_lowercase())),
+        () => Ok(Cow::Borrowed(name)),
     }
 }
 

@@ -42,6 +42,11 @@ pub fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
     }
 }
 
+/// Appends a number.
+pub fn write_integer(number: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
 /// How a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {

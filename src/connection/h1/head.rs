@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 
 use crate::cache::Prepared;
 use crate::guard::{Complete, Lines};
-use crate::header::{REQUEST_FIELDS_ADDED, cookies, framing, write_field};
+use crate::header::{REQUEST_FIELDS_ADDED, cookies, framing, write_field, write_integer};
 use crate::telemetry::traces::SpanFields;
 
 /// The status line needs a phrase for the sake of old readers.
@@ -193,19 +193,9 @@ fn write_status_line(status: StatusCode, is_http10: bool, out: &mut Vec<u8>) {
     }
 }
 
-fn write_length(mut length: u64, out: &mut Vec<u8>) {
+fn write_length(length: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(b"content-length: ");
-    let first = out.len();
-    loop {
-        out.push(b'0' + (length % 10) as u8);
-        length /= 10;
-        if length == 0 {
-            break;
-        }
-    }
-    if let Some(digits) = out.get_mut(first..) {
-        digits.reverse();
-    }
+    write_integer(length, out);
     out.extend_from_slice(b"\r\n");
 }
 
