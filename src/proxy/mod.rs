@@ -38,6 +38,7 @@ use crate::snapshot::{Action, HeldRoute, Pass, Route, View};
 use crate::spare;
 use crate::splice;
 use crate::stub_status;
+use crate::telemetry::traces::take_off_names;
 use crate::upstream::{Reply, Tunnel};
 use crate::worker::Worker;
 
@@ -71,7 +72,7 @@ pub async fn serve(
         Ok(Answer::Tunnel(mut response)) => {
             record.status = response.status();
             tell_rate(&record, response.headers_mut());
-            name_trace(&record, response.headers_mut());
+            exchange.name_trace(&record, response.headers_mut());
             return Box::new(response.map(|tunnel| {
                 link.tunnel.replace(Some(Opened { tunnel, record }));
                 Body::empty()
@@ -85,7 +86,7 @@ pub async fn serve(
     };
     exchange.finish(&mut response);
     tell_rate(&record, response.headers_mut());
-    name_trace(&record, response.headers_mut());
+    exchange.name_trace(&record, response.headers_mut());
     if response.status() == StatusCode::UPGRADE_REQUIRED && !record.is_h1() {
         // There is no upgrade over HTTP/2 (RFC 9113 §8.6).
         hop_by_hop::remove(response.headers_mut(), Trailers::Forward);
@@ -98,13 +99,6 @@ pub async fn serve(
     }
     record.respond(&mut response);
     response
-}
-
-/// Tells the client under which name its request is found in traces.
-fn name_trace(record: &Record, fields: &mut HeaderMap) {
-    if let Some(trace) = &record.trace {
-        trace.name(fields);
-    }
 }
 
 /// The answer is final, and the client is still sending.
@@ -146,6 +140,16 @@ struct Passing<'a> {
 }
 
 impl Exchange<'_> {
+    /// Tells the client under which name its request is found in traces. Where there are such names, one without has not that
+    /// of its origin, which would be taken for ours.
+    fn name_trace(&self, record: &Record, fields: &mut HeaderMap) {
+        match &record.trace {
+            Some(trace) => trace.name(fields),
+            None if self.snapshot.tracing.is_some() => take_off_names(fields),
+            None => {}
+        }
+    }
+
     async fn answer(&self, request: Unread<'_>, record: &mut Record) -> Result<Answer, Reason> {
         let arrival = self.arrival();
         let authority = authority::effective(request.uri(), request.headers(), arrival.scheme())?;

@@ -152,16 +152,16 @@ async fn a_request_moves_its_series_and_no_others() {
         ),
         ("http_request_duration_seconds_count{route=\"/\"}".to_owned(), 1.0),
         ("http_requests_total{protocol=\"h1\",route=\"/\",status=\"404\"}".to_owned(), 1.0),
-        ("http_server_request_body_size_bytes_count{http_route=\"/\"}".to_owned(), 1.0),
-        ("http_server_request_body_size_bytes_sum{http_route=\"/\"}".to_owned(), 3.0),
+        ("http_server_request_body_size_bytes_count{http_route=\"/\",route=\"/\"}".to_owned(), 1.0),
+        ("http_server_request_body_size_bytes_sum{http_route=\"/\",route=\"/\"}".to_owned(), 3.0),
         (
             "http_server_request_duration_seconds_count{http_request_method=\"POST\",http_response_status_code=\"404\",\
-             http_route=\"/\",network_protocol_version=\"1.1\",url_scheme=\"http\"}"
+             http_route=\"/\",network_protocol_version=\"1.1\",route=\"/\",url_scheme=\"http\"}"
                 .to_owned(),
             1.0,
         ),
-        ("http_server_response_body_size_bytes_count{http_route=\"/\"}".to_owned(), 1.0),
-        ("http_server_response_body_size_bytes_sum{http_route=\"/\"}".to_owned(), 5.0),
+        ("http_server_response_body_size_bytes_count{http_route=\"/\",route=\"/\"}".to_owned(), 1.0),
+        ("http_server_response_body_size_bytes_sum{http_route=\"/\",route=\"/\"}".to_owned(), 5.0),
         (format!("tollgate_endpoint_requests_total{of_endpoint}"), 1.0),
         ("tollgate_response_codings_total{outcome=\"type\"}".to_owned(), 1.0),
         ("tollgate_upstream_requests_total{outcome=\"answered\",upstream=\"app\"}".to_owned(), 1.0),
@@ -186,14 +186,14 @@ async fn a_hit_asks_no_endpoint() {
     let expected = [
         ("http_request_duration_seconds_count{route=\"/\"}", 1.0),
         (requests, 1.0),
-        ("http_server_request_body_size_bytes_count{http_route=\"/\"}", 1.0),
+        ("http_server_request_body_size_bytes_count{http_route=\"/\",route=\"/\"}", 1.0),
         (
             "http_server_request_duration_seconds_count{http_request_method=\"GET\",http_response_status_code=\"200\",\
-             http_route=\"/\",network_protocol_version=\"2\",url_scheme=\"https\"}",
+             http_route=\"/\",network_protocol_version=\"2\",route=\"/\",url_scheme=\"https\"}",
             1.0,
         ),
-        ("http_server_response_body_size_bytes_count{http_route=\"/\"}", 1.0),
-        ("http_server_response_body_size_bytes_sum{http_route=\"/\"}", 5.0),
+        ("http_server_response_body_size_bytes_count{http_route=\"/\",route=\"/\"}", 1.0),
+        ("http_server_response_body_size_bytes_sum{http_route=\"/\",route=\"/\"}", 5.0),
         ("tollgate_cache_requests_total{outcome=\"hit\",route=\"/\"}", 1.0),
         ("tollgate_response_codings_total{outcome=\"type\"}", 1.0),
     ];
@@ -235,7 +235,7 @@ async fn failures_and_handshakes_are_told_apart() {
     let edge = Edge::start(upstream(&["127.0.0.1:1".parse().unwrap()], "retry = { attempts = 1 }") + ROUTE).await;
     assert_eq!(Client::connect(&edge, Via::TlsH1).await.get("/").await.status, 502);
     let server = "http_server_request_duration_seconds_count{error_type=\"connect-refused\",http_request_method=\"GET\",\
-                  http_response_status_code=\"502\",http_route=\"/\",network_protocol_version=\"1.1\",url_scheme=\"https\"}";
+                  http_response_status_code=\"502\",http_route=\"/\",network_protocol_version=\"1.1\",route=\"/\",url_scheme=\"https\"}";
     edge.counts(server, 1.0).await;
     let client = "http_client_request_duration_seconds_count{error_type=\"connect_failed\",http_request_method=\"GET\",\
                   network_protocol_version=\"1.1\",server_address=\"127.0.0.1\",server_port=\"1\",upstream=\"app\",\
@@ -290,7 +290,7 @@ async fn a_collector_is_pushed_what_a_scrape_shows() {
     let (collector, origin) = (Origin::replies(ok("")).await, Origin::replies(ok("hello")).await);
     let table =
         format!("[telemetry]\notlp = \"http://{}\"\nsample = 0\nmetrics_interval = \"100ms\"\n", collector.address());
-    let edge = Edge::start(table + &upstream(&[origin.address()], "") + ROUTE).await;
+    let edge = Edge::start(table + &upstream(&[origin.address()], "") + ROUTE + "name = \"shop\"\n").await;
     assert_eq!(edge.get("/").await.status, 200);
     let metrics = until("the request to be pushed", async || {
         pushed(&collector).filter(|metrics| metrics.contains_key("http.server.request.duration"))
@@ -318,6 +318,9 @@ async fn a_collector_is_pushed_what_a_scrape_shows() {
     assert_eq!(attribute("http.request.method"), Some(any_value::Value::StringValue("GET".to_owned())));
     assert_eq!(attribute("http.response.status_code"), Some(any_value::Value::IntValue(200)));
     assert_eq!(attribute("error.type"), None);
+    // As spans tell them.
+    assert_eq!(attribute("http.route"), Some(any_value::Value::StringValue("/".to_owned())));
+    assert_eq!(attribute("tollgate.route"), Some(any_value::Value::StringValue("shop".to_owned())));
     let Some(metric::Data::Sum(sum)) = &metrics["http_requests_total"].data else { panic!() };
     assert!(sum.is_monotonic && sum.data_points[0].start_time_unix_nano > 0);
     assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
