@@ -324,6 +324,10 @@ async fn a_collector_is_pushed_what_a_scrape_shows() {
     let Some(metric::Data::Sum(sum)) = &metrics["http_requests_total"].data else { panic!() };
     assert!(sum.is_monotonic && sum.data_points[0].start_time_unix_nano > 0);
     assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
+    assert!(sum.data_points[0].attributes.iter().any(|attribute| attribute.key == "route"));
+    let Some(metric::Data::Histogram(attempts)) = &metrics["http.client.request.duration"].data else { panic!() };
+    let mut names = attempts.data_points[0].attributes.iter().map(|attribute| attribute.key.as_str());
+    assert!(names.any(|name| name == "tollgate.upstream"), "{attempts:?}");
     let Some(metric::Data::Gauge(gauge)) = &metrics["tollgate_config_generation"].data else { panic!() };
     assert_eq!(gauge.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
 }
