@@ -65,6 +65,7 @@ impl Lately {
     /// Looks again and again, for as long as it is polled. `file` is that of the configuration.
     pub async fn watch(self: Rc<Self>, shared: Shared, log: AccessLog, file: PathBuf) {
         let (mut at, mut used) = (clock::now(), machine::processor_time());
+        self.begin(at);
         loop {
             self.note_lost(at, log.dropped());
             self.note_lookups(at, shared.cache.lookup_times());
@@ -76,6 +77,12 @@ impl Lately {
                 self.processors.answer(at, share(spent, at.duration_since(before), machine::processors()));
             }
         }
+    }
+
+    /// The process counts from nothing, and what came before the first look is news too.
+    fn begin(&self, now: Instant) {
+        self.note_lost(now, 0);
+        self.note_lookups(now, ShortSum::default());
     }
 
     fn ask_kernel(&self, shared: &Shared, file: &Path) {
@@ -193,6 +200,21 @@ mod tests {
         assert_eq!((lately.lines_lost(7), lately.lines_lost(9)), (7, 9));
         lately.note_lost(at(61), 7);
         assert_eq!((lately.lines_lost(7), lately.lines_lost(8)), (0, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_before_the_first_look_is_news() {
+        let lately = Lately::default();
+        let begin = clock::now();
+        let slow = lookups(&[(1, Duration::from_millis(60))]);
+        let told = || (lately.lines_lost(3), lately.lookups(&slow).and_then(|sum| sum.mean()));
+        lately.begin(begin);
+        for (seconds, expected) in [(0, (3, Some(Duration::from_millis(60)))), (61, (0, None))] {
+            let at = begin + Duration::from_secs(seconds);
+            lately.note_lost(at, 3);
+            lately.note_lookups(at, slow);
+            assert_eq!(told(), expected, "{seconds}");
+        }
     }
 
     fn lookups(times: &[(u32, Duration)]) -> ShortSum {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::header::{HOST, REFERER, USER_AGENT};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, uri};
 
 use tokio::time::Instant;
 use tollgate_otlp::Link;
@@ -23,11 +23,12 @@ use crate::compress;
 use crate::connection::{self, Downstream, OpenRequest};
 use crate::error::Reason;
 use crate::fetch::Attempts;
-use crate::header::authority;
+use crate::header::{authority, media_type};
 use crate::overload::Places;
 use crate::rate_limit::{RouteLimits, Verdict};
 use crate::snapshot::HeldRoute;
 use crate::telemetry::metrics::Answered;
+use crate::telemetry::semconv;
 use crate::telemetry::traces::{Moment, Trace};
 use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
 use crate::tunnel::{Passed, TunnelEnd};
@@ -90,6 +91,8 @@ pub struct Record {
     pub attempts: Attempts,
     pub status: StatusCode,
     pub reason: Option<Reason>,
+    /// What a call of gRPC came to, as far as it is known; None of what is none.
+    rpc_status: Option<&'static str>,
     pub cache: Option<cache::Role>,
     /// None on routes that do not compress, and for what the edge says of itself.
     pub coding: Option<compress::Outcome>,
@@ -131,6 +134,7 @@ impl Record {
             attempts: Attempts::default(),
             status: StatusCode::OK,
             reason: None,
+            rpc_status: None,
             cache: None,
             coding: None,
         })
@@ -161,6 +165,10 @@ impl Record {
             is_answered.store(true, Ordering::Relaxed);
         }
         self.status = response.status();
+        // It stands in the head if there is nothing else to say, and else in the trailers. Only POST over HTTP/2 is gRPC.
+        if !self.is_h1() && self.method == Method::POST && media_type::is_grpc_with_trailers(response.headers()) {
+            self.rpc_status = Some(rpc_status_in(response.headers()).unwrap_or(semconv::RPC_UNKNOWN));
+        }
         response.body_mut().end_with(self);
     }
 
@@ -225,10 +233,16 @@ impl Record {
             is_tls: self.downstream.1.is_some(),
             status: self.status,
             failure: self.reason.map(Reason::code),
+            rpc_status: self.rpc_status(),
             duration,
             bytes_received: self.bytes_received(),
             bytes_sent,
         }
+    }
+
+    /// None where it ended before that was said.
+    fn rpc_status(&self) -> Option<&'static str> {
+        self.rpc_status.filter(|_| self.reason.is_none())
     }
 
     fn bytes_received(&self) -> u64 {
@@ -257,6 +271,7 @@ impl Record {
             version: self.version,
             status: self.status.as_u16(),
             reason: self.reason.map(Reason::code),
+            rpc_status: self.rpc_status(),
             rate_limit: self.limit(),
             cache: self.cache.map(cache::Role::word),
             coding: self.coding,
@@ -281,7 +296,18 @@ impl Record {
     }
 }
 
+/// What `grpc-status` says.
+fn rpc_status_in(fields: &HeaderMap) -> Option<&'static str> {
+    fields.get("grpc-status").map(|status| semconv::rpc_status(status.as_bytes()))
+}
+
 impl Guard for Record {
+    fn trailers(&mut self, fields: &HeaderMap) {
+        if self.rpc_status.is_some() {
+            self.rpc_status = rpc_status_in(fields).or(self.rpc_status);
+        }
+    }
+
     fn ended(mut self: Box<Self>, passed: u64, end: End<'_>) {
         match end {
             End::Complete => {}

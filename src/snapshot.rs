@@ -253,7 +253,7 @@ impl Route {
             max => Some((lasting.overload.route(&route.name), max)),
         };
         let (rate_limits, metrics) =
-            (RouteLimits::of(&route.rate_limit, rate_limits), lasting.metrics.route(&route.name));
+            (RouteLimits::of(&route.rate_limit, rate_limits), lasting.metrics.route(&route.name, route.path.text()));
         Ok(Self { index, config: route.clone(), action, rate_limits, metrics, in_flight })
     }
 

@@ -98,8 +98,12 @@ impl CountStatus {
 pub async fn overview<P: Process>(process: &P) -> Answer {
     match statuses(process.rate_limits()).await {
         Some(limits) => answer::json(StatusCode::OK, &limits),
-        None => answer::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot look at the rate limits\n"),
+        None => cannot_look(),
     }
+}
+
+pub fn cannot_look() -> Answer {
+    answer::text(StatusCode::INTERNAL_SERVER_ERROR, "cannot look at the rate limits\n")
 }
 
 /// It looks at every key, on a thread that may block.

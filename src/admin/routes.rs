@@ -33,7 +33,7 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Series repeat themselves; more would take longer and save little.
 const METRICS_GZIP_LEVEL: u32 = 2;
-const PATHS: &str = "/ in a browser, or /events, /livez, /readyz, /status, /metrics, /upstreams, /cache, /limits, /limits/{address}, \
+const PATHS: &str = "/ in a browser, or /live.json, /events, /livez, /readyz, /status, /metrics, /upstreams, /cache, /limits, /limits/{address}, \
                      /explain, /reload, /stop, /log/follow, /cache/purge, /limits/reset, /upstreams/{name}/drain or \
                      /upstreams/{name}/undrain";
 
@@ -50,6 +50,7 @@ enum Target<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Page<'a> {
     Part(Part),
+    Tables,
     Live,
     Ready,
     Status,
@@ -80,6 +81,7 @@ impl<'a> Target<'a> {
     fn of(path: &'a str) -> Option<Self> {
         let known = match path {
             "/events" => Self::Events,
+            "/live.json" => Self::Page(Page::Tables),
             "/livez" => Self::Page(Page::Live),
             "/readyz" => Self::Page(Page::Ready),
             "/status" => Self::Page(Page::Status),
@@ -142,7 +144,7 @@ where
     }
     match target {
         Target::Events => live.join(process, rules, via),
-        Target::Page(page) => show(process, page, &head).await,
+        Target::Page(page) => show((process, live), rules, page, &head).await,
         // What the file sends to origins is for those alone who may control.
         Target::Explain => explain(process, access::may_control(via, &head, rules).is_ok(), body).await,
         Target::Action(action) => match access::may_control(via, &head, rules) {
@@ -152,8 +154,9 @@ where
     }
 }
 
-async fn show<P: Process>(process: &P, page: Page<'_>, head: &Parts) -> Answer {
+async fn show<P: Process>((process, live): (&P, &Live), rules: &config::Admin, page: Page<'_>, head: &Parts) -> Answer {
     match page {
+        Page::Tables => live.tables(process, rules).await,
         Page::Part(part) => answer::page(part),
         Page::Live => answer::text(StatusCode::OK, "ok\n"),
         Page::Ready if process.is_draining() => answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),

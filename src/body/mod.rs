@@ -49,8 +49,11 @@ pub enum End<'a> {
     Stalled(Stalled),
 }
 
-/// Something that ends when its body does; called once.
+/// Something that ends when its body does, which is told once.
 pub trait Guard: Send {
+    /// These fields come after the content.
+    fn trailers(&mut self, _fields: &HeaderMap) {}
+
     fn ended(self: Box<Self>, passed: u64, end: End<'_>);
 }
 
@@ -292,7 +295,14 @@ impl http_body::Body for Body {
             },
         };
         match &frame {
-            Some(Ok(frame)) => self.passed += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Ok(frame)) => match frame.data_ref() {
+                Some(data) => self.passed += data.len() as u64,
+                None => {
+                    if let (Some(guard), Some(fields)) = (&mut self.guard, frame.trailers_ref()) {
+                        guard.trailers(fields);
+                    }
+                }
+            },
             Some(Err(error)) => self.end(End::Failed(error)),
             None => self.end(End::Complete),
         }

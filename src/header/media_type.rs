@@ -20,6 +20,12 @@ pub fn is_grpc(fields: &HeaderMap) -> bool {
     essence(fields).get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
 }
 
+/// Whether its status stands in the trailers: gRPC-Web has it in the body.
+pub fn is_grpc_with_trailers(fields: &HeaderMap) -> bool {
+    let is_web = || essence(fields).get(16..20).is_some_and(|start| start.eq_ignore_ascii_case(b"-web"));
+    is_grpc(fields) && !is_web()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +50,18 @@ mod tests {
         check("content-type: application/json", false);
         check("content-type: application", false);
         check("te: application/grpc", false);
+    }
+
+    #[test]
+    fn calls_of_grpc_that_end_with_trailers() {
+        let check = |fields: &str, expected: bool| {
+            assert_eq!(is_grpc_with_trailers(&rows::fields(fields)), expected, "{fields}");
+        };
+        for kind in ["application/grpc", "application/grpc+web", "application/grpc;a=-web", "Application/GRPC+proto"] {
+            check(&format!("content-type: {kind}"), true);
+        }
+        for kind in ["application/grpc-web", "application/grpc-Web+proto", "application/grpc-web-text", "text/plain"] {
+            check(&format!("content-type: {kind}"), false);
+        }
     }
 }

@@ -38,7 +38,7 @@ use crate::snapshot::{Action, HeldRoute, Pass, Route, View};
 use crate::spare;
 use crate::splice;
 use crate::stub_status;
-use crate::telemetry::traces::{SpanFields, Trace};
+use crate::telemetry::traces::{SpanFields, Trace, take_off_names};
 use crate::upstream::{Reply, Tunnel};
 use crate::worker::Worker;
 
@@ -94,7 +94,7 @@ pub async fn serve(worker: &Worker, link: &Link, request: Unread<'_>, refused: O
             Box::new(exchange.refuse(reason, &record))
         }
     };
-    exchange.finish(&mut response);
+    exchange.finish(&mut response, record.trace.as_ref());
     tell_rate(&record, response.headers_mut());
     if response.status() == StatusCode::UPGRADE_REQUIRED && !record.is_h1() {
         // There is no upgrade over HTTP/2 (RFC 9113 §8.6).
@@ -298,8 +298,12 @@ impl Exchange<'_> {
         record.client.is_loopback() || allowed.iter().any(|network| network.contains(&record.client))
     }
 
-    /// What every response over TLS says, whoever made it.
-    fn finish(&self, response: &mut Response<Body>) {
+    /// What every response over TLS says, whoever made it, and what none says that is not traced where others are: the names
+    /// of its origin's trace would be taken for ours.
+    fn finish(&self, response: &mut Response<Body>, trace: Option<&Trace>) {
+        if trace.is_none() && self.snapshot.tracing.is_some() {
+            take_off_names(response.headers_mut());
+        }
         if let Some(hsts) = self.arrival().hsts() {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }

@@ -6,7 +6,7 @@ pub mod access_log;
 pub mod log;
 pub mod metrics;
 mod resource;
-mod semconv;
+pub mod semconv;
 pub mod traces;
 
 pub use access_log::{AccessWriter, Entry, UpstreamEntry};

@@ -265,6 +265,31 @@ async fn status_and_upstreams_are_shown() {
     assert!(stdout.contains("in force"), "{stdout}");
 }
 
+/// Of many, those that stand out; and no name drives or deceives the terminal.
+#[tokio::test]
+async fn status_of_ten_thousand_routes_shows_those_that_stand_out() {
+    let route = |n: u32| format!("[[route]]\npath_exact = \"/r{n}\"\nname = \"r{n}\"\ntext = \"\"\n");
+    let hostile = "[[route]]\npath = \"/\"\nname = \"a\\u202Eb\"\ntext = \"\"\n";
+    let config = std::iter::once(hostile.to_owned()).chain((0..10_000).map(route)).collect::<String>();
+    let edge = Edge::start(&config).await;
+    for path in ["/r7", "/r4711", "/r4711", "/x"] {
+        assert_eq!(edge.get(path).await.status, 200);
+    }
+    until("the routes that were asked, first", async || {
+        let (code, stdout, stderr) = said(&edge.cli(&["status"]).await);
+        assert_eq!(code, Some(0), "{stderr}");
+        let mut lines = stdout.lines().skip_while(|line| !line.starts_with("ROUTE ")).skip(1);
+        let asked = lines.by_ref().take(3).map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "));
+        if asked.collect::<Vec<_>>() != ["r4711 2", "a\\u{202e}b 1", "r7 1"] {
+            return None;
+        }
+        let others = lines.find(|line| line.contains("requests since the start")).unwrap();
+        assert!(others.starts_with("60 of 1000") && others.contains("the busiest"), "{others}");
+        Some(())
+    })
+    .await;
+}
+
 /// Whoever watches wants to see it come back.
 #[tokio::test]
 async fn a_watch_outlasts_the_process_that_it_looks_at() {

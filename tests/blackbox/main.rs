@@ -32,6 +32,7 @@ mod h2_downstream;
 mod h2_upstream;
 mod head_bombs;
 mod head_requests;
+mod health_report;
 mod interim;
 mod kept;
 mod limits;

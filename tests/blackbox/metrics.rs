@@ -152,16 +152,16 @@ async fn a_request_moves_its_series_and_no_others() {
         ),
         ("http_request_duration_seconds_count{route=\"/\"}".to_owned(), 1.0),
         ("http_requests_total{protocol=\"h1\",route=\"/\",status=\"404\"}".to_owned(), 1.0),
-        ("http_server_request_body_size_bytes_count{http_route=\"/\"}".to_owned(), 1.0),
-        ("http_server_request_body_size_bytes_sum{http_route=\"/\"}".to_owned(), 3.0),
+        ("http_server_request_body_size_bytes_count{http_route=\"/\",route=\"/\"}".to_owned(), 1.0),
+        ("http_server_request_body_size_bytes_sum{http_route=\"/\",route=\"/\"}".to_owned(), 3.0),
         (
             "http_server_request_duration_seconds_count{http_request_method=\"POST\",http_response_status_code=\"404\",\
-             http_route=\"/\",network_protocol_version=\"1.1\",url_scheme=\"http\"}"
+             http_route=\"/\",network_protocol_version=\"1.1\",route=\"/\",url_scheme=\"http\"}"
                 .to_owned(),
             1.0,
         ),
-        ("http_server_response_body_size_bytes_count{http_route=\"/\"}".to_owned(), 1.0),
-        ("http_server_response_body_size_bytes_sum{http_route=\"/\"}".to_owned(), 5.0),
+        ("http_server_response_body_size_bytes_count{http_route=\"/\",route=\"/\"}".to_owned(), 1.0),
+        ("http_server_response_body_size_bytes_sum{http_route=\"/\",route=\"/\"}".to_owned(), 5.0),
         (format!("tollgate_endpoint_requests_total{of_endpoint}"), 1.0),
         ("tollgate_response_codings_total{outcome=\"type\"}".to_owned(), 1.0),
         ("tollgate_upstream_requests_total{outcome=\"answered\",upstream=\"app\"}".to_owned(), 1.0),
@@ -186,14 +186,14 @@ async fn a_hit_asks_no_endpoint() {
     let expected = [
         ("http_request_duration_seconds_count{route=\"/\"}", 1.0),
         (requests, 1.0),
-        ("http_server_request_body_size_bytes_count{http_route=\"/\"}", 1.0),
+        ("http_server_request_body_size_bytes_count{http_route=\"/\",route=\"/\"}", 1.0),
         (
             "http_server_request_duration_seconds_count{http_request_method=\"GET\",http_response_status_code=\"200\",\
-             http_route=\"/\",network_protocol_version=\"2\",url_scheme=\"https\"}",
+             http_route=\"/\",network_protocol_version=\"2\",route=\"/\",url_scheme=\"https\"}",
             1.0,
         ),
-        ("http_server_response_body_size_bytes_count{http_route=\"/\"}", 1.0),
-        ("http_server_response_body_size_bytes_sum{http_route=\"/\"}", 5.0),
+        ("http_server_response_body_size_bytes_count{http_route=\"/\",route=\"/\"}", 1.0),
+        ("http_server_response_body_size_bytes_sum{http_route=\"/\",route=\"/\"}", 5.0),
         ("tollgate_cache_requests_total{outcome=\"hit\",route=\"/\"}", 1.0),
         ("tollgate_response_codings_total{outcome=\"type\"}", 1.0),
     ];
@@ -235,7 +235,7 @@ async fn failures_and_handshakes_are_told_apart() {
     let edge = Edge::start(upstream(&["127.0.0.1:1".parse().unwrap()], "retry = { attempts = 1 }") + ROUTE).await;
     assert_eq!(Client::connect(&edge, Via::TlsH1).await.get("/").await.status, 502);
     let server = "http_server_request_duration_seconds_count{error_type=\"connect-refused\",http_request_method=\"GET\",\
-                  http_response_status_code=\"502\",http_route=\"/\",network_protocol_version=\"1.1\",url_scheme=\"https\"}";
+                  http_response_status_code=\"502\",http_route=\"/\",network_protocol_version=\"1.1\",route=\"/\",url_scheme=\"https\"}";
     edge.counts(server, 1.0).await;
     let client = "http_client_request_duration_seconds_count{error_type=\"connect_failed\",http_request_method=\"GET\",\
                   network_protocol_version=\"1.1\",server_address=\"127.0.0.1\",server_port=\"1\",upstream=\"app\",\
@@ -270,84 +270,6 @@ async fn the_page_comes_as_it_is_asked_for() {
     }
 }
 
-/// O4: each check with how it is, how long it took, what it found and from where on it is worse.
-#[tokio::test]
-async fn the_health_report_has_every_check_with_its_limit() {
-    let origin = Origin::replies(ok("hello").field("cache-control", "max-age=60")).await;
-    let edge =
-        Edge::start(upstream(&[origin.address()], "") + "[[route]]\npath = \"/\"\nupstream = \"app\"\ncache = {}\n")
-            .await;
-    edge.get("/").await;
-    let status = edge.status().await;
-    for field in ["status", "timestamp", "version"] {
-        assert!(status[field].is_string(), "{field}");
-    }
-    assert!(status["uptime_s"].as_f64() > Some(0.0) && status["response_time_ms"].as_f64() > Some(0.0));
-    let checks = status["checks"].as_array().unwrap();
-    let names: BTreeSet<_> = checks.iter().map(|check| check["name"].as_str().unwrap()).collect();
-    let expected = [
-        "upstreams",
-        "config",
-        "cache",
-        "listeners",
-        "connections",
-        "certificates",
-        "log",
-        "cpu",
-        "memory",
-        "disk",
-        "descriptors",
-    ];
-    assert_eq!(names, BTreeSet::from(expected));
-    for check in checks {
-        assert!(check["status"].is_string() && check["detail"].is_string() && check["duration_ms"].is_number());
-        // How busy the processors are is known after some seconds.
-        if check["name"] != "cpu" {
-            assert!(check["value"].is_number() && check["unit"].is_string(), "{check}");
-            assert!(check["limit"]["degraded"].is_number(), "{check}");
-        }
-    }
-    let limit = |name: &str| {
-        let check = checks.iter().find(|check| check["name"] == name).unwrap();
-        (check["limit"]["degraded"].as_f64().unwrap(), check["limit"]["unhealthy"].as_f64())
-    };
-    assert_eq!((limit("memory"), limit("cache")), ((80.0, None), (50.0, None)));
-    let worst = ["healthy", "degraded", "unhealthy"]
-        .into_iter()
-        .rfind(|word| checks.iter().any(|check| check["status"] == *word));
-    assert_eq!(status["status"].as_str(), worst);
-}
-
-#[tokio::test]
-async fn an_endpoint_that_is_gone_and_a_refused_reload_degrade_the_report() {
-    let origin = Origin::replies(ok("")).await;
-    let edge = Edge::before(&origin).await;
-    edge.write_config("nonsense");
-    assert!(!edge.cli(&["reload"]).await.status.success());
-    let status = edge.status().await;
-    let check =
-        |name: &str| status["checks"].as_array().unwrap().iter().find(|check| check["name"] == name).unwrap().clone();
-    assert_eq!((&check("config")["status"], &check("config")["value"]), (&"degraded".into(), &1.0.into()));
-    assert_eq!((&check("upstreams")["status"], &check("upstreams")["value"]), (&"healthy".into(), &0.0.into()));
-    assert_ne!(status["status"], "healthy");
-}
-
-/// It is given requests, so it is up; an upstream without one that works is worth a look all the same.
-#[tokio::test]
-async fn the_last_endpoint_that_fails_is_up_and_degrades_the_report() {
-    let origin = Origin::serves(|_| async {}).await;
-    let keys = "fails_max = 1\nretry = { attempts = 1 }";
-    let edge = Edge::start(upstream(&[origin.address()], keys) + ROUTE).await;
-    assert_eq!(edge.get("/").await.status, 502);
-    edge.endpoint_is(origin.address(), "failing").await;
-    let up = format!("tollgate_endpoint_up{{endpoint=\"{}\",upstream=\"app\"}}", origin.address());
-    assert_eq!(edge.metric(&up).await, 1.0);
-    let status = edge.status().await;
-    let check = status["checks"].as_array().unwrap().iter().find(|check| check["name"] == "upstreams").unwrap();
-    assert_eq!((&check["status"], &check["value"]), (&"degraded".into(), &1.0.into()), "{check}");
-    assert_eq!(status["upstreams"][0]["endpoints"][0]["up"], true);
-}
-
 /// The newest of what was pushed, by name.
 fn pushed(origin: &Origin) -> Option<BTreeMap<String, Metric>> {
     let requests = origin.requests();
@@ -368,7 +290,7 @@ async fn a_collector_is_pushed_what_a_scrape_shows() {
     let (collector, origin) = (Origin::replies(ok("")).await, Origin::replies(ok("hello")).await);
     let table =
         format!("[telemetry]\notlp = \"http://{}\"\nsample = 0\nmetrics_interval = \"100ms\"\n", collector.address());
-    let edge = Edge::start(table + &upstream(&[origin.address()], "") + ROUTE).await;
+    let edge = Edge::start(table + &upstream(&[origin.address()], "") + ROUTE + "name = \"shop\"\n").await;
     assert_eq!(edge.get("/").await.status, 200);
     let metrics = until("the request to be pushed", async || {
         pushed(&collector).filter(|metrics| metrics.contains_key("http.server.request.duration"))
@@ -396,9 +318,16 @@ async fn a_collector_is_pushed_what_a_scrape_shows() {
     assert_eq!(attribute("http.request.method"), Some(any_value::Value::StringValue("GET".to_owned())));
     assert_eq!(attribute("http.response.status_code"), Some(any_value::Value::IntValue(200)));
     assert_eq!(attribute("error.type"), None);
+    // As spans tell them.
+    assert_eq!(attribute("http.route"), Some(any_value::Value::StringValue("/".to_owned())));
+    assert_eq!(attribute("tollgate.route"), Some(any_value::Value::StringValue("shop".to_owned())));
     let Some(metric::Data::Sum(sum)) = &metrics["http_requests_total"].data else { panic!() };
     assert!(sum.is_monotonic && sum.data_points[0].start_time_unix_nano > 0);
     assert_eq!(sum.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
+    assert!(sum.data_points[0].attributes.iter().any(|attribute| attribute.key == "route"));
+    let Some(metric::Data::Histogram(attempts)) = &metrics["http.client.request.duration"].data else { panic!() };
+    let mut names = attempts.data_points[0].attributes.iter().map(|attribute| attribute.key.as_str());
+    assert!(names.any(|name| name == "tollgate.upstream"), "{attempts:?}");
     let Some(metric::Data::Gauge(gauge)) = &metrics["tollgate_config_generation"].data else { panic!() };
     assert_eq!(gauge.data_points[0].value, Some(number_data_point::Value::AsInt(1)));
 }

@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
 use http::request::Builder;
+use http_body::Frame;
+use http_body_util::BodyExt as _;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -100,13 +103,19 @@ async fn d4_only_a_trusted_peer_continues_its_trace() {
 
 #[tokio::test]
 async fn options_have_no_trace_and_nor_has_anything_without_the_table() {
-    let (collector, origin) = (Collector::start().await, Origin::replies(ok("")).await);
+    let named = ok("").field("x-trace-id", "theirs").field("x-span-id", "theirs");
+    let (collector, origin) = (Collector::start().await, Origin::replies(named).await);
     let traced = Collector::edge(collector.table("sample = 1") + &route(&origin)).await;
     let answer = ask(&traced, request("OPTIONS", "/")).await;
-    assert_eq!((answer.field("x-trace-id"), origin.take().fields.has("traceparent")), ("", false));
+    assert_eq!((answer.status, origin.take().fields.has("traceparent")), (200, false));
+    // The name of somebody else's trace would be taken for one of the edge's.
+    assert_eq!((answer.field("x-trace-id"), answer.field("x-span-id")), ("", ""));
+    let explained = traced.cli(&["explain", "OPTIONS", "http://localhost/", "--json"]).await;
+    let explained: serde_json::Value = serde_json::from_slice(&explained.stdout).unwrap();
+    assert_eq!(explained["response"]["removed"], json!(["x-trace-id", "x-span-id"]), "{explained}");
     let untraced = Edge::start(route(&origin)).await;
     let answer = untraced.get("/").await;
-    assert_eq!((answer.field("x-trace-id"), origin.take().fields.has("traceparent")), ("", false));
+    assert_eq!((answer.field("x-trace-id"), origin.take().fields.has("traceparent")), ("theirs", false));
     // A later one has come, so the first would have.
     let answer = traced.get("/").await;
     collector.trace(answer.field("x-trace-id"), 2).await;
@@ -131,6 +140,78 @@ async fn each_attempt_has_a_span_of_its_own() {
     assert_ne!(again.span_id, failed.span_id);
     let server = spans.iter().find(|span| span.span_id == failed.parent).unwrap();
     assert_eq!((server.get("tollgate.attempts"), server.is_error()), ("2".into(), false));
+}
+
+/// What an origin says to a call: `only-14` is a status with the head, `end-14` one in trailers, `cut` never ends.
+fn called(path: &str) -> http::Response<Body> {
+    let kind = if path == "/web" { "application/grpc-web" } else { "application/grpc" };
+    let head = http::Response::builder().header("content-type", kind);
+    if let Some(status) = path.strip_prefix("/only-") {
+        return head.header("grpc-status", status).body(Body::whole("")).unwrap();
+    }
+    let (feed, body) = Body::fed();
+    let path = path.to_owned();
+    tokio::spawn(async move {
+        feed.send(Frame::data("message".into())).await.unwrap();
+        match path.strip_prefix("/end-") {
+            Some(status) => {
+                let trailers = HeaderMap::from_iter([("grpc-status".parse().unwrap(), status.parse().unwrap())]);
+                feed.send(Frame::trailers(trailers)).await.unwrap();
+            }
+            None if path == "/cut" => feed.closed().await,
+            None => {}
+        }
+    });
+    head.body(body).unwrap()
+}
+
+/// HTTP says 200 of a call of gRPC that failed.
+#[tokio::test]
+async fn a_call_of_grpc_that_failed_is_an_error() {
+    let collector = Collector::start().await;
+    let origin = H2Origin::answers(|request| std::future::ready(called(request.uri().path()))).await;
+    let config = collector.table("sample = 1") + &upstream(&[origin.address()], "protocol = \"h2\"") + ROUTE;
+    let edge = Collector::edge(config).await;
+    let mut client = Client::connect(&edge, Via::H2).await;
+    let call = |path: &str| request("POST", path).header("content-type", "application/grpc").header("te", "trailers");
+    for (path, status, error) in [
+        ("/only-0", "OK", ""),
+        ("/only-14", "UNAVAILABLE", "UNAVAILABLE"),
+        ("/end-0", "OK", ""),
+        ("/end-5", "NOT_FOUND", ""),
+        ("/end-13", "INTERNAL", "INTERNAL"),
+        ("/end-x", "UNKNOWN", "UNKNOWN"),
+        ("/without-one", "UNKNOWN", "UNKNOWN"),
+        // Its status stands in the body.
+        ("/web", "", ""),
+    ] {
+        let answer = client.ask(call(path), "").await;
+        assert_eq!(answer.status, 200);
+        let spans = collector.trace(answer.field("x-trace-id"), 2).await;
+        let [server, attempt] =
+            [SpanKind::Server, SpanKind::Client].map(|kind| spans.iter().find(|s| s.is(kind)).unwrap());
+        let said = ["rpc.response.status_code", "error.type", "http.response.status_code"].map(|name| server.get(name));
+        assert_eq!(said, [status, error, "200"], "{path}");
+        // It ends with the head.
+        assert_eq!((server.is_error(), attempt.is_error()), (!error.is_empty(), false), "{path}");
+    }
+    let counted = |error: &str| {
+        format!(
+            "http_server_request_duration_seconds_count{{{error}http_request_method=\"POST\",\
+             http_response_status_code=\"200\",http_route=\"/\",network_protocol_version=\"2\",route=\"/\",\
+             url_scheme=\"http\"}}"
+        )
+    };
+    edge.counts(&counted("error_type=\"INTERNAL\","), 1.0).await;
+    edge.counts(&counted("error_type=\"UNKNOWN\","), 2.0).await;
+    edge.counts(&counted(""), 4.0).await;
+    // One that breaks off has no status.
+    let head = within("a head", client.send(call("/cut").body(Body::whole("")).unwrap()).await).await.unwrap();
+    drop(origin);
+    assert!(within("the end", head.into_body().collect()).await.is_err());
+    let cut = collector.has(1, |span| span.get("url.path") == "/cut" && span.is(SpanKind::Server)).await.remove(0);
+    assert_eq!((cut.get("error.type"), cut.is_error()), (cut.get("tollgate.reason"), true));
+    assert_eq!((cut.get("rpc.response.status_code"), cut.get("tollgate.reason").is_empty()), (String::new(), false));
 }
 
 #[tokio::test]

@@ -1,14 +1,17 @@
-"""One request by way of the edge, and what the collector's log and the access log say of it."""
+"""One request by way of the edge, and what the collector's log and the access log say of it, with the stores that the app
+asks for it."""
 
 import json
+import os
 import re
+import subprocess
 import sys
 import time
 import urllib.request
 
 from _checks import expect, expect_that, finish, part
 
-PROTOCOL, HTTP, COLLECTED, ACCESS = sys.argv[1:5]
+PROTOCOL, HTTP, COLLECTED, ACCESS, *STORES = sys.argv[1:]
 PATIENCE_S = 30
 
 
@@ -38,7 +41,7 @@ def collected():
         for line in log:
             line = line.rstrip("\n")
             attribute = re.match(r" +-> ([^:]+): \w+\((.*)\)$", line)
-            field = re.match(r" {4}(Trace ID|Parent ID|ID|Name|Kind) *: (.*)$", line)
+            field = re.match(r" {4}(Trace ID|Parent ID|ID|Name|Kind|Status code) *: (.*)$", line)
             if line.startswith("Resource attributes"):
                 resource = True
             elif line.startswith("Span #"):
@@ -51,6 +54,28 @@ def collected():
             elif attribute and spans:
                 spans[-1][attribute[1]] = attribute[2]
     return spans
+
+
+def stores_of(spans):
+    return [span for span in spans if "db.system.name" in span]
+
+
+def check_stores(spans, app):
+    stores = stores_of(spans)
+    expect("each store that is asked has spans", {s["db.system.name"] for s in stores}, set(STORES))
+    below = {s["db.system.name"] for s in stores if s.get("Parent ID") == app["ID"]}
+    expect("each store is asked below the app", below, set(STORES))
+    above = {by["Kind"] for by in spans for s in stores if s.get("Parent ID") == by["ID"]}
+    expect("none is below anything but the app and its jobs", above, {"SPAN_KIND_SERVER", "SPAN_KIND_CONSUMER"})
+    kinds = {(s["service"], s["Kind"]) for s in stores}
+    expect("they are spans of a client", kinds, {("tollgate-backend", "SPAN_KIND_CLIENT")})
+    named = all(s["Name"] and s["Name"] == s.get("db.operation.name") for s in stores)
+    expect_that("they are named by their operation", named, stores)
+    fields = {field for s in stores for field in s if "." in field}
+    expect("they hold no statement, no value and no fault", fields, {"db.system.name", "db.operation.name"})
+    if "redis" in STORES:
+        operations = {s["Name"] for s in stores if s["db.system.name"] == "redis"}
+        expect_that("whether the token is revoked is asked of Redis", "GET" in operations, operations)
 
 
 with part(f"a trace by {PROTOCOL}"):
@@ -66,7 +91,11 @@ with part(f"a trace by {PROTOCOL}"):
         kinds = {span.get("Kind") for span in spans}
         whole = {"SPAN_KIND_SERVER", "SPAN_KIND_CLIENT", "SPAN_KIND_CONSUMER"} <= kinds
         servers = [span for span in spans if span.get("Kind") == "SPAN_KIND_SERVER"]
-        return spans if whole and len(servers) == 2 else None
+        # What was asked comes before who asked.
+        known, stores = {span.get("ID") for span in spans}, stores_of(spans)
+        whole = whole and all(span.get("Parent ID") in known for span in stores)
+        asked = {span["db.system.name"] for span in stores}
+        return spans if whole and len(servers) == 2 and asked >= set(STORES) else None
 
     spans = until("edge, app and job in the collector", of_trace)
     by_id = {span["ID"]: span for span in spans}
@@ -77,9 +106,8 @@ with part(f"a trace by {PROTOCOL}"):
     expect("the app is below the attempt of the edge", (attempt.get("Kind"), attempt.get("Parent ID")), ("SPAN_KIND_CLIENT", span))
     expect("the app knows its user", bool(app.get("user.id")), True)
     expect("routes are named", (edge.get("http.route"), app.get("http.route")), ("/", "/api/v1/media"))
-    below = {s.get("db.system.name") for s in spans if s.get("Parent ID") == app["ID"]}
-    expect_that("statements are below the app", "sqlite" in below, below)
     job = next(s for s in spans if s["Kind"] == "SPAN_KIND_CONSUMER")
+    check_stores(spans, app)
     expect("the job is below the request that left it", job.get("Parent ID"), app["ID"])
 
     def logged():
@@ -88,5 +116,23 @@ with part(f"a trace by {PROTOCOL}"):
 
     line = until("the line of the log", logged)[0]
     expect("the log names the same", line["span_id"], span)
+
+if "redis" in STORES:
+    with part("Redis is gone"):
+        subprocess.run(["redis-cli", "-u", os.environ["REDIS_URL"], "shutdown", "nosave"], check=True)
+        asked = urllib.request.Request(HTTP + "/api/v1/users/me", headers={"authorization": f"Bearer {grant['access_token']}"})
+        profile = urllib.request.urlopen(asked, timeout=20)
+        expect("the app goes on without it", (profile.status, json.load(profile)["user_name"]), (200, name))
+        trace = profile.headers["x-trace-id"]
+
+        def failed():
+            spans = [span for span in collected() if span.get("Trace ID") == trace]
+            app = [s for s in spans if (s["service"], s.get("Kind")) == ("tollgate-backend", "SPAN_KIND_SERVER")]
+            return (app[0], stores_of(spans)) if app else None
+
+        app, stores = until("the app's span", failed)
+        faults = {s["db.system.name"] for s in stores if s.get("error.type") and s.get("Parent ID") == app["ID"]}
+        expect("the call that failed says so, and nothing else", faults, {"redis"})
+        expect("the request did not fail", "error.type" in app, False)
 
 finish()

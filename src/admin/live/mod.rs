@@ -3,19 +3,21 @@
 //! While a page is open, the counts of all routes are read once a second, and every five seconds while none is, so that a page
 //! that is just opened shows the last minutes. Everything else is read for open pages alone. The control thread does it, once for all
 //! pages; a request costs nothing more than without it. Pages change nothing: their buttons ask what the commands ask.
+//!
+//! Who asks once, as `tollgate status` does, is told the same at `/live.json`, so page and terminal cannot differ.
 
 mod feed;
 mod page;
 mod sample;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 pub use self::feed::Events;
 pub use self::page::Part;
@@ -25,6 +27,7 @@ use self::feed::{Feed, event};
 use self::sample::{Routes, Sample, Sampler};
 use super::access::Via;
 use super::answer::{self, Answer};
+use super::limits::LimitStatus;
 use super::serve::Desk;
 use super::{Process, limits};
 use crate::{clock, config};
@@ -40,6 +43,8 @@ const LIMITS_INTERVAL: Duration = Duration::from_secs(5);
 pub struct Live {
     feed: Feed,
     sampler: RefCell<Sampler>,
+    /// When the last sample was taken, or the first one was begun.
+    sampled_at: Cell<Option<Instant>>,
     /// The last events, for pages that come before the next ones; none without a page.
     kept: RefCell<Kept>,
 }
@@ -61,6 +66,14 @@ struct State<'a, S> {
     control: Control,
 }
 
+/// All of the page but charts.
+#[derive(Debug, Serialize)]
+struct Tables<'a, S> {
+    #[serde(flatten)]
+    state: State<'a, S>,
+    limits: Vec<LimitStatus>,
+}
+
 /// What the buttons of a page can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -79,7 +92,8 @@ pub async fn run<P: Process>(desk: Rc<Desk<P>>) {
 async fn sample<P: Process>(desk: &Desk<P>) {
     let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut before, mut rules) = (clock::now(), desk.rules());
+    let mut rules = desk.rules();
+    desk.live.sampled_at.set(Some(clock::now()));
     // The first tick is at once.
     ticks.tick().await;
     let mut skipped = 0;
@@ -97,9 +111,8 @@ async fn sample<P: Process>(desk: &Desk<P>) {
         if skipped < UNWATCHED_STEP && !desk.live.feed.is_watched() {
             continue;
         }
-        let now = clock::now();
-        desk.live.take(&*desk.process, now.duration_since(before), clock::system_time());
-        (before, skipped) = (now, 0);
+        desk.live.take(&*desk.process, clock::now(), clock::system_time());
+        skipped = 0;
         if desk.live.feed.is_watched() {
             desk.live.feed.send(&desk.live.state(&*desk.process, &rules));
         } else {
@@ -145,8 +158,26 @@ impl Live {
         }
     }
 
-    /// One more sample; `span` is the time since the one before.
-    fn take<P: Process>(&self, process: &P, span: Duration, now: SystemTime) {
+    /// Answers who wants the tables as they are now, and no events.
+    pub async fn tables<P: Process>(&self, process: &P, rules: &config::Admin) -> Answer {
+        let Some(limits) = limits::statuses(process.rate_limits()).await else { return limits::cannot_look() };
+        let now = clock::now();
+        // However often somebody asks, a sample is not of less time than those of a page.
+        if self.since_sample(now) >= SAMPLE_INTERVAL {
+            self.take(process, now, clock::system_time());
+        }
+        let (status, sampler) = (process.glance(), self.sampler.borrow());
+        answer::json(StatusCode::OK, &Tables { state: State::new(&sampler, status, rules), limits })
+    }
+
+    fn since_sample(&self, now: Instant) -> Duration {
+        self.sampled_at.get().map_or(Duration::ZERO, |before| now.saturating_duration_since(before))
+    }
+
+    /// One more sample, of the time since the one before.
+    fn take<P: Process>(&self, process: &P, at: Instant, now: SystemTime) {
+        let span = self.since_sample(at);
+        self.sampled_at.set(Some(at));
         let mut sampler = self.sampler.borrow_mut();
         let mut round = sampler.begin();
         process.each_route(|name, totals| round.route(name, totals));
@@ -164,17 +195,16 @@ impl Live {
     fn state<P: Process>(&self, process: &P, rules: &config::Admin) -> Bytes {
         let status = process.glance();
         let sampler = self.sampler.borrow();
-        let state = event(
-            "state",
-            &State {
-                sample: sampler.samples().back(),
-                status,
-                routes: sampler.routes(),
-                control: if rules.token.is_some() { Control::Token } else { Control::SocketOnly },
-            },
-        );
+        let state = event("state", &State::new(&sampler, status, rules));
         self.kept.borrow_mut().state = Some(state.clone());
         state
+    }
+}
+
+impl<'a, S> State<'a, S> {
+    fn new(sampler: &'a Sampler, status: S, rules: &config::Admin) -> Self {
+        let control = if rules.token.is_some() { Control::Token } else { Control::SocketOnly };
+        Self { sample: sampler.samples().back(), status, routes: sampler.routes(), control }
     }
 }
 

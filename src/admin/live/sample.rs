@@ -3,7 +3,7 @@
 //! It reads nothing: totals and the time are handed in. Whatever it keeps has a bound: samples by their number, routes
 //! by those that count.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
@@ -70,6 +70,8 @@ pub struct Routes {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 struct RouteFigures {
     route: Box<str>,
+    /// Up to now; all else is told over the window.
+    requests: u64,
     rate: f32,
     #[serde(flatten)]
     latency: Latency,
@@ -131,10 +133,11 @@ impl Sampler {
             (|route| route.server_error_ratio, ROUTES_BY_OTHER_MAX),
         ];
         for (sign, max) in orders.into_iter().rev() {
-            // By name where the sign is the same, so that lines keep their places.
+            // Where the sign is the same, as of all that are idle, in an order in which lines keep their places.
             all.sort_by(|one, other| {
-                let by_sign = Reverse(sign(one)).partial_cmp(&Reverse(sign(other)));
-                by_sign.unwrap_or(std::cmp::Ordering::Equal).then_with(|| one.route.cmp(&other.route))
+                let by_sign = Reverse(sign(one)).partial_cmp(&Reverse(sign(other))).unwrap_or(Ordering::Equal);
+                let by_requests = other.requests.cmp(&one.requests);
+                by_sign.then(by_requests).then_with(|| one.route.cmp(&other.route))
             });
             chosen.extend(all.iter().take(max).map(|route| route.route.clone()));
         }
@@ -195,6 +198,7 @@ impl Route {
         let requests = sum.ranges.iter().sum();
         RouteFigures {
             route: name.into(),
+            requests: self.totals.ranges.iter().sum(),
             rate: a_second(requests, window),
             latency: Latency::of(&sum.ranges),
             client_error_ratio: share(sum.client_errors, requests),
@@ -358,8 +362,17 @@ mod tests {
             take(&mut sampler, &[("/", totals(&[(3, 40)], 10))], Gauges::default());
             assert_eq!(first(&sampler).rate, rounded(rest as f32 * 4.0 / WINDOW as f32));
         }
-        assert_eq!(first(&sampler).latency.p95_ms, None);
+        assert_eq!((first(&sampler).latency.p95_ms, first(&sampler).requests), (None, 40));
         assert_eq!(sampler.routes["/"].recent.len(), 0);
+    }
+
+    #[test]
+    fn idle_routes_stand_in_the_order_of_what_they_had() {
+        let mut sampler = Sampler::default();
+        let routes = [("a", totals(&[], 0)), ("b", totals(&[(0, 5)], 0)), ("c", totals(&[(0, 9)], 0))];
+        (0..=WINDOW).for_each(|_| _ = take(&mut sampler, &routes, Gauges::default()));
+        let shown: Vec<_> = sampler.routes().shown.iter().map(|r| (r.route.clone(), r.rate, r.requests)).collect();
+        assert_eq!(shown, [("c".into(), 0.0, 9), ("b".into(), 0.0, 5), ("a".into(), 0.0, 0)]);
     }
 
     #[test]

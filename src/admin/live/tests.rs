@@ -77,6 +77,48 @@ async fn a_page_is_sent_what_was_and_then_what_is() {
     .await;
 }
 
+async fn tables(desk: &Desk<FakeProcess>) -> Value {
+    let answer = desk.live.tables(&*desk.process, &desk.rules()).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    serde_json::from_slice(&answer.into_body().collect().await.unwrap().to_bytes()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_once_is_told_what_pages_are() {
+    beside_the_sampler(async |desk| {
+        desk.process.routes.borrow_mut().insert("/".to_owned(), requests(5));
+        let mut page = joined(desk);
+        let state = next_of(&mut page, "state").await;
+        let mut told = tables(desk).await;
+        assert_eq!(told.as_object_mut().unwrap().remove("limits"), Some(Value::Array(Vec::new())));
+        assert_eq!(told, state);
+        assert!(next_of(&mut page, "state").await["routes"]["shown"][0]["requests"] == 5);
+    })
+    .await;
+}
+
+/// Without a page a sample is taken every five seconds; who asks is told of what came since.
+#[tokio::test(start_paused = true)]
+async fn who_asks_is_told_of_the_last_second_and_no_sample_is_of_less() {
+    beside_the_sampler(async |desk| {
+        tokio::time::sleep(Duration::from_millis(5_500)).await;
+        desk.process.routes.borrow_mut().insert("/".to_owned(), requests(7));
+        assert_eq!(tables(desk).await["routes"]["total"], 0);
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        let told = tables(desk).await;
+        assert_eq!((&told["sample"]["rate"], &told["routes"]["shown"][0]["requests"]), (&3.5.into(), &7.into()));
+        assert_eq!(told["routes"]["window_s"], 7.0);
+        desk.process.routes.borrow_mut().insert("/".to_owned(), requests(9));
+        let asked = Duration::from_millis(10);
+        for _ in 0..20 {
+            tokio::time::sleep(asked).await;
+            assert_eq!(tables(desk).await["routes"]["shown"][0]["requests"], 7);
+        }
+        assert_eq!(desk.live.sampler.borrow().samples().len(), 2);
+    })
+    .await;
+}
+
 /// What comes from outside is data within JSON, whatever it looks like.
 #[tokio::test(start_paused = true)]
 async fn hostile_names_stay_data() {

@@ -79,6 +79,9 @@ async fn pages_and_refusals() {
     check("HEAD /livez", &[], 200, "ok").await;
     check("GET /readyz", &[], 200, "ready").await;
     check("GET /status", &[], 200, r#""status":"healthy""#).await;
+    check("GET /live.json", &[], 200, r#""routes":{"total":0,"#).await;
+    check("POST /live.json", &[TOKEN], 405, "GET, HEAD").await;
+    check("GET /live.json", &[("host", "evil.example")], 421, "admin.hosts").await;
     check("GET /metrics", &[], 200, "tollgate_build_info{version=").await;
     check("GET /upstreams", &[], 200, r#"[{"name":"app","usable":2,"#).await;
     check("GET /cache", &[], 200, r#""entries":0,"#).await;

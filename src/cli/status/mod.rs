@@ -1,6 +1,6 @@
 //! `tollgate status`: how the running proxy is.
 
-mod traffic;
+mod routes;
 
 use std::io::{self, IsTerminal as _};
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use self::traffic::Traffic;
+use self::routes::Routes;
 use super::cache::{self, Kept};
 use super::client::{Client, Reach};
 use super::config_file::ConfigFile;
@@ -26,11 +26,12 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 /// Show how the running proxy is
 #[derive(Debug, clap::Args)]
 #[command(
-    long_about = "Show how the running proxy is: its checks, the configuration in force, what passed each route and how \
-                  long it took, listeners, the endpoints of every upstream, replicas, the cache, rate limits with those who \
-                  have used most, and certificates with the days that they have left. With `--watch` it is shown again \
-                  and again, and traffic is that of the time in between; otherwise it is that since the start. `--json` \
-                  prints what `/status` on the admin listener says.",
+    long_about = "Show how the running proxy is, from what the live page shows: its checks, the configuration in force, \
+                  what passed each route in the last seconds and how long it took, listeners, the endpoints of every \
+                  upstream, replicas, the cache, rate limits with those who have used most, and certificates with the \
+                  days that they have left. Rates and latencies of endpoints are those since the start; with `--watch` it \
+                  is shown again and again, and they are those of the time in between. `--json` prints what `/status` on \
+                  the admin listener says.",
     after_help = "Examples:\n  tollgate status\n  tollgate status --watch\n  tollgate status --watch 10\n  \
                   tollgate status --json"
 )]
@@ -46,7 +47,7 @@ pub struct Status {
     watch: Option<u64>,
 }
 
-/// Of `/status`, what people want to see.
+/// What people want to see of it.
 #[derive(Debug, Deserialize)]
 struct Report {
     status: String,
@@ -143,28 +144,27 @@ struct Recovery {
     times: u64,
 }
 
-/// One look: `/status`, `/metrics` and `/limits`.
+/// One look at what the live page shows.
+#[derive(Debug, Deserialize)]
 struct Look {
+    #[serde(rename = "status")]
     report: Report,
-    traffic: Traffic,
+    routes: Routes,
     limits: Vec<Limit>,
 }
 
 impl Look {
     fn take(client: &Client) -> Result<Self, Failure> {
-        let report: Report = client.get("/status")?.read()?;
-        let traffic = Traffic::read(&client.get("/metrics")?.body);
-        Ok(Self { report, traffic, limits: client.get("/limits")?.read()? })
+        Ok(client.get("/live.json")?.read()?)
     }
 
-    /// What passed, and in how many seconds: since another look, or since the start.
-    fn passed<'a>(&'a self, before: Option<&'a Self>) -> (Traffic, Span<'a>) {
+    /// What endpoints did: since another look, or since the start.
+    fn span<'a>(&self, before: Option<&'a Self>) -> Span<'a> {
         match before.filter(|before| before.report.pid == self.report.pid) {
-            Some(before) => {
-                let seconds = self.report.uptime_s - before.report.uptime_s;
-                (self.traffic.since(&before.traffic), Span { before: &before.report.upstreams, seconds })
+            Some(Self { report: before, .. }) => {
+                Span { before: &before.upstreams, seconds: self.report.uptime_s - before.uptime_s }
             }
-            None => (self.traffic.clone(), Span { before: &[], seconds: self.report.uptime_s }),
+            None => Span { before: &[], seconds: self.report.uptime_s },
         }
     }
 }
@@ -198,15 +198,14 @@ impl Status {
 }
 
 fn describe(look: &Look, before: Option<&Look>, paint: Paint) -> String {
-    let Look { report, limits, .. } = look;
+    let Look { report, routes, limits } = look;
     let mut sections = vec![head(report, paint)];
     let header = ["CHECK", "STATUS", "VALUE", "WORSE", "TOOK", "DETAIL"];
     sections.push(output::table(header, report.checks.iter().map(check)));
-    let (traffic, span) = look.passed(before);
-    sections.extend(traffic.table(span.seconds));
+    sections.push(routes.table());
     sections.push(output::table(["LISTENER", "BOUND", "TLS"], report.listeners.iter().map(listener)));
     if !report.upstreams.is_empty() {
-        sections.push(upstreams::table(&report.upstreams, Some(&span)));
+        sections.push(upstreams::table(&report.upstreams, Some(&look.span(before))));
     }
     if !report.replicas.is_empty() {
         let header = ["REPLICA OF", "NUMBER", "PID", "ADDRESS", "STATE", "RESTARTS"];
@@ -389,20 +388,19 @@ mod tests {
         })
     }
 
-    fn look(report: serde_json::Value, metrics: &str) -> Look {
+    fn look(report: serde_json::Value) -> Look {
         let limits = json!([{ "name": "per-ip", "key": "client-ip", "requests": 100, "window_s": 60, "burst": null,
             "dry_run": false, "keys": 2, "keys_max": 100, "limited_now": 0, "allowed": 1, "limited": 0,
             "dry_run_limited": 0, "evicted": 0, "most_used": [] }]);
-        Look {
-            report: serde_json::from_value(report).unwrap(),
-            traffic: Traffic::read(metrics),
-            limits: serde_json::from_value(limits).unwrap(),
-        }
+        let routes = json!({ "total": 1, "window_s": 5.0, "shown": [{ "route": "/", "requests": 123, "rate": 2.0,
+            "p50_ms": null, "p95_ms": null, "p99_ms": null, "client_error_ratio": 0.0, "server_error_ratio": 0.0 }] });
+        let look = json!({ "sample": null, "status": report, "routes": routes, "control": "token", "limits": limits });
+        serde_json::from_value(look).unwrap()
     }
 
     #[test]
     fn the_page_for_people() {
-        let look = look(report(), "http_requests_total{protocol=\"h1\",route=\"/\",status=\"200\"} 123");
+        let look = look(report());
         assert_eq!(
             output::squeezed(&describe(&look, None, Paint::plain())).join("\n"),
             "\
@@ -418,6 +416,7 @@ memory healthy 79 percent degraded from 80 0.126 ms 79 of 100 MiB
 
 ROUTE REQUESTS PER S P50 P95 P99 4XX 5XX
 / 123 2.0 - - - 0.0 % 0.0 %
+requests since the start, all else in the last 5 s
 
 LISTENER BOUND TLS
 127.0.0.1:0 127.0.0.1:4711 no
@@ -443,14 +442,12 @@ old 2026-11-21T03:00:00.000Z -1"
 
     #[test]
     fn between_two_looks_the_time_in_between_counts() {
-        let metrics = |count: u64| format!("http_requests_total{{route=\"/\",status=\"200\"}} {count}");
-        let (before, mut later) = (look(report(), &metrics(100)), report());
+        let (before, mut later) = (look(report()), report());
         later["uptime_s"] = 71.5.into();
-        let now = look(later.clone(), &metrics(150));
-        let (traffic, span) = now.passed(Some(&before));
-        assert_eq!(output::squeezed(&traffic.table(span.seconds).unwrap())[1], "/ 50 5.0 - - - 0.0 % 0.0 %");
+        assert_eq!(before.span(None).seconds, 61.5);
+        assert_eq!(look(later.clone()).span(Some(&before)).seconds, 10.0);
         // Another process counts from its own start.
         later["pid"] = 8.into();
-        assert_eq!(look(later, &metrics(150)).passed(Some(&before)).1.seconds, 71.5);
+        assert_eq!(look(later).span(Some(&before)).seconds, 71.5);
     }
 }

@@ -40,7 +40,7 @@ use crate::overload::Overload;
 use crate::path;
 use crate::snapshot::{Action, HeldRoute, Snapshot, View};
 use crate::stub_status::{self, Totals};
-use crate::telemetry::traces::Trace;
+use crate::telemetry::traces::{Trace, X_SPAN_ID, X_TRACE_ID};
 
 /// What an explanation stands on.
 pub struct Ground<'a> {
@@ -200,7 +200,11 @@ impl Walk<'_> {
         let none = FieldEdits::default();
         let route = self.route.as_ref().filter(|_| self.found.outcome.by != By::Refusal);
         let edits = route.map_or(&none, |route| &route.config.response_fields);
-        changes::edits(edits, self.arrival.hsts(), self.trace.as_ref())
+        let mut edits = changes::edits(edits, self.arrival.hsts(), self.trace.as_ref());
+        if self.trace.is_none() && self.arrival.snapshot.tracing.is_some() {
+            edits.removed.extend([X_TRACE_ID, X_SPAN_ID].map(|name| name.as_str().to_owned()));
+        }
+        edits
     }
 
     /// The route's own page where its upstream failed, or one that says what went wrong.

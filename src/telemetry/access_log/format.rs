@@ -35,6 +35,8 @@ pub struct Entry<'a> {
     pub status: u16,
     /// The reason code of a request that failed or was refused.
     pub reason: Option<&'static str>,
+    /// What a call of gRPC came to, by name; None of what is none, and of one that ended before that was said.
+    pub rpc_status: Option<&'static str>,
     /// The rate limit that refused the request, or in a dry run would have.
     pub rate_limit: Option<&'a str>,
     /// What the request was to the cache, on routes that keep responses.

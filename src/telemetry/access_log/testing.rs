@@ -25,6 +25,7 @@ pub fn entry<'a>() -> Entry<'a> {
         version: Version::HTTP_11,
         status: 200,
         reason: None,
+        rpc_status: None,
         rate_limit: None,
         cache: None,
         coding: None,

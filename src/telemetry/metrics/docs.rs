@@ -18,14 +18,15 @@ Labels come from closed sets, never from what a client made up:
 
 | label | values |
 |---|---|
-| `route`, `http_route` | names of routes; `none` of requests that no route matched. `http_route` tells 1,000 routes apart, those beyond are `other` |
+| `route` | names of routes; `none` of requests that no route matched. `http_server_…` tell 1,000 routes apart, those beyond are `other` |
+| `http_route` | the path or pattern that the route has in the configuration, as spans tell it; nothing for `none` and `other`. Routes may share one |
 | `upstream`, `limit`, `host` | names in the configuration; of a certificate, the first of its hosts |
 | `endpoint`, `server_address`, `server_port` | addresses of endpoints, as they are now |
 | `status`, `http_response_status_code` | as the client saw it; 499: it had left before. A route has at most 32 combinations of method, status, version and error on each worker; those beyond are `other` |
 | `protocol` | `h1` or `h2` of requests, `http` or `https` of connections |
 | `network_protocol_version` | `1.0`, `1.1` or `2` |
 | `http_request_method` | the methods of RFC 9110 and PATCH; all others are `_OTHER` |
-| `error_type` | nothing, if it went well. To `http_server_…` errors are responses of 5xx and those that broke off, by their reason code or else the status; to `http_client_…` those of 4xx and 5xx, by the status, and attempts without a response, by `outcome` |
+| `error_type` | nothing, if it went well. To `http_server_…` errors are responses of 5xx and those that broke off, by their reason code or else the status, and calls of gRPC that the server failed, by the name of their status; to `http_client_…` those of 4xx and 5xx, by the status, and attempts without a response, by `outcome` |
 | `url_scheme` | `http` or `https` |
 | `reason` | the codes of [troubleshooting.md](troubleshooting.md); of HTTP/2 those of [operations.md](operations.md#what-to-look-at); of a queue `upstream-full` or `queue-timeout`; of spans those of [operations.md](operations.md) |
 | `outcome` | of attempts `answered`, `connect_failed`, `timed_out`, `broken` or `abandoned`; of the cache `hit`, `stale`, `validated`, `miss`, `collapsed` or `bypass`; of codings `gzip`, `br`, `zstd`, `decoded` or why there is none |
@@ -42,7 +43,8 @@ upstreams are sent for the cache or once more are in `http_client_…` alone.
 
 Where `[telemetry]` names a collector, the same series are pushed to it by OTLP each `metrics_interval`, as sums since the start; those of
 OpenTelemetry's conventions as `http.server.request.duration`, `http.client.request.duration`, `http.server.request.body.size` and
-`http.server.response.body.size` with attributes such as `http.request.method`, all others by the names below. `metrics = false` or
+`http.server.response.body.size` with attributes such as `http.request.method`, `tollgate.route` and `tollgate.upstream`, all others by the names
+below. `metrics = false` or
 `OTEL_METRICS_EXPORTER=none` leaves it to scrapes.
 ";
 

@@ -48,11 +48,11 @@ families! {
         DURATION: Histogram "http_request_duration_seconds" ["route"]
             "From the first byte of a request to the last of its response.";
         SERVER_DURATION: Histogram "http_server_request_duration_seconds"
-            ["error_type" "http_request_method" "http_response_status_code" "http_route" "network_protocol_version" "url_scheme"]
+            ["error_type" "http_request_method" "http_response_status_code" "http_route" "network_protocol_version" "route" "url_scheme"]
             "The same by the conventions of OpenTelemetry.";
-        REQUEST_SIZE: Histogram "http_server_request_body_size_bytes" ["http_route"]
+        REQUEST_SIZE: Histogram "http_server_request_body_size_bytes" ["http_route" "route"]
             "Bytes of request bodies that were read from clients; of a tunnel, all that was.";
-        RESPONSE_SIZE: Histogram "http_server_response_body_size_bytes" ["http_route"]
+        RESPONSE_SIZE: Histogram "http_server_response_body_size_bytes" ["http_route" "route"]
             "Bytes of response bodies, as coded, that were given to clients; of a tunnel, all that was.";
         IN_FLIGHT: Gauge "tollgate_requests_in_flight" []
             "Requests whose responses have not ended.";

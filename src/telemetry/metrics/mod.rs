@@ -95,7 +95,7 @@ impl Metrics {
         let reloads = Reloads { succeeded: 0, failed: 0, generation: 0, at: started, is_latest: true };
         Self {
             started,
-            unrouted: RouteMetrics::of(&routes, NO_ROUTE),
+            unrouted: RouteMetrics::of(&routes, NO_ROUTE, ""),
             routes,
             upstreams: Upstreams::default(),
             codings: Codings::default(),
@@ -144,14 +144,15 @@ impl Metrics {
         text::text(&self.gather())
     }
 
-    /// The metrics of one route, by its name in the config. The same name gives the same series as long as one is held.
-    pub fn route(&self, name: &str) -> RouteMetrics {
-        RouteMetrics::of(&self.routes, name)
+    /// The metrics of one route, by its name in the config. The same name gives the same series as long as one is held, of
+    /// the `path` or pattern that was said last.
+    pub fn route(&self, name: &str, path: &str) -> RouteMetrics {
+        RouteMetrics::of(&self.routes, name, path)
     }
 
     /// Shows what was counted of each route, and of requests that none matched. Cheap enough for every second.
     pub fn each_route(&self, mut show: impl FnMut(&str, RouteTotals)) {
-        self.routes.each(|name, cells| show(name, RouteTotals::of(cells)));
+        self.routes.each(|name, counted| show(name, RouteTotals::of(counted)));
     }
 
     /// The metrics of requests that no route matched; their route label is `none`.

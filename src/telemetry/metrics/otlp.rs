@@ -98,6 +98,10 @@ fn called(family: &Family) -> (&'static str, &'static str) {
     (family.name, unit)
 }
 
+fn is_standard(family: &Family) -> bool {
+    STANDARD.iter().any(|(known, ..)| *known == family.name)
+}
+
 fn number(family: &Family, Series { labels, value, since }: &Series, times: Times) -> Option<NumberDataPoint> {
     let value = match value {
         Value::Whole(value) => number_data_point::Value::AsInt(i64::try_from(*value).unwrap_or(i64::MAX)),
@@ -137,6 +141,8 @@ fn attributes(family: &Family, values: &[String]) -> Vec<KeyValue> {
             attribute(name, value)
         }
         Some((_, name, false)) => attribute(name, text(value)),
+        // Conventions of our own beside those, as spans have them.
+        None if is_standard(family) => attribute(&format!("tollgate.{label}"), text(value)),
         None => attribute(label, text(value)),
     });
     attributes.collect()

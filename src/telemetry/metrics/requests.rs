@@ -4,9 +4,12 @@
 //! histogram cost 190 ns a request, nearly all of it for cache lines that move from core to core. Here
 //! each thread has cells of its own, which a scrape sums up. One histogram of durations for each kind of request is all that
 //! is kept: the counts of requests and both tables of durations are made of it.
+//!
+//! `http_route` is what the spans call so, the path or pattern that was matched; routes of several hosts may share it, so the
+//! standard's series have the name of the route beside it. A route that a reload gives another path goes on with its counts.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Method, StatusCode, Version};
@@ -17,6 +20,7 @@ use super::gathered::Gathered;
 use super::histogram::{DurationSum, Durations, FINE_MS, OWN_S, STANDARD_S, SizeSum, Sizes};
 use super::kind::Attributes;
 use super::table::Table;
+use crate::lock::lock;
 use crate::telemetry::semconv::{OTHER_METHOD, server_error};
 
 /// Routes that the standard's histograms tell apart, the first that came; the others are one there, until one of these is
@@ -25,10 +29,17 @@ const DETAILED_MAX: usize = 1_000;
 
 /// The series of one route. Clones are the same.
 #[derive(Debug, Clone, Default)]
-pub struct RouteMetrics(Arc<PerThread<Cells>>);
+pub struct RouteMetrics(Arc<Counted>);
 
 /// The series of all routes.
-pub(super) type Routes = ByName<PerThread<Cells>>;
+pub(super) type Routes = ByName<Counted>;
+
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    cells: PerThread<Cells>,
+    /// What it matches, in the last configuration that was built; nothing for what no route matched.
+    path: Mutex<Arc<str>>,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Cells {
@@ -46,6 +57,8 @@ pub struct Answered<'a> {
     pub status: StatusCode,
     /// The code of the reason why it failed.
     pub failure: Option<&'static str>,
+    /// What a call of gRPC came to, by name.
+    pub rpc_status: Option<&'static str>,
     pub duration: Duration,
     pub bytes_received: u64,
     pub bytes_sent: u64,
@@ -70,14 +83,16 @@ pub struct RouteTotals {
 }
 
 impl RouteMetrics {
-    pub(super) fn of(routes: &Routes, name: &str) -> Self {
-        Self(routes.get(name))
+    pub(super) fn of(routes: &Routes, name: &str, path: &str) -> Self {
+        let counted = routes.get(name);
+        *lock(&counted.path) = path.into();
+        Self(counted)
     }
 
     /// Counts one request at the end of its response.
     pub fn record(&self, request: &Answered<'_>) {
-        let cells = self.0.local();
-        let error = server_error(request.status, request.failure);
+        let cells = self.0.cells.local();
+        let error = server_error(request.status, request.failure, request.rpc_status);
         let attributes = Attributes::new(request.method, request.version, Some(request.status), error);
         cells.durations.of(Kind { attributes, is_tls: request.is_tls }).count(request.duration);
         cells.received.count(request.bytes_received);
@@ -86,9 +101,9 @@ impl RouteMetrics {
 }
 
 impl RouteTotals {
-    pub(super) fn of(cells: &PerThread<Cells>) -> Self {
+    pub(super) fn of(counted: &Counted) -> Self {
         let mut totals = Self::default();
-        for (kind, durations) in cells.iter().flat_map(|cells| cells.durations.iter()) {
+        for (kind, durations) in counted.cells.iter().flat_map(|cells| cells.durations.iter()) {
             let mut count = 0;
             for (sum, more) in totals.ranges.iter_mut().zip(durations.counts()) {
                 *sum += more;
@@ -138,17 +153,19 @@ impl Sums {
 pub(super) fn gather(routes: &Routes, to: &mut Gathered) {
     let mut others = Sums::default();
     for Known { name, number, since, value } in routes.all() {
-        let sums = Sums::of(&value);
+        let sums = Sums::of(&value.cells);
         if sums.durations.is_empty() {
             continue;
         }
         to.since(since, |to| {
             gather_own(&name, &sums, to);
-            if number < DETAILED_MAX { gather_standard(&name, &sums, to) } else { others.merge(&sums) }
+            // The name for the rest stands for many paths.
+            let path = if *name == *OTHER { Arc::default() } else { Arc::clone(&lock(&value.path)) };
+            if number < DETAILED_MAX { gather_standard((&name, &path), &sums, to) } else { others.merge(&sums) }
         });
     }
     if !others.durations.is_empty() {
-        gather_standard(OTHER, &others, to);
+        gather_standard((OTHER, ""), &others, to);
     }
 }
 
@@ -168,7 +185,7 @@ fn gather_own(route: &str, sums: &Sums, to: &mut Gathered) {
     to.add(&families::DURATION, [route.into()], all.histogram(&OWN_S));
 }
 
-fn gather_standard(route: &str, sums: &Sums, to: &mut Gathered) {
+fn gather_standard((route, path): (&str, &str), sums: &Sums, to: &mut Gathered) {
     for (kind, durations) in &sums.durations {
         let histogram = durations.histogram(&STANDARD_S);
         let labels = match kind {
@@ -176,14 +193,15 @@ fn gather_standard(route: &str, sums: &Sums, to: &mut Gathered) {
                 attributes.error(),
                 attributes.method().into(),
                 attributes.status().into(),
-                route.into(),
+                path.into(),
                 attributes.version().into(),
+                route.into(),
                 if *is_tls { "https".into() } else { "http".into() },
             ],
-            None => [OTHER.into(), OTHER_METHOD.into(), OTHER.into(), route.into(), "".into(), "".into()],
+            None => [OTHER.into(), OTHER_METHOD.into(), OTHER.into(), path.into(), "".into(), route.into(), "".into()],
         };
         to.add(&families::SERVER_DURATION, labels, histogram);
     }
-    to.add(&families::REQUEST_SIZE, [route.into()], sums.received.histogram());
-    to.add(&families::RESPONSE_SIZE, [route.into()], sums.sent.histogram());
+    to.add(&families::REQUEST_SIZE, [path.into(), route.into()], sums.received.histogram());
+    to.add(&families::RESPONSE_SIZE, [path.into(), route.into()], sums.sent.histogram());
 }

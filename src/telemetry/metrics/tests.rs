@@ -22,6 +22,7 @@ fn answered(status: u16, version: Version, duration: Duration) -> Answered<'stat
         is_tls: version == Version::HTTP_2,
         status: StatusCode::from_u16(status).unwrap(),
         failure: None,
+        rpc_status: None,
         duration,
         bytes_received: 100,
         bytes_sent: 1_000,
@@ -40,7 +41,7 @@ fn check(metrics: &Metrics, expected: &[&str]) {
 #[test]
 fn requests_are_counted_by_route_status_and_protocol() {
     let metrics = metrics();
-    let (api, none) = (metrics.route("api"), metrics.unrouted());
+    let (api, none) = (metrics.route("api", "/api"), metrics.unrouted());
     let took = Duration::from_millis(150);
     api.record(&answered(200, Version::HTTP_11, took));
     api.record(&answered(200, Version::HTTP_10, took));
@@ -69,8 +70,8 @@ fn requests_are_counted_by_route_status_and_protocol() {
 #[test]
 fn a_route_made_again_at_a_reload_goes_on_counting() {
     let metrics = metrics();
-    let before = metrics.route("api");
-    for route in [&before, &metrics.route("api")] {
+    let before = metrics.route("api", "/api");
+    for route in [&before, &metrics.route("api", "/api")] {
         route.record(&answered(200, Version::HTTP_11, Duration::ZERO));
     }
     check(&metrics, &[r#"http_requests_total{protocol="h1",route="api",status="200"} 2"#]);
@@ -79,7 +80,8 @@ fn a_route_made_again_at_a_reload_goes_on_counting() {
 #[test]
 fn what_a_reload_removed_is_gone_with_its_last_request() {
     let metrics = metrics();
-    let (route, in_flight, upstream) = (metrics.route("api"), metrics.route("api"), metrics.upstream("app"));
+    let (route, in_flight, upstream) =
+        (metrics.route("api", "/api"), metrics.route("api", "/api"), metrics.upstream("app"));
     route.record(&answered(200, Version::HTTP_11, Duration::ZERO));
     upstream.connection_opened();
     let series = || metrics.text().lines().filter(|line| line.contains("\"ap")).count();
@@ -96,7 +98,7 @@ fn what_a_reload_removed_is_gone_with_its_last_request() {
 #[test]
 fn thousands_of_routes_are_told_apart() {
     let metrics = metrics();
-    let routes: Vec<_> = (0..2500).map(|n| metrics.route(&format!("r{n}"))).collect();
+    let routes: Vec<_> = (0..2500).map(|n| metrics.route(&format!("r{n}"), "/")).collect();
     for route in &routes {
         route.record(&answered(200, Version::HTTP_11, Duration::ZERO));
     }
@@ -192,7 +194,7 @@ fn a_failed_reload_shows_until_one_succeeds() {
 #[test]
 fn requests_by_the_standard() {
     let metrics = metrics();
-    let api = metrics.route("api");
+    let api = metrics.route("api", "/api");
     let took = Duration::from_millis(80);
     api.record(&answered(200, Version::HTTP_11, took));
     api.record(&answered(200, Version::HTTP_2, took));
@@ -203,8 +205,8 @@ fn requests_by_the_standard() {
         let error = if error.is_empty() { String::new() } else { format!("error_type=\"{error}\",") };
         format!(
             "http_server_request_duration_seconds_bucket{{{error}http_request_method=\"{method}\",\
-             http_response_status_code=\"{status}\",http_route=\"api\",network_protocol_version=\"{version}\",\
-             url_scheme=\"{scheme}\",le="
+             http_response_status_code=\"{status}\",http_route=\"/api\",network_protocol_version=\"{version}\",\
+             route=\"api\",url_scheme=\"{scheme}\",le="
         )
     };
     for series in [
@@ -219,20 +221,38 @@ fn requests_by_the_standard() {
     check(
         &metrics,
         &[
-            r#"http_server_request_body_size_bytes_bucket{http_route="api",le="256"} 4"#,
-            r#"http_server_request_body_size_bytes_sum{http_route="api"} 400"#,
-            r#"http_server_response_body_size_bytes_bucket{http_route="api",le="256"} 0"#,
-            r#"http_server_response_body_size_bytes_bucket{http_route="api",le="1024"} 4"#,
-            r#"http_server_response_body_size_bytes_sum{http_route="api"} 4000"#,
+            r#"http_server_request_body_size_bytes_bucket{http_route="/api",route="api",le="256"} 4"#,
+            r#"http_server_request_body_size_bytes_sum{http_route="/api",route="api"} 400"#,
+            r#"http_server_response_body_size_bytes_bucket{http_route="/api",route="api",le="256"} 0"#,
+            r#"http_server_response_body_size_bytes_bucket{http_route="/api",route="api",le="1024"} 4"#,
+            r#"http_server_response_body_size_bytes_sum{http_route="/api",route="api"} 4000"#,
         ],
     );
+}
+
+/// Two hosts may have routes of the same path; a route keeps its counts when it is given another one.
+#[test]
+fn series_of_the_standard_tell_path_and_route() {
+    let metrics = metrics();
+    let routes = ["a.example/", "b.example/", "none"].map(|name| match name {
+        "none" => metrics.unrouted().clone(),
+        name => metrics.route(name, "/"),
+    });
+    routes.iter().for_each(|route| route.record(&answered(200, Version::HTTP_11, Duration::ZERO)));
+    let name = "http_server_response_body_size_bytes_count";
+    let of = |labels: &str, count: u32| format!("{name}{{{labels}}} {count}");
+    let alone = [of(r#"http_route="/",route="b.example/""#, 1), of(r#"route="none""#, 1)];
+    check(&metrics, &[&of(r#"http_route="/",route="a.example/""#, 1), &alone[0], &alone[1]]);
+    metrics.route("a.example/", "/new").record(&answered(200, Version::HTTP_11, Duration::ZERO));
+    check(&metrics, &[&of(r#"http_route="/new",route="a.example/""#, 2), &alone[0], &alone[1]]);
+    assert_eq!(metrics.text().lines().filter(|line| line.starts_with(name)).count(), 3);
 }
 
 /// What is made of the product of all labels has a bound: the page of 10,000 routes is to stay one that can be read.
 #[test]
 fn the_standard_s_histograms_tell_a_thousand_routes_apart() {
     let metrics = metrics();
-    let routes: Vec<_> = (0..1500).map(|n| metrics.route(&format!("r{n}"))).collect();
+    let routes: Vec<_> = (0..1500).map(|n| metrics.route(&format!("r{n}"), "/")).collect();
     routes.iter().for_each(|route| route.record(&answered(200, Version::HTTP_11, Duration::ZERO)));
     let text = metrics.text();
     let of =
@@ -240,7 +260,7 @@ fn the_standard_s_histograms_tell_a_thousand_routes_apart() {
     let name = "http_server_response_body_size_bytes_count";
     // One of them is `none`, which has had no request.
     assert_eq!((of("r", name), of("\"r998\"", name), of("\"r999\"", name)), (1000, 1, 0));
-    check(&metrics, &[r#"http_server_response_body_size_bytes_count{http_route="other"} 501"#]);
+    check(&metrics, &[r#"http_server_response_body_size_bytes_count{route="other"} 501"#]);
     assert_eq!(of("\"r1499\"", "http_requests_total"), 1);
 }
 
@@ -248,7 +268,7 @@ fn the_standard_s_histograms_tell_a_thousand_routes_apart() {
 #[test]
 fn statuses_beyond_the_table_are_one() {
     let metrics = metrics();
-    let api = metrics.route("api");
+    let api = metrics.route("api", "/api");
     (200..300).for_each(|status| api.record(&answered(status, Version::HTTP_11, Duration::ZERO)));
     check(&metrics, &[r#"http_requests_total{protocol="other",route="api",status="other"} 68"#]);
     let series = metrics.text().lines().filter(|line| line.starts_with("http_requests_total{")).count();
@@ -296,12 +316,12 @@ fn since(metrics: &Metrics, family: &families::Family) -> Option<SystemTime> {
 fn what_goes_and_comes_back_says_that_it_begins_anew() {
     let (metrics, before) = (metrics(), crate::clock::system_time());
     let came = |family| {
-        let route = metrics.route("things");
+        let route = metrics.route("things", "/things");
         let upstream = metrics.upstream("app");
         route.record(&answered(200, Version::HTTP_11, Duration::ZERO));
         let since = since(&metrics, family).unwrap();
         // As long as somebody holds it, it is the same.
-        drop((metrics.route("things"), metrics.upstream("app")));
+        drop((metrics.route("things", "/things"), metrics.upstream("app")));
         assert_eq!(self::since(&metrics, family), Some(since), "{}", family.name);
         drop((route, upstream));
         since

@@ -134,7 +134,8 @@ impl Trace {
     }
 }
 
-/// Takes off a response that may be stored the names that its origin gave it. On one that is passed on, others replace them.
+/// Takes off a response that may be stored, or whose request has no trace, the names that its origin gave it. On any other that is
+/// passed on, ours replace them.
 pub fn take_off_names(fields: &mut HeaderMap) {
     fields.remove(context::X_TRACE_ID);
     fields.remove(context::X_SPAN_ID);

@@ -26,11 +26,16 @@ pub fn span<'a>(
             attributes.push(("tollgate.queued_ms", Value::Float(queued.as_secs_f64() * 1e3)));
         }
     }
+    if let Some(status) = entry.rpc_status {
+        attributes.push(("rpc.system.name", "grpc".into()));
+        attributes.push(("rpc.response.status_code", status.into()));
+    }
     if let Some(reason) = entry.reason {
         attributes.push(("tollgate.reason", reason.into()));
     }
     // What the client did wrong is no error of the server.
-    let error = StatusCode::from_u16(entry.status).map_or(Error::None, |status| server_error(status, entry.reason));
+    let error = StatusCode::from_u16(entry.status)
+        .map_or(Error::None, |status| server_error(status, entry.reason, entry.rpc_status));
     if let Some(kind) = error.kind() {
         attributes.push(("error.type", Value::Text(kind)));
     }

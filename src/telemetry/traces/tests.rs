@@ -147,6 +147,20 @@ fn a_server_span_says_what_the_conventions_ask_for() {
     });
 }
 
+/// HTTP says nothing of it.
+#[test]
+fn a_call_of_grpc_says_what_it_came_to() {
+    for (status, error) in [("OK", None), ("NOT_FOUND", None), ("UNAVAILABLE", Some("UNAVAILABLE"))] {
+        with_span(&Entry { rpc_status: Some(status), ..entry() }, |span| {
+            assert_eq!(attribute(span, "rpc.system.name"), Some(&"grpc".into()));
+            assert_eq!(attribute(span, "rpc.response.status_code"), Some(&status.into()));
+            assert_eq!(attribute(span, "error.type"), error.map(Value::from).as_ref());
+            assert_eq!(span.error.is_some(), error.is_some(), "{status}");
+        });
+    }
+    with_span(&entry(), |span| assert_eq!(attribute(span, "rpc.system.name"), None));
+}
+
 #[test]
 fn what_the_client_did_wrong_is_no_error_of_the_server() {
     for (status, reason, error, kind) in [

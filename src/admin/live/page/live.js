@@ -491,6 +491,7 @@ async function drain(endpoint) {
 const routeTable = new Table("Routes", [
   { title: "route", class: "mono", show: (r) => (r.route === "none" ? "none (no route matched)" : r.route), sort: (r) => r.route },
   { title: "requests/s", n: true, show: (r) => rate(r.rate), sort: (r) => r.rate },
+  { title: "requests", n: true, show: (r) => count(r.requests), sort: (r) => r.requests },
   { title: "p50", n: true, show: (r) => latency(r.p50_ms), sort: (r) => r.p50_ms },
   { title: "p95", n: true, show: (r) => latency(r.p95_ms), sort: (r) => r.p95_ms },
   { title: "p99", n: true, show: (r) => latency(r.p99_ms), sort: (r) => r.p99_ms },
