@@ -177,6 +177,7 @@ pub mod frames;
 mod interim;
 pub mod header;
 mod timers;
+mod ticks;
 mod pace;
 mod spare;
 mod splice;

@@ -13,6 +13,8 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
+use crate::tls::LateTickets;
+
 /// As asm-generic/ioctls.h has it. Where it is another number the call fails, and nothing is known.
 const SIOCOUTQ: Opcode = 0x5411;
 
@@ -62,9 +64,9 @@ impl Peer for TcpStream {
     }
 }
 
-impl Peer for server::TlsStream<TcpStream> {
+impl Peer for server::TlsStream<LateTickets<TcpStream>> {
     fn tcp(&self) -> Option<&TcpStream> {
-        Some(self.get_ref().0)
+        Some(self.get_ref().0.get_ref())
     }
 
     fn write_last(&mut self, bytes: &[u8]) -> Option<io::Result<usize>> {

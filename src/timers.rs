@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 
 use crate::clock;
 use crate::pace::{Pace, Stalled, Terms};
@@ -156,13 +157,12 @@ impl Sweep {
         self.cut_short.take()
     }
 
-    /// Looks at the limits once a tick and does what else is due then, for as long as it is polled. One timer serves all: on
+    /// Looks at the limits once a tick and does what else is due then, until there are no more ticks. One timer serves all: on
     /// a quiet machine waking up is most of what a worker costs.
-    pub async fn run(&self, also: impl Fn()) {
-        let mut ticks = tokio::time::interval(TICK);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub async fn run(&self, mut tick: impl AsyncFnMut() -> io::Result<()>, also: impl Fn()) -> io::Result<()> {
         loop {
-            let now = ticks.tick().await;
+            tick().await?;
+            let now = clock::now();
             also();
             let passed = now.saturating_duration_since(self.last_tick.replace(now));
             let idle_max = self.idle_max.get();
@@ -216,8 +216,15 @@ impl Tracked {
 #[cfg(test)]
 pub async fn with_sweep<T>(test: impl AsyncFnOnce(Rc<Sweep>) -> T) -> T {
     let sweep = Sweep::new();
+    // Of the runtime's clock, which tests pause.
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let tick = async || {
+        ticks.tick().await;
+        Ok(())
+    };
     tokio::select! {
-        () = sweep.run(|| ()) => unreachable!("a sweep never ends"),
+        _ = sweep.run(tick, || ()) => unreachable!("a sweep never ends"),
         result = test(Rc::clone(&sweep)) => result,
     }
 }

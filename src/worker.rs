@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
 
 use crate::cache::Cache;
 use crate::client_ip;
@@ -27,6 +28,7 @@ use crate::record;
 use crate::snapshot::{Live, Snapshot, View};
 use crate::stub_status::Totals;
 use crate::telemetry::{AccessWriter, Metrics};
+use crate::ticks::Ticks;
 use crate::timers::{self, Sweep};
 use crate::upstream::Connections;
 
@@ -124,16 +126,38 @@ pub struct Handle {
 }
 
 /// Starts the worker thread of that number; there are counts for it.
-pub fn start(index: usize, shared: Shared, access: AccessWriter) -> std::io::Result<Handle> {
+pub fn start(index: usize, shared: Shared, access: AccessWriter) -> io::Result<Handle> {
     let (commands, received) = mpsc::unbounded_channel();
     let (counts, builder) = (Arc::clone(&shared.counts[index]), std::thread::Builder::new());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build()?;
+    let (told, started) = std::sync::mpsc::sync_channel(1);
     let thread = builder.name(format!("worker-{index}")).spawn(move || {
+        let (runtime, ticks) = match runtime() {
+            Ok(made) => made,
+            Err(error) => return drop(told.send(Err(error))),
+        };
         record::open_desk(access, Arc::clone(&shared.metrics));
-        LocalSet::new().block_on(&runtime, Worker::new(shared, counts).run(received));
+        let worker = Worker::new(shared, counts);
+        // Nobody waits who has ended.
+        let _gone = told.send(Ok(()));
+        runtime.block_on(worker.run(received, ticks));
+        // With it go the connections, whose requests are on record then.
+        drop(runtime);
         record::close_desk();
     })?;
+    started.recv().map_err(io::Error::other)??;
     Ok(Handle { commands, thread })
+}
+
+/// Belongs to the thread that calls it. Its tasks are the runtime's own: a set of local ones would be a second queue
+/// beside it, which each event passes through.
+fn runtime() -> io::Result<(LocalRuntime, Ticks)> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(1).build_local(LocalOptions::default())?;
+    let ticks = {
+        let _entered = runtime.enter();
+        Ticks::every(timers::TICK)?
+    };
+    Ok((runtime, ticks))
 }
 
 impl Handle {
@@ -198,9 +222,14 @@ impl Worker {
     }
 
     /// Its parts are tasks of their own: each is woken for itself, while this is polled whenever any task is.
-    async fn run(self: Rc<Self>, commands: mpsc::UnboundedReceiver<Command>) {
+    async fn run(self: Rc<Self>, commands: mpsc::UnboundedReceiver<Command>, ticks: Ticks) {
         let (worker, connections) = (Rc::clone(&self), Rc::clone(&self.connections));
-        let upkeep = tokio::task::spawn_local(async move { worker.sweep.run(|| worker.tick()).await });
+        let upkeep = tokio::task::spawn_local(async move {
+            if let Err(error) = worker.sweep.run(async || ticks.next().await, || worker.tick()).await {
+                tracing::error!("a worker ends, for its timer has: {error}");
+            }
+        });
+        // A timer of the runtime, and with a reason: where there is no earlier one, each that a hand-shake sets would wake the worker.
         let reaping = tokio::task::spawn_local(async move { connections.reap().await });
         let orders = tokio::task::spawn_local(Rc::clone(&self).obey(commands));
         let drained = tokio::task::spawn_local(self.drained());
@@ -327,10 +356,11 @@ impl Worker {
         };
         let open = Open::new(&self.counts, (place, of_address));
         let worker = Rc::clone(self);
-        tokio::task::spawn_local(async move {
+        // In a box, since a task is moved several times as it is made and when it ends.
+        tokio::task::spawn_local(Box::pin(async move {
             connection::serve(worker, terms, stream, peer).await;
             drop(open);
-        });
+        }));
     }
 }
 

@@ -65,7 +65,7 @@ impl ReadAhead {
         Ahead(shared)
     }
 
-    /// To be called once a tick, on a `LocalSet`.
+    /// To be called once a tick, on a worker.
     pub fn look(&self) {
         self.watched.borrow_mut().retain(|body| {
             let Some(shared) = body.upgrade() else { return false };

@@ -220,7 +220,7 @@ impl<F: Future<Output: 'static> + 'static> hyper::rt::Executor<F> for Streams {
         if self.are_at_hand.get() {
             self.answer_at_once(Box::pin(stream));
         } else {
-            tokio::task::spawn_local(self.answer_in_turn(stream));
+            tokio::task::spawn_local(self.answer_in_turn(Box::pin(stream)));
         }
     }
 }
@@ -236,10 +236,11 @@ impl Streams {
         }
     }
 
-    fn answer_in_turn<F: Future<Output = ()>>(&self, stream: F) -> impl Future<Output = ()> + use<F> {
+    /// In a box, since a task is moved several times as it is made and when it ends.
+    fn answer_in_turn<F: Future<Output = ()>>(&self, mut stream: Pin<Box<F>>) -> impl Future<Output = ()> + use<F> {
         let are_at_hand = Rc::clone(&self.are_at_hand);
         async move {
-            let (mut stream, mut is_first) = (pin!(stream), true);
+            let mut is_first = true;
             poll_fn(|cx| {
                 let turn = stream.as_mut().poll(cx);
                 if std::mem::take(&mut is_first) {

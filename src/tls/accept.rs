@@ -3,6 +3,7 @@
 //! It decides versions, application protocols and resumption, and names why a handshake failed. Once the
 //! handshake is done, the stream is rustls' own and nothing here is called any more.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
-use super::{ALPN_H1, ALPN_H2, Certificates, is_chacha, provider, unwrap_tls};
+use super::{ALPN_H1, ALPN_H2, Certificates, LateTickets, is_chacha, provider, unwrap_tls};
 use crate::config::{ListenTls, Protocols, TlsVersion};
 
 /// The first byte of every TLS connection: a record of type handshake (RFC 8446 §5.1).
@@ -91,7 +92,7 @@ impl Acceptor {
     }
 
     /// Does the handshake, all of it within `limit`. A client that speaks HTTP in cleartext is told so.
-    pub async fn accept<S>(&self, stream: S, limit: Duration) -> Result<TlsStream<S>, HandshakeError>
+    pub async fn accept<S>(&self, stream: S, limit: Duration) -> Result<TlsStream<LateTickets<S>>, HandshakeError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -108,7 +109,7 @@ impl Acceptor {
         }
     }
 
-    async fn handshake<S>(&self, stream: S) -> Result<TlsStream<S>, Failure<S>>
+    async fn handshake<S>(&self, stream: S) -> Result<TlsStream<LateTickets<S>>, Failure<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -126,12 +127,19 @@ impl Acceptor {
                 });
             }
         };
-        let start = StartHandshake::from_parts(start.accepted, start.io.stream);
+        let start = StartHandshake::from_parts(start.accepted, LateTickets::new(start.io.stream));
         // Its processor does not know AES, which would cost it far more than the edge is spared.
         let wants_chacha = start.client_hello().cipher_suites().first().is_some_and(|suite| is_chacha(*suite));
         let config = if wants_chacha { &self.by_client } else { &self.config };
-        let stream =
-            start.into_stream(Arc::clone(config)).await.map_err(|error| Failure::Handshake(self.explain(error)))?;
+        let mut stream = match start.into_stream(Arc::clone(config)).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, mut stream)) => {
+                // The client is told why, with no more patience than for the rest.
+                poll_fn(|cx| Poll::Ready(stream.poll_let_go(cx))).await;
+                return Err(Failure::Handshake(self.explain(error)));
+            }
+        };
+        stream.get_mut().0.end_hand_shake();
         // HTTP/2 over TLS needs ALPN (RFC 9113 §3.3); a client without it speaks HTTP/1.
         if !self.protocols.h1 && !selected_h2(&stream) {
             return Err(Failure::Handshake(HandshakeError::NoApplicationProtocol));

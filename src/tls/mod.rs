@@ -9,6 +9,7 @@
 
 mod accept;
 mod certificates;
+mod late_tickets;
 mod local;
 mod own;
 mod pair;
@@ -24,6 +25,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use self::accept::{Acceptor, HandshakeError, is_resumed, selected_h2, version};
 pub use self::certificates::{CertificateInfo, Certificates, Prepared};
+pub use self::late_tickets::LateTickets;
 pub use self::own::to_own_listener;
 pub use self::pair::CertificateError;
 pub use self::upstream::{ConnectError, RootsError, UpstreamTls};

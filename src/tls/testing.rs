@@ -12,14 +12,14 @@ use tempfile::TempDir;
 use tokio::io::DuplexStream;
 use tokio_rustls::TlsConnector;
 
-use super::{Acceptor, Certificates, HandshakeError, provider};
+use super::{Acceptor, Certificates, HandshakeError, LateTickets, provider};
 use crate::config::{Certificate, CertificateSource, HostPattern, ListenTls, Protocols, TlsVersion};
 
 pub const LIMIT: Duration = Duration::from_secs(10);
 pub const BOTH: Protocols = Protocols { h1: true, h2: true };
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-pub type ServerStream = tokio_rustls::server::TlsStream<DuplexStream>;
+pub type ServerStream = tokio_rustls::server::TlsStream<LateTickets<DuplexStream>>;
 pub type ClientStream = tokio_rustls::client::TlsStream<DuplexStream>;
 
 /// A folder of PEM files, issued by a certificate authority of its own.
