@@ -135,7 +135,11 @@ impl Acceptor {
             Ok(stream) => stream,
             Err((error, mut stream)) => {
                 // The client is told why, with no more patience than for the rest.
-                poll_fn(|cx| Poll::Ready(stream.poll_let_go(cx))).await;
+                poll_fn(|cx| {
+                    stream.poll_let_go(cx);
+                    Poll::Ready(())
+                })
+                .await;
                 return Err(Failure::Handshake(self.explain(error)));
             }
         };
