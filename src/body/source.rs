@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -24,6 +24,8 @@ use crate::timers::Deadline;
 /// Of a body that nobody wants any more, over HTTP/2.
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(5);
+/// What came in pieces and is no more than this goes on as one.
+const JOINED_BYTES_MAX: usize = 64 * 1024;
 
 /// Takes and drops a bounded part of a body over HTTP/2 after its final answer. Resetting the stream at once is
 /// allowed (RFC 9113 §8.1), but many a client takes it for a failure before it has looked at the answer.
@@ -218,6 +220,8 @@ impl Source {
         Ok(match (chunks.len(), rest) {
             (0, None) => Body::empty(),
             (1, None) => Body::whole(chunks.pop_front().unwrap_or_default()),
+            // Another write for each piece would cost more than to copy them.
+            (_, None) if buffered <= JOINED_BYTES_MAX => Body::whole(joined(chunks, buffered)),
             (_, rest) => Body::buffered(chunks, None, rest),
         })
     }
@@ -375,4 +379,10 @@ impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source").field("received", &self.received).finish_non_exhaustive()
     }
+}
+
+fn joined(pieces: VecDeque<Bytes>, length: usize) -> Bytes {
+    let mut all = BytesMut::with_capacity(length);
+    pieces.iter().for_each(|piece| all.extend_from_slice(piece));
+    all.freeze()
 }
