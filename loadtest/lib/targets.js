@@ -75,17 +75,25 @@ export function limits({ rateMin, hitRatioMin, byEndpoint }) {
   return thresholds;
 }
 
-// For a fixed rate a replica (003), in which nothing may be left out because the generator did not keep up.
+// For a fixed rate a replica (003): its parts apart, and failures.
 export function steady() {
   return {
     http_req_duration: ['max>=0'],
-    'http_req_duration{scenario:steady}': ['p(50)<75', 'p(95)<150', 'p(99)<250'],
+    'http_req_duration{scenario:steady}': ['max>=0'],
     'http_req_failed{scenario:steady}': ['rate<0.001'],
     'http_req_duration{scenario:burst}': ['max>=0'],
     'http_reqs{scenario:steady}': ['count>=0'],
     'http_reqs{scenario:burst}': ['count>=0'],
-    'dropped_iterations{scenario:steady}': ['count<1'],
+    'dropped_iterations{scenario:steady}': ['count>=0'],
     'dropped_iterations{scenario:burst}': ['count>=0'],
+  };
+}
+
+// How fast that has to be, and nothing may be left out because the generator did not keep up.
+export function fast() {
+  return {
+    'http_req_duration{scenario:steady}': ['p(50)<75', 'p(95)<150', 'p(99)<250'],
+    'dropped_iterations{scenario:steady}': ['count<1'],
     'http_req_duration{endpoint:health}': ['p(95)<10'],
   };
 }
