@@ -15,14 +15,13 @@ export const SHARED = {
 // Users who come, stay and leave by the stages of this type.
 export function during(type) {
   const kind = typeOf(type);
-  const { failedMax, stages } = kind;
   const main = {
     executor: 'ramping-vus',
     startVUs: 0,
-    stages: stages.map(({ seconds, users }) => ({ duration: `${seconds}s`, target: users })),
+    stages: kind.stages.map(({ seconds, users }) => ({ duration: `${seconds}s`, target: users })),
     gracefulRampDown: '10s',
   };
-  const thresholds = { ...common(failedMax, stages.length), ...(TIMED ? limits(kind) : {}) };
+  const thresholds = { ...common(kind), ...(TIMED ? limits(kind) : {}) };
   return { ...SHARED, scenarios: { main }, thresholds };
 }
 
@@ -39,7 +38,7 @@ export function atRate(each) {
     maxVUs: 1000,
   });
   const scenarios = { steady: scenario(1, seconds, 0), burst: scenario(2, 5, seconds + 2) };
-  const thresholds = { ...common(0.001, 0), ...steady(), ...(TIMED ? fast() : {}) };
+  const thresholds = { ...common({ failedMax: 0.001, hitRatioMin: 0, stages: [] }), ...steady(), ...(TIMED ? fast() : {}) };
   return { ...SHARED, scenarios, thresholds };
 }
 
