@@ -127,6 +127,7 @@ pub fn short(figure: f64) -> String {
         large if large >= 100.0 => format!("{figure:.0}"),
         medium if medium >= 10.0 => format!("{figure:.1}"),
         0.0 => "0".to_owned(),
+        tiny if tiny < 0.01 => format!("{figure:.3}"),
         _ => format!("{figure:.2}"),
     }
 }
@@ -140,6 +141,12 @@ mod tests {
         for (figure, top) in [(0.0, 1.0), (0.03, 0.04), (1.0, 1.0), (43.0, 50.0), (810.0, 1000.0)] {
             assert!((round_up(figure) - top).abs() < 1e-9, "{figure}");
         }
+    }
+
+    #[test]
+    fn figures_have_three_digits_or_so() {
+        let told = [1234.5, 99.94, 9.876, 0.94, 0.001, 0.0].map(short);
+        assert_eq!(told, ["1234", "99.9", "9.88", "0.94", "0.001", "0"]);
     }
 
     #[test]
