@@ -44,10 +44,6 @@ class Outcome:
     def rate(self) -> float:
         return self.requests / self.seconds
 
-    @property
-    def passed(self) -> bool:
-        return self.rate >= RATE_MIN and self.p95 < P95_MAX_MS and self.failed == 0
-
 
 def main() -> int:
     options = arguments()
@@ -65,7 +61,7 @@ def main() -> int:
     text = report(outcomes, commit)
     (folder / "hits.md").write_text(text)
     print(text)
-    return 0 if outcomes[0].passed else 1
+    return 0 if passed(outcomes) else 1
 
 
 def arguments() -> argparse.Namespace:
@@ -99,6 +95,12 @@ def by_k6(stack: Stack, seconds: int, sessions: Path, folder: Path) -> Outcome:
     return Outcome("k6", requests["count"], requests["count"] / requests["rate"], failed, *quantiles, cpu_s)
 
 
+def passed(outcomes: list[Outcome]) -> bool:
+    """The rate is wrk's, which leaves the edge enough of the machine; of neither may a request fail."""
+    wrk = outcomes[0]
+    return wrk.rate >= RATE_MIN and wrk.p95 < P95_MAX_MS and not any(outcome.failed for outcome in outcomes)
+
+
 def watched(stack: Stack, load: list[str], name: str, environment: dict[str, str]) -> tuple[str, dict[str, float]]:
     """What the generator said, and the CPU time of all processes meanwhile."""
     stack.say(f"{name} asks for what is cached")
@@ -114,7 +116,7 @@ def watched(stack: Stack, load: list[str], name: str, environment: dict[str, str
 
 
 def report(outcomes: list[Outcome], commit: str) -> str:
-    verdict = "pass" if outcomes[0].passed else "**FAIL**"
+    verdict = "pass" if passed(outcomes) else "**FAIL**"
     lines = [
         f"# Cached and static routes, {datetime.now():%Y-%m-%d}",
         "",

@@ -61,7 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--replicas", type=int, help="of the app; 3, and 1 for `rate`")
     parser.add_argument("--stores", action="store_true", help="PostgreSQL and Redis instead of SQLite")
     add_shared(parser)
-    parser.add_argument("--no-timing", action="store_true", help="let only wrong answers fail the run, not slow ones")
+    parser.add_argument("--no-timing", action="store_true", help="let only wrong answers and too few hits fail the run, not slow ones")
     parser.add_argument("--no-report", action="store_true", help="leave out report.md and report.html")
     parser.add_argument("--clean", action="store_true", help="first remove results that are not committed")
     options = parser.parse_args()

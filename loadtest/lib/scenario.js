@@ -2,7 +2,7 @@
 
 import { REPLICAS, RESULTS, SCALE, TIME, TIMED } from './settings.js';
 import { typeOf } from './stages.js';
-import { common, limits, steady } from './targets.js';
+import { common, fast, limits, steady } from './targets.js';
 
 export const SHARED = {
   discardResponseBodies: true,
@@ -15,14 +15,13 @@ export const SHARED = {
 // Users who come, stay and leave by the stages of this type.
 export function during(type) {
   const kind = typeOf(type);
-  const { failedMax, stages } = kind;
   const main = {
     executor: 'ramping-vus',
     startVUs: 0,
-    stages: stages.map(({ seconds, users }) => ({ duration: `${seconds}s`, target: users })),
+    stages: kind.stages.map(({ seconds, users }) => ({ duration: `${seconds}s`, target: users })),
     gracefulRampDown: '10s',
   };
-  const thresholds = { ...common(failedMax, stages.length), ...(TIMED ? limits(kind) : {}) };
+  const thresholds = { ...common(kind), ...(TIMED ? limits(kind) : {}) };
   return { ...SHARED, scenarios: { main }, thresholds };
 }
 
@@ -39,7 +38,8 @@ export function atRate(each) {
     maxVUs: 1000,
   });
   const scenarios = { steady: scenario(1, seconds, 0), burst: scenario(2, 5, seconds + 2) };
-  return { ...SHARED, scenarios, thresholds: { ...common(0.001, 0), ...steady() } };
+  const thresholds = { ...common({ failedMax: 0.001, hitRatioMin: 0, stages: [] }), ...steady(), ...(TIMED ? fast() : {}) };
+  return { ...SHARED, scenarios, thresholds };
 }
 
 // For the report; what people read of it is printed by `run.py`.

@@ -2,6 +2,7 @@
 
 use crate::document::{Block, Cell, Document};
 use crate::exposition::quantile;
+use crate::memory;
 use crate::plot::{self, Line, short};
 use crate::run::{Machine, Run};
 use crate::summary::Metric;
@@ -11,6 +12,7 @@ const QUANTILES: [&str; 6] = ["50", "75", "90", "95", "99", "99.9"];
 const PROJECTED: [u32; 4] = [5_000, 10_000, 15_000, 25_000];
 /// Above this share of a core, a process is close to its limit.
 const BUSY: f64 = 0.7;
+const GENERATOR: &str = "k6";
 
 pub fn report(run: &Run) -> Document {
     let mut blocks = heading(run);
@@ -209,8 +211,8 @@ fn resources(run: &Run) -> Vec<Block> {
     let rows = about.cpu_s.iter().map(|(role, used)| {
         let cores = used / about.seconds.max(f64::MIN_POSITIVE);
         let per_request = used * 1e6 / run.requests().max(1.0);
-        let peak = about.memory_peak_kib.get(role).map_or(0.0, |kib| kib / 1024.0);
-        let cells = [format!("{used:.1}"), format!("{cores:.2}"), format!("{per_request:.0}"), format!("{peak:.1}")];
+        let peak = about.memory_peak_kib.get(role).map_or("–".to_owned(), |kib| format!("{:.1}", kib / 1024.0));
+        let cells = [format!("{used:.1}"), format!("{cores:.2}"), format!("{per_request:.0}"), peak];
         let mut row: Vec<Cell> = vec![role.clone().into()];
         row.extend(cells.map(Cell::from));
         row
@@ -221,7 +223,9 @@ fn resources(run: &Run) -> Vec<Block> {
         points: rates(run, |sample| of(sample, role)),
     };
     let cpu = about.cpu_s.keys().map(|role| line(role, |sample, role| sample.cpu_s.get(role).copied().unwrap_or(0.0)));
-    let memory = about.cpu_s.keys().map(|role| Line {
+    // The generator's is many times that of the others, which would be flat beside it.
+    let served = about.memory_peak_kib.keys().filter(|role| *role != GENERATOR);
+    let memory = served.map(|role| Line {
         name: role.clone(),
         points: about
             .samples
@@ -229,12 +233,34 @@ fn resources(run: &Run) -> Vec<Block> {
             .map(|each| (each.at_s, each.memory_kib.get(role).copied().unwrap_or(0.0) / 1024.0))
             .collect(),
     });
-    vec![
+    let mut blocks = vec![
         Block::Heading("CPU and memory".to_owned()),
         Block::Table { head, rows: rows.collect() },
         plot("Cores busy", plot::lines("cores", &cpu.collect::<Vec<_>>())),
-        plot("Resident memory in MiB", plot::lines("MiB", &memory.collect::<Vec<_>>())),
-    ]
+        plot("Resident memory in MiB, without the generator's", plot::lines("MiB", &memory.collect::<Vec<_>>())),
+    ];
+    blocks.extend(growth(run));
+    blocks
+}
+
+/// What a leak would show in.
+fn growth(run: &Run) -> Vec<Block> {
+    let (trends, Some((from, to))) = (memory::trends(run), memory::steady(&run.about)) else { return Vec::new() };
+    if trends.is_empty() {
+        return Vec::new();
+    }
+    let rows = trends.iter().map(|trend| {
+        let mut row: Vec<Cell> = vec![trend.role.clone().into()];
+        row.extend(trend.quarters.map(|mib| format!("{mib:.1}").into()));
+        row.extend([trend.hourly, trend.a_request].map(|grown| format!("{grown:+.1}").into()));
+        row
+    });
+    let note = format!(
+        "Resident memory in MiB while as many users stayed, from {from:.0} s to {to:.0} s: the mean of each quarter, and what came \
+         from the third to the fourth. A leak grows in each alike, what fills up grows ever less."
+    );
+    let head = vec!["process", "1st", "2nd", "3rd", "4th", "grown, MiB an hour", "bytes a request"];
+    vec![Block::Text(note), Block::Table { head, rows: rows.collect() }]
 }
 
 /// What this mix would take at other rates, if CPU time a request stays what it is.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
 use crate::document::{Block, Cell, Document};
@@ -53,7 +53,8 @@ impl Budgets {
         toml::from_str(&text).with_context(|| format!("in {}", path.display()))
     }
 
-    pub fn verdicts(&self, run: &Run) -> Vec<Verdict> {
+    /// At least one: a file without a budget would keep everything.
+    pub fn verdicts(&self, run: &Run) -> anyhow::Result<Vec<Verdict>> {
         let mut verdicts = self.all.verdicts(run, "all requests", None);
         for (name, budget) in &self.endpoint {
             verdicts.extend(budget.verdicts(run, name, Some(&format!("endpoint:{name}"))));
@@ -73,7 +74,8 @@ impl Budgets {
             let is_kept = measured.is_some_and(|ratio| ratio >= budget);
             verdicts.push(Verdict { what: "hit ratio, at least".to_owned(), budget, measured, is_kept });
         }
-        verdicts
+        ensure!(!verdicts.is_empty(), "there is no budget");
+        Ok(verdicts)
     }
 }
 
@@ -86,7 +88,8 @@ impl Budget {
         let mut verdicts: Vec<_> =
             limits.map(|(percent, ms)| at_most(format!("p{percent} of {name}, ms"), ms, quantile(percent))).collect();
         if let Some(share) = self.failed_max {
-            verdicts.push(at_most(format!("failed of {name}"), share, Some(run.summary.failed(part))));
+            let is_asked = run.summary.metric(&metric).is_some_and(|metric| metric.count() > 0.0);
+            verdicts.push(at_most(format!("failed of {name}"), share, is_asked.then(|| run.summary.failed(part))));
         }
         verdicts
     }
@@ -112,9 +115,9 @@ mod tests {
 
     #[test]
     fn what_is_beyond_its_budget_or_was_not_measured_is_named() {
-        let text = "hit_ratio_min = 0.8\nmiss_above_origin_ms = 5\n[all]\np95_ms = 8\nfailed_max = 0.01\n[endpoint.login]\np99_ms = 50\n\
-                    [endpoint.order]\np95_ms = 2000\n[cpu_us]\nedge = 150\n[memory_mib]\nreplica = 59\n";
-        let verdicts = toml::from_str::<Budgets>(text).unwrap().verdicts(&run());
+        let text = "hit_ratio_min = 0.8\nmiss_above_origin_ms = 5\n[all]\np95_ms = 8\nfailed_max = 0.01\n[endpoint.login]\np99_ms = 50\nfailed_max = 0\n\
+                    [endpoint.order]\np95_ms = 2000\nfailed_max = 0.5\n[cpu_us]\nedge = 150\n[memory_mib]\nreplica = 59\n";
+        let verdicts = toml::from_str::<Budgets>(text).unwrap().verdicts(&run()).unwrap();
         let found = verdicts.iter().map(|each| (each.what.as_str(), each.is_kept)).collect::<Vec<_>>();
         assert_eq!(
             found,
@@ -122,7 +125,9 @@ mod tests {
                 ("p95 of all requests, ms", true),
                 ("failed of all requests", false),
                 ("p99 of login, ms", false),
+                ("failed of login", true),
                 ("p95 of order, ms", false),
+                ("failed of order", false),
                 ("CPU of edge a request, µs", true),
                 ("memory of replica, MiB", false),
                 ("p95 of misses above the origin's, ms", false),
@@ -135,5 +140,12 @@ mod tests {
     #[test]
     fn a_key_that_is_not_known_is_refused() {
         assert!(toml::from_str::<Budgets>("[all]\np96_ms = 1\n").is_err());
+    }
+
+    #[test]
+    fn a_file_without_a_budget_is_refused() {
+        for text in ["", "[all]\n[endpoint.login]\n"] {
+            assert!(toml::from_str::<Budgets>(text).unwrap().verdicts(&run()).is_err(), "{text:?}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What has become worse between two sets of runs, and how bad that is (L4): a p95 that rose by more than a fifth is a warning,
-//! a share of failures that doubled is critical. Where runs are repeated, chance is told apart.
+//! a share of failures that doubled is critical. Where runs are repeated, chance is told apart: failures that it may explain, such
+//! as those of one run in three, are a warning.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,6 +16,8 @@ const FAILS_MORE: f64 = 2.0;
 const FAILED_MIN: f64 = 0.001;
 /// Fewer samples have no p95 to speak of.
 const SAMPLES_MIN: f64 = 100.0;
+/// What is faster counts as this: no time has no logarithm.
+const MS_MIN: f64 = 0.001;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -26,9 +29,18 @@ pub enum Severity {
 #[derive(Debug)]
 struct Change {
     what: String,
-    a: Estimate,
-    b: Estimate,
+    a: Figure,
+    b: Figure,
     severity: Severity,
+    /// Worse by the means alone.
+    is_risen: bool,
+}
+
+/// The mean of all runs, and how it is told.
+#[derive(Debug)]
+struct Figure {
+    mean: f64,
+    told: String,
 }
 
 #[derive(Debug)]
@@ -74,19 +86,24 @@ impl Comparison {
                 "–".to_owned()
             };
             let said = match change.severity {
+                Severity::Fine if change.is_risen => "perhaps chance",
                 Severity::Fine => "",
                 Severity::Warning => "warning",
                 Severity::Critical => "**critical**",
             };
-            let cells = [change.what.clone(), told(&change.a), told(&change.b), grown, said.to_owned()];
+            let cells = [change.what.clone(), change.a.told.clone(), change.b.told.clone(), grown, said.to_owned()];
             cells.map(Cell::from).into()
         });
         let verdict = match self.severity() {
+            Severity::Fine if self.changes.iter().any(|change| change.is_risen) => {
+                "Nothing has become worse that chance does not explain."
+            }
             Severity::Fine => "Nothing has become worse.",
-            Severity::Warning => "Something has become slower.",
+            Severity::Warning => "Something has become slower, or may fail more.",
             Severity::Critical => "More requests fail.",
         };
-        let note = "Means of the runs, and how far they may be off (95 %); of one run nobody knows.";
+        let note = "Means of the runs, and between what they lie in 95 of 100 cases; of one run nobody knows. Those of times are \
+                    geometric: times differ by factors.";
         let table = Block::Table { head: vec!["figure", "before", "after", "change", ""], rows: rows.collect() };
         Document {
             title: self.title.clone(),
@@ -112,13 +129,14 @@ fn quantiles(runs: &[Run]) -> Vec<String> {
 
 fn slower(a: &[Run], b: &[Run], part: String) -> Option<Change> {
     let p95 = |runs: &[Run]| {
-        let figures: Vec<_> = runs.iter().filter_map(|run| run.summary.metric(&part)?.quantile("95")).collect();
-        Estimate::of(&figures)
+        let figures = runs.iter().filter_map(|run| run.summary.metric(&part)?.quantile("95"));
+        Estimate::of(&figures.map(|ms| ms.max(MS_MIN).ln()).collect::<Vec<_>>())
     };
     let (a, b) = (p95(a)?, p95(b)?);
-    let severity = if b.is_more_than(SLOWER, &a) { Severity::Warning } else { Severity::Fine };
+    let severity = if b.is_above(SLOWER.ln(), 1.0, &a) { Severity::Warning } else { Severity::Fine };
     let what = part.strip_prefix("http_req_duration{endpoint:").map_or("all", |rest| rest.trim_end_matches('}'));
-    Some(Change { what: format!("p95 of {what}, ms"), a, b, severity })
+    let is_risen = b.mean - a.mean > SLOWER.ln();
+    Some(Change { what: format!("p95 of {what}, ms"), a: time(&a), b: time(&b), severity, is_risen })
 }
 
 fn failing(a: &[Run], b: &[Run]) -> Option<Change> {
@@ -127,14 +145,29 @@ fn failing(a: &[Run], b: &[Run]) -> Option<Change> {
         Estimate::of(&shares)
     };
     let (a, b) = (failed(a)?, failed(b)?);
-    let is_worse = b.mean > 100.0 * FAILED_MIN && b.is_more_than(FAILS_MORE, &a);
-    let severity = if is_worse { Severity::Critical } else { Severity::Fine };
-    Some(Change { what: "failed, %".to_owned(), a, b, severity })
+    let is_risen = b.mean > 100.0 * FAILED_MIN && b.mean > FAILS_MORE * a.mean;
+    let severity = match is_risen {
+        true if b.is_above(0.0, FAILS_MORE, &a) => Severity::Critical,
+        true => Severity::Warning,
+        false => Severity::Fine,
+    };
+    Some(Change { what: "failed, %".to_owned(), a: share(&a), b: share(&b), severity, is_risen })
 }
 
-fn told(estimate: &Estimate) -> String {
+/// Of logarithms.
+fn time(estimate: &Estimate) -> Figure {
+    let mean = estimate.mean.exp();
+    let between = |margin: f64| {
+        let (least, most) = ((estimate.mean - margin).exp(), (estimate.mean + margin).exp());
+        format!("{} ({}–{})", short(mean), short(least), short(most))
+    };
+    Figure { mean, told: estimate.margin().map_or_else(|| short(mean), between) }
+}
+
+fn share(estimate: &Estimate) -> Figure {
     let mean = short(estimate.mean);
-    estimate.margin().map_or(mean.clone(), |margin| format!("{mean} ± {}", short(margin)))
+    let told = estimate.margin().map_or(mean.clone(), |margin| format!("{mean} ± {}", short(margin)));
+    Figure { mean: estimate.mean, told }
 }
 
 #[cfg(test)]
@@ -164,6 +197,16 @@ mod tests {
         check(&[(100.0, 0.01)], &[(100.0, 0.019)], Severity::Fine);
         check(&[(100.0, 0.01)], &[(130.0, 0.021)], Severity::Critical);
         check(&[(100.0, 0.0)], &[(100.0, 0.002)], Severity::Critical);
+        // One run of three that failed: perhaps by chance, but nobody is to miss it.
+        check(&[(100.0, 0.0); 3], &[(100.0, 0.0), (100.0, 0.0), (100.0, 0.03)], Severity::Warning);
+        check(&[(100.0, 0.0); 3], &[(100.0, 0.02), (100.0, 0.03), (100.0, 0.03)], Severity::Critical);
+        // Far slower each time, and never alike: times differ by factors.
+        check(
+            &[(20.0, 0.0), (45.0, 0.0), (88.0, 0.0)],
+            &[(3700.0, 0.0), (1100.0, 0.0), (4600.0, 0.0)],
+            Severity::Warning,
+        );
+        check(&[(1.0, 0.0); 2], &[(0.0, 0.0); 2], Severity::Fine);
         // What is within chance is no change.
         check(&[(50.0, 0.0), (150.0, 0.0)], &[(80.0, 0.0), (170.0, 0.0)], Severity::Fine);
     }
@@ -181,5 +224,12 @@ mod tests {
         let text = Comparison::between(&[with(100.0, 0.0)], &[with(130.0, 0.0)]).unwrap().document().markdown();
         assert!(text.contains("# From abc (1 runs) to abc (1 runs)"), "{text}");
         assert!(text.contains("| p95 of all, ms | 100 | 130 | +30 % | warning |"), "{text}");
+        let repeated = Comparison::between(&[with(50.0, 0.0), with(150.0, 0.0)], &[with(80.0, 0.0), with(170.0, 0.0)]);
+        let text = repeated.unwrap().document().markdown();
+        assert!(text.contains("Nothing has become worse that chance does not explain."), "{text}");
+        assert!(
+            text.contains("| +35 % | perhaps chance |") && text.contains("| failed, % | 0 ± 0 | 0 ± 0 | – |  |"),
+            "{text}"
+        );
     }
 }

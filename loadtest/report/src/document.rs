@@ -76,9 +76,9 @@ impl Document {
         for block in &self.blocks {
             page += &match block {
                 Block::Heading(heading) => format!("<h2>{}</h2>\n", escape(heading)),
-                Block::Text(paragraph) => format!("<p>{}</p>\n", escape(paragraph)),
+                Block::Text(paragraph) => format!("<p>{}</p>\n", prose(paragraph)),
                 Block::List(items) => {
-                    let items: String = items.iter().map(|item| format!("<li>{}</li>", escape(item))).collect();
+                    let items: String = items.iter().map(|item| format!("<li>{}</li>", prose(item))).collect();
                     format!("<ul>{items}</ul>\n")
                 }
                 Block::Table { head, rows } => html_table(head, rows),
@@ -125,6 +125,15 @@ fn html_table(head: &[&str], rows: &[Vec<Cell>]) -> String {
     table + "</tr></table>\n"
 }
 
+/// Escaped, and what stands between backticks as code.
+fn prose(text: &str) -> String {
+    let part = |(place, part): (usize, &str)| match place % 2 {
+        0 => escape(part),
+        _ => format!("<code>{}</code>", escape(part)),
+    };
+    text.split('`').enumerate().map(part).collect()
+}
+
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
@@ -139,16 +148,23 @@ mod tests {
             title: "A < B".to_owned(),
             blocks: vec![
                 Block::Heading("Figures".to_owned()),
+                Block::Text("Of `a<b` alone.".to_owned()),
                 Block::Table { head: vec!["what", "is"], rows: vec![vec!["a|b & c".into(), Cell::Verdict(false)]] },
                 Block::Plot { caption: "over time".to_owned(), svg: "<svg></svg>".to_owned() },
             ],
         };
         assert_eq!(
             document.markdown(),
-            "# A < B\n\n## Figures\n\n| what | is |\n| --- | ---: |\n| a\\|b & c | **FAIL** |\n"
+            "# A < B\n\n## Figures\n\nOf `a<b` alone.\n\n| what | is |\n| --- | ---: |\n| a\\|b & c | **FAIL** |\n"
         );
         let page = document.html();
-        for part in ["<h1>A &lt; B</h1>", "<td>a|b &amp; c</td>", "<td class=\"fail\">FAIL</td>", "<svg></svg>"] {
+        for part in [
+            "<h1>A &lt; B</h1>",
+            "<p>Of <code>a&lt;b</code> alone.</p>",
+            "<td>a|b &amp; c</td>",
+            "<td class=\"fail\">FAIL</td>",
+            "<svg></svg>",
+        ] {
             assert!(page.contains(part), "{part}");
         }
     }

@@ -1,7 +1,8 @@
 //! Makes of what a load test leaves behind what people read: a baseline report of a run, a comparison of runs, and a check
 //! against budgets. It measures nothing itself.
 //!
-//! [`run`] reads the folder of a run: [`summary`] is what k6 counted, [`exposition`] what the edge says in its metrics.
+//! [`run`] reads the folder of a run: [`summary`] is what k6 counted, [`exposition`] what the edge says in its metrics, [`memory`]
+//! what grew.
 //! [`baseline`] arranges that as a [`document`], which is written as Markdown or as a page with [`plot`]s. [`compare`] decides what
 //! has become worse, with the [`statistics`] of repeated runs; [`budget`] decides what is beyond its budget.
 
@@ -10,6 +11,7 @@ mod budget;
 mod compare;
 mod document;
 mod exposition;
+mod memory;
 mod plot;
 mod run;
 mod statistics;
@@ -52,7 +54,15 @@ const FAILED: u8 = 4;
 const NOT_COMPARABLE: u8 = 3;
 
 fn main() -> ExitCode {
-    carry_out(Args::parse().command).unwrap_or_else(|error| {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(told) => {
+            let _ = told.print();
+            // Its own status would be that of something critical.
+            return if told.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
+        }
+    };
+    carry_out(args.command).unwrap_or_else(|error| {
         eprintln!("tollgate-report: {error:#}");
         ExitCode::from(FAILED)
     })
@@ -85,7 +95,8 @@ fn carry_out(command: Command) -> anyhow::Result<ExitCode> {
             })
         }
         Command::Budgets { run, budgets } => {
-            let verdicts = Budgets::read(&budgets)?.verdicts(&Run::read(&run)?);
+            let read = Budgets::read(&budgets)?;
+            let verdicts = read.verdicts(&Run::read(&run)?).with_context(|| format!("in {}", budgets.display()))?;
             print!("{}", budget::document(&verdicts).markdown());
             Ok(if verdicts.iter().all(|verdict| verdict.is_kept) { ExitCode::SUCCESS } else { ExitCode::from(1) })
         }

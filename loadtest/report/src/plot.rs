@@ -9,6 +9,8 @@ const BOTTOM: f64 = 26.0;
 const TOP: f64 = 12.0;
 /// For the names of lines.
 const RIGHT: f64 = 110.0;
+/// Of a line: a run of hours has more looks than a page has dots.
+const POINTS_MAX: usize = 300;
 const BAR_HEIGHT: f64 = 18.0;
 const BAR_LEFT: f64 = 150.0;
 /// Told apart by people who do not see all colours (Okabe and Ito).
@@ -44,7 +46,8 @@ pub fn lines(unit: &str, lines: &[Line]) -> String {
     }
     for (place, line) in lines.iter().enumerate() {
         let color = color(place);
-        let path = line.points.iter().map(|(seconds, figure)| format!("{:.1},{:.1}", x(*seconds), y(*figure)));
+        let path =
+            thinned(&line.points).into_iter().map(|(seconds, figure)| format!("{:.1},{:.1}", x(seconds), y(figure)));
         let path = path.collect::<Vec<_>>().join(" ");
         let (name, below) = (escape(&line.name), TOP + 14.0 * (place as f64 + 0.6));
         svg += &format!(
@@ -54,6 +57,16 @@ pub fn lines(unit: &str, lines: &[Line]) -> String {
         );
     }
     svg + "</svg>"
+}
+
+/// The means of as many neighbours as it takes.
+fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mean = |near: &[(f64, f64)]| {
+        let count = near.len() as f64;
+        let sum = near.iter().fold((0.0, 0.0), |sum, (x, y)| (sum.0 + x, sum.1 + y));
+        (sum.0 / count, sum.1 / count)
+    };
+    points.chunks(points.len().div_ceil(POINTS_MAX).max(1)).map(mean).collect()
 }
 
 /// By name, up to three figures that grow, such as quantiles: bars within each other, the longest the palest.
@@ -114,6 +127,7 @@ pub fn short(figure: f64) -> String {
         large if large >= 100.0 => format!("{figure:.0}"),
         medium if medium >= 10.0 => format!("{figure:.1}"),
         0.0 => "0".to_owned(),
+        tiny if tiny < 0.01 => format!("{figure:.3}"),
         _ => format!("{figure:.2}"),
     }
 }
@@ -127,6 +141,22 @@ mod tests {
         for (figure, top) in [(0.0, 1.0), (0.03, 0.04), (1.0, 1.0), (43.0, 50.0), (810.0, 1000.0)] {
             assert!((round_up(figure) - top).abs() < 1e-9, "{figure}");
         }
+    }
+
+    #[test]
+    fn figures_have_three_digits_or_so() {
+        let told = [1234.5, 99.94, 9.876, 0.94, 0.001, 0.0].map(short);
+        assert_eq!(told, ["1234", "99.9", "9.88", "0.94", "0.001", "0"]);
+    }
+
+    #[test]
+    fn a_long_line_is_drawn_by_means() {
+        let points: Vec<_> = (0..14_400).map(|second| (f64::from(second), f64::from(second % 2))).collect();
+        let drawn = thinned(&points);
+        assert_eq!(drawn.len(), POINTS_MAX);
+        assert_eq!(drawn.first(), Some(&(23.5, 0.5)));
+        assert_eq!(thinned(&points[..POINTS_MAX]), points[..POINTS_MAX]);
+        assert!(thinned(&[]).is_empty());
     }
 
     #[test]

@@ -37,10 +37,10 @@ impl Estimate {
         self.variance / self.runs as f64
     }
 
-    /// Whether this is more than `factor` times the other, beyond what chance explains (Welch's test, 95 %). With one
+    /// Whether this is above `factor` times the other by more than `by`, beyond what chance explains (Welch's test, 95 %). With one
     /// run on a side there is no telling chance apart, and the figures alone decide.
-    pub fn is_more_than(&self, factor: f64, other: &Self) -> bool {
-        let difference = self.mean - factor * other.mean;
+    pub fn is_above(&self, by: f64, factor: f64, other: &Self) -> bool {
+        let difference = self.mean - factor * other.mean - by;
         if self.runs < 2 || other.runs < 2 {
             return difference > 0.0;
         }
@@ -78,7 +78,7 @@ mod tests {
     fn more_is_what_chance_does_not_explain() {
         let check = |ours: &[f64], factor: f64, others: &[f64], is_more: bool| {
             let (ours, others) = (Estimate::of(ours).unwrap(), Estimate::of(others).unwrap());
-            assert_eq!(ours.is_more_than(factor, &others), is_more, "{ours:?} {factor} {others:?}");
+            assert_eq!(ours.is_above(0.0, factor, &others), is_more, "{ours:?} {factor} {others:?}");
         };
         check(&[121.0], 1.2, &[100.0], true);
         check(&[119.0], 1.2, &[100.0], false);
@@ -87,5 +87,7 @@ mod tests {
         check(&[130.0, 180.0, 80.0], 1.2, &[100.0, 150.0, 50.0], false);
         check(&[2.0, 2.0], 1.0, &[1.0, 1.0], true);
         check(&[1.0, 1.0], 1.0, &[1.0, 1.0], false);
+        let (three, one) = (Estimate::of(&[3.0, 3.0]).unwrap(), Estimate::of(&[1.0, 1.0]).unwrap());
+        assert!(three.is_above(1.9, 1.0, &one) && !three.is_above(2.1, 1.0, &one));
     }
 }
