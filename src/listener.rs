@@ -22,7 +22,7 @@ use crate::overload::crowd::Use;
 /// Connections that wait to be accepted, per socket; the kernel cuts it to its own limit.
 const BACKLOG: i32 = 4096;
 /// What the kernel takes for a client before it is sent, and so counts as sent here; without a limit it is four times as
-/// much. Less would cost a cached response of this size a second write and a wait.
+/// much. Less would cost a cached response of this size a second write and a wait. Connections have it of their socket.
 const UNSENT_BYTES_MAX: u32 = 1024 * 1024;
 /// After an error that accepting again at once would only repeat.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -73,7 +73,7 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>>
 /// One socket a worker for a socket that was handed over, all sharing its queue.
 pub fn duplicate(socket: &StdListener, workers: usize) -> io::Result<Vec<StdListener>> {
     socket.set_nonblocking(true)?;
-    set_what_connections_have(&SockRef::from(socket))?;
+    SockRef::from(socket).set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     (0..workers).map(|_| socket.try_clone()).collect()
 }
 
@@ -81,7 +81,7 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
-    set_what_connections_have(&socket)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     if shared {
         socket.set_reuse_port(true)?;
     }
@@ -93,12 +93,6 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
     // Without this call the probe would not notice a listener of the same user that shares its port.
     socket.listen(BACKLOG)?;
     Ok(socket.into())
-}
-
-/// Connections have it of the socket that they are accepted on, which spares each of them a call.
-fn set_what_connections_have(socket: &socket2::Socket) -> io::Result<()> {
-    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
-    socket.set_tcp_nodelay(true)
 }
 
 /// How many downstream connections may be open over all workers.
@@ -295,14 +289,13 @@ mod tests {
     }
 
     #[test]
-    fn connections_send_at_once_what_is_written_and_take_no_more_than_is_soon_sent() {
+    fn connections_take_no_more_than_is_soon_sent() {
         let own = bind(loopback(), 1).unwrap().remove(0);
         let handed_over = StdListener::bind(loopback()).unwrap();
         for socket in [own, duplicate(&handed_over, 1).unwrap().remove(0)] {
             let _client = std::net::TcpStream::connect(socket.local_addr().unwrap()).unwrap();
             socket.set_nonblocking(false).unwrap();
             let (connection, _) = socket.accept().unwrap();
-            assert!(connection.nodelay().unwrap());
             assert_eq!(SockRef::from(&connection).tcp_notsent_lowat().unwrap(), UNSENT_BYTES_MAX);
         }
     }

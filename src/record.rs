@@ -167,7 +167,9 @@ impl Record {
         self.status = response.status();
         // It stands in the head if there is nothing else to say, and else in the trailers. Only POST over HTTP/2 is gRPC.
         if !self.is_h1() && self.method == Method::POST && media_type::is_grpc_with_trailers(response.headers()) {
-            self.rpc_status = Some(rpc_status_in(response.headers()).unwrap_or(semconv::RPC_UNKNOWN));
+            // Who answers with another status is a proxy, or knows no gRPC.
+            let unknown = (self.status == StatusCode::OK).then_some(semconv::RPC_UNKNOWN);
+            self.rpc_status = rpc_status_in(response.headers()).or(unknown);
         }
         response.body_mut().end_with(self);
     }

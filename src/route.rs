@@ -47,6 +47,11 @@ impl<R> Router<R> {
         router
     }
 
+    /// In file order.
+    pub fn routes(&self) -> impl Iterator<Item = &R> {
+        self.routes.iter()
+    }
+
     /// `host` comes without its port, `path` is canonical. Does not allocate.
     pub fn find(&self, host: &str, path: &str) -> Option<&R> {
         let index = self.find_by_host(host, path).or_else(|| self.any.find(path))?;

@@ -154,6 +154,7 @@ impl Snapshot {
             upstream.current.set(upstream);
         }
         self.rate_limits.values().for_each(|limit| limit.activate());
+        self.router.routes().for_each(|route| route.metrics.matches(route.config.path.text()));
     }
 
     /// The listener of an address as the config names it.

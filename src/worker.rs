@@ -140,8 +140,8 @@ pub fn start(index: usize, shared: Shared, access: AccessWriter) -> io::Result<H
         // Nobody waits who has ended.
         let _gone = told.send(Ok(()));
         runtime.block_on(worker.run(received, ticks));
-        // With it go the connections, whose requests are on record then.
-        drop(runtime);
+        // With it go the connections, whose requests are on record then. What is coded aside is not waited for.
+        runtime.shutdown_background();
         record::close_desk();
     })?;
     started.recv().map_err(io::Error::other)??;

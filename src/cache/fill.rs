@@ -340,7 +340,8 @@ impl Receiving {
 
     fn store(&self, pieces: Vec<Bytes>) {
         let content = Content::Whole(Whole::new(pieces));
-        let mut stored = Stored { content, ..(*self.stored).clone() };
+        // Its fields change, so it has lines of its own.
+        let mut stored = Stored { content, lines: OnceLock::new(), ..(*self.stored).clone() };
         if let Content::Whole(whole) = &stored.content {
             stored.has_own_tag = tag_by_content(stored.status, &mut stored.fields, whole.pieces());
         }

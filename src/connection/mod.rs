@@ -162,6 +162,10 @@ impl Drop for OpenRequest {
 
 pub async fn serve(worker: Rc<Worker>, terms: Terms, stream: TcpStream, peer: SocketAddr) {
     let Terms { configured, limits, handshake_timeout, protocols, acceptor } = terms;
+    // Not of the listener: connections that waited in a socket that was handed over would not have it.
+    if let Err(error) = stream.set_nodelay(true) {
+        return tracing::debug!(%peer, "the client left: {error}");
+    }
     let metrics = Arc::clone(&worker.shared.metrics);
     let peer_value = forwarded::address_value(peer.ip());
     let mut downstream = Downstream { peer, peer_value, listener: configured, tls: None };

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 
 use self::admit::{admit, admit_body, admit_rate, refuse_expectation, tell_rate};
 use self::arrival::Arrival;
@@ -82,6 +82,7 @@ pub async fn serve(worker: &Worker, link: &Link, request: Unread<'_>, refused: O
         Ok(Answer::Tunnel(mut response)) => {
             record.status = response.status();
             tell_rate(&record, response.headers_mut());
+            exchange.keep_names_apart(response.headers_mut(), record.trace.as_ref());
             let response = response.map(|tunnel| {
                 link.tunnel.replace(Some(Opened { tunnel, record }));
                 Body::empty()
@@ -94,7 +95,8 @@ pub async fn serve(worker: &Worker, link: &Link, request: Unread<'_>, refused: O
             Box::new(exchange.refuse(reason, &record))
         }
     };
-    exchange.finish(&mut response, record.trace.as_ref());
+    exchange.finish(&mut response);
+    exchange.keep_names_apart(response.headers_mut(), record.trace.as_ref());
     tell_rate(&record, response.headers_mut());
     if response.status() == StatusCode::UPGRADE_REQUIRED && !record.is_h1() {
         // There is no upgrade over HTTP/2 (RFC 9113 §8.6).
@@ -298,12 +300,15 @@ impl Exchange<'_> {
         record.client.is_loopback() || allowed.iter().any(|network| network.contains(&record.client))
     }
 
-    /// What every response over TLS says, whoever made it, and what none says that is not traced where others are: the names
-    /// of its origin's trace would be taken for ours.
-    fn finish(&self, response: &mut Response<Body>, trace: Option<&Trace>) {
+    /// Where requests are traced, the names of an origin's trace on one that is not would be taken for ours.
+    fn keep_names_apart(&self, fields: &mut HeaderMap, trace: Option<&Trace>) {
         if trace.is_none() && self.snapshot.tracing.is_some() {
-            take_off_names(response.headers_mut());
+            take_off_names(fields);
         }
+    }
+
+    /// What every response over TLS says, whoever made it.
+    fn finish(&self, response: &mut Response<Body>) {
         if let Some(hsts) = self.arrival().hsts() {
             response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, hsts.clone());
         }

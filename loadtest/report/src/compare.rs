@@ -80,7 +80,7 @@ impl Comparison {
 
     pub fn document(&self) -> Document {
         let rows = self.changes.iter().map(|change| {
-            let grown = if change.a.mean > 0.0 {
+            let grown = if change.a.mean > 0.0 && !change.b.mean.is_nan() {
                 format!("{:+.0} %", 100.0 * (change.b.mean / change.a.mean - 1.0))
             } else {
                 "–".to_owned()
@@ -99,7 +99,7 @@ impl Comparison {
                 "Nothing has become worse that chance does not explain."
             }
             Severity::Fine => "Nothing has become worse.",
-            Severity::Warning => "Something has become slower, or may fail more.",
+            Severity::Warning => "Something has become slower, may fail more, or was not measured.",
             Severity::Critical => "More requests fail.",
         };
         let note = "Means of the runs, and between what they lie in 95 of 100 cases; of one run nobody knows. Those of times are \
@@ -128,15 +128,24 @@ fn quantiles(runs: &[Run]) -> Vec<String> {
 }
 
 fn slower(a: &[Run], b: &[Run], part: String) -> Option<Change> {
+    let endpoint = part.strip_prefix("http_req_duration{endpoint:").map(|rest| rest.trim_end_matches('}'));
+    let samples_min = if endpoint.is_some() { SAMPLES_MIN } else { 1.0 };
     let p95 = |runs: &[Run]| {
-        let figures = runs.iter().filter_map(|run| run.summary.metric(&part)?.quantile("95"));
+        let measured = runs.iter().filter_map(|run| run.summary.metric(&part));
+        let figures =
+            measured.filter(|metric| metric.count() >= samples_min).filter_map(|metric| metric.quantile("95"));
         Estimate::of(&figures.map(|ms| ms.max(MS_MIN).ln()).collect::<Vec<_>>())
     };
-    let (a, b) = (p95(a)?, p95(b)?);
+    let what = format!("p95 of {}, ms", endpoint.unwrap_or("all"));
+    let a = p95(a)?;
+    // What is not looked at any more would pass for ever.
+    let Some(b) = p95(b) else {
+        let b = Figure { mean: f64::NAN, told: "too few requests".to_owned() };
+        return Some(Change { what, a: time(&a), b, severity: Severity::Warning, is_risen: true });
+    };
     let severity = if b.is_above(SLOWER.ln(), 1.0, &a) { Severity::Warning } else { Severity::Fine };
-    let what = part.strip_prefix("http_req_duration{endpoint:").map_or("all", |rest| rest.trim_end_matches('}'));
     let is_risen = b.mean - a.mean > SLOWER.ln();
-    Some(Change { what: format!("p95 of {what}, ms"), a: time(&a), b: time(&b), severity, is_risen })
+    Some(Change { what, a: time(&a), b: time(&b), severity, is_risen })
 }
 
 fn failing(a: &[Run], b: &[Run]) -> Option<Change> {
@@ -209,6 +218,26 @@ mod tests {
         check(&[(1.0, 0.0); 2], &[(0.0, 0.0); 2], Severity::Fine);
         // What is within chance is no change.
         check(&[(50.0, 0.0), (150.0, 0.0)], &[(80.0, 0.0), (170.0, 0.0)], Severity::Fine);
+    }
+
+    /// Runs that ask for nothing are not slow, and no reason to be content.
+    #[test]
+    fn what_is_not_measured_any_more_is_a_warning() {
+        let asking = |count: u32| {
+            let values = format!(r#"{{"values": {{"p(95)": 10, "count": {count}}}}}"#);
+            let json = format!(
+                r#"{{"metrics": {{"http_req_duration": {values}, "http_req_duration{{endpoint:login}}": {values}}}}}"#
+            );
+            (0..3).map(|_| Run { summary: Summary::parse(&json).unwrap(), ..run() }).collect::<Vec<_>>()
+        };
+        let severity = |a, b| Comparison::between(&asking(a), &asking(b)).unwrap().severity();
+        assert_eq!(severity(200, 200), Severity::Fine);
+        // Too few to speak of, as there were before.
+        assert_eq!(severity(99, 3), Severity::Fine);
+        assert_eq!(severity(200, 3), Severity::Warning);
+        assert_eq!(severity(99, 0), Severity::Warning);
+        let told = Comparison::between(&asking(200), &asking(0)).unwrap().document().markdown();
+        assert!(told.contains("| too few requests | – | warning |"), "{told}");
     }
 
     #[test]

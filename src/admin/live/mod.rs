@@ -108,7 +108,7 @@ async fn sample<P: Process>(desk: &Desk<P>) {
             rules = rules_now;
         }
         skipped += 1;
-        if skipped < UNWATCHED_STEP && !desk.live.feed.is_watched() {
+        if skipped < UNWATCHED_STEP && !desk.live.feed.is_watched() || desk.live.has_just_sampled(clock::now()) {
             continue;
         }
         desk.live.take(&*desk.process, clock::now(), clock::system_time());
@@ -168,6 +168,11 @@ impl Live {
         }
         let (status, sampler) = (process.glance(), self.sampler.borrow());
         answer::json(StatusCode::OK, &Tables { state: State::new(&sampler, status, rules), limits })
+    }
+
+    /// Somebody asked for one. Another so soon would be of hardly any time.
+    fn has_just_sampled(&self, now: Instant) -> bool {
+        self.sampled_at.get().is_some_and(|before| now.saturating_duration_since(before) < SAMPLE_INTERVAL / 2)
     }
 
     fn since_sample(&self, now: Instant) -> Duration {

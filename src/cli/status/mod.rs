@@ -160,7 +160,10 @@ impl Look {
 
     /// What endpoints did: since another look, or since the start.
     fn span<'a>(&self, before: Option<&'a Self>) -> Span<'a> {
-        match before.filter(|before| before.report.pid == self.report.pid) {
+        // In a container, who is started anew has the same id.
+        let is_same =
+            |before: &&Self| before.report.pid == self.report.pid && before.report.uptime_s <= self.report.uptime_s;
+        match before.filter(is_same) {
             Some(Self { report: before, .. }) => {
                 Span { before: &before.upstreams, seconds: self.report.uptime_s - before.uptime_s }
             }

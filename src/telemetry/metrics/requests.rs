@@ -37,7 +37,7 @@ pub(super) type Routes = ByName<Counted>;
 #[derive(Debug, Default)]
 pub(super) struct Counted {
     cells: PerThread<Cells>,
-    /// What it matches, in the last configuration that was built; nothing for what no route matched.
+    /// What it matches in the configuration in force; nothing for what no route matched.
     path: Mutex<Arc<str>>,
 }
 
@@ -84,9 +84,16 @@ pub struct RouteTotals {
 
 impl RouteMetrics {
     pub(super) fn of(routes: &Routes, name: &str, path: &str) -> Self {
-        let counted = routes.get(name);
-        *lock(&counted.path) = path.into();
-        Self(counted)
+        let of_name = Self(routes.get(name));
+        if lock(&of_name.0.path).is_empty() {
+            of_name.matches(path);
+        }
+        of_name
+    }
+
+    /// Says what the route matches from now on.
+    pub fn matches(&self, path: &str) {
+        *lock(&self.0.path) = path.into();
     }
 
     /// Counts one request at the end of its response.

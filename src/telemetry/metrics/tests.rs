@@ -243,7 +243,11 @@ fn series_of_the_standard_tell_path_and_route() {
     let of = |labels: &str, count: u32| format!("{name}{{{labels}}} {count}");
     let alone = [of(r#"http_route="/",route="b.example/""#, 1), of(r#"route="none""#, 1)];
     check(&metrics, &[&of(r#"http_route="/",route="a.example/""#, 1), &alone[0], &alone[1]]);
-    metrics.route("a.example/", "/new").record(&answered(200, Version::HTTP_11, Duration::ZERO));
+    let route = metrics.route("a.example/", "/new");
+    check(&metrics, &[&of(r#"http_route="/",route="a.example/""#, 1), &alone[0], &alone[1]]);
+    // Its configuration is in force.
+    route.matches("/new");
+    route.record(&answered(200, Version::HTTP_11, Duration::ZERO));
     check(&metrics, &[&of(r#"http_route="/new",route="a.example/""#, 2), &alone[0], &alone[1]]);
     assert_eq!(metrics.text().lines().filter(|line| line.starts_with(name)).count(), 3);
 }
