@@ -153,11 +153,13 @@ impl Reply {
     /// The body, if all went well; otherwise what the proxy says of it.
     pub fn read<T: DeserializeOwned>(self) -> anyhow::Result<T> {
         if self.status.is_success() {
-            return serde_json::from_str(&self.body).context("the proxy's answer is not understood");
+            return serde_json::from_str(&self.body)
+                .context("the proxy's answer is not understood; is it of another version?");
         }
         Err(match serde_json::from_str::<Problem>(&self.body) {
             Ok(Problem { error, expected }) => anyhow!("{error}; expected {expected}"),
-            Err(_) => anyhow!("the proxy answered {}", self.status),
+            // It always knows what to expect, or is older than the question.
+            Err(_) => anyhow!("the proxy answered {}; is it of another version?", self.status),
         })
     }
 }
@@ -259,9 +261,9 @@ mod tests {
             assert_eq!(reply.read::<u32>().map_err(|error| error.to_string()), expected.map_err(str::to_owned));
         };
         check(StatusCode::OK, "7", Ok(7));
-        check(StatusCode::OK, "x", Err("the proxy's answer is not understood"));
+        check(StatusCode::OK, "x", Err("the proxy's answer is not understood; is it of another version?"));
         check(StatusCode::NOT_FOUND, r#"{"error": "no x", "expected": "y"}"#, Err("no x; expected y"));
-        check(StatusCode::BAD_GATEWAY, "", Err("the proxy answered 502 Bad Gateway"));
+        check(StatusCode::BAD_GATEWAY, "", Err("the proxy answered 502 Bad Gateway; is it of another version?"));
     }
 
     #[test]

@@ -54,7 +54,8 @@ pub use self::load::{Loaded, Unusable, load};
 pub use self::lower::connections_left;
 pub use self::parse::parse;
 pub use self::routes::{
-    Action, Buffer, Fallback, FieldEdits, HostPolicy, NewQuery, PathMatch, PathRewrite, ProxyPass, Replacement, Route,
+    Action, Buffer, Fallback, FieldEdits, HostPolicy, NO_ROUTE, NewQuery, OTHERS, PathMatch, PathRewrite, ProxyPass,
+    Replacement, Route,
 };
 pub use self::telemetry::{AccessFormat, AccessLog, Log, LogLevel, LogTarget, Telemetry};
 use crate::overload::memory;

@@ -8,6 +8,11 @@ use ipnet::IpNet;
 
 use super::{Compress, HostPattern, RouteCache, Timeouts};
 
+/// What metrics call requests that no route took, so no route is named like that.
+pub const NO_ROUTE: &str = "none";
+/// What metrics call what is too much to be told apart, so no route is named like that either.
+pub const OTHERS: &str = "other";
+
 #[derive(Debug, Clone)]
 pub struct Route {
     /// Its `name`, or one made of its path and, where others have the same path, its hosts: a label from a closed set,

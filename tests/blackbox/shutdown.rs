@@ -6,6 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
+use crate::cache::caching_in;
 use crate::harness::*;
 
 /// An origin that holds its answers, and how it is let go.
@@ -89,6 +90,34 @@ async fn a_second_signal_ends_it_at_once_and_every_level_says_so() {
     edge.exit().await;
     assert_eq!(within("the cut", client.rest()).await, b"");
     assert!(edge.stderr().contains("open connections were cut"), "{}", edge.stderr());
+}
+
+/// A thread that has something large to code does not see that the process ends, and nobody waits for it.
+#[tokio::test]
+async fn what_is_cut_is_logged_while_something_is_coded_aside() {
+    let large: String = (0..48_000_000_u32).map(|n| char::from(b'a' + (n.wrapping_mul(n) >> 11) as u8 % 26)).collect();
+    let page = ok(large).field("content-type", "text/plain").field("cache-control", "max-age=60");
+    let allowed = Arc::new(Semaphore::new(0));
+    let origin = Origin::holds(&allowed, |request| request.target == "/held", move |_| page.clone()).await;
+    // More than the two seconds that are given to the log.
+    let section = "memory = \"512MiB\"\nobject_max = \"64MiB\"\n[compress]\nlevel = { br = 6 }";
+    let mut edge = caching_in(section, &origin, "").await;
+    assert_eq!(edge.get("/large").await.status, 200);
+    let mut client = edge.raw().await;
+    client.send("GET /held HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    origin.has(2).await;
+    let mut reader = edge.raw().await;
+    reader.send("GET /large HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: br\r\n\r\n").await.unwrap();
+    let head = within("a head", reader.response_head()).await.unwrap();
+    assert!(head.fields.get("cache-status").contains("hit"), "{head:?}");
+    edge.signal(Signal::TERM);
+    until("the port to be closed", async || TcpStream::connect(edge.address()).await.is_err().then_some(())).await;
+    edge.signal(Signal::TERM);
+    edge.exit().await;
+    for path in ["/held", "/large"] {
+        let line = edge.log(|line| line["path"] == path && line["reason"] == "drain-timeout").await;
+        assert_eq!(line["protocol"], "HTTP/1.1", "{line}");
+    }
 }
 
 #[tokio::test]

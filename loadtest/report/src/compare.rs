@@ -102,7 +102,7 @@ impl Comparison {
             Severity::Warning => "Something has become slower, may fail more, or was not measured.",
             Severity::Critical => "More requests fail.",
         };
-        let note = "Means of the runs, and between what they lie in 95 of 100 cases; of one run nobody knows. Those of times are \
+        let note = "Means of the runs, and between what they lie in 95 of 100 cases; of one or two nobody knows. Those of times are \
                     geometric: times differ by factors.";
         let table = Block::Table { head: vec!["figure", "before", "after", "change", ""], rows: rows.collect() };
         Document {

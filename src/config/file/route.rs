@@ -17,7 +17,7 @@ section! {
     /// What is done with some requests. It has one of `path`, `path_exact`, `path_regex`, and one of `upstream`,
     /// `redirect`, `text`, `status`.
     Route "[[route]]" {
-        /// Its name in logs, metrics and limits, which count by it; no two routes have the same one.
+        /// Its name in logs, metrics and limits, which count by it; no two routes have the same one, and none is `none` or `other`.
         name: Option<Setting<String>> = Absent("the path as written; where routes share it, with hosts and kind: `a.example=/x`");
         /// Hosts it is for.
         hosts: Setting<List<HostPattern>> = Value("[]"), nginx "server_name";

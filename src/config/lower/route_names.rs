@@ -5,9 +5,11 @@ use std::collections::hash_map::Entry;
 
 use crate::config::diagnostics::{Diagnostic, Origin};
 use crate::config::section::Setting;
-use crate::config::{PathMatch, Route};
+use crate::config::{NO_ROUTE, OTHERS, PathMatch, Route};
 
 use super::Lowering;
+
+const RESERVED: [&str; 2] = [NO_ROUTE, OTHERS];
 
 /// What the file says of one route: its `name`, and where its path stands.
 pub(super) type Given<'a> = (Option<&'a Setting<String>>, Origin);
@@ -15,6 +17,11 @@ pub(super) type Given<'a> = (Option<&'a Setting<String>>, Origin);
 impl Lowering<'_> {
     /// Names routes by what was given of each.
     pub(super) fn name_routes(&mut self, routes: &mut [Route], given: &[Given<'_>]) {
+        for name in given.iter().filter_map(|(name, _)| *name).filter(|name| RESERVED.contains(&name.value.as_str())) {
+            let error = Diagnostic::error(name.origin, format!("no route can be named `{}`", name.value));
+            let help = "metrics tell by this name of requests that no route took, or of routes beyond those that are told apart";
+            self.report(error.label("another name is expected").help(help));
+        }
         let own: Vec<_> = given.iter().map(|(name, _)| name.map(|name| name.value.as_str())).collect();
         let names = names(routes, &own);
         for (route, name) in routes.iter_mut().zip(names) {
@@ -46,7 +53,7 @@ impl Lowering<'_> {
 /// tells it apart, `a.example=/x`.
 fn names(routes: &[Route], own: &[Option<&str>]) -> Vec<String> {
     let full: Vec<_> = routes.iter().map(full_name).collect();
-    let mut claims: HashMap<&str, usize> = HashMap::new();
+    let mut claims: HashMap<&str, usize> = RESERVED.into_iter().map(|name| (name, 1)).collect();
     for ((route, own), full) in routes.iter().zip(own).zip(&full) {
         let path = path_text(&route.path);
         let claimed = match own {
@@ -138,5 +145,7 @@ mod tests {
             ("path = \"/\"", "/"),
             ("path_regex = \"a.test/\"", "~a.test/"),
         ]);
+        // A pattern that reads like no route at all.
+        check(&[("path_regex = \"none\"", "~none"), ("path_regex = \"other\"", "~other")]);
     }
 }

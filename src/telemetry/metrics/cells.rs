@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::SystemTime;
 
 use crate::clock;
+use crate::config::OTHERS;
 use crate::lock::lock;
 
 /// Threads beyond this number share a cell with another one: slower, and still right.
@@ -83,7 +84,7 @@ pub struct Known<T> {
 const NAMES_MAX: usize = 10_000;
 
 /// The label of what exceeds a closed set.
-pub const OTHER: &str = "other";
+pub const OTHER: &str = OTHERS;
 
 impl<T: Default> ByName<T> {
     /// The value of a name, shared by all who ask while there is one. To be asked at a reload, not for each request.

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::compress;
+use crate::config::NO_ROUTE;
 use crate::lock::lock;
 
 mod cache;
@@ -53,9 +54,6 @@ use requests::Routes;
 pub use requests::{Answered, RouteMetrics, RouteTotals};
 use upstreams::Upstreams;
 pub use upstreams::{AttemptOutcome, RetryCause, UpstreamMetrics};
-
-/// The route label of requests that no route matched.
-const NO_ROUTE: &str = "none";
 
 /// Every metric of the process; one is made at the start.
 pub struct Metrics {
