@@ -291,7 +291,7 @@ impl Fetch<'_> {
 
     fn is_failure(&self, reply: &Reply) -> bool {
         let rules = &self.upstream.config().retry;
-        matches!(reply, Reply::Response(response) if retry::is_failure(rules, response.status()))
+        matches!(reply, Reply::Response(response, _) if retry::is_failure(rules, response.status()))
     }
 
     /// An attempt ends when its time or all of the time has passed, or its endpoint has been taken out.

@@ -40,7 +40,8 @@
 //!
 //! What an endpoint says before its answer, as 103, goes to the client by [`interim`], past all of this.
 //!
-//! On its way back a response passes [`compress`], which decides by both heads whether it is coded, changes what the
+//! A response to a client over HTTP/1.1 whose fields nobody here looks at passes as the lines that it came as, without a map between;
+//! [`upstream`] decides that by its head. Otherwise on its way back a response passes [`compress`], which decides by both heads whether it is coded, changes what the
 //! head says of its bytes, and codes them, whole or as they come.
 //!
 //! The response goes back as a [`body`]. Counts are given back by being dropped: the connection and the

@@ -90,7 +90,12 @@ impl Pass {
         Fetch {
             upstream: &self.upstream,
             connections,
-            limits: Limits { timeouts: &self.limits, buffered_max: self.buffer.response, early_max: usize::MAX },
+            limits: Limits {
+                timeouts: &self.limits,
+                buffered_max: self.buffer.response,
+                early_max: usize::MAX,
+                as_lines: None,
+            },
             host_of_endpoint: self.host == HostPolicy::Upstream,
             relay,
         }

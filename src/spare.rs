@@ -14,12 +14,14 @@ const BUFFERS_MIN: usize = 2;
 const FIELDS_MAX: usize = 64;
 /// A request and its response have one each.
 const MAPS_MAX: usize = 32;
+/// Lines of an endpoint, and the head that they go into.
+const TEXTS_MAX: usize = 4;
 const TEXT_BYTES_MAX: usize = 16 * 1024;
 
 thread_local! {
     static BUFFERS: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
     static FIELDS: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
-    static TEXT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static TEXTS: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The buffer that was left last, or a new one; there is nothing in it.
@@ -62,15 +64,19 @@ pub fn keep_fields(mut fields: HeaderMap) {
     }
 }
 
-/// An empty buffer to write into; there is one, for it is seldom kept for longer than one write.
+/// An empty buffer to write into; there are few, for they are seldom kept for longer than one write.
 pub fn text() -> Vec<u8> {
-    TEXT.take()
+    TEXTS.with_borrow_mut(Vec::pop).unwrap_or_default()
 }
 
 pub fn keep_text(mut text: Vec<u8>) {
-    if text.capacity() <= TEXT_BYTES_MAX {
+    if (1..=TEXT_BYTES_MAX).contains(&text.capacity()) {
         text.clear();
-        TEXT.set(text);
+        TEXTS.with_borrow_mut(|texts| {
+            if texts.len() < TEXTS_MAX {
+                texts.push(text);
+            }
+        });
     }
 }
 

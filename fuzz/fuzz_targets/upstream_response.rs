@@ -69,7 +69,7 @@ fn read(bytes: &[u8], method: &Method, piece_bytes: impl Fn(usize) -> usize) -> 
             let Some(end) = head_end(&buffer, &mut searched) else { break };
             searched = 0;
             let head = buffer.split_to(end).freeze();
-            let received = match read_head(&head, HeaderMap::new()) {
+            let received = match read_head(&head, HeaderMap::new, None) {
                 Ok(received) => received,
                 Err(error) => return Outcome { end: Err(error.to_string()), ..outcome },
             };
@@ -78,7 +78,8 @@ fn read(bytes: &[u8], method: &Method, piece_bytes: impl Fn(usize) -> usize) -> 
             if received.response.status().is_informational() {
                 continue;
             }
-            match Decoder::new(method, &received.response) {
+            let made = received.length.and_then(|length| Decoder::new(method, &received.response, length));
+            match made {
                 Ok(made) => {
                     outcome.begun = Some(Begun { at: fed - buffer.len(), decoder: made });
                     decoder = Some(made);

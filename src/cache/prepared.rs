@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{CONTENT_LENGTH, DATE, STRICT_TRANSPORT_SECURITY};
+use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 
 use super::cache_status::Said;
@@ -12,7 +12,7 @@ use super::deliver::{Wanted, wants_whole, whole_seconds};
 use super::stored::{Content, Stored};
 use super::{Found, cache_status};
 use crate::body::Body;
-use crate::header::{write_field, write_integer};
+use crate::header::{is_of_edge, write_field, write_integer};
 
 /// The whole of a stored response, for a GET that is answered by it.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ impl Prepared {
 
 /// The fields as lines, but for the length; None if the edge may have to say one of them itself, or there is no date.
 pub fn lines(fields: &HeaderMap) -> Option<Box<[u8]>> {
-    if !fields.contains_key(DATE) || fields.keys().any(is_of_edge) {
+    if !fields.contains_key(DATE) || fields.keys().any(is_said_anew) {
         return None;
     }
     let mut text = Vec::with_capacity(lines_bytes(fields));
@@ -70,21 +70,9 @@ pub fn lines_bytes(fields: &HeaderMap) -> usize {
 }
 
 /// What the edge writes into a response itself, and what concerns a connection.
-fn is_of_edge(name: &HeaderName) -> bool {
-    let text = name.as_str();
-    *name == STRICT_TRANSPORT_SECURITY
-        || ["ratelimit", "x-ratelimit-"].iter().any(|family| text.starts_with(family))
-        || matches!(
-            text,
-            "age"
-                | "x-cache"
-                | "x-trace-id"
-                | "x-span-id"
-                | "connection"
-                | "trailer"
-                | "transfer-encoding"
-                | "retry-after"
-        )
+fn is_said_anew(name: &HeaderName) -> bool {
+    is_of_edge(name.as_str().as_bytes())
+        || matches!(name.as_str(), "age" | "x-cache" | "connection" | "trailer" | "transfer-encoding" | "retry-after")
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub fn announce_upgrade(fields: &mut HeaderMap, upgrade: Option<&Upgrade>) {
 pub fn remove(fields: &mut HeaderMap, trailers: Trailers) -> Option<Upgrade> {
     // A message has one or two of them, so those are looked for, and not all eleven.
     let mut present = [false; ENDING_HERE.len()];
-    for place in fields.keys().filter_map(place) {
+    for place in fields.keys().filter_map(|name| place(name.as_str().as_bytes())) {
         present[place] = true;
     }
     if !present.contains(&true) {
@@ -89,24 +89,25 @@ pub fn remove(fields: &mut HeaderMap, trailers: Trailers) -> Option<Upgrade> {
     upgrade
 }
 
-pub(super) fn ends_here(name: &HeaderName) -> bool {
+/// Whether the field of this name, in lower case, does.
+pub fn ends_here(name: &[u8]) -> bool {
     place(name).is_some()
 }
 
 /// Where it stands among those that end here.
-fn place(name: &HeaderName) -> Option<usize> {
-    Some(match name.as_str() {
-        "te" => 0,
-        "trailer" => 1,
-        "connection" => 2,
-        "keep-alive" => 3,
-        "proxy-connection" => 4,
-        "transfer-encoding" => 5,
-        "upgrade" => 6,
-        "http2-settings" => 7,
-        "proxy-authenticate" => 8,
-        "proxy-authorization" => 9,
-        "proxy-authentication-info" => 10,
+fn place(name: &[u8]) -> Option<usize> {
+    Some(match name {
+        b"te" => 0,
+        b"trailer" => 1,
+        b"connection" => 2,
+        b"keep-alive" => 3,
+        b"proxy-connection" => 4,
+        b"transfer-encoding" => 5,
+        b"upgrade" => 6,
+        b"http2-settings" => 7,
+        b"proxy-authenticate" => 8,
+        b"proxy-authorization" => 9,
+        b"proxy-authentication-info" => 10,
         _ => return None,
     })
 }
@@ -138,7 +139,7 @@ fn named_by_connection(fields: &HeaderMap) -> Vec<HeaderName> {
     list(fields, &CONNECTION)
         .filter(|option| ![&b"close"[..], b"keep-alive", b"upgrade"].iter().any(|own| option.eq_ignore_ascii_case(own)))
         .filter_map(|option| HeaderName::from_bytes(option).ok())
-        .filter(|name| !ends_here(name) && !is_protected(name))
+        .filter(|name| !ends_here(name.as_str().as_bytes()) && !is_protected(name))
         .collect()
 }
 
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn each_has_its_place() {
         for (at, name) in ENDING_HERE.iter().enumerate() {
-            assert_eq!(place(name), Some(at), "{name}");
+            assert_eq!(place(name.as_str().as_bytes()), Some(at), "{name}");
         }
     }
 

@@ -5,19 +5,37 @@ use http::header::CONTENT_TYPE;
 
 /// The media type without its parameters, as it was written; nothing if there is none.
 pub fn essence(fields: &HeaderMap) -> &[u8] {
-    let value = fields.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    essence_of(fields.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default())
+}
+
+/// The same of the field's value.
+pub fn essence_of(value: &[u8]) -> &[u8] {
     value.split(|byte| *byte == b';').next().unwrap_or(value).trim_ascii()
+}
+
+/// Whether what has this media type stays open however little there is to do. The head of a call of gRPC comes with its first
+/// message, or with its end if it has one answer.
+pub fn is_stream(essence: &[u8]) -> bool {
+    is_events(essence) || is_of_grpc(essence)
 }
 
 /// Whether it is a stream of events, which stays open and is silent for long.
 pub fn has_events(fields: &HeaderMap) -> bool {
-    essence(fields).eq_ignore_ascii_case(b"text/event-stream")
+    is_events(essence(fields))
+}
+
+fn is_events(essence: &[u8]) -> bool {
+    essence.eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// Whether it is a call of gRPC, which may be a stream of messages for as long as both sides like.
 pub fn is_grpc(fields: &HeaderMap) -> bool {
+    is_of_grpc(essence(fields))
+}
+
+fn is_of_grpc(essence: &[u8]) -> bool {
     // What follows is a `+` and how messages are written, or `-web` (https://grpc.io/docs/guides/wire).
-    essence(fields).get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
+    essence.get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/grpc"))
 }
 
 /// Whether its status stands in the trailers: gRPC-Web has it in the body.

@@ -42,6 +42,12 @@ pub fn write_field(name: &HeaderName, value: &HeaderValue, out: &mut Vec<u8>) {
     }
 }
 
+/// Whether the edge may write the field of this name, in lower case, into any response.
+pub fn is_of_edge(name: &[u8]) -> bool {
+    matches!(name, b"strict-transport-security" | b"x-trace-id" | b"x-span-id")
+        || [b"ratelimit".as_slice(), b"x-ratelimit-"].iter().any(|family| name.starts_with(family))
+}
+
 /// Appends a number.
 pub fn write_integer(number: impl itoa::Integer, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());

@@ -18,7 +18,7 @@ pub fn filter(trailers: &mut HeaderMap) {
 }
 
 fn may_trail(name: &HeaderName) -> bool {
-    if hop_by_hop::ends_here(name) || forwarded::is_claim(name) {
+    if hop_by_hop::ends_here(name.as_str().as_bytes()) || forwarded::is_claim(name) {
         return false;
     }
     let name = name.as_str();

@@ -7,6 +7,7 @@ mod cached;
 pub mod explain;
 mod message;
 mod outgoing;
+mod prepared;
 mod tagging;
 
 use std::borrow::Cow;
@@ -20,11 +21,12 @@ use self::arrival::Arrival;
 use self::cached::Caching;
 use self::message::{fallback, fresh_id, leave_out_content, receive, redirect, retry_after, text};
 use self::outgoing::receive_request;
+pub use self::prepared::Prepared;
 use self::tagging::Tagging;
 use crate::body::{Body, Source};
-use crate::cache::{Prepared, Stored, TargetUri};
+use crate::cache::{Stored, TargetUri};
 use crate::client_ip::ClientIp;
-use crate::compress::Recoding;
+use crate::compress::{NotCoded, Outcome, Recoding};
 use crate::connection::Link;
 use crate::error::{self, Reason};
 use crate::guard;
@@ -39,7 +41,7 @@ use crate::spare;
 use crate::splice;
 use crate::stub_status;
 use crate::telemetry::traces::{SpanFields, Trace, take_off_names};
-use crate::upstream::{Reply, Tunnel};
+use crate::upstream::{AsLines, Reply, Tunnel};
 use crate::worker::Worker;
 
 /// A tunnel that opens once its 101 is written.
@@ -130,7 +132,7 @@ enum Answer {
     Response(Box<Response<Body>>),
     /// Made of a response that is kept.
     Kept(Box<Response<Body>>, Arc<Stored>),
-    /// The same, where most of the head is prepared.
+    /// One that nothing changes any more, where most of the head is prepared.
     Prepared(Box<Response<Body>>, Prepared),
     Tunnel(Box<Response<Tunnel>>),
 }
@@ -150,9 +152,18 @@ struct Passing<'a> {
     /// The canonical one, if that is not the one that came.
     path: Option<String>,
     upgrade: Option<Upgrade>,
-    /// Whether the route leaves the fields of a stored response as they are, but for what a coding changes.
+    /// Whether the fields of a response go to a client over HTTP/1.1 as they came or are stored, but for what a coding changes.
     keeps_fields: bool,
     recoding: Option<&'a Recoding<'a>>,
+}
+
+impl Passing<'_> {
+    /// Whether the fields of the response may stay as they are; None if somebody here looks at them.
+    fn as_lines(&self) -> Option<AsLines<'_>> {
+        let Pass { caching: None, etag_body_max: None, .. } = self.pass else { return None };
+        let coded = self.route.config.compress.as_ref().map(|policy| policy.types.as_slice());
+        self.keeps_fields.then_some(AsLines { coded })
+    }
 }
 
 impl Exchange<'_> {
@@ -190,7 +201,8 @@ impl Exchange<'_> {
                 let path = if let Cow::Owned(path) = path { Some(path) } else { None };
                 let tagging = Tagging::of(pass, request);
                 let upgrade = receive_request(request, &route, pass);
-                let keeps_fields = record.is_h1() && route.config.response_fields.is_empty();
+                let has_content = *request.method() != Method::HEAD;
+                let keeps_fields = has_content && record.is_h1() && route.config.response_fields.is_empty();
                 let recoding = recoding.as_ref();
                 let passing = Passing { route: &route, pass, client, path, upgrade, keeps_fields, recoding };
                 let answer = match caching {
@@ -242,10 +254,15 @@ impl Exchange<'_> {
         if self.link.downstream.tls.is_none() && record.is_h1() && passing.route.config.compress.is_none() {
             fetch.limits.early_max = splice::EARLY_BYTES_MAX;
         }
+        fetch.limits.as_lines = passing.as_lines();
         record.attempts.trace.clone_from(&record.trace);
         let reply = fetch.send(request, &mut record.attempts).await;
         match reply? {
-            Reply::Response(mut response) => {
+            Reply::Response(response, Some(lines)) => {
+                record.coding = passing.recoding.map(|_| Outcome::Left(NotCoded::Type));
+                Ok(Answer::Prepared(response, Prepared::Passed(lines)))
+            }
+            Reply::Response(mut response, None) => {
                 receive(&mut response);
                 Ok(Answer::Response(response))
             }

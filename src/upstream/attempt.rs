@@ -5,13 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use http::uri::Scheme;
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 
 use super::connect::Dial;
-use super::h1::SendFailed;
+use super::h1::{Lines, SendFailed};
 use super::h2_body::{Upload, Uploading};
 use super::h2_connection::{OpenStream, SharedH2};
 use super::pool::{Connections, EndpointConnections, Exclusive};
@@ -73,20 +73,27 @@ impl Attempt<'_> {
         }
     }
 
-    fn reply_h1(&self, response: Response<()>, mut exclusive: Box<Exclusive>, mut in_flight: InFlight) -> Reply {
+    fn reply_h1(
+        &self,
+        mut response: Response<Option<Lines>>,
+        mut exclusive: Box<Exclusive>,
+        mut in_flight: InFlight,
+    ) -> Reply {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let stream = exclusive.into_upgraded();
             in_flight.give_place_back();
             let tunnel = Tunnel { stream, in_flight, idle_timeout: self.limits.timeouts.tunnel_idle };
-            return Reply::Tunnel(Box::new(response.map(|()| tunnel)));
+            return Reply::Tunnel(Box::new(response.map(|_| tunnel)));
         }
+        let lines = response.body_mut().take();
         if let Some(body) = exclusive.connection.take_whole(self.limits.buffered_max.max(SMALL_BODY_BYTES)) {
             exclusive.give_back();
-            return Reply::Response(Box::new(response.map(|()| body)));
+            return Reply::Response(Box::new(response.map(|_| body)), lines);
         }
         let silence = exclusive.connection.silence.clone();
         let source = Source::arriving(exclusive);
-        self.reply(response.map(|()| source), silence, Lease { in_flight, pool: self.pool(), stream: None })
+        let lease = Lease { in_flight, pool: self.pool(), stream: None };
+        Reply::Response(self.reply(response.map(|_| source), silence, lease), lines)
     }
 
     pub async fn over_h2(&self, dispatch: Dispatch<'_>) -> Result<Reply, Failed> {
@@ -150,7 +157,7 @@ impl Attempt<'_> {
         stream.note_settings();
         let response = response.map(Source::incoming);
         let lease = Lease { in_flight, pool: self.pool(), stream: Some((stream, watch.upload)) };
-        Ok(self.reply(response, watch.silence, lease))
+        Ok(Reply::Response(self.reply(response, watch.silence, lease), None))
     }
 
     async fn shared_connection(&self, over: Over) -> Result<SharedH2, UpstreamError> {
@@ -237,11 +244,11 @@ impl Attempt<'_> {
     }
 
     /// The response with what it holds riding in its body.
-    fn reply(&self, response: Response<Source>, silence: Deadline, mut lease: Lease) -> Reply {
-        if self.upstream.pool.queue().has_caps() && is_stream(response.headers()) {
+    fn reply(&self, response: Response<Source>, silence: Deadline, mut lease: Lease) -> Box<Response<Body>> {
+        if self.upstream.pool.queue().has_caps() && media_type::is_stream(media_type::essence(response.headers())) {
             lease.in_flight.give_place_back();
         }
-        let response = response.map(|source| {
+        Box::new(response.map(|source| {
             let size = source.size_hint().exact();
             let source = source.silent_at_most(silence, self.limits.timeouts.read).guarded(Box::new(lease));
             match size {
@@ -249,8 +256,7 @@ impl Attempt<'_> {
                 Some(size) if size <= SMALL_BODY_BYTES as u64 => source.into_body(),
                 _ => source.into_body_ahead(&self.connections.read_ahead, self.limits.buffered_max),
             }
-        });
-        Reply::Response(Box::new(response))
+        }))
     }
 
     fn pool(&self) -> Arc<Pool> {
@@ -311,12 +317,6 @@ impl Guard for Lease {
             upload.stop();
         }
     }
-}
-
-/// Such a stream stays open however little there is to do. The head of a call of gRPC comes with its first message, or with
-/// its end if it has one answer.
-fn is_stream(fields: &HeaderMap) -> bool {
-    media_type::has_events(fields) || media_type::is_grpc(fields)
 }
 
 /// The authority of an HTTP/2 request travels in the target alone (RFC 9113 §8.3.1).

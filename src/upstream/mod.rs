@@ -27,6 +27,7 @@ use http::{Response, StatusCode};
 use self::attempt::Attempt;
 use self::budget::Budget;
 use self::h1::Upgraded;
+pub use self::h1::{AsLines, Lines};
 pub use self::h2_connection::Carrier;
 pub use self::pool::Connections;
 pub use self::probing::Probing;
@@ -132,7 +133,8 @@ impl Failed {
 
 /// In boxes, since it goes through many hands.
 pub enum Reply {
-    Response(Box<Response<Body>>),
+    /// Its fields are in the map, or lines.
+    Response(Box<Response<Body>>, Option<Lines>),
     /// 101: both sides now speak another protocol.
     Tunnel(Box<Response<Tunnel>>),
 }
@@ -140,7 +142,7 @@ pub enum Reply {
 impl Reply {
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Response(response) => response.status(),
+            Self::Response(response, _) => response.status(),
             Self::Tunnel(response) => response.status(),
         }
     }
@@ -161,6 +163,8 @@ pub struct Limits<'a> {
     pub buffered_max: usize,
     /// Bytes of a response that may be read together with its head, over HTTP/1.1.
     pub early_max: usize,
+    /// Whether nobody looks at the fields of the response; None if they are to be in a map.
+    pub as_lines: Option<AsLines<'a>>,
 }
 
 /// A request on its way to the endpoint that `in_flight` counts on.

@@ -301,3 +301,44 @@ async fn of_two_dates_one_is_passed_on() {
         assert_eq!(Client::connect(&edge, via).await.get("/").await.field("date"), first, "{via:?}");
     }
 }
+
+/// To a client over HTTP/1.1 fields pass as lines where nobody looks at them, and over HTTP/2 they go through a map.
+#[tokio::test]
+async fn a_response_says_the_same_however_its_head_passes() {
+    const NAMED: &[(&str, &str)] = &[("connection", "x-hop"), ("x-hop", "1")];
+    for (more, route, says, says_not) in [
+        (&[][..], "", "x-plain: 1\nx-plain: 2", "connection"),
+        (&[("keep-alive", "timeout=5"), ("date", "second")], "", "date: first", "second"),
+        (&[("via", "1.0 cdn")], "", "via: 1.0 cdn, 1.1 tollgate", "connection"),
+        (NAMED, "", "x-plain: 1", "x-hop"),
+        (&[("ratelimit", "theirs")], "rate_limit = [\"any\"]", "ratelimit: theirs", "connection"),
+        (&[("content-type", "image/png")], "compress = true", "content-type: image/png", "vary"),
+        (&[("content-type", "text/html")], "compress = true", "vary: accept-encoding", "connection"),
+        (&[("etag", "\"own\"")], "etag = true", "etag: \"own\"", "connection"),
+        (&[], "etag = true", "etag: ", "connection"),
+        (&[], "response = { set = { x-plain = \"3\" } }", "x-plain: 3", "x-plain: 1"),
+    ] {
+        let mut reply = ok("x".repeat(2000)).field("date", "first").field("x-plain", "1").field("x-plain", "2");
+        for (name, value) in more {
+            reply = reply.field(name, value);
+        }
+        let origin = Origin::replies(reply).await;
+        let limit = "[rate_limit.any]\nrequests = 1000\nwindow = \"1h\"\n";
+        let config = format!("{limit}{}{ROUTE}{route}\n", upstream(&[origin.address()], ""));
+        let edge = Edge::start(config).await;
+        let mut found = Vec::new();
+        for via in Via::ALL {
+            let answer = Client::connect(&edge, via).await.get("/").await;
+            assert_eq!((answer.status, answer.body.len()), (200, 2000), "{more:?} {route}");
+            let told = |name: &str| !["ratelimit", "transfer-encoding", "content-length"].contains(&name);
+            let all: Vec<_> =
+                answer.fields.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+            let text: String = all.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+            assert!(text.to_ascii_lowercase().contains(says) && !text.contains(says_not), "{more:?} {route}: {text}");
+            let mut lines: Vec<_> = all.iter().filter(|(name, _)| told(name)).map(|line| format!("{line:?}")).collect();
+            lines.sort();
+            found.push(lines);
+        }
+        assert!(found.iter().all(|lines| *lines == found[0]), "{more:?} {route}: {found:#?}");
+    }
+}

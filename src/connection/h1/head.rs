@@ -4,9 +4,9 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, response};
 
-use crate::cache::Prepared;
 use crate::guard::{Complete, Lines};
 use crate::header::{REQUEST_FIELDS_ADDED, cookies, framing, write_field, write_integer};
+use crate::proxy::Prepared;
 use crate::telemetry::traces::SpanFields;
 
 /// The status line needs a phrase for the sake of old readers.
@@ -28,7 +28,7 @@ pub struct Stamp<'a> {
     pub date: &'a [u8; 29],
     /// In place of what others say of its trace; None if requests are not traced.
     pub names: Option<SpanFields>,
-    /// Of what is stored; it has a date.
+    /// In front of the fields.
     pub prepared: Option<&'a Prepared>,
 }
 
@@ -104,7 +104,7 @@ pub fn write(head: &response::Parts, size: Option<u64>, asked: Asked, stamp: Sta
         is_cut: false,
         is_queued: false,
     };
-    let (mut says_close, mut has_date) = (false, stamp.prepared.is_some());
+    let (mut says_close, mut has_date) = (false, stamp.prepared.is_some_and(Prepared::has_date));
     if let Some(prepared) = stamp.prepared {
         prepared.write(out);
     }

@@ -7,10 +7,9 @@ use std::time::Instant;
 use http::header::{COOKIE, IF_MATCH, IF_UNMODIFIED_SINCE};
 use http::{HeaderMap, Method, Request};
 
-use super::super::{Answer, Passing, Unread};
+use super::super::{Answer, Passing, Prepared, Unread};
 use crate::cache::{
-    self, Cache, Directives, Forward, Found, Lookup, Permit, Policy, Prepared, Said, Stored, TargetUri, Usable, Wanted,
-    Why,
+    self, Cache, Directives, Forward, Found, Lookup, Permit, Policy, Said, Stored, TargetUri, Usable, Wanted, Why,
 };
 use crate::clock;
 use crate::compress::Outcome;
@@ -220,6 +219,6 @@ pub fn prepared(
             _ => return None,
         },
     };
-    let prepared = Prepared::of(found, wanted, (said, now))?;
-    Some((Answer::Prepared(Box::new(prepared.response()), prepared), coding))
+    let prepared = cache::Prepared::of(found, wanted, (said, now))?;
+    Some((Answer::Prepared(Box::new(prepared.response()), Prepared::Stored(prepared)), coding))
 }

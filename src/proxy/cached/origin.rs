@@ -60,7 +60,7 @@ impl Asking {
         loop {
             let begun = clock::now().into_std();
             let mut response = match pass.fetch(&connections, relay).send(request, &mut attempts).await {
-                Ok(Reply::Response(response)) => *response,
+                Ok(Reply::Response(response, _)) => *response,
                 Ok(Reply::Tunnel(_)) => return Brought::failed(FetchError::Ejected, attempts),
                 Err(error) => return Brought::failed(error, attempts),
             };

@@ -5,7 +5,7 @@ use http::{HeaderMap, Method, Response, StatusCode, Version};
 use memchr::{memchr, memchr_iter};
 
 use super::head::{self, HeadError};
-use crate::header::framing::{self, FramingError, Length};
+use crate::header::framing::{FramingError, Length};
 
 /// The line of a chunk's size, extensions included, and each line of the trailers.
 const LINE_BYTES_MAX: usize = 4 * 1024;
@@ -49,8 +49,7 @@ pub enum DecodeError {
 
 impl Decoder {
     /// For the response to a request with `method`.
-    pub fn new<B>(method: &Method, response: &Response<B>) -> Result<Self, FramingError> {
-        let length = framing::length_of_response(response.headers())?;
+    pub fn new<B>(method: &Method, response: &Response<B>, length: Length) -> Result<Self, FramingError> {
         let has_none =
             *method == Method::HEAD || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         Ok(match length {
@@ -177,6 +176,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::header::framing;
 
     /// All data and trailers, the bytes given in pieces of `step`.
     fn decode(
@@ -256,7 +256,8 @@ mod tests {
         let response = fields
             .iter()
             .fold(Response::builder().status(status), |response, (name, value)| response.header(*name, *value));
-        Decoder::new(&method, &response.body(()).unwrap())
+        let response = response.body(()).unwrap();
+        Decoder::new(&method, &response, framing::length_of_response(response.headers())?)
     }
 
     #[test]
@@ -272,7 +273,7 @@ mod tests {
         assert_eq!(of(Method::HEAD, 200, &both), Err(FramingError::Both));
         let mut old = Response::builder().header("transfer-encoding", "chunked").body(()).unwrap();
         *old.version_mut() = Version::HTTP_10;
-        assert_eq!(Decoder::new(&Method::GET, &old), Err(FramingError::Coding));
+        assert_eq!(Decoder::new(&Method::GET, &old, Length::Chunked), Err(FramingError::Coding));
     }
 
     proptest! {

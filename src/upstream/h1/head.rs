@@ -8,6 +8,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use memchr::memchr_iter;
 
+use super::lines::{self, AsLines, Lines};
+use crate::header::framing::{self, FramingError, Length};
 use crate::header::write_field;
 use crate::telemetry::traces::SpanFields;
 
@@ -42,7 +44,9 @@ pub enum HeadError {
 /// A response head.
 #[derive(Debug)]
 pub struct Received {
-    pub response: Response<()>,
+    /// Its fields are in the map, or lines.
+    pub response: Response<Option<Lines>>,
+    pub length: Result<Length, FramingError>,
     /// The endpoint will take another request on this connection.
     pub keeps_alive: bool,
 }
@@ -105,8 +109,12 @@ pub fn may_begin(bytes: &[u8]) -> bool {
     bytes.iter().skip(empty).zip(b"HTTP/1.").all(|(found, expected)| found == expected)
 }
 
-/// Reads a whole head. Its fields go into `room`, which is empty.
-pub fn read(head: &Bytes, room: HeaderMap) -> Result<Received, HeadError> {
+/// Reads a whole head. Its fields stay lines if they may, or go into `room`, which is empty.
+pub fn read(
+    head: &Bytes,
+    room: impl FnOnce() -> HeaderMap,
+    as_lines: Option<AsLines<'_>>,
+) -> Result<Received, HeadError> {
     let mut fields = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
     let mut parsed = httparse::Response::new(&mut []);
     let status = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut fields);
@@ -116,13 +124,19 @@ pub fn read(head: &Bytes, room: HeaderMap) -> Result<Received, HeadError> {
         Err(error) => return Err(HeadError::Syntax(error)),
     }
     let code = parsed.code.filter(|code| *code <= STATUS_MAX).ok_or(HeadError::Status)?;
-    let mut response = Response::new(());
+    let mut response = Response::new(None);
     *response.status_mut() = StatusCode::from_u16(code).map_err(|_| HeadError::Status)?;
     let is_http11 = parsed.version == Some(1);
     *response.version_mut() = if is_http11 { Version::HTTP_11 } else { Version::HTTP_10 };
-    *response.headers_mut() = read_fields(head, parsed.headers, room)?;
+    let as_lines = as_lines.filter(|_| is_http11 && lines::may_have(response.status()));
+    if let Some(passed) = as_lines.and_then(|wanted| lines::read(parsed.headers, wanted)) {
+        *response.body_mut() = Some(passed.lines);
+        return Ok(Received { response, length: Ok(passed.length), keeps_alive: passed.keeps_alive });
+    }
+    *response.headers_mut() = read_fields(head, parsed.headers, room())?;
     let keeps_alive = keeps_alive(response.headers(), is_http11);
-    Ok(Received { response, keeps_alive })
+    let length = framing::length_of_response(response.headers());
+    Ok(Received { response, length, keeps_alive })
 }
 
 /// The fields, as slices of the bytes that they were parsed from.
@@ -187,7 +201,7 @@ mod tests {
     }
 
     fn check(head: &str, status: u16, keeps_alive: bool, fields: &[(&str, &str)]) {
-        let received = read(&Bytes::copy_from_slice(head.as_bytes()), HeaderMap::new()).unwrap();
+        let received = read(&Bytes::copy_from_slice(head.as_bytes()), HeaderMap::new, None).unwrap();
         assert_eq!((received.response.status().as_u16(), received.keeps_alive), (status, keeps_alive), "{head}");
         let read: Vec<_> =
             received.response.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
@@ -222,10 +236,10 @@ mod tests {
             "HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n",
             "HTTP/1.1 200 OK\r\nA: b\rc: d\r\n\r\n",
         ] {
-            assert!(read(&Bytes::copy_from_slice(head.as_bytes()), HeaderMap::new()).is_err(), "{head:?}");
+            assert!(read(&Bytes::copy_from_slice(head.as_bytes()), HeaderMap::new, None).is_err(), "{head:?}");
         }
         let crowded = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(FIELDS_MAX + 1));
-        assert!(read(&crowded.into(), HeaderMap::new()).is_err());
+        assert!(read(&crowded.into(), HeaderMap::new, None).is_err());
     }
 
     #[test]

@@ -6,10 +6,11 @@
 //! for the next attempt, and buffers stay on the worker. A response whose end could be read in two ways is none;
 //! of a head, lines that end in a bare LF are taken, as every proxy does.
 //!
-//! `head` and `decoder` are pure; `upload` is a request on its way, `stream` the bytes beneath.
+//! `head`, `lines` and `decoder` are pure; `upload` is a request on its way, `stream` the bytes beneath.
 
 pub mod decoder;
 pub mod head;
+pub mod lines;
 mod stream;
 mod upload;
 
@@ -29,6 +30,7 @@ use tokio::task::unconstrained;
 
 use self::decoder::{Decoder, Piece};
 use self::head::Framing;
+pub use self::lines::{AsLines, Lines};
 pub use self::stream::{Stream, Upgraded};
 use self::upload::{Upload, UploadError};
 use super::{Fate, HEAD_BYTES_MAX, Limits, UpstreamError};
@@ -90,6 +92,7 @@ struct Sending<'a> {
     read_timeout: Duration,
     interim: u32,
     relay: Option<Relay<'a>>,
+    as_lines: Option<AsLines<'a>>,
 }
 
 impl Connection {
@@ -117,7 +120,7 @@ impl Connection {
         (head, names): (&Parts, Option<SpanFields>),
         payload: &mut Payload,
         (limits, relay): (Limits<'_>, Option<Relay<'_>>),
-    ) -> Result<Response<()>, SendFailed> {
+    ) -> Result<Response<Option<Lines>>, SendFailed> {
         let framing = match payload.size() {
             Some(0) => Framing::of_none(&head.method),
             Some(length) => Framing::Length(length),
@@ -130,7 +133,8 @@ impl Connection {
         self.silence.disarm();
         self.early_max = limits.early_max;
         let read_timeout = limits.timeouts.read;
-        let mut sending = Sending { method: &head.method, rest: payload, read_timeout, interim: 0, relay };
+        let as_lines = limits.as_lines;
+        let mut sending = Sending { method: &head.method, rest: payload, read_timeout, interim: 0, relay, as_lines };
         poll_fn(|cx| self.poll_response(cx, &mut sending)).await
     }
 
@@ -138,7 +142,7 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         sending: &mut Sending<'_>,
-    ) -> Poll<Result<Response<()>, SendFailed>> {
+    ) -> Poll<Result<Response<Option<Lines>>, SendFailed>> {
         if let Err(failed) = self.poll_request(cx, sending) {
             return Poll::Ready(Err(failed));
         }
@@ -210,8 +214,13 @@ impl Connection {
     }
 
     /// None for an interim response, which ends here.
-    fn take_head(&mut self, head: &Bytes, sending: &mut Sending<'_>) -> Result<Option<Response<()>>, UpstreamError> {
-        let received = head::read(head, spare::fields()).map_err(|error| UpstreamError::Protocol(error.into()))?;
+    fn take_head(
+        &mut self,
+        head: &Bytes,
+        sending: &mut Sending<'_>,
+    ) -> Result<Option<Response<Option<Lines>>>, UpstreamError> {
+        let received = head::read(head, spare::fields, sending.as_lines);
+        let received = received.map_err(|error| UpstreamError::Protocol(error.into()))?;
         let mut response = received.response;
         let status = response.status();
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
@@ -223,7 +232,7 @@ impl Connection {
             if status != StatusCode::CONTINUE
                 && let Some(relay) = sending.relay
             {
-                relay.pass_on(response);
+                relay.pass_on(response.map(drop));
             }
             return Ok(None);
         }
@@ -231,7 +240,8 @@ impl Connection {
         if status == StatusCode::SWITCHING_PROTOCOLS && self.is_uploading() {
             return Err(UpstreamError::UnaskedUpgrade);
         }
-        self.decoder = Decoder::new(sending.method, &response).map_err(UpstreamError::Framing)?;
+        let length = received.length.map_err(UpstreamError::Framing)?;
+        self.decoder = Decoder::new(sending.method, &response, length).map_err(UpstreamError::Framing)?;
         self.keeps_alive = received.keeps_alive;
         framing::settle_response(&mut response);
         Ok(Some(response))
