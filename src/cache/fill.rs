@@ -28,8 +28,8 @@ use super::{Cache, Detached, Epoch, Lead, etag, target};
 use crate::body::{Body, BodyError, Demand, Growing, Reader};
 use crate::clock;
 use crate::config::CachedCookies;
-use crate::header::authority::Authority;
 use crate::header::media_type::has_events;
+use crate::header::{self, authority::Authority};
 
 /// Room for a body of unknown length is asked for in steps.
 const ROOM_STEP: u64 = 64 * 1024;
@@ -104,7 +104,8 @@ struct Frame {
 impl Frame {
     fn stored(self, fields: HeaderMap, content: Content, forms: Arc<Forms>) -> Arc<Stored> {
         let Self { status, terms, received, selecting, tags, has_own_tag } = self;
-        let lines = OnceLock::new();
+        // What was read is a small part of a large buffer, which would stay with them.
+        let (fields, lines) = (header::detached(&fields), OnceLock::new());
         Arc::new(Stored { status, fields, content, terms, received, selecting, tags, has_own_tag, forms, lines })
     }
 }

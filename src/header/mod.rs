@@ -110,6 +110,20 @@ pub fn append_to_list(fields: &mut HeaderMap, name: HeaderName, element: HeaderV
     lines.insert(HeaderValue::from_maybe_shared(joined.freeze()).unwrap_or(element));
 }
 
+/// The fields in memory of their own, which has no room for more.
+pub fn detached(fields: &HeaderMap) -> HeaderMap {
+    let mut text = BytesMut::with_capacity(fields.values().map(HeaderValue::len).sum());
+    fields.values().for_each(|value| text.extend_from_slice(value.as_bytes()));
+    let mut text = text.freeze();
+    let mut own = HeaderMap::with_capacity(fields.len());
+    for (name, value) in fields {
+        // What was a value is one.
+        let copied = HeaderValue::from_maybe_shared(text.split_to(value.len()));
+        own.append(name.clone(), copied.unwrap_or_else(|_| value.clone()));
+    }
+    own.clone()
+}
+
 /// The elements of a list field over all its lines (RFC 9110 §5.6.1), without empty ones.
 pub fn list<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let lines = fields.get_all(name).iter();
@@ -138,5 +152,26 @@ pub(crate) mod rows {
             fields.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.sort();
         lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn detached_fields_hold_no_other_memory() {
+        let read = Bytes::from(b"HTTP/1.1 200 OK\r\nA: one\r\nB:\r\nA: three\r\n\r\nand a long body".to_vec());
+        let mut fields = HeaderMap::new();
+        for (name, value) in [("a", 20..23), ("b", 27..27), ("a", 32..37)] {
+            fields.append(name, HeaderValue::from_maybe_shared(read.slice(value)).unwrap());
+        }
+        let own = detached(&fields);
+        assert_eq!(own, fields);
+        assert_eq!(rows::text(&own), "a: one\na: three\nb: ");
+        drop(fields);
+        assert!(read.is_unique());
     }
 }

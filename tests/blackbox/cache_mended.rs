@@ -361,3 +361,25 @@ async fn an_offer_of_h2c_does_not_pass_the_cache_by() {
     assert_eq!(cache_status(&ask(&edge, &offer).await), "fwd=uri-miss; stored");
     assert_eq!(cache_status(&ask(&edge, &offer).await), "hit");
 }
+
+/// What was read of a response is in a large buffer, which its fields must not keep beside their copy of the content.
+#[tokio::test]
+async fn what_is_stored_takes_the_memory_that_it_is_charged_for() {
+    const OBJECTS: usize = 1500;
+    const BYTES: usize = 30_000;
+    let reply = ok("x".repeat(BYTES)).field("cache-control", "max-age=60").field("x-a", "some").field("etag", "\"a\"");
+    let origin = Origin::replies(reply).await;
+    let edge = caching(&origin, "").await;
+    let mut client = Client::connect(&edge, Via::H1).await;
+    let mut fill = async |what: &str, objects: usize| {
+        for number in 0..objects {
+            assert_eq!(client.get(&format!("/{what}{number}")).await.body.len(), BYTES);
+        }
+    };
+    // What is needed once is there.
+    fill("first", 50).await;
+    let before = edge.rss_kib();
+    fill("then", OBJECTS).await;
+    let grown = (edge.rss_kib() - before) as usize * 1024;
+    assert!(grown < OBJECTS * BYTES * 3 / 2, "{} bytes an object", grown / OBJECTS);
+}

@@ -6,8 +6,9 @@
 //! for the next attempt, and buffers stay on the worker. A response whose end could be read in two ways is none;
 //! of a head, lines that end in a bare LF are taken, as every proxy does.
 //!
-//! `head`, `lines` and `decoder` are pure; `upload` is a request on its way, `stream` the bytes beneath.
+//! `head`, `lines` and `decoder` are pure; `body` is a response after its head, `upload` is a request on its way, `stream` the bytes beneath.
 
+mod body;
 pub mod decoder;
 pub mod head;
 pub mod lines;
@@ -17,28 +18,25 @@ mod upload;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
-use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::task::unconstrained;
 
-use self::decoder::{Decoder, Piece};
+use self::decoder::Decoder;
 use self::head::Framing;
 pub use self::lines::{AsLines, Lines};
 pub use self::stream::{Stream, Upgraded};
 use self::upload::{Upload, UploadError};
 use super::{Fate, HEAD_BYTES_MAX, Limits, UpstreamError};
-use crate::body::{Body, BodyError, Payload};
+use crate::body::{Body, Payload};
 use crate::header::framing;
 use crate::interim::{INTERIM_MAX, Relay};
 use crate::spare;
-use crate::splice::{self, Pipe};
 use crate::telemetry::traces::SpanFields;
 use crate::timed::WriteLimit;
 use crate::timers::Deadline;
@@ -332,79 +330,5 @@ impl Connection {
         if let Some(upload) = self.upload.take() {
             self.heads = upload.into_buffer();
         }
-    }
-}
-
-/// The body of the response.
-impl Connection {
-    pub fn is_uploading(&self) -> bool {
-        self.upload.is_some()
-    }
-
-    /// Sends on the request beside its response.
-    pub fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
-        let Some(upload) = &mut self.upload else { return Poll::Ready(Ok(())) };
-        match ready!(upload.poll(cx, &mut self.stream, &mut self.writing)) {
-            Ok(()) => self.end_upload(),
-            Err(UploadError::Body(error)) => return Poll::Ready(Err(BodyError::Upload(Arc::new(error)))),
-            // What the endpoint has to say may still come.
-            Err(UploadError::Io(_)) => {
-                self.upload = None;
-                self.is_upload_broken = true;
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    pub fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Poll::Ready(Err(error)) = self.poll_upload(cx) {
-            return Poll::Ready(Some(Err(error)));
-        }
-        loop {
-            match self.decoder.decode(&mut self.read) {
-                Ok(Some(Piece::Data(data))) => return Poll::Ready(Some(Ok(Frame::data(data)))),
-                Ok(Some(Piece::Trailers(fields))) => return Poll::Ready(Some(Ok(Frame::trailers(fields)))),
-                Ok(None) if self.decoder == Decoder::Ended => return Poll::Ready(None),
-                Ok(None) => {}
-                Err(error) => return Poll::Ready(Some(Err(BodyError::Peer(Arc::new(error))))),
-            }
-            let error = match ready!(self.poll_read(cx)) {
-                Ok(1..) => continue,
-                Ok(0) if self.decoder == Decoder::UntilClose => {
-                    self.decoder = Decoder::Ended;
-                    self.keeps_alive = false;
-                    return Poll::Ready(None);
-                }
-                Ok(0) => io::ErrorKind::UnexpectedEof.into(),
-                Err(error) => error,
-            };
-            return Poll::Ready(Some(Err(BodyError::Peer(Arc::new(error)))));
-        }
-    }
-
-    /// Moves data into `pipe`; false if what comes next is to be read.
-    pub fn poll_splice(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<bool, BodyError>> {
-        let (Stream::Tcp(socket), Decoder::Length(left)) = (&self.stream, self.decoder) else {
-            return Poll::Ready(Ok(false));
-        };
-        if !self.read.is_empty() || self.upload.is_some() || !splice::is_worth(left) {
-            return Poll::Ready(Ok(false));
-        }
-        let bytes = match ready!(pipe.poll_fill(cx, socket, left)) {
-            Ok(bytes @ 1..) => bytes as u64,
-            Ok(0) => return Poll::Ready(Err(BodyError::Peer(Arc::new(io::Error::from(io::ErrorKind::UnexpectedEof))))),
-            Err(error) => return Poll::Ready(Err(BodyError::Peer(Arc::new(error)))),
-        };
-        self.decoder = if bytes < left { Decoder::Length(left - bytes) } else { Decoder::Ended };
-        self.read_next = READ_BYTES_MIN;
-        Poll::Ready(Ok(true))
-    }
-
-    pub fn has_ended(&self) -> bool {
-        self.decoder == Decoder::Ended
-    }
-
-    pub fn size_hint(&self) -> SizeHint {
-        self.decoder.left().map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
