@@ -143,7 +143,7 @@ fn heads(criterion: &mut Criterion) {
     criterion.bench_function("response head, written", |bencher| {
         bencher.iter(|| {
             out.clear();
-            write_head(black_box(&head), Some(1024), asked, stamp, &mut out).keeps_alive
+            write_head(black_box(&head), Some(1024), asked, &stamp, &mut out).keeps_alive
         });
     });
     criterion.bench_function("response head, read", |bencher| {

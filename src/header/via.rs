@@ -11,10 +11,13 @@ pub fn append(fields: &mut HeaderMap, received: Version) {
         Version::HTTP_10 => "1.0 tollgate",
         Version::HTTP_2 => "2.0 tollgate",
         Version::HTTP_3 => "3.0 tollgate",
-        _ => "1.1 tollgate",
+        _ => OF_HTTP_11,
     };
     append_to_list(fields, VIA, HeaderValue::from_static(mark));
 }
+
+/// The mark of what came in by HTTP/1.1.
+pub const OF_HTTP_11: &str = "1.1 tollgate";
 
 #[cfg(test)]
 mod tests {

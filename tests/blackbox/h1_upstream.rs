@@ -342,3 +342,33 @@ async fn a_response_says_the_same_however_its_head_passes() {
         assert!(found.iter().all(|lines| *lines == found[0]), "{more:?} {route}: {found:#?}");
     }
 }
+
+/// A head that is written is not kept beside its content, which may take as long as it likes.
+#[tokio::test]
+async fn a_response_that_lasts_holds_no_head() {
+    const OPEN: u64 = 150;
+    let origin = Origin::serves(|mut connection| async move {
+        connection.request().await;
+        let large = "x".repeat(60_000);
+        let head = format!("HTTP/1.1 200 OK\r\nX-Large: {large}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+        connection.wire.send(head).await.unwrap();
+        connection.wire.rest().await;
+    })
+    .await;
+    let edge = Edge::before(&origin).await;
+    let mut open = Vec::new();
+    let mut before = 0;
+    for number in 0..OPEN + 20 {
+        // What is needed once is there.
+        if number == 20 {
+            before = edge.rss_kib();
+        }
+        let mut client = edge.raw().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let head = within("a head", client.response_head()).await.unwrap();
+        assert_eq!((head.status, head.fields.get("x-large").len()), (200, 60_000), "{number}");
+        open.push(client);
+    }
+    let each = (edge.rss_kib() - before) / OPEN;
+    assert!(each < 40, "{each} KiB a response");
+}

@@ -203,7 +203,9 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
         let is_early = self.upload.as_ref().is_some_and(|upload| !upload.has_ended());
         let keeps_alive = self.asked.keeps_alive && !is_last && !is_early && self.violation().is_none();
         let size = body.as_ref().map_or(Some(0), |body| body.size_hint().exact());
-        let mut begun = head::write(&head, size, Asked { keeps_alive, ..self.asked }, stamp, self.output.text());
+        let mut begun = head::write(&head, size, Asked { keeps_alive, ..self.asked }, &stamp, self.output.text());
+        // Content may take as long as it likes.
+        drop(stamp);
         spare::keep_fields(head.headers);
         if begun.framing == Framing::None {
             *body = None;

@@ -22,14 +22,14 @@ pub struct Asked {
 }
 
 /// What is written into a response beside its fields.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Stamp<'a> {
     /// For one that has none.
     pub date: &'a [u8; 29],
     /// In place of what others say of its trace; None if requests are not traced.
     pub names: Option<SpanFields>,
     /// In front of the fields.
-    pub prepared: Option<&'a Prepared>,
+    pub prepared: Option<Prepared>,
 }
 
 /// How the end of a response is told.
@@ -93,7 +93,7 @@ pub fn trailers(section: &Bytes) -> Option<HeaderMap> {
 
 /// Appends the head of a response to `out`, whose body has `size` bytes if that is known. What its fields say of
 /// the framing is said anew.
-pub fn write(head: &response::Parts, size: Option<u64>, asked: Asked, stamp: Stamp<'_>, out: &mut Vec<u8>) -> Begun {
+pub fn write(head: &response::Parts, size: Option<u64>, asked: Asked, stamp: &Stamp<'_>, out: &mut Vec<u8>) -> Begun {
     write_status_line(head.status, asked.is_http10, out);
     let framing = framing(head, size, asked);
     let mut begun = Begun {
@@ -104,8 +104,8 @@ pub fn write(head: &response::Parts, size: Option<u64>, asked: Asked, stamp: Sta
         is_cut: false,
         is_queued: false,
     };
-    let (mut says_close, mut has_date) = (false, stamp.prepared.is_some_and(Prepared::has_date));
-    if let Some(prepared) = stamp.prepared {
+    let (mut says_close, mut has_date) = (false, stamp.prepared.as_ref().is_some_and(Prepared::has_date));
+    if let Some(prepared) = &stamp.prepared {
         prepared.write(out);
     }
     for (name, value) in &head.headers {
@@ -244,7 +244,7 @@ mod tests {
 
     fn written(response: response::Builder, size: Option<u64>, asked: Asked) -> (String, Framing, bool) {
         let mut out = Vec::new();
-        let begun = write(&response.body(()).unwrap().into_parts().0, size, asked, STAMP, &mut out);
+        let begun = write(&response.body(()).unwrap().into_parts().0, size, asked, &STAMP, &mut out);
         let text = String::from_utf8(out).unwrap().replace("date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", "");
         (text.replace("\r\n", "|"), begun.framing, begun.keeps_alive)
     }
@@ -330,7 +330,7 @@ mod tests {
             (Asked { takes_trailers: false, ..KEPT }, None, vec![]),
             (KEPT, Some(1), vec![]),
         ] {
-            let begun = write(&response().into_parts().0, size, asked, STAMP, &mut Vec::new());
+            let begun = write(&response().into_parts().0, size, asked, &STAMP, &mut Vec::new());
             assert_eq!(begun.trailers, expected);
         }
     }
@@ -339,8 +339,8 @@ mod tests {
     fn a_date_stands_in_every_response_once() {
         let mut out = Vec::new();
         let head = |response: response::Builder| response.body(()).unwrap().into_parts().0;
-        write(&head(Response::builder()), None, KEPT, STAMP, &mut out);
-        write(&head(Response::builder().header("date", "then")), None, KEPT, STAMP, &mut out);
+        write(&head(Response::builder()), None, KEPT, &STAMP, &mut out);
+        write(&head(Response::builder().header("date", "then")), None, KEPT, &STAMP, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert_eq!((text.matches("date: ").count(), text.matches("date: then\r\n").count()), (2, 1));
     }

@@ -108,7 +108,7 @@ where
         let is_last = poll_fn(|cx| Poll::Ready(is_last(cx))).await;
         let (head, body) = response.into_parts();
         let mut body = Some(body);
-        let stamp = Stamp { date: &worker.date.text(), names, prepared: prepared.as_ref() };
+        let stamp = Stamp { date: &worker.date.text(), names, prepared };
         match (codec.respond(head, &mut body, is_last, stamp).await, opened) {
             (Ok(_), Some(opened)) => return End::Tunnel(opened),
             (Ok(true), None) => {}

@@ -128,7 +128,7 @@ pub fn read(
     *response.status_mut() = StatusCode::from_u16(code).map_err(|_| HeadError::Status)?;
     let is_http11 = parsed.version == Some(1);
     *response.version_mut() = if is_http11 { Version::HTTP_11 } else { Version::HTTP_10 };
-    let as_lines = as_lines.filter(|_| is_http11 && lines::may_have(response.status()));
+    let as_lines = as_lines.filter(|wanted| is_http11 && wanted.may_have(response.status()));
     if let Some(passed) = as_lines.and_then(|wanted| lines::read(parsed.headers, wanted)) {
         *response.body_mut() = Some(passed.lines);
         return Ok(Received { response, length: Ok(passed.length), keeps_alive: passed.keeps_alive });

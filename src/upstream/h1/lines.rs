@@ -8,7 +8,7 @@ use http::StatusCode;
 
 use crate::config::TypePattern;
 use crate::header::framing::{self, Length};
-use crate::header::{hop_by_hop, is_of_edge, media_type};
+use crate::header::{hop_by_hop, is_of_edge, media_type, via};
 use crate::spare;
 
 /// Which responses may come as lines.
@@ -37,7 +37,9 @@ impl Lines {
     /// Appends them to a head, with the mark of this hop (RFC 9110 §7.6.3).
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.text);
-        out.extend_from_slice(b"via: 1.1 tollgate\r\n");
+        for part in ["via: ", via::OF_HTTP_11, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
     }
 }
 
@@ -47,16 +49,10 @@ impl Drop for Lines {
     }
 }
 
-/// Whether the head of a response with this status may be lines: there is content, and no protocol to be told of.
-pub fn may_have(status: StatusCode) -> bool {
-    let others = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED, StatusCode::UPGRADE_REQUIRED];
-    !status.is_informational() && !others.contains(&status)
-}
-
 /// Reads the head of a response of HTTP/1.1 that has content. None if its fields are to be in a map.
 pub fn read(parsed: &[httparse::Header<'_>], wanted: AsLines<'_>) -> Option<Passed> {
     let mut lines = Lines { text: spare::text(), has_date: false };
-    let (mut length, mut is_chunked, mut keeps_alive) = (None, false, true);
+    let (mut length, mut is_chunked, mut keeps_alive, mut has_type) = (None, false, true, false);
     for field in parsed {
         let (start, value) = (lines.text.len(), field.value);
         lines.text.extend(field.name.bytes().map(|byte| byte.to_ascii_lowercase()));
@@ -80,6 +76,10 @@ pub fn read(parsed: &[httparse::Header<'_>], wanted: AsLines<'_>) -> Option<Pass
             // There is one (RFC 9110 §6.6.1).
             b"date" => !std::mem::replace(&mut lines.has_date, true),
             b"content-type" if !wanted.passes_type(value) => return None,
+            b"content-type" => {
+                has_type = true;
+                true
+            }
             name if wanted.looks_at(name, value) => return None,
             _ => true,
         };
@@ -91,6 +91,10 @@ pub fn read(parsed: &[httparse::Header<'_>], wanted: AsLines<'_>) -> Option<Pass
             lines.text.extend_from_slice(part);
         }
     }
+    // Of what has no media type anything may be coded, too.
+    if !has_type && !wanted.passes_type(b"") {
+        return None;
+    }
     let length = match (length, is_chunked) {
         (Some(_), true) => return None,
         (Some(length), false) => Length::Known(length),
@@ -101,6 +105,15 @@ pub fn read(parsed: &[httparse::Header<'_>], wanted: AsLines<'_>) -> Option<Pass
 }
 
 impl AsLines<'_> {
+    /// Whether the head of a response with this status may be lines: there is content, no protocol to be told of, and nothing else
+    /// than the media type for which it would not be coded.
+    pub fn may_have(&self, status: StatusCode) -> bool {
+        let without = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED, StatusCode::UPGRADE_REQUIRED];
+        let uncoded = [StatusCode::RESET_CONTENT, StatusCode::PARTIAL_CONTENT];
+        let needs_map = |status| without.contains(status) || self.coded.is_some() && uncoded.contains(status);
+        !status.is_informational() && !needs_map(&status)
+    }
+
     /// Streams are told apart by their media type, and so is what may be coded.
     fn passes_type(&self, value: &[u8]) -> bool {
         let essence = media_type::essence_of(value);
@@ -191,6 +204,7 @@ mod tests {
             ("Content-Type: Text/HTML; charset=utf-8", false),
             ("Content-Type: application/json", false),
             ("", true),
+            ("Content-Type:", true),
             ("Content-Encoding: gzip", false),
             ("Content-Range: bytes 0-1/2", false),
             ("Signature-Input: a", false),
@@ -204,6 +218,11 @@ mod tests {
 
     #[test]
     fn statuses_without_content_and_old_versions_have_a_map() {
+        let coding = AsLines { coded: Some(&[]) };
+        for (status, passes) in [(200, true), (205, false), (206, false)] {
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!((coding.may_have(status), ANY.may_have(status)), (passes, true), "{status}");
+        }
         for (start, passes) in [
             ("HTTP/1.1 200 OK", true),
             ("HTTP/1.1 500 Oh", true),
