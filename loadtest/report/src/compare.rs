@@ -253,7 +253,8 @@ mod tests {
         let text = Comparison::between(&[with(100.0, 0.0)], &[with(130.0, 0.0)]).unwrap().document().markdown();
         assert!(text.contains("# From abc (1 runs) to abc (1 runs)"), "{text}");
         assert!(text.contains("| p95 of all, ms | 100 | 130 | +30 % | warning |"), "{text}");
-        let repeated = Comparison::between(&[with(50.0, 0.0), with(150.0, 0.0)], &[with(80.0, 0.0), with(170.0, 0.0)]);
+        let runs = |times: [f64; 3]| times.map(|ms| with(ms, 0.0));
+        let repeated = Comparison::between(&runs([50.0, 150.0, 86.6]), &runs([80.0, 170.0, 116.6]));
         let text = repeated.unwrap().document().markdown();
         assert!(text.contains("Nothing has become worse that chance does not explain."), "{text}");
         assert!(
