@@ -39,7 +39,8 @@ struct Change {
 /// The mean of all runs, and how it is told.
 #[derive(Debug)]
 struct Figure {
-    mean: f64,
+    /// None if it was not measured.
+    mean: Option<f64>,
     told: String,
 }
 
@@ -80,10 +81,9 @@ impl Comparison {
 
     pub fn document(&self) -> Document {
         let rows = self.changes.iter().map(|change| {
-            let grown = if change.a.mean > 0.0 && !change.b.mean.is_nan() {
-                format!("{:+.0} %", 100.0 * (change.b.mean / change.a.mean - 1.0))
-            } else {
-                "–".to_owned()
+            let grown = match (change.a.mean, change.b.mean) {
+                (Some(before), Some(after)) if before > 0.0 => format!("{:+.0} %", 100.0 * (after / before - 1.0)),
+                _ => "–".to_owned(),
             };
             let said = match change.severity {
                 Severity::Fine if change.is_risen => "perhaps chance",
@@ -140,7 +140,7 @@ fn slower(a: &[Run], b: &[Run], part: String) -> Option<Change> {
     let a = p95(a)?;
     // What is not looked at any more would pass for ever.
     let Some(b) = p95(b) else {
-        let b = Figure { mean: f64::NAN, told: "too few requests".to_owned() };
+        let b = Figure { mean: None, told: "too few requests".to_owned() };
         return Some(Change { what, a: time(&a), b, severity: Severity::Warning, is_risen: true });
     };
     let severity = if b.is_above(SLOWER.ln(), 1.0, &a) { Severity::Warning } else { Severity::Fine };
@@ -170,13 +170,13 @@ fn time(estimate: &Estimate) -> Figure {
         let (least, most) = ((estimate.mean - margin).exp(), (estimate.mean + margin).exp());
         format!("{} ({}–{})", short(mean), short(least), short(most))
     };
-    Figure { mean, told: estimate.margin().map_or_else(|| short(mean), between) }
+    Figure { mean: Some(mean), told: estimate.margin().map_or_else(|| short(mean), between) }
 }
 
 fn share(estimate: &Estimate) -> Figure {
     let mean = short(estimate.mean);
     let told = estimate.margin().map_or(mean.clone(), |margin| format!("{mean} ± {}", short(margin)));
-    Figure { mean: estimate.mean, told }
+    Figure { mean: Some(estimate.mean), told }
 }
 
 #[cfg(test)]
