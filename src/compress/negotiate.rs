@@ -7,7 +7,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use crate::config::{Coding, Compress};
-use crate::header::{framing, list, media_type};
+use crate::header::{elements, framing, list, media_type};
 
 /// A client that sends this wants its response as it is.
 const NO_COMPRESSION: HeaderName = HeaderName::from_static("x-no-compression");
@@ -260,6 +260,20 @@ fn plan_whole(asked: &Asked, status: StatusCode, fields: &HeaderMap, length: Opt
     }
 }
 
+/// Whether [`plan`] looks at more than the media type of a response with this status.
+pub fn looks_past_type(status: StatusCode) -> bool {
+    matches!(status, StatusCode::RESET_CONTENT | StatusCode::PARTIAL_CONTENT)
+}
+
+/// Whether it does for this field, whose name is in lower case.
+pub fn looks_at(name: &[u8], value: &[u8]) -> bool {
+    match name {
+        b"content-encoding" | b"content-range" | b"signature-input" => true,
+        b"cache-control" => elements(value).any(is_no_transform),
+        _ => false,
+    }
+}
+
 /// Whether the bytes of a response may be other ones for another client.
 fn may_be_changed(status: StatusCode, fields: &HeaderMap) -> Result<(), NotCoded> {
     let has_none = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
@@ -302,7 +316,11 @@ fn is_gzip(coding: &[u8]) -> bool {
 
 /// `Cache-Control: no-transform` (RFC 9111 §5.2).
 fn forbids_change(fields: &HeaderMap) -> bool {
-    list(fields, &CACHE_CONTROL).any(|directive| directive.eq_ignore_ascii_case(b"no-transform"))
+    list(fields, &CACHE_CONTROL).any(is_no_transform)
+}
+
+fn is_no_transform(directive: &[u8]) -> bool {
+    directive.eq_ignore_ascii_case(b"no-transform")
 }
 
 fn is_ambient(credentials: &HeaderValue) -> bool {

@@ -115,20 +115,24 @@ pub fn detached(fields: &HeaderMap) -> HeaderMap {
     let mut text = BytesMut::with_capacity(fields.values().map(HeaderValue::len).sum());
     fields.values().for_each(|value| text.extend_from_slice(value.as_bytes()));
     let mut text = text.freeze();
-    let mut own = HeaderMap::with_capacity(fields.len());
-    for (name, value) in fields {
+    let mut own = fields.clone();
+    for value in own.values_mut() {
         // What was a value is one.
-        let copied = HeaderValue::from_maybe_shared(text.split_to(value.len()));
-        own.append(name.clone(), copied.unwrap_or_else(|_| value.clone()));
+        if let Ok(copied) = HeaderValue::from_maybe_shared(text.split_to(value.len())) {
+            *value = copied;
+        }
     }
-    own.clone()
+    own
 }
 
 /// The elements of a list field over all its lines (RFC 9110 §5.6.1), without empty ones.
 pub fn list<'a>(fields: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    let lines = fields.get_all(name).iter();
-    let elements = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    elements.filter(|element| !element.is_empty())
+    fields.get_all(name).iter().flat_map(|line| elements(line.as_bytes()))
+}
+
+/// Those of one line.
+pub fn elements(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
 }
 
 #[cfg(test)]

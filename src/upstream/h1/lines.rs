@@ -1,11 +1,12 @@
 //! A head that passes as lines: where nothing on the way to a client looks at the fields of a response, they need no map.
-//! Of 36,000 instructions that a request takes which is passed on, 7,000 went into making that map and writing it again.
+//! Of the 36,000 instructions that a request took which is passed on, making that map and writing it again was 5,200 more than this.
 //!
 //! Names are in lower case as they are in a map, and so is the rest: what is said here of a head, the map would say. What
 //! asks for more than that is read into one.
 
 use http::StatusCode;
 
+use crate::compress::negotiate;
 use crate::config::TypePattern;
 use crate::header::framing::{self, Length};
 use crate::header::{hop_by_hop, is_of_edge, media_type, via};
@@ -108,10 +109,9 @@ impl AsLines<'_> {
     /// Whether the head of a response with this status may be lines: there is content, no protocol to be told of, and nothing else
     /// than the media type for which it would not be coded.
     pub fn may_have(&self, status: StatusCode) -> bool {
-        let without = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED, StatusCode::UPGRADE_REQUIRED];
-        let uncoded = [StatusCode::RESET_CONTENT, StatusCode::PARTIAL_CONTENT];
-        let needs_map = |status| without.contains(status) || self.coded.is_some() && uncoded.contains(status);
-        !status.is_informational() && !needs_map(&status)
+        let has_none = status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let looks_past_type = self.coded.is_some() && negotiate::looks_past_type(status);
+        !has_none && status != StatusCode::UPGRADE_REQUIRED && !looks_past_type
     }
 
     /// Streams are told apart by their media type, and so is what may be coded.
@@ -122,13 +122,10 @@ impl AsLines<'_> {
     }
 
     fn looks_at(&self, name: &[u8], value: &[u8]) -> bool {
-        let of_coding = || match name {
-            b"content-encoding" | b"content-range" | b"signature-input" => true,
-            // It would be said that this is why it was not coded.
-            b"cache-control" => value.to_ascii_lowercase().windows(12).any(|word| word == b"no-transform"),
-            _ => false,
-        };
-        name == b"via" || hop_by_hop::ends_here(name) || is_of_edge(name) || self.coded.is_some() && of_coding()
+        name == b"via"
+            || hop_by_hop::ends_here(name)
+            || is_of_edge(name)
+            || self.coded.is_some() && negotiate::looks_at(name, value)
     }
 }
 
