@@ -372,3 +372,39 @@ async fn a_response_that_lasts_holds_no_head() {
     let each = (edge.rss_kib() - before) / OPEN;
     assert!(each < 40, "{each} KiB a response");
 }
+
+/// However full the buffer is into which all but the last byte came, there is room for that one.
+#[tokio::test]
+async fn the_last_byte_may_come_alone() {
+    const KIB: usize = 1024;
+    for bytes in [100, 4 * KIB, 8 * KIB, 16 * KIB, 32 * KIB, 64 * KIB, 72 * KIB] {
+        for with_head in [true, false] {
+            let head_of = |length: usize| format!("HTTP/1.1 200 OK\r\nContent-Length: {length:06}\r\n\r\n");
+            // All but the last byte, alone or with the head, are as many as a buffer may hold.
+            let length = if with_head { bytes - head_of(0).len() + 1 } else { bytes + 1 };
+            let (last, comes) = tokio::sync::oneshot::channel();
+            let comes = std::sync::Mutex::new(Some(comes));
+            let origin = Origin::serves(move |mut connection| {
+                let comes = comes.lock().unwrap().take();
+                async move {
+                    connection.request().await;
+                    let body = vec![b'x'; length];
+                    let whole = [head_of(length).as_bytes(), &body].concat();
+                    connection.wire.send(&whole[..whole.len() - 1]).await.unwrap();
+                    comes.unwrap().await.unwrap();
+                    connection.wire.send(&whole[whole.len() - 1..]).await.unwrap();
+                    connection.wire.rest().await;
+                }
+            })
+            .await;
+            let server = "[server]\nworkers = 1\n".to_owned();
+            let edge = Edge::start(server + &upstream(&[origin.address()], "") + ROUTE).await;
+            let mut client = edge.raw().await;
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+            within("a head", client.response_head()).await.unwrap();
+            within("all but a byte", client.discard(length - 1)).await.unwrap();
+            last.send(()).unwrap();
+            assert_eq!(within("the last byte", client.exact(1)).await.unwrap(), b"x", "{bytes} bytes, {with_head}");
+        }
+    }
+}

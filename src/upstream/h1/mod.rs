@@ -308,7 +308,8 @@ impl Connection {
             self.read = spare::buffer();
         }
         let room = self.read.capacity() - self.read.len();
-        if room < wanted / 2 {
+        // One byte needs room as well: without any, a read says what it says at the end.
+        if room < wanted.div_ceil(2) {
             self.read.reserve(wanted);
         }
         // Of content that may be moved, as little as possible is to come with its head.
