@@ -24,12 +24,15 @@ use self::observed::Counted;
 use crate::balance::{Call, Endpoint, InFlight, Outcome, Refused};
 use crate::body::{Body, Payload};
 use crate::clock;
+use crate::header::hop_fields::HopFields;
 use crate::interim::Relay;
 use crate::spare;
 use crate::telemetry::metrics::AttemptOutcome;
 use crate::telemetry::traces::Trace;
 use crate::upstream::retry::{self, Decision, Failure, GiveUp, Next};
-use crate::upstream::{Connections, Dispatch, Failed, Fate, Limits, Over, Progress, Reply, Upstream, UpstreamError};
+use crate::upstream::{
+    Connections, Dispatch, Failed, Fate, Head, Limits, Over, Progress, Reply, Upstream, UpstreamError,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -65,6 +68,8 @@ pub struct Fetch<'a> {
     pub host_of_endpoint: bool,
     /// To the client, if one waits that may be told of what comes before the answer.
     pub relay: Option<Relay<'a>>,
+    /// What goes with the head of the request beside its map; None if that has all of it.
+    pub beside: Option<&'a HopFields>,
 }
 
 /// What happened on the way, for the log.
@@ -253,8 +258,9 @@ impl Fetch<'_> {
         let outcome = {
             let Sending { head, payload, until, .. } = &mut *sending;
             let (until, awaited) = (*until, payload.awaited());
+            let head = Head { parts: head, beside: self.beside, names };
             let dispatch =
-                Dispatch { in_flight, endpoint: &endpoint, relay: self.relay, head, names, payload, over, progress };
+                Dispatch { in_flight, endpoint: &endpoint, relay: self.relay, head, payload, over, progress };
             let sending = pin!(self.upstream.send(dispatch, self.connections, self.limits));
             let attempt = Attempt { endpoint: &endpoint, tried: &attempts.tried, ejection, until, progress, awaited };
             self.within_limits(sending, attempt).await

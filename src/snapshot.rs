@@ -98,6 +98,7 @@ impl Pass {
             },
             host_of_endpoint: self.host == HostPolicy::Upstream,
             relay,
+            beside: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use http::HeaderValue;
 use ipnet::IpNet;
 use libfuzzer_sys::fuzz_target;
 use tollgate::client_ip;
-use tollgate::header::forwarded::{Hop, address_value, rewrite};
+use tollgate::header::forwarded::{Hop, address_value, drop_unbelieved, tell};
 use tollgate::header::hop_by_hop::{self, Trailers};
 use tollgate::header::{Scheme, trailers};
 
@@ -32,7 +32,8 @@ fuzz_target!(|head: &[u8]| {
         host: &HeaderValue::from_static("a.example"),
     };
     let _ = hop_by_hop::remove(&mut direct, Trailers::Drop);
-    rewrite(&mut direct, &hop);
+    drop_unbelieved(&mut direct, client.via_trusted);
+    tell(&mut direct, &hop);
     assert!(!direct.contains_key("connection"));
     for (name, value) in &direct {
         assert!(!name.as_str().contains('_'));

@@ -112,6 +112,11 @@ impl Pool {
         (!bytes.is_empty()).then(|| hash::hash(bytes))
     }
 
+    /// Whether a field of the request may say which endpoint it goes to.
+    pub fn chooses_by_field(&self) -> bool {
+        self.upstream.balance == Balance::Hash && matches!(self.upstream.hash_by, HashBy::Field(_))
+    }
+
     /// Whether requests have to say who asks.
     pub fn chooses_by_client(&self) -> bool {
         self.upstream.balance == Balance::Hash && self.upstream.hash_by == HashBy::ClientIp

@@ -33,10 +33,10 @@ pub struct Hop<'a> {
     pub host: &'a HeaderValue,
 }
 
-/// Drops claims that cannot be believed and writes `X-Forwarded-For`, `-Proto`, `-Host` and `X-Real-IP`.
-pub fn rewrite(fields: &mut HeaderMap, hop: &Hop<'_>) {
+/// Drops claims that cannot be believed, but for those that [`tell`] writes anew.
+pub fn drop_unbelieved(fields: &mut HeaderMap, via_trusted: bool) {
     // Nothing is collected in the usual case, and an empty `Vec` does not allocate.
-    let dropped: Vec<HeaderName> = if hop.client.via_trusted {
+    let dropped: Vec<HeaderName> = if via_trusted {
         fields.keys().filter(|name| is_never_passed(name)).cloned().collect()
     } else {
         fields.keys().filter(|name| is_claim(name) && !is_rewritten(name)).cloned().collect()
@@ -44,6 +44,10 @@ pub fn rewrite(fields: &mut HeaderMap, hop: &Hop<'_>) {
     for name in dropped {
         fields.remove(name);
     }
+}
+
+/// Writes `X-Forwarded-For`, `-Proto`, `-Host` and `X-Real-IP`.
+pub fn tell(fields: &mut HeaderMap, hop: &Hop<'_>) {
     if hop.client.via_trusted {
         append_to_list(fields, X_FORWARDED_FOR, hop.peer.clone());
         insert_unless(fields, X_FORWARDED_PROTO, is_scheme, || hop.scheme.value());
@@ -62,7 +66,7 @@ pub fn rewrite(fields: &mut HeaderMap, hop: &Hop<'_>) {
 /// The scheme and the host that a trusted peer names, where it can know better.
 pub const NAMED_BY_PEERS: [HeaderName; 2] = [X_FORWARDED_PROTO, X_FORWARDED_HOST];
 
-/// Drops all that [`rewrite`] will drop or write anew, whatever it knows of the hop.
+/// Drops all that [`drop_unbelieved`] will drop and [`tell`] write anew, whatever it knows of the hop.
 pub fn drop_claims(fields: &mut HeaderMap, via_trusted: bool) {
     let is_dropped = |name: &&HeaderName| if via_trusted { is_never_passed(name) } else { is_claim(name) };
     let dropped: Vec<HeaderName> = fields.keys().filter(is_dropped).cloned().collect();
@@ -195,7 +199,8 @@ mod tests {
             scheme: Scheme::Https,
             host: &HeaderValue::from_static("a.example:8443"),
         };
-        rewrite(&mut map, &hop);
+        drop_unbelieved(&mut map, client.via_trusted);
+        tell(&mut map, &hop);
         map
     }
 

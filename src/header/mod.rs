@@ -2,7 +2,8 @@
 //!
 //! A request passes through here in this order: [`authority`] says which host it is for, [`cookies`] makes one
 //! line of crumbs, [`hop_by_hop`] takes out what was meant for this connection, [`forwarded`] drops what a stranger
-//! claims about the client and writes what is known instead, [`via`] and [`request_id`] mark it. A response passes
+//! claims about the client and writes what is known instead, [`via`] and [`request_id`] mark it; where nothing of that
+//! was said before, [`hop_fields`] says it beside the map. A response passes
 //! [`framing`], [`hop_by_hop`] and [`via`]; trailers of either pass [`trailers`]. Where the edge codes
 //! content, [`etag`] marks its tag and takes the mark off when it comes back. [`entity_tag`] and [`date`] read
 //! validators, for whoever compares them, and [`media_type`] says what the content is.
@@ -18,6 +19,7 @@ pub mod etag;
 pub mod forwarded;
 pub mod framing;
 pub mod hop_by_hop;
+pub mod hop_fields;
 pub mod media_type;
 pub mod request_id;
 pub mod trailers;

@@ -7,13 +7,16 @@ use super::append_to_list;
 
 /// Marks a message that came in by `received`, after the marks of earlier hops and on the same line.
 pub fn append(fields: &mut HeaderMap, received: Version) {
-    let mark = match received {
+    append_to_list(fields, VIA, mark(received));
+}
+
+pub(super) const fn mark(received: Version) -> HeaderValue {
+    HeaderValue::from_static(match received {
         Version::HTTP_10 => "1.0 tollgate",
         Version::HTTP_2 => "2.0 tollgate",
         Version::HTTP_3 => "3.0 tollgate",
         _ => OF_HTTP_11,
-    };
-    append_to_list(fields, VIA, HeaderValue::from_static(mark));
+    })
 }
 
 /// The mark of what came in by HTTP/1.1.

@@ -16,11 +16,19 @@ use crate::connection::Downstream;
 use crate::error::Reason;
 use crate::header::forwarded::{self, Hop};
 use crate::header::hop_by_hop::announce_upgrade;
+use crate::header::hop_fields::HopFields;
 use crate::header::{REQUEST_FIELDS_ADDED, Scheme, edit, request_id, via};
 use crate::rewrite;
 use crate::route::answers_challenge;
 use crate::snapshot::{Route, View};
 use crate::telemetry::traces::Trace;
+
+/// A request that goes on.
+pub struct SentOn {
+    pub request_id: HeaderValue,
+    /// What goes with its head beside the map; None if that has all of it.
+    pub beside: Option<HopFields>,
+}
 
 #[derive(Clone, Copy)]
 pub struct Arrival<'a> {
@@ -69,26 +77,24 @@ impl<'a> Arrival<'a> {
         self.snapshot.listener(self.downstream.listener)?.config.hsts.as_ref()
     }
 
-    /// Makes the head that goes upstream out of what was received. The answer is the name of the request.
-    pub fn send_on<B>(&self, request: &mut Request<B>, passing: &Passing<'_>) -> Result<HeaderValue, Reason> {
+    /// Makes the head that goes upstream out of what was received.
+    pub fn send_on<B>(&self, request: &mut Request<B>, passing: &Passing<'_>) -> Result<SentOn, Reason> {
         let host = client_host(request)?;
         if let Some(target) = target(passing, request.uri())? {
             *request.uri_mut() = target;
         }
         let received = std::mem::replace(request.version_mut(), Version::HTTP_11);
-        let id = self.prepare(request.headers_mut(), passing, (host, received));
+        let sent_on = self.prepare(request.headers_mut(), passing, (host, received));
         edit(request.headers_mut(), &passing.route.config.request_fields);
-        Ok(id)
+        Ok(sent_on)
     }
 
     fn prepare(
         &self,
         fields: &mut HeaderMap,
-        &Passing { pass, client, ref upgrade, .. }: &Passing<'_>,
+        &Passing { route, pass, client, ref upgrade, .. }: &Passing<'_>,
         (host, received): (HeaderValue, Version),
-    ) -> HeaderValue {
-        // One growth of the map, and not one for each doubling.
-        fields.reserve(REQUEST_FIELDS_ADDED);
+    ) -> SentOn {
         let to_h1 = pass.upstream.config().protocol == UpstreamProtocol::H1;
         // Over HTTP/1.1 it concerns this connection alone (RFC 9110 §10.1.4).
         if upgrade.is_some() {
@@ -96,18 +102,25 @@ impl<'a> Arrival<'a> {
         } else if to_h1 && fields.contains_key(TE) {
             fields.insert(CONNECTION, HeaderValue::from_static("te"));
         }
-        let (peer_address, peer) = (self.downstream.peer.ip(), &self.downstream.peer_value);
-        forwarded::rewrite(fields, &Hop { peer_address, peer, client, scheme: self.scheme(), host: &host });
-        via::append(fields, received);
-        let id = request_id::settle(fields, client.via_trusted, fresh_id);
-        match &pass.host {
-            HostPolicy::Preserve | HostPolicy::Upstream => fields.insert(HOST, host),
-            HostPolicy::Fixed(host) => fields.insert(HOST, host.clone()),
-        };
         // The edge answers the expectation itself, by reading the body.
         fields.remove(EXPECT);
         announce_upgrade(fields, upgrade.as_ref());
-        id
+        if let HostPolicy::Fixed(host) = &pass.host {
+            fields.insert(HOST, host.clone());
+        }
+        let (peer_address, peer) = (self.downstream.peer.ip(), &self.downstream.peer_value);
+        forwarded::drop_unbelieved(fields, client.via_trusted);
+        let is_looked_at = !route.config.request_fields.is_empty() || pass.upstream.pool.chooses_by_field();
+        if !is_looked_at && HopFields::are_new_to(fields) {
+            let request_id = fresh_id();
+            let beside = HopFields::new((peer, self.scheme(), host), received, request_id.clone());
+            return SentOn { request_id, beside: Some(beside) };
+        }
+        // One growth of the map, and not one for each doubling.
+        fields.reserve(REQUEST_FIELDS_ADDED);
+        forwarded::tell(fields, &Hop { peer_address, peer, client, scheme: self.scheme(), host: &host });
+        via::append(fields, received);
+        SentOn { request_id: request_id::settle(fields, client.via_trusted, fresh_id), beside: None }
     }
 }
 
@@ -129,11 +142,13 @@ fn has_path(uri: &Uri) -> bool {
     uri.path_and_query().is_some_and(|target| target.as_str().starts_with('/'))
 }
 
-/// The host as the client names it: its field, or over HTTP/2 the authority.
-fn client_host<B>(request: &Request<B>) -> Result<HeaderValue, Reason> {
+/// The host as the client names it: its field, or over HTTP/2 the authority, which becomes the field.
+fn client_host<B>(request: &mut Request<B>) -> Result<HeaderValue, Reason> {
     if let Some(host) = request.headers().get(HOST) {
         return Ok(host.clone());
     }
     let authority = request.uri().authority().ok_or(Reason::HostMissing)?;
-    HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::HostInvalid)
+    let host = HeaderValue::from_str(authority.as_str()).map_err(|_| Reason::HostInvalid)?;
+    request.headers_mut().insert(HOST, host.clone());
+    Ok(host)
 }

@@ -3,6 +3,7 @@
 use http::header::CONTENT_LENGTH;
 use http::{Request, Version};
 
+use super::arrival::SentOn;
 use super::{Exchange, Passing, Unread};
 use crate::balance::Asker;
 use crate::body::Body;
@@ -10,9 +11,17 @@ use crate::config::UpstreamProtocol;
 use crate::error::Reason;
 use crate::header::etag;
 use crate::header::hop_by_hop::{self, Trailers, Upgrade};
+use crate::header::hop_fields::HopFields;
 use crate::pace::Terms;
 use crate::record::Record;
 use crate::snapshot::{Pass, Route};
+
+/// A request as it goes upstream.
+pub struct Outgoing {
+    pub request: Request<Body>,
+    /// What goes with its head beside the map; None if that has all of it.
+    pub beside: Option<HopFields>,
+}
 
 impl Exchange<'_> {
     /// The request as it goes upstream.
@@ -21,12 +30,13 @@ impl Exchange<'_> {
         request: Unread<'_>,
         passing: &Passing<'_>,
         record: &mut Record,
-    ) -> Result<Request<Body>, Reason> {
-        record.request_id = Some(self.arrival().send_on(request, passing)?);
+    ) -> Result<Outgoing, Reason> {
+        let SentOn { request_id, beside } = self.arrival().send_on(request, passing)?;
+        record.request_id = Some(request_id);
         if passing.pass.upstream.pool.chooses_by_client() {
             request.extensions_mut().insert(Asker(passing.client.address));
         }
-        self.take_body(request, passing, record).await
+        Ok(Outgoing { request: self.take_body(request, passing, record).await?, beside })
     }
 
     /// Reads ahead what a slow client would hold an endpoint with; streams pass as they come.

@@ -40,8 +40,8 @@ pub struct Attempt<'a> {
 
 impl Attempt<'_> {
     pub async fn over_h1(&self, dispatch: Dispatch<'_>) -> Result<Reply, Failed> {
-        let Dispatch { in_flight, head, names, payload, over, relay, progress, .. } = dispatch;
-        let wants_upgrade = head.headers.contains_key(http::header::UPGRADE);
+        let Dispatch { in_flight, head, payload, over, relay, progress, .. } = dispatch;
+        let wants_upgrade = head.parts.headers.contains_key(http::header::UPGRADE);
         // A tunnel uses its connection up, so it may as well begin with one that cannot be stale.
         let may_be_kept = over == Over::Kept && !wants_upgrade;
         loop {
@@ -53,7 +53,7 @@ impl Attempt<'_> {
             };
             exclusive.serve();
             progress.has_begun.set(true);
-            match exclusive.connection.send((head, names), payload, (self.limits, relay)).await {
+            match exclusive.connection.send(head, payload, (self.limits, relay)).await {
                 Ok(response) if wants_upgrade || response.status() != StatusCode::SWITCHING_PROTOCOLS => {
                     return Ok(self.reply_h1(response, exclusive, in_flight));
                 }
@@ -97,17 +97,14 @@ impl Attempt<'_> {
     }
 
     pub async fn over_h2(&self, dispatch: Dispatch<'_>) -> Result<Reply, Failed> {
-        let Dispatch { in_flight, head, names, payload, over, progress, .. } = dispatch;
+        let Dispatch { in_flight, head, payload, over, progress, .. } = dispatch;
         let scheme = if self.upstream.tls.is_some() { Scheme::HTTPS } else { Scheme::HTTP };
         let mut unsent = 0;
         loop {
             let mut shared = self.shared_connection(over).await.map_err(Failed::unsent)?;
             let reused = !shared.is_new();
             let stream = shared.open_stream();
-            let mut request = Request::from_parts(head.clone(), payload.take().unwrap_or_else(Body::empty));
-            if let Some(names) = names {
-                names.insert(request.headers_mut());
-            }
+            let mut request = Request::from_parts(head.whole(), payload.take().unwrap_or_else(Body::empty));
             absolute_form(&mut request, scheme.clone());
             let (watched, watch) = self.watch(request);
             progress.has_begun.set(true);

@@ -36,6 +36,7 @@ use crate::body::{Body, BodyError, Payload};
 use crate::config::{self, Timeouts, UpstreamProtocol};
 use crate::frames::Cut;
 use crate::header::framing::FramingError;
+use crate::header::hop_fields::HopFields;
 use crate::interim::{INTERIM_MAX, Relay};
 use crate::lock::lock;
 use crate::telemetry::UpstreamMetrics;
@@ -167,14 +168,36 @@ pub struct Limits<'a> {
     pub as_lines: Option<AsLines<'a>>,
 }
 
+/// The head of a request, with what goes beside the fields of its map.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    pub parts: &'a Parts,
+    /// What this hop says of the request; None if the map has it.
+    pub beside: Option<&'a HopFields>,
+    /// What names the trace; None if requests are not traced.
+    pub names: Option<SpanFields>,
+}
+
+impl Head<'_> {
+    /// The same with all fields in the map.
+    fn whole(&self) -> Parts {
+        let mut parts = self.parts.clone();
+        if let Some(beside) = self.beside {
+            beside.insert(&mut parts.headers);
+        }
+        if let Some(names) = self.names {
+            names.insert(&mut parts.headers);
+        }
+        parts
+    }
+}
+
 /// A request on its way to the endpoint that `in_flight` counts on.
 pub struct Dispatch<'a> {
     pub in_flight: InFlight,
     /// The one that it counts on.
     pub endpoint: &'a Endpoint,
-    pub head: &'a Parts,
-    /// What names the trace in the head; None if requests are not traced.
-    pub names: Option<SpanFields>,
+    pub head: Head<'a>,
     pub payload: &'a mut Payload,
     pub over: Over,
     /// Where interim responses go; None if nobody wants them.

@@ -20,6 +20,7 @@ pub(super) use self::look::{Beside, Caching, Hit, Miss, NoHit, Ruling, answer, r
 use self::look::{look, prepared};
 use self::origin::{Asking, Begun, Brought, lead_fetch};
 pub(super) use self::recode::{plan, recode};
+use super::outgoing::Outgoing;
 use super::{Answer, Exchange, Passing, Unread};
 use crate::body::Source;
 use crate::cache::{
@@ -292,13 +293,14 @@ impl Exchange<'_> {
         let of_all = lead.map(Lead::key).filter(|of_all| Borrow::<[u8]>::borrow(*of_all) == key.as_slice());
         let key = of_all.map_or_else(|| key.as_slice().into(), Key::clone);
         let asked = Asked { key, epoch, method, fields, stale };
-        let request = self.outgoing(request, passing, record).await?;
+        let Outgoing { request, beside } = self.outgoing(request, passing, record).await?;
         Ok(Asking {
             connections: Rc::clone(&self.worker.connections),
             route: Arc::clone(passing.route),
             cache: Arc::clone(cache),
             policy: Arc::clone(policy),
             request,
+            beside,
             asked,
             client: None,
             trace: record.trace.clone(),

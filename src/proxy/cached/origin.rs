@@ -16,6 +16,7 @@ use crate::cache::{
 };
 use crate::clock;
 use crate::fetch::{Attempts, FetchError};
+use crate::header::hop_fields::HopFields;
 use crate::interim::{Interims, Relay};
 use crate::snapshot::{Action, HeldRoute};
 use crate::telemetry::traces::{Trace, take_off_names};
@@ -28,6 +29,8 @@ pub struct Asking {
     pub cache: Arc<Cache>,
     pub policy: Arc<Policy>,
     pub request: Request<Body>,
+    /// What goes with its head beside the map.
+    pub beside: Option<HopFields>,
     pub asked: Asked,
     /// The client that began it, if it waits: interim responses are for it alone. Who follows may have come after them,
     /// and hints that are late are worth nothing.
@@ -47,7 +50,7 @@ pub struct Brought {
 
 impl Asking {
     pub async fn ask(self) -> Brought {
-        let Self { connections, route, cache, policy, request, mut asked, client, trace } = self;
+        let Self { connections, route, cache, policy, request, beside, mut asked, client, trace } = self;
         let mut attempts = Attempts::of(trace);
         let Action::Proxy(pass) = &route.action else {
             return Brought::failed(FetchError::NoEndpoint(String::new()), attempts);
@@ -59,7 +62,9 @@ impl Asking {
         let relay = client.as_ref().map(|client| Relay { client, edits });
         loop {
             let begun = clock::now().into_std();
-            let mut response = match pass.fetch(&connections, relay).send(request, &mut attempts).await {
+            let mut fetch = pass.fetch(&connections, relay);
+            fetch.beside = beside.as_ref();
+            let mut response = match fetch.send(request, &mut attempts).await {
                 Ok(Reply::Response(response, _)) => *response,
                 Ok(Reply::Tunnel(_)) => return Brought::failed(FetchError::Ejected, attempts),
                 Err(error) => return Brought::failed(error, attempts),

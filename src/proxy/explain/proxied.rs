@@ -16,6 +16,7 @@ use crate::compress::Recoding;
 use crate::config::HostPolicy;
 use crate::error::Reason;
 use crate::header::request_id::X_REQUEST_ID;
+use crate::proxy::arrival::SentOn;
 use crate::proxy::cached::{Beside, Caching, Hit, Miss, Ruling, answer, ask_for_all, rule};
 use crate::proxy::outgoing::receive_request;
 use crate::proxy::{Answer, Passing};
@@ -155,12 +156,15 @@ impl Walk<'_> {
     fn send_on(&mut self, mut request: Read, passing: &Passing<'_>, came: &http::HeaderMap) -> Result<Outcome, Reason> {
         let &Passing { pass, client, route, .. } = passing;
         let uri = request.uri().clone();
-        let id = self.arrival.send_on(&mut request, passing)?;
+        let SentOn { request_id: id, beside } = self.arrival.send_on(&mut request, passing)?;
         let target = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
         if pass.upstream.pool.chooses_by_client() {
             request.extensions_mut().insert(Asker(client.address));
         }
         let (mut head, _) = request.into_parts();
+        if let Some(beside) = beside {
+            beside.insert(&mut head.headers);
+        }
         let preview = pass.upstream.pool.preview(pass.upstream.pool.key(&head), self.ground.now.into_std());
         if pass.host == HostPolicy::Upstream
             && let Some(first) = preview.endpoints.first().filter(|endpoint| endpoint.place.is_some())

@@ -4,14 +4,13 @@ use std::io::Write;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use memchr::memchr_iter;
 
 use super::lines::{self, AsLines, Lines};
 use crate::header::framing::{self, FramingError, Length};
 use crate::header::write_field;
-use crate::telemetry::traces::SpanFields;
+use crate::upstream::Head;
 
 /// No origin has a reason to send more, and hyper stops there, too.
 const FIELDS_MAX: usize = 100;
@@ -61,18 +60,21 @@ impl Framing {
     }
 }
 
-/// Appends the head of a request to `out`. What the fields say of the framing, and of a trace if there are `names`, is left
+/// Appends the head of a request to `out`. What the fields say of the framing, and of a trace if there are names, is left
 /// out: it is said anew.
-pub fn write(head: &Parts, names: Option<SpanFields>, framing: Framing, out: &mut Vec<u8>) {
-    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
-    for part in [head.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+pub fn write(Head { parts, beside, names }: Head<'_>, framing: Framing, out: &mut Vec<u8>) {
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    for part in [parts.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
         out.extend_from_slice(part.as_bytes());
     }
-    for (name, value) in &head.headers {
+    for (name, value) in &parts.headers {
         let is_said_anew = *name == CONTENT_LENGTH || *name == TRANSFER_ENCODING;
         if !is_said_anew && !names.is_some_and(|names| names.replace(name)) {
             write_field(name, value, out);
         }
+    }
+    if let Some(beside) = beside {
+        beside.write(out);
     }
     if let Some(names) = names {
         names.write(out);
@@ -177,7 +179,8 @@ mod tests {
 
     fn written(request: http::request::Builder, framing: Framing) -> String {
         let mut out = Vec::new();
-        write(&request.body(()).unwrap().into_parts().0, None, framing, &mut out);
+        let parts = &request.body(()).unwrap().into_parts().0;
+        write(Head { parts, beside: None, names: None }, framing, &mut out);
         String::from_utf8(out).unwrap()
     }
 

@@ -22,7 +22,6 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::task::unconstrained;
@@ -32,12 +31,11 @@ use self::head::Framing;
 pub use self::lines::{AsLines, Lines};
 pub use self::stream::{Stream, Upgraded};
 use self::upload::{Upload, UploadError};
-use super::{Fate, HEAD_BYTES_MAX, Limits, UpstreamError};
+use super::{Fate, HEAD_BYTES_MAX, Head, Limits, UpstreamError};
 use crate::body::{Body, Payload};
 use crate::header::framing;
 use crate::interim::{INTERIM_MAX, Relay};
 use crate::spare;
-use crate::telemetry::traces::SpanFields;
 use crate::timed::WriteLimit;
 use crate::timers::Deadline;
 
@@ -115,24 +113,25 @@ impl Connection {
     /// other.
     pub async fn send(
         &mut self,
-        (head, names): (&Parts, Option<SpanFields>),
+        head: Head<'_>,
         payload: &mut Payload,
         (limits, relay): (Limits<'_>, Option<Relay<'_>>),
     ) -> Result<Response<Option<Lines>>, SendFailed> {
         let framing = match payload.size() {
-            Some(0) => Framing::of_none(&head.method),
+            Some(0) => Framing::of_none(&head.parts.method),
             Some(length) => Framing::Length(length),
             None => Framing::Chunked,
         };
         let mut bytes = std::mem::take(&mut self.heads);
-        head::write(head, names, framing, &mut bytes);
+        head::write(head, framing, &mut bytes);
         let body = if payload.is_at_hand() { payload.take() } else { None };
         self.upload = Some(Upload::new(bytes, body.filter(|_| framing != Framing::None), framing));
         self.silence.disarm();
         self.early_max = limits.early_max;
         let read_timeout = limits.timeouts.read;
         let as_lines = limits.as_lines;
-        let mut sending = Sending { method: &head.method, rest: payload, read_timeout, interim: 0, relay, as_lines };
+        let mut sending =
+            Sending { method: &head.parts.method, rest: payload, read_timeout, interim: 0, relay, as_lines };
         poll_fn(|cx| self.poll_response(cx, &mut sending)).await
     }
 
