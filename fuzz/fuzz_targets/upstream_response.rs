@@ -7,7 +7,7 @@
 use bytes::BytesMut;
 use http::{HeaderMap, Method};
 use libfuzzer_sys::fuzz_target;
-use tollgate::upstream_parts::{AsLines, Decoder, Piece, head_end, read_head};
+use tollgate::upstream_parts::{AsLines, Decoder, Piece, head_end, read_as_lines, read_head};
 
 #[derive(Debug, PartialEq)]
 struct Outcome {
@@ -66,17 +66,22 @@ fn read(bytes: &[u8], method: &Method, piece_bytes: impl Fn(usize) -> usize) -> 
         buffer.extend_from_slice(&bytes[fed..fed + piece]);
         fed += piece;
         while decoder.is_none() {
-            let Some(end) = head_end(&buffer, &mut searched) else { break };
+            let as_lines = read_as_lines(&buffer, AsLines { coded: None });
+            let Some(end) = head_end(&buffer, &mut searched) else {
+                assert!(as_lines.is_none());
+                break;
+            };
             searched = 0;
             let head = buffer.split_to(end).freeze();
-            let as_lines = read_head(&head, HeaderMap::new, Some(AsLines { coded: None }));
-            let received = match read_head(&head, HeaderMap::new, None) {
+            let received = match read_head(&head, HeaderMap::new) {
                 Ok(received) => received,
                 Err(error) => return Outcome { end: Err(error.to_string()), ..outcome },
             };
             // However its fields are had, it ends alike.
-            let said = as_lines.map(|as_lines| (as_lines.length, as_lines.keeps_alive));
-            assert_eq!(said.ok(), Some((received.length, received.keeps_alive)));
+            if let Some((as_lines, bytes)) = as_lines {
+                assert_eq!(bytes, end);
+                assert_eq!((as_lines.length, as_lines.keeps_alive), (received.length, received.keeps_alive));
+            }
             outcome.statuses.push(received.response.status().as_u16());
             outcome.fields += received.response.headers().len();
             if received.response.status().is_informational() {

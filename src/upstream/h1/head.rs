@@ -1,13 +1,14 @@
 //! The heads of HTTP/1.1: a request's is written, a response's is read (RFC 9112).
 
 use std::io::Write;
+use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use memchr::memchr_iter;
 
-use super::lines::{self, AsLines, Lines};
+use super::lines::{self, AsLines, Lines, Passed};
 use crate::header::framing::{self, FramingError, Length};
 use crate::header::write_field;
 use crate::upstream::Head;
@@ -111,34 +112,53 @@ pub fn may_begin(bytes: &[u8]) -> bool {
     bytes.iter().skip(empty).zip(b"HTTP/1.").all(|(found, expected)| found == expected)
 }
 
-/// Reads a whole head. Its fields stay lines if they may, or go into `room`, which is empty.
-pub fn read(
-    head: &Bytes,
-    room: impl FnOnce() -> HeaderMap,
-    as_lines: Option<AsLines<'_>>,
-) -> Result<Received, HeadError> {
-    let mut fields = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
-    let mut parsed = httparse::Response::new(&mut []);
-    let status = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut parsed, head, &mut fields);
-    match status {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err(HeadError::Syntax(httparse::Error::NewLine)),
-        Err(error) => return Err(HeadError::Syntax(error)),
-    }
-    let code = parsed.code.filter(|code| *code <= STATUS_MAX).ok_or(HeadError::Status)?;
-    let mut response = Response::new(None);
-    *response.status_mut() = StatusCode::from_u16(code).map_err(|_| HeadError::Status)?;
-    let is_http11 = parsed.version == Some(1);
-    *response.version_mut() = if is_http11 { Version::HTTP_11 } else { Version::HTTP_10 };
-    let as_lines = as_lines.filter(|wanted| is_http11 && wanted.may_have(response.status()));
-    if let Some(passed) = as_lines.and_then(|wanted| lines::read(parsed.headers, wanted)) {
-        *response.body_mut() = Some(passed.lines);
-        return Ok(Received { response, length: Ok(passed.length), keeps_alive: passed.keeps_alive });
-    }
-    *response.headers_mut() = read_fields(head, parsed.headers, room())?;
-    let keeps_alive = keeps_alive(response.headers(), is_http11);
+/// Reads a whole head. Its fields go into `room`, which is empty.
+pub fn read(head: &Bytes, room: impl FnOnce() -> HeaderMap) -> Result<Received, HeadError> {
+    let mut places = PLACES;
+    let (begun, fields, _) = parse(head, &mut places)?.ok_or(HeadError::Syntax(httparse::Error::NewLine))?;
+    let mut response = begun.map(|_| None);
+    *response.headers_mut() = read_fields(head, fields, room())?;
+    let keeps_alive = keeps_alive(response.headers(), response.version() == Version::HTTP_11);
     let length = framing::length_of_response(response.headers());
     Ok(Received { response, length, keeps_alive })
+}
+
+/// Reads a head whose fields may stay lines, with how many bytes of those that have come it takes. None if its fields are
+/// to be in a map, if it has not come whole or is no head: who looks for its end finds out.
+pub fn read_as_lines(come: &[u8], wanted: AsLines<'_>) -> Option<(Received, usize)> {
+    // The end of what begins with empty lines is theirs.
+    if !come.starts_with(b"H") {
+        return None;
+    }
+    let mut places = PLACES;
+    let (begun, fields, bytes) = parse(come, &mut places).ok()??;
+    if begun.version() != Version::HTTP_11 || !wanted.may_have(begun.status()) {
+        return None;
+    }
+    let Passed { lines, length, keeps_alive } = lines::read(fields, wanted)?;
+    Some((Received { response: begun.map(|_| Some(lines)), length: Ok(length), keeps_alive }, bytes))
+}
+
+type Places<'a> = [MaybeUninit<httparse::Header<'a>>; FIELDS_MAX];
+
+const PLACES: Places<'_> = [const { MaybeUninit::uninit() }; FIELDS_MAX];
+
+/// A response without its fields, those, and how many bytes all of it takes. None if more is to come.
+type Parsed<'f, 'b> = (Response<()>, &'f [httparse::Header<'b>], usize);
+
+fn parse<'f, 'b>(bytes: &'b [u8], places: &'f mut Places<'b>) -> Result<Option<Parsed<'f, 'b>>, HeadError> {
+    let mut parsed = httparse::Response::new(&mut []);
+    let config = httparse::ParserConfig::default();
+    let end = match config.parse_response_with_uninit_headers(&mut parsed, bytes, places) {
+        Ok(httparse::Status::Complete(end)) => end,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => return Err(HeadError::Syntax(error)),
+    };
+    let code = parsed.code.filter(|code| *code <= STATUS_MAX).ok_or(HeadError::Status)?;
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::from_u16(code).map_err(|_| HeadError::Status)?;
+    *response.version_mut() = if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
+    Ok(Some((response, parsed.headers, end)))
 }
 
 /// The fields, as slices of the bytes that they were parsed from.
@@ -204,7 +224,7 @@ mod tests {
     }
 
     fn check(head: &str, status: u16, keeps_alive: bool, fields: &[(&str, &str)]) {
-        let received = read(&Bytes::copy_from_slice(head.as_bytes()), HeaderMap::new, None).unwrap();
+        let received = read(&Bytes::copy_from_slice(head.as_bytes()), HeaderMap::new).unwrap();
         assert_eq!((received.response.status().as_u16(), received.keeps_alive), (status, keeps_alive), "{head}");
         let read: Vec<_> =
             received.response.headers().iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
@@ -239,10 +259,10 @@ mod tests {
             "HTTP/1.1 200 OK\r\nA: b\0\r\n\r\n",
             "HTTP/1.1 200 OK\r\nA: b\rc: d\r\n\r\n",
         ] {
-            assert!(read(&Bytes::copy_from_slice(head.as_bytes()), HeaderMap::new, None).is_err(), "{head:?}");
+            assert!(read(&Bytes::copy_from_slice(head.as_bytes()), HeaderMap::new).is_err(), "{head:?}");
         }
         let crowded = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(FIELDS_MAX + 1));
-        assert!(read(&crowded.into(), HeaderMap::new, None).is_err());
+        assert!(read(&crowded.into(), HeaderMap::new).is_err());
     }
 
     #[test]
@@ -266,6 +286,22 @@ mod tests {
             let cut = cut.min(bytes.len());
             let found = end(&bytes[..cut], &mut searched).or_else(|| end(bytes, &mut searched));
             prop_assert_eq!(found, whole);
+        }
+
+        /// Whoever finds the end, it is the same, whatever comes behind it.
+        #[test]
+        fn lines_end_where_the_head_does(
+            lines in prop::collection::vec("[a-c]: ?[a\t]{0,3}", 0..4),
+            ends in prop::collection::vec("\r?\n", 6),
+            behind in "[H\r\na: ]{0,9}",
+        ) {
+            let lines = ["HTTP/1.1 200"].into_iter().chain(lines.iter().map(String::as_str)).chain([""]);
+            let head: String = lines.zip(&ends).flat_map(|(line, end)| [line, end]).collect();
+            let (read, bytes) = read_as_lines((head.clone() + &behind).as_bytes(), AsLines { coded: None }).unwrap();
+            prop_assert_eq!((bytes, Some(bytes)), (head.len(), end((head.clone() + &behind).as_bytes(), &mut 0)));
+            prop_assert!(read.response.body().is_some());
+            let is_read = |cut| read_as_lines(&head.as_bytes()[..cut], AsLines { coded: None }).is_some();
+            prop_assert!(!(0..bytes).any(is_read), "a part is no head");
         }
     }
 }

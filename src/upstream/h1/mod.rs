@@ -21,13 +21,13 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use http::{Method, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::task::unconstrained;
 
 use self::decoder::Decoder;
-use self::head::Framing;
+use self::head::{Framing, Received};
 pub use self::lines::{AsLines, Lines};
 pub use self::stream::{Stream, Upgraded};
 use self::upload::{Upload, UploadError};
@@ -144,21 +144,11 @@ impl Connection {
             return Poll::Ready(Err(failed));
         }
         loop {
-            let end = head::end(&self.read, &mut self.searched);
-            if end.unwrap_or(self.read.len()) > HEAD_BYTES_MAX {
-                return Poll::Ready(Err(SendFailed::unknown(UpstreamError::HeadTooLarge)));
-            }
-            if let Some(end) = end {
-                let head = self.read.split_to(end).freeze();
-                self.searched = 0;
-                match self.take_head(&head, sending).map_err(SendFailed::unknown)? {
+            if let Some(received) = self.head(sending.as_lines).map_err(SendFailed::unknown)? {
+                match self.take_head(received, sending).map_err(SendFailed::unknown)? {
                     Some(response) => return Poll::Ready(Ok(response)),
                     None => continue,
                 }
-            }
-            if !head::may_begin(&self.read) {
-                let error = head::HeadError::Syntax(httparse::Error::Version);
-                return Poll::Ready(Err(SendFailed::unknown(UpstreamError::Protocol(error.into()))));
             }
             match self.poll_read(cx) {
                 Poll::Ready(Ok(1..)) => {}
@@ -210,14 +200,36 @@ impl Connection {
         Ok(())
     }
 
+    /// The next head, if it has come whole.
+    fn head(&mut self, as_lines: Option<AsLines<'_>>) -> Result<Option<Received>, UpstreamError> {
+        // Most have come whole with the first read, and what passes as lines need not be looked through for its end then.
+        if self.searched == 0
+            && let Some((received, bytes)) = as_lines.and_then(|wanted| head::read_as_lines(&self.read, wanted))
+            && bytes <= HEAD_BYTES_MAX
+        {
+            self.read.advance(bytes);
+            return Ok(Some(received));
+        }
+        let end = head::end(&self.read, &mut self.searched);
+        if end.unwrap_or(self.read.len()) > HEAD_BYTES_MAX {
+            return Err(UpstreamError::HeadTooLarge);
+        }
+        let Some(end) = end else {
+            let may_begin = head::may_begin(&self.read);
+            let error = head::HeadError::Syntax(httparse::Error::Version);
+            return if may_begin { Ok(None) } else { Err(UpstreamError::Protocol(error.into())) };
+        };
+        let head = self.read.split_to(end).freeze();
+        self.searched = 0;
+        head::read(&head, spare::fields).map(Some).map_err(|error| UpstreamError::Protocol(error.into()))
+    }
+
     /// None for an interim response, which ends here.
     fn take_head(
         &mut self,
-        head: &Bytes,
+        received: Received,
         sending: &mut Sending<'_>,
     ) -> Result<Option<Response<Option<Lines>>>, UpstreamError> {
-        let received = head::read(head, spare::fields, sending.as_lines);
-        let received = received.map_err(|error| UpstreamError::Protocol(error.into()))?;
         let mut response = received.response;
         let status = response.status();
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
@@ -259,7 +271,7 @@ impl Connection {
             return Some(Body::whole(self.read.split_to(length).freeze()));
         }
         let body = Bytes::copy_from_slice(self.read.get(..length)?);
-        drop(self.read.split_to(length));
+        self.read.advance(length);
         Some(Body::whole(body))
     }
 
