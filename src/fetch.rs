@@ -13,7 +13,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
 use http::header::HOST;
 use http::request::Parts;
 use tokio::time::Instant;
@@ -22,7 +21,7 @@ use self::attempt::Attempt;
 use self::failed::FailedAttempt;
 use self::observed::Counted;
 use crate::balance::{Call, Endpoint, InFlight, Outcome, Refused};
-use crate::body::{Body, Payload};
+use crate::body::Payload;
 use crate::clock;
 use crate::header::hop_fields::HopFields;
 use crate::interim::Relay;
@@ -68,8 +67,14 @@ pub struct Fetch<'a> {
     pub host_of_endpoint: bool,
     /// To the client, if one waits that may be told of what comes before the answer.
     pub relay: Option<Relay<'a>>,
-    /// What goes with the head of the request beside its map; None if that has all of it.
-    pub beside: Option<&'a HopFields>,
+}
+
+/// A request as it goes upstream.
+pub struct Outgoing {
+    pub head: Parts,
+    /// What goes with the head beside its map; None if that has all of it.
+    pub beside: Option<HopFields>,
+    pub payload: Payload,
 }
 
 /// What happened on the way, for the log.
@@ -106,8 +111,7 @@ impl Attempts {
 struct Sending<'a> {
     /// What the breaker is told by how it ends. While the request waits for its first attempt there is none.
     call: Option<Call<'a>>,
-    head: Parts,
-    payload: Payload,
+    outgoing: &'a mut Outgoing,
     is_idempotent: bool,
     /// What it is kept to one endpoint by.
     key: Option<u64>,
@@ -119,16 +123,17 @@ struct Sending<'a> {
 
 impl Fetch<'_> {
     /// Sends the request, if the upstream's breaker lets it through.
-    pub async fn send(&self, request: Request<Body>, attempts: &mut Attempts) -> Result<Reply, FetchError> {
+    pub async fn send(&self, outgoing: &mut Outgoing, attempts: &mut Attempts) -> Result<Reply, FetchError> {
         let begun = clock::now();
         let call = self.begin(begun)?;
         self.upstream.budget.count_request(begun.into_std());
-        let mut sending = self.sending(request, begun, call);
+        let mut sending = self.sending(outgoing, begun, call);
         let result = self.send_through(&mut sending, attempts).await;
-        spare::keep_fields(sending.head.headers);
-        if let Some(call) = sending.call {
+        let Sending { call, outgoing, .. } = sending;
+        if let Some(call) = call {
             self.conclude(call, &result, attempts.answered);
         }
+        spare::keep_fields(std::mem::take(&mut outgoing.head.headers));
         result
     }
 
@@ -151,12 +156,11 @@ impl Fetch<'_> {
         }
     }
 
-    fn sending<'c>(&self, request: Request<Body>, begun: Instant, call: Option<Call<'c>>) -> Sending<'c> {
-        let (head, body) = request.into_parts();
-        let is_idempotent = retry::is_idempotent(&head);
-        let key = self.upstream.pool.key(&head);
+    fn sending<'c>(&self, outgoing: &'c mut Outgoing, begun: Instant, call: Option<Call<'c>>) -> Sending<'c> {
+        let is_idempotent = retry::is_idempotent(&outgoing.head);
+        let key = self.upstream.pool.key(&outgoing.head);
         let until = self.limits.timeouts.total.map(|total| begun + total);
-        Sending { call, head, payload: Payload::new(body), is_idempotent, key, until, begun }
+        Sending { call, outgoing, is_idempotent, key, until, begun }
     }
 
     async fn send_through<'s>(
@@ -215,7 +219,7 @@ impl Fetch<'_> {
         let now = clock::now();
         let failure = Failure {
             is_idempotent: sending.is_idempotent,
-            is_body_left: sending.payload.is_left(),
+            is_body_left: sending.outgoing.payload.is_left(),
             request: failed.request,
             is_stale: failed.stale.is_some(),
             attempts: attempts.made,
@@ -246,19 +250,19 @@ impl Fetch<'_> {
         attempts.answered = None;
         attempts.begun.get_or_insert(sending.begun);
         if self.host_of_endpoint {
-            name_endpoint(&mut sending.head, &endpoint);
+            name_endpoint(&mut sending.outgoing.head, &endpoint);
         }
         let moves_on = attempts.made < self.upstream.config().retry.attempts
             && sending.is_idempotent
-            && sending.payload.is_at_hand();
+            && sending.outgoing.payload.is_at_hand();
         let ejection = moves_on.then(|| endpoint.ejections());
-        let mut counted = Counted::new(self.upstream, &endpoint, (&sending.head.method, sending.begun));
+        let mut counted = Counted::new(self.upstream, &endpoint, (&sending.outgoing.head.method, sending.begun));
         let (names, mut span) = self.begin_span(&endpoint, sending, attempts);
         let progress = &Progress::default();
         let outcome = {
-            let Sending { head, payload, until, .. } = &mut *sending;
+            let Sending { outgoing: Outgoing { head, beside, payload }, until, .. } = &mut *sending;
             let (until, awaited) = (*until, payload.awaited());
-            let head = Head { parts: head, beside: self.beside, names };
+            let head = Head { parts: head, beside: beside.as_ref(), names };
             let dispatch =
                 Dispatch { in_flight, endpoint: &endpoint, relay: self.relay, head, payload, over, progress };
             let sending = pin!(self.upstream.send(dispatch, self.connections, self.limits));

@@ -98,7 +98,6 @@ impl Pass {
             },
             host_of_endpoint: self.host == HostPolicy::Upstream,
             relay,
-            beside: None,
         }
     }
 }

@@ -30,7 +30,7 @@ impl Fetch<'_> {
             begun: sending.begun,
         };
         attempts.sent += 1;
-        let (fields, span) = trace.begin_attempt(&sending.head, sent);
+        let (fields, span) = trace.begin_attempt(&sending.outgoing.head, sent);
         (Some(fields), span)
     }
 }

@@ -40,23 +40,27 @@ impl HopFields {
 
     /// Appends the lines to a head.
     pub fn write(&self, out: &mut Vec<u8>) {
-        for (name, value) in self.lines() {
-            for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-                out.extend_from_slice(part);
-            }
+        let Self { peer, proto, host, via, request_id } = self;
+        for (name, value) in [
+            ("x-forwarded-for: ", peer),
+            ("\r\nx-forwarded-proto: ", proto),
+            ("\r\nx-forwarded-host: ", host),
+            ("\r\nx-real-ip: ", peer),
+            ("\r\nvia: ", via),
+            ("\r\nx-request-id: ", request_id),
+        ] {
+            out.extend_from_slice(name.as_bytes());
+            out.extend_from_slice(value.as_bytes());
         }
+        out.extend_from_slice(b"\r\n");
     }
 
     /// Puts them among the other fields.
     pub fn insert(&self, fields: &mut HeaderMap) {
-        for (name, value) in self.lines() {
+        let Self { peer, proto, host, via, request_id } = self;
+        for (name, value) in NAMES.into_iter().zip([peer, proto, host, peer, via, request_id]) {
             fields.insert(HeaderName::from_static(name), value.clone());
         }
-    }
-
-    fn lines(&self) -> impl Iterator<Item = (&'static str, &HeaderValue)> {
-        let values = [&self.peer, &self.proto, &self.host, &self.peer, &self.via, &self.request_id];
-        NAMES.into_iter().zip(values)
     }
 }
 

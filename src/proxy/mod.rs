@@ -20,7 +20,7 @@ use self::admit::{admit, admit_body, admit_rate, refuse_expectation, tell_rate};
 use self::arrival::Arrival;
 use self::cached::Caching;
 use self::message::{fallback, fresh_id, leave_out_content, receive, redirect, retry_after, text};
-use self::outgoing::{Outgoing, receive_request};
+use self::outgoing::receive_request;
 pub use self::prepared::Prepared;
 use self::tagging::Tagging;
 use crate::body::{Body, Source};
@@ -247,17 +247,19 @@ impl Exchange<'_> {
 
     /// Sends the request on and makes the answer out of what comes back.
     async fn pass(&self, request: Unread<'_>, passing: &Passing<'_>, record: &mut Record) -> Result<Answer, Reason> {
-        let Outgoing { request, beside } = self.outgoing(request, passing, record).await?;
+        let mut outgoing = self.outgoing(request, passing, record)?;
+        if let Some(body) = request.body_mut().take() {
+            self.take_body(body, passing, (&mut outgoing, record)).await?;
+        }
         let edits = &passing.route.config.response_fields;
         let relay = self.link.interims.as_ref().map(|client| Relay { client, edits });
         let mut fetch = passing.pass.fetch(&self.worker.connections, relay);
         if self.link.downstream.tls.is_none() && record.is_h1() && passing.route.config.compress.is_none() {
             fetch.limits.early_max = splice::EARLY_BYTES_MAX;
         }
-        fetch.beside = beside.as_ref();
         fetch.limits.as_lines = passing.as_lines();
         record.attempts.trace.clone_from(&record.trace);
-        let reply = fetch.send(request, &mut record.attempts).await;
+        let reply = fetch.send(&mut outgoing, &mut record.attempts).await;
         match reply? {
             Reply::Response(response, Some(lines)) => {
                 record.coding = passing.recoding.map(|_| Outcome::Left(NotCoded::Type));

@@ -6,26 +6,19 @@ use http::{Request, Version};
 use super::arrival::SentOn;
 use super::{Exchange, Passing, Unread};
 use crate::balance::Asker;
-use crate::body::Body;
+use crate::body::{Body, Payload, Source};
 use crate::config::UpstreamProtocol;
 use crate::error::Reason;
+use crate::fetch::Outgoing;
 use crate::header::etag;
 use crate::header::hop_by_hop::{self, Trailers, Upgrade};
-use crate::header::hop_fields::HopFields;
 use crate::pace::Terms;
 use crate::record::Record;
 use crate::snapshot::{Pass, Route};
 
-/// A request as it goes upstream.
-pub struct Outgoing {
-    pub request: Request<Body>,
-    /// What goes with its head beside the map; None if that has all of it.
-    pub beside: Option<HopFields>,
-}
-
 impl Exchange<'_> {
-    /// The request as it goes upstream.
-    pub(super) async fn outgoing(
+    /// The request as it goes upstream, without its body, which is to be taken then.
+    pub(super) fn outgoing(
         &self,
         request: Unread<'_>,
         passing: &Passing<'_>,
@@ -36,18 +29,19 @@ impl Exchange<'_> {
         if passing.pass.upstream.pool.chooses_by_client() {
             request.extensions_mut().insert(Asker(passing.client.address));
         }
-        Ok(Outgoing { request: self.take_body(request, passing, record).await?, beside })
+        let body = request.body_mut().take();
+        let (head, _) = std::mem::take(request).into_parts();
+        *request.body_mut() = body;
+        Ok(Outgoing { head, beside, payload: Payload::new(Body::empty()) })
     }
 
     /// Reads ahead what a slow client would hold an endpoint with; streams pass as they come.
-    async fn take_body(
+    pub(super) async fn take_body(
         &self,
-        request: Unread<'_>,
+        source: Source,
         &Passing { route, pass, ref upgrade, .. }: &Passing<'_>,
-        record: &mut Record,
-    ) -> Result<Request<Body>, Reason> {
-        let (mut parts, unread) = std::mem::take(request).into_parts();
-        let Some(source) = unread else { return Ok(Request::from_parts(parts, Body::empty())) };
+        (outgoing, record): (&mut Outgoing, &mut Record),
+    ) -> Result<(), Reason> {
         let known_size = source.size_hint().exact();
         let mut source = source.at_most(route.config.body_max).guarded(record.count_received());
         // Over HTTP/1 the connection keeps this limit.
@@ -59,9 +53,10 @@ impl Exchange<'_> {
         let ahead = known_size.is_some() && upgrade.is_none() && pass.buffer.request > 0;
         let body = if ahead { source.buffer(pass.buffer.request).await? } else { source.into_body() };
         if body.has_trailers() && pass.upstream.config().protocol == UpstreamProtocol::H1 {
-            parts.headers.remove(CONTENT_LENGTH);
+            outgoing.head.headers.remove(CONTENT_LENGTH);
         }
-        Ok(Request::from_parts(parts, body))
+        outgoing.payload = Payload::new(body);
+        Ok(())
     }
 }
 

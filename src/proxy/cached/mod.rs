@@ -20,7 +20,6 @@ pub(super) use self::look::{Beside, Caching, Hit, Miss, NoHit, Ruling, answer, r
 use self::look::{look, prepared};
 use self::origin::{Asking, Begun, Brought, lead_fetch};
 pub(super) use self::recode::{plan, recode};
-use super::outgoing::Outgoing;
 use super::{Answer, Exchange, Passing, Unread};
 use crate::body::Source;
 use crate::cache::{
@@ -293,14 +292,16 @@ impl Exchange<'_> {
         let of_all = lead.map(Lead::key).filter(|of_all| Borrow::<[u8]>::borrow(*of_all) == key.as_slice());
         let key = of_all.map_or_else(|| key.as_slice().into(), Key::clone);
         let asked = Asked { key, epoch, method, fields, stale };
-        let Outgoing { request, beside } = self.outgoing(request, passing, record).await?;
+        let mut outgoing = self.outgoing(request, passing, record)?;
+        if let Some(body) = request.body_mut().take() {
+            self.take_body(body, passing, (&mut outgoing, record)).await?;
+        }
         Ok(Asking {
             connections: Rc::clone(&self.worker.connections),
             route: Arc::clone(passing.route),
             cache: Arc::clone(cache),
             policy: Arc::clone(policy),
-            request,
-            beside,
+            outgoing,
             asked,
             client: None,
             trace: record.trace.clone(),

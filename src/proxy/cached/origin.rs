@@ -6,17 +6,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Request, StatusCode};
+use http::StatusCode;
 use tokio::sync::oneshot;
 
 use super::super::message::receive;
-use crate::body::{Body, Reader};
+use crate::body::{Body, Payload, Reader};
 use crate::cache::{
     self, Asked, Cache, Detached, Directives, Failure, Lead, Policy, Settled, Stored, Taken, Times, Usable,
 };
 use crate::clock;
-use crate::fetch::{Attempts, FetchError};
-use crate::header::hop_fields::HopFields;
+use crate::fetch::{Attempts, FetchError, Outgoing};
 use crate::interim::{Interims, Relay};
 use crate::snapshot::{Action, HeldRoute};
 use crate::telemetry::traces::{Trace, take_off_names};
@@ -28,9 +27,7 @@ pub struct Asking {
     pub route: Arc<HeldRoute>,
     pub cache: Arc<Cache>,
     pub policy: Arc<Policy>,
-    pub request: Request<Body>,
-    /// What goes with its head beside the map.
-    pub beside: Option<HopFields>,
+    pub outgoing: Outgoing,
     pub asked: Asked,
     /// The client that began it, if it waits: interim responses are for it alone. Who follows may have come after them,
     /// and hints that are late are worth nothing.
@@ -50,21 +47,18 @@ pub struct Brought {
 
 impl Asking {
     pub async fn ask(self) -> Brought {
-        let Self { connections, route, cache, policy, request, beside, mut asked, client, trace } = self;
+        let Self { connections, route, cache, policy, mut outgoing, mut asked, client, trace } = self;
         let mut attempts = Attempts::of(trace);
         let Action::Proxy(pass) = &route.action else {
             return Brought::failed(FetchError::NoEndpoint(String::new()), attempts);
         };
         // Asked once more if what is stored turns out not to be what the origin speaks of.
-        let mut again = asked.stale.is_some().then(|| copy_of_head(&request));
-        let mut request = request;
+        let mut again = asked.stale.is_some().then(|| unconditional(&outgoing));
         let edits = &route.config.response_fields;
         let relay = client.as_ref().map(|client| Relay { client, edits });
         loop {
             let begun = clock::now().into_std();
-            let mut fetch = pass.fetch(&connections, relay);
-            fetch.beside = beside.as_ref();
-            let mut response = match fetch.send(request, &mut attempts).await {
+            let mut response = match pass.fetch(&connections, relay).send(&mut outgoing, &mut attempts).await {
                 Ok(Reply::Response(response, _)) => *response,
                 Ok(Reply::Tunnel(_)) => return Brought::failed(FetchError::Ejected, attempts),
                 Err(error) => return Brought::failed(error, attempts),
@@ -80,7 +74,7 @@ impl Asking {
             match (taken, again.take()) {
                 (Taken::Mismatched, Some(unconditional)) => {
                     asked.stale = None;
-                    request = unconditional;
+                    outgoing = unconditional;
                 }
                 (taken, _) => {
                     let hold = match &taken {
@@ -101,14 +95,10 @@ impl Brought {
 }
 
 /// The same request, without its preconditions. It has no body.
-fn copy_of_head(request: &Request<Body>) -> Request<Body> {
-    let mut copy = Request::new(Body::empty());
-    copy.method_mut().clone_from(request.method());
-    copy.uri_mut().clone_from(request.uri());
-    *copy.version_mut() = request.version();
-    copy.headers_mut().clone_from(request.headers());
-    cache::remove_preconditions(copy.headers_mut());
-    copy
+fn unconditional(outgoing: &Outgoing) -> Outgoing {
+    let mut head = outgoing.head.clone();
+    cache::remove_preconditions(&mut head.headers);
+    Outgoing { head, beside: outgoing.beside.clone(), payload: Payload::new(Body::empty()) }
 }
 
 /// Fetches for all who wait, to the end, even if who began it has left; then it has to have a place for that.

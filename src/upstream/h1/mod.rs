@@ -124,8 +124,8 @@ impl Connection {
         };
         let mut bytes = std::mem::take(&mut self.heads);
         head::write(head, framing, &mut bytes);
-        let body = if payload.is_at_hand() { payload.take() } else { None };
-        self.upload = Some(Upload::new(bytes, body.filter(|_| framing != Framing::None), framing));
+        let body = if framing != Framing::None && payload.is_at_hand() { payload.take() } else { None };
+        self.upload = Some(Upload::new(bytes, body, framing));
         self.silence.disarm();
         self.early_max = limits.early_max;
         let read_timeout = limits.timeouts.read;
