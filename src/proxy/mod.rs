@@ -29,6 +29,7 @@ use crate::client_ip::ClientIp;
 use crate::compress::{NotCoded, Outcome, Recoding};
 use crate::connection::Link;
 use crate::error::{self, Reason};
+use crate::fetch::Outgoing;
 use crate::guard;
 use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
 use crate::header::{authority, edit};
@@ -247,7 +248,8 @@ impl Exchange<'_> {
 
     /// Sends the request on and makes the answer out of what comes back.
     async fn pass(&self, request: Unread<'_>, passing: &Passing<'_>, record: &mut Record) -> Result<Answer, Reason> {
-        let mut outgoing = self.outgoing(request, passing, record)?;
+        let beside = self.send_on(request, passing, record)?;
+        let mut outgoing = Outgoing::of(request, beside);
         if let Some(body) = request.body_mut().take() {
             self.take_body(body, passing, (&mut outgoing, record)).await?;
         }

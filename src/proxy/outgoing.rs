@@ -12,27 +12,25 @@ use crate::error::Reason;
 use crate::fetch::Outgoing;
 use crate::header::etag;
 use crate::header::hop_by_hop::{self, Trailers, Upgrade};
+use crate::header::hop_fields::HopFields;
 use crate::pace::Terms;
 use crate::record::Record;
 use crate::snapshot::{Pass, Route};
 
 impl Exchange<'_> {
-    /// The request as it goes upstream, without its body, which is to be taken then.
-    pub(super) fn outgoing(
+    /// Makes the request what goes upstream. The answer is what goes with its head beside the map.
+    pub(super) fn send_on(
         &self,
         request: Unread<'_>,
         passing: &Passing<'_>,
         record: &mut Record,
-    ) -> Result<Outgoing, Reason> {
+    ) -> Result<Option<HopFields>, Reason> {
         let SentOn { request_id, beside } = self.arrival().send_on(request, passing)?;
         record.request_id = Some(request_id);
         if passing.pass.upstream.pool.chooses_by_client() {
             request.extensions_mut().insert(Asker(passing.client.address));
         }
-        let body = request.body_mut().take();
-        let (head, _) = std::mem::take(request).into_parts();
-        *request.body_mut() = body;
-        Ok(Outgoing { head, beside, payload: Payload::new(Body::empty()) })
+        Ok(beside)
     }
 
     /// Reads ahead what a slow client would hold an endpoint with; streams pass as they come.
@@ -57,6 +55,19 @@ impl Exchange<'_> {
         }
         outgoing.payload = Payload::new(body);
         Ok(())
+    }
+}
+
+impl Outgoing {
+    /// The head of a request, whose body is taken apart.
+    pub fn of(request: Unread<'_>, beside: Option<HopFields>) -> Self {
+        let (mut head, ()) = Request::new(()).into_parts();
+        std::mem::swap(&mut head.method, request.method_mut());
+        std::mem::swap(&mut head.uri, request.uri_mut());
+        std::mem::swap(&mut head.version, request.version_mut());
+        std::mem::swap(&mut head.headers, request.headers_mut());
+        std::mem::swap(&mut head.extensions, request.extensions_mut());
+        Self { head, beside, payload: Payload::new(Body::empty()) }
     }
 }
 

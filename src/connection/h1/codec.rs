@@ -51,10 +51,8 @@ pub struct Codec<S> {
 }
 
 /// What a client sends next.
-#[expect(clippy::large_enum_variant, reason = "nearly all are requests, and a box for each would cost more")]
 pub enum Next {
-    /// Without a body if there is none to read.
-    Request(Request<Option<Source>>),
+    Request,
     Refused(Reason),
     End,
 }
@@ -111,9 +109,13 @@ impl<S> Codec<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
-    /// Waits for a request. A connection that has nothing of one ends when it `is_last`, which is asked when there
-    /// is nothing to read.
-    pub async fn next(&mut self, is_last: &mut impl FnMut(&mut Context<'_>) -> bool) -> Next {
+    /// Waits for a request, which goes into `request`, that is a new one; without a body if there is none to read. A
+    /// connection that has nothing of one ends when it `is_last`, which is asked when there is nothing to read.
+    pub async fn next(
+        &mut self,
+        request: &mut Request<Option<Source>>,
+        is_last: &mut impl FnMut(&mut Context<'_>) -> bool,
+    ) -> Next {
         // What is refused asks for nothing, not to be kept either.
         self.asked = Asked::default();
         self.upload = None;
@@ -126,16 +128,22 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
             next
         });
         match next.await {
-            input::Next::Head(complete, head) => {
-                self.begin(&complete, &head).map_or(Next::Refused(Reason::BadTarget), Next::Request)
-            }
+            input::Next::Head(complete, head) => match head::read(&head, self.input.lines(), &complete, request) {
+                Some(()) => {
+                    self.begin(&complete, request);
+                    Next::Request
+                }
+                None => {
+                    *request = Request::new(None);
+                    Next::Refused(Reason::BadTarget)
+                }
+            },
             input::Next::Refused(reason) => Next::Refused(reason),
             input::Next::End => Next::End,
         }
     }
 
-    fn begin(&mut self, complete: &guard::Complete, head: &bytes::Bytes) -> Option<Request<Option<Source>>> {
-        let mut request = head::request(head, self.input.lines(), complete, spare::fields())?;
+    fn begin(&mut self, complete: &guard::Complete, request: &mut Request<Option<Source>>) {
         self.asked = Asked {
             is_http10: complete.is_http10,
             is_head: *request.method() == Method::HEAD,
@@ -146,13 +154,12 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
         self.interims.begin(!complete.is_http10);
         if complete.body == guard::Body::Length(0) {
             self.input.end_message();
-            return Some(request);
+            return;
         }
         self.owes_continue = complete.expects_continue;
         self.input.begin_body();
         let upload = self.upload.insert(Upload::new(complete.body));
         *request.body_mut() = Some(Source::arriving(upload.arrival()));
-        Some(request)
     }
 
     /// Waits for what is made of the request.

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use crate::guard::{Complete, Lines};
 use crate::header::{REQUEST_FIELDS_ADDED, cookies, framing, write_field, write_integer};
 use crate::proxy::Prepared;
+use crate::spare;
 use crate::telemetry::traces::SpanFields;
 
 /// The status line needs a phrase for the sake of old readers.
@@ -58,14 +59,12 @@ pub struct Begun {
     pub is_queued: bool,
 }
 
-/// The request whose head this is, with its cookies in one line. Its fields go into `room`, which is empty. The guard takes nothing that a
-/// request cannot be made of.
-pub fn request<B: Default>(head: &Bytes, lines: &Lines, complete: &Complete, room: HeaderMap) -> Option<Request<B>> {
-    let mut request = Request::new(B::default());
+/// Reads the head of a request, with its cookies in one line. The guard takes nothing that a request cannot be made of.
+pub fn read<B>(head: &Bytes, lines: &Lines, complete: &Complete, request: &mut Request<B>) -> Option<()> {
     *request.method_mut() = Method::from_bytes(lines.method.of(head)).ok()?;
     *request.uri_mut() = Uri::from_maybe_shared(head.slice_ref(lines.target.of(head))).ok()?;
     *request.version_mut() = if complete.is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
-    let mut fields = room;
+    let mut fields = spare::fields();
     fields.reserve(lines.fields.len() + REQUEST_FIELDS_ADDED);
     for (name, value) in &lines.fields {
         let name = HeaderName::from_bytes(name.of(head)).ok()?;
@@ -74,7 +73,7 @@ pub fn request<B: Default>(head: &Bytes, lines: &Lines, complete: &Complete, roo
     }
     cookies::join(&mut fields);
     *request.headers_mut() = fields;
-    Some(request)
+    Some(())
 }
 
 /// Trailer fields, of a section that ends with its empty line.
@@ -218,7 +217,9 @@ mod tests {
         let mut machine = Machine::default();
         let Ok(Step::Head(complete)) = machine.step(text) else { return None };
         let head = Bytes::copy_from_slice(&text[..complete.bytes]);
-        Some(request(&head, machine.lines(), &complete, HeaderMap::new()).unwrap())
+        let mut request = Request::new(());
+        super::read(&head, machine.lines(), &complete, &mut request).unwrap();
+        Some(request)
     }
 
     #[test]

@@ -26,7 +26,7 @@ use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::codec::{Broken, Codec, Next};
-pub use self::head::{Asked, Stamp, request as request_of, write as write_head};
+pub use self::head::{Asked, Stamp, read as read_head, write as write_head};
 use super::{Downstream, FIRST_REQUEST_GRACE, Limits, Link, reason_of, run_tunnel};
 use crate::body::Body;
 use crate::guard::Reason;
@@ -84,10 +84,11 @@ where
     };
     loop {
         let Served { response, names, prepared } = {
-            let (mut request, refused) = match codec.next(&mut is_last).await {
-                Next::Request(request) => (request, None),
-                // What stands in its place is on record as unread.
-                Next::Refused(reason) => (Request::new(None), Some(reason)),
+            // If it is refused, what stands in its place is on record as unread.
+            let mut request = Request::new(None);
+            let refused = match codec.next(&mut request, &mut is_last).await {
+                Next::Request => None,
+                Next::Refused(reason) => Some(reason),
                 Next::End => return End::InOrder,
             };
             link.calls.set(link.calls.get() + 1);

@@ -28,7 +28,7 @@ use crate::cache::{
 };
 use crate::clock;
 use crate::error::Reason;
-use crate::fetch::FetchError;
+use crate::fetch::{FetchError, Outgoing};
 use crate::record::Record;
 use crate::telemetry::traces::Trace;
 
@@ -292,7 +292,8 @@ impl Exchange<'_> {
         let of_all = lead.map(Lead::key).filter(|of_all| Borrow::<[u8]>::borrow(*of_all) == key.as_slice());
         let key = of_all.map_or_else(|| key.as_slice().into(), Key::clone);
         let asked = Asked { key, epoch, method, fields, stale };
-        let mut outgoing = self.outgoing(request, passing, record)?;
+        let beside = self.send_on(request, passing, record)?;
+        let mut outgoing = Outgoing::of(request, beside);
         if let Some(body) = request.body_mut().take() {
             self.take_body(body, passing, (&mut outgoing, record)).await?;
         }

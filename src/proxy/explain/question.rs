@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::Request;
 
 use super::shape::Question;
-use crate::connection::request_of;
+use crate::connection::read_head;
 use crate::error::Reason;
 use crate::guard::{self, Complete, Machine, Step, Stop};
 use crate::header::Scheme;
@@ -57,9 +57,9 @@ impl Written {
         let mut machine = Machine::default();
         match machine.step(&self.head) {
             Ok(Step::Head(complete)) => {
-                let mut request = request_of::<Option<()>>(&self.head, machine.lines(), &complete, Default::default())
+                let mut request = Request::new((complete.body != guard::Body::Length(0)).then_some(()));
+                read_head(&self.head, machine.lines(), &complete, &mut request)
                     .ok_or(Reason::Guard(guard::Reason::BadTarget))?;
-                *request.body_mut() = (complete.body != guard::Body::Length(0)).then_some(());
                 Ok((request, complete))
             }
             Err(Stop::Refused(reason) | Stop::Violated(reason)) => Err(Reason::Guard(reason)),

@@ -61,7 +61,7 @@ async fn hand_over(input: &[u8], take: impl AsyncFnOnce(Source)) {
             near
         };
         let serve = async {
-            let Next::Request(request) = codec.next(&mut |_| false).await else { panic!("no request") };
+            let request = request(&mut codec).await;
             let (given, taken) = tokio::sync::oneshot::channel();
             let answer = async {
                 let _ = given.send(request.into_body().expect("it has a body"));

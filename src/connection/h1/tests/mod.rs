@@ -64,12 +64,20 @@ async fn dialogue_within<T>(limits: Limits, client: impl AsyncFnOnce(DuplexStrea
     .await
 }
 
+/// The next one, which is to be good.
+async fn request(codec: &mut Codec<DuplexStream>) -> Request<Option<Source>> {
+    let mut request = Request::new(None);
+    assert!(matches!(codec.next(&mut request, &mut |_| false).await, Next::Request));
+    request
+}
+
 async fn serve(codec: &mut Codec<DuplexStream>) -> Seen {
     let calls = RefCell::new(Vec::new());
     let mut end = None;
     loop {
-        let response = match codec.next(&mut |_| false).await {
-            Next::Request(request) => codec.during(pin!(answer(request, &calls))).await,
+        let mut request = Request::new(None);
+        let response = match codec.next(&mut request, &mut |_| false).await {
+            Next::Request => codec.during(pin!(answer(request, &calls))).await,
             Next::Refused(reason) => {
                 calls.borrow_mut().push(format!("refused: {reason}"));
                 Ok(Response::builder().status(reason.status()).body(Body::empty()).unwrap())
