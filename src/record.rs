@@ -23,6 +23,7 @@ use crate::compress;
 use crate::connection::{self, Downstream, OpenRequest};
 use crate::error::Reason;
 use crate::fetch::Attempts;
+use crate::header::request_id::RequestId;
 use crate::header::{authority, media_type};
 use crate::overload::Places;
 use crate::rate_limit::{RouteLimits, Verdict};
@@ -80,7 +81,7 @@ pub struct Record {
     /// The head was refused before it could be read: what the request says is not what came.
     pub is_unread: bool,
     pub client: IpAddr,
-    pub request_id: Option<HeaderValue>,
+    pub request_id: Option<RequestId>,
     /// None if requests are not traced.
     pub trace: Option<Trace>,
     /// The request whose fetch brought the answer.
@@ -289,7 +290,7 @@ impl Record {
                 queued: self.attempts.queued,
                 head_after: self.attempts.head_after(),
             }),
-            request_id: self.request_id.as_ref().map(HeaderValue::as_bytes),
+            request_id: self.request_id.as_ref().map(RequestId::as_bytes),
             trace: self.trace.as_ref().map(|trace| (trace.trace_id, trace.span_id)),
             referer: self.referer.as_ref().map(HeaderValue::as_bytes),
             user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),

@@ -8,6 +8,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
+use super::request_id::RequestId;
 use super::{Scheme, via};
 
 const NAMES: [&str; 6] =
@@ -20,7 +21,7 @@ pub struct HopFields {
     proto: HeaderValue,
     host: HeaderValue,
     via: HeaderValue,
-    request_id: HeaderValue,
+    request_id: RequestId,
 }
 
 impl HopFields {
@@ -33,7 +34,7 @@ impl HopFields {
     pub fn new(
         (peer, scheme, host): (&HeaderValue, Scheme, HeaderValue),
         received: Version,
-        request_id: HeaderValue,
+        request_id: RequestId,
     ) -> Self {
         Self { peer: peer.clone(), proto: scheme.value(), host, via: via::mark(received), request_id }
     }
@@ -47,18 +48,19 @@ impl HopFields {
             ("\r\nx-forwarded-host: ", host),
             ("\r\nx-real-ip: ", peer),
             ("\r\nvia: ", via),
-            ("\r\nx-request-id: ", request_id),
         ] {
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(value.as_bytes());
         }
-        out.extend_from_slice(b"\r\n");
+        for part in [b"\r\nx-request-id: ", request_id.as_bytes(), b"\r\n"] {
+            out.extend_from_slice(part);
+        }
     }
 
     /// Puts them among the other fields.
     pub fn insert(&self, fields: &mut HeaderMap) {
         let Self { peer, proto, host, via, request_id } = self;
-        for (name, value) in NAMES.into_iter().zip([peer, proto, host, peer, via, request_id]) {
+        for (name, value) in NAMES.into_iter().zip([peer, proto, host, peer, via, &request_id.value()]) {
             fields.insert(HeaderName::from_static(name), value.clone());
         }
     }
@@ -77,7 +79,7 @@ mod tests {
     use crate::client_ip::ClientIp;
 
     const HOST: HeaderValue = HeaderValue::from_static("a.example:8443");
-    const ID: HeaderValue = HeaderValue::from_static("fresh");
+    const ID: RequestId = RequestId::Given(HeaderValue::from_static("fresh"));
 
     fn peer() -> (IpAddr, HeaderValue) {
         let address = "192.0.2.1".parse().unwrap();

@@ -8,28 +8,61 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const BYTES_MAX: usize = 128;
 
-/// Keeps the one sane name that a trusted peer gave, and sets a fresh one in any other case. The answer is
-/// the name that the request now has.
-pub fn settle(fields: &mut HeaderMap, via_trusted: bool, fresh: impl FnOnce() -> HeaderValue) -> HeaderValue {
-    match fields.entry(X_REQUEST_ID) {
-        Entry::Occupied(given) if via_trusted && is_sane_alone(&given) => given.get().clone(),
-        Entry::Occupied(mut given) => {
-            let id = fresh();
-            given.insert(id.clone());
-            id
+/// The name that a request has.
+#[derive(Debug, Clone)]
+pub enum RequestId {
+    /// Made here: 32 hex digits, as long as a trace id.
+    Fresh([u8; 32]),
+    /// By a trusted peer.
+    Given(HeaderValue),
+}
+
+impl RequestId {
+    pub fn fresh(random: u128) -> Self {
+        const DIGITS: [u8; 16] = *b"0123456789abcdef";
+        let mut text = [0; 32];
+        for (at, digit) in text.iter_mut().rev().enumerate() {
+            *digit = DIGITS[(random >> (4 * at) & 15) as usize];
         }
-        Entry::Vacant(place) => place.insert(fresh()).clone(),
+        Self::Fresh(text)
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Fresh(digits) => digits,
+            Self::Given(value) => value.as_bytes(),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        // Either is of ASCII.
+        str::from_utf8(self.as_bytes()).unwrap_or("-")
+    }
+
+    pub fn value(&self) -> HeaderValue {
+        match self {
+            Self::Fresh(digits) => HeaderValue::from_bytes(digits).unwrap_or_else(|_| HeaderValue::from_static("-")),
+            Self::Given(value) => value.clone(),
+        }
     }
 }
 
-/// 32 hex digits, as long as a trace id.
-pub fn value(random: u128) -> HeaderValue {
-    const DIGITS: [u8; 16] = *b"0123456789abcdef";
-    let mut text = [0; 32];
-    for (at, digit) in text.iter_mut().rev().enumerate() {
-        *digit = DIGITS[(random >> (4 * at) & 15) as usize];
+/// Keeps the one sane name that a trusted peer gave, and sets a fresh one in any other case. The answer is
+/// the name that the request now has.
+pub fn settle(fields: &mut HeaderMap, via_trusted: bool, fresh: impl FnOnce() -> RequestId) -> RequestId {
+    match fields.entry(X_REQUEST_ID) {
+        Entry::Occupied(given) if via_trusted && is_sane_alone(&given) => RequestId::Given(given.get().clone()),
+        Entry::Occupied(mut given) => {
+            let id = fresh();
+            given.insert(id.value());
+            id
+        }
+        Entry::Vacant(place) => {
+            let id = fresh();
+            place.insert(id.value());
+            id
+        }
     }
-    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("-"))
 }
 
 fn is_sane_alone(given: &OccupiedEntry<'_, HeaderValue>) -> bool {
@@ -51,8 +84,8 @@ mod tests {
     #[track_caller]
     fn check(via_trusted: bool, before: &str, expected: &str) {
         let mut map = fields(before);
-        let id = settle(&mut map, via_trusted, || HeaderValue::from_static("fresh"));
-        assert_eq!(id, expected);
+        let id = settle(&mut map, via_trusted, || RequestId::Given(HeaderValue::from_static("fresh")));
+        assert_eq!(id.as_str(), expected);
         assert_eq!(text(&map), format!("x-request-id: {expected}"));
     }
 
@@ -70,8 +103,13 @@ mod tests {
 
     #[test]
     fn a_fresh_name_is_hex() {
-        assert_eq!(value(0), "00000000000000000000000000000000");
-        assert_eq!(value(u128::MAX), "ffffffffffffffffffffffffffffffff");
-        assert_eq!(value(0x0123_4567_89ab_cdef), "00000000000000000123456789abcdef");
+        for (random, expected) in [
+            (0, "00000000000000000000000000000000"),
+            (u128::MAX, "ffffffffffffffffffffffffffffffff"),
+            (0x0123_4567_89ab_cdef, "00000000000000000123456789abcdef"),
+        ] {
+            let id = RequestId::fresh(random);
+            assert_eq!((id.as_str(), id.value()), (expected, HeaderValue::from_static(expected)));
+        }
     }
 }

@@ -17,6 +17,7 @@ use crate::error::Reason;
 use crate::header::forwarded::{self, Hop};
 use crate::header::hop_by_hop::announce_upgrade;
 use crate::header::hop_fields::HopFields;
+use crate::header::request_id::RequestId;
 use crate::header::{REQUEST_FIELDS_ADDED, Scheme, edit, request_id, via};
 use crate::rewrite;
 use crate::route::answers_challenge;
@@ -25,7 +26,7 @@ use crate::telemetry::traces::Trace;
 
 /// A request that goes on.
 pub struct SentOn {
-    pub request_id: HeaderValue,
+    pub request_id: RequestId,
     /// What goes with its head beside the map; None if that has all of it.
     pub beside: Option<HopFields>,
 }

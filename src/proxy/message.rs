@@ -11,7 +11,8 @@ use crate::clock;
 use crate::config::Fallback;
 use crate::error::Reason;
 use crate::header::hop_by_hop::{self, Trailers, announce_upgrade};
-use crate::header::{request_id, via};
+use crate::header::request_id::RequestId;
+use crate::header::via;
 use crate::snapshot::HeldRoute;
 
 /// Takes off a response what ends here.
@@ -59,8 +60,8 @@ pub fn fallback(page: &Fallback, status: StatusCode) -> Response<Body> {
 }
 
 /// For a request that came without an id that may be believed.
-pub fn fresh_id() -> HeaderValue {
-    request_id::value(fastrand::u128(..))
+pub fn fresh_id() -> RequestId {
+    RequestId::fresh(fastrand::u128(..))
 }
 
 /// In seconds: when a breaker lets the next request through, and otherwise soon.

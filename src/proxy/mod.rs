@@ -32,6 +32,7 @@ use crate::error::{self, Reason};
 use crate::fetch::Outgoing;
 use crate::guard;
 use crate::header::hop_by_hop::{self, Trailers, Upgrade, announce_upgrade};
+use crate::header::request_id::RequestId;
 use crate::header::{authority, edit};
 use crate::interim::Relay;
 use crate::overload::{Places, Pressure};
@@ -293,7 +294,7 @@ impl Exchange<'_> {
         let mut response = match page {
             Some(page) => fallback(page, reason.status()),
             None => {
-                let id = record.request_id.as_ref().and_then(|id| id.to_str().ok()).unwrap_or("-");
+                let id = record.request_id.as_ref().map_or("-", RequestId::as_str);
                 text(error::page(reason, id), reason.status())
             }
         };

@@ -318,9 +318,11 @@ impl Connection {
         if self.read.capacity() == 0 {
             self.read = spare::buffer();
         }
+        // What was read last has been taken, and its place is in the cache of this core.
+        let has_room = self.read.is_empty() && self.read.try_reclaim(wanted);
         let room = self.read.capacity() - self.read.len();
         // One byte needs room as well: without any, a read says what it says at the end.
-        if room < wanted.div_ceil(2) {
+        if !has_room && room < wanted.div_ceil(2) {
             self.read.reserve(wanted);
         }
         // Of content that may be moved, as little as possible is to come with its head.
