@@ -13,6 +13,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
 use http::header::HOST;
 use http::request::Parts;
 use tokio::time::Instant;
@@ -21,7 +22,7 @@ use self::attempt::Attempt;
 use self::failed::FailedAttempt;
 use self::observed::Counted;
 use crate::balance::{Call, Endpoint, InFlight, Outcome, Refused};
-use crate::body::Payload;
+use crate::body::{Body, Payload};
 use crate::clock;
 use crate::header::hop_fields::HopFields;
 use crate::interim::Relay;
@@ -69,12 +70,31 @@ pub struct Fetch<'a> {
     pub relay: Option<Relay<'a>>,
 }
 
-/// A request as it goes upstream.
+/// A request as it goes upstream. It is filled in where it stays: moving it would cost as much as to write its head.
 pub struct Outgoing {
     pub head: Parts,
-    /// What goes with the head beside its map; None if that has all of it.
+    /// What goes with the head beside its map, over HTTP/1.1; None if that has all of it.
     pub beside: Option<HopFields>,
     pub payload: Payload,
+}
+
+impl Outgoing {
+    /// The head of a request, whose body is taken apart.
+    pub fn take_head<B>(&mut self, request: &mut Request<B>) {
+        std::mem::swap(&mut self.head.method, request.method_mut());
+        std::mem::swap(&mut self.head.uri, request.uri_mut());
+        std::mem::swap(&mut self.head.version, request.version_mut());
+        std::mem::swap(&mut self.head.headers, request.headers_mut());
+        std::mem::swap(&mut self.head.extensions, request.extensions_mut());
+    }
+}
+
+/// A new request, without a body.
+impl Default for Outgoing {
+    fn default() -> Self {
+        let (head, ()) = Request::new(()).into_parts();
+        Self { head, beside: None, payload: Payload::new(Body::empty()) }
+    }
 }
 
 /// What happened on the way, for the log.
@@ -122,7 +142,7 @@ struct Sending<'a> {
 }
 
 impl Fetch<'_> {
-    /// Sends the request, if the upstream's breaker lets it through.
+    /// Sends the request, if the upstream's breaker lets it through. Its fields and its body are used up.
     pub async fn send(&self, outgoing: &mut Outgoing, attempts: &mut Attempts) -> Result<Reply, FetchError> {
         let begun = clock::now();
         let call = self.begin(begun)?;

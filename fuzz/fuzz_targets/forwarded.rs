@@ -6,13 +6,15 @@ mod fields;
 
 use std::net::IpAddr;
 
-use http::HeaderValue;
+use http::{HeaderValue, Version};
 use ipnet::IpNet;
 use libfuzzer_sys::fuzz_target;
 use tollgate::client_ip;
 use tollgate::header::forwarded::{Hop, address_value, drop_unbelieved, tell};
 use tollgate::header::hop_by_hop::{self, Trailers};
-use tollgate::header::{Scheme, trailers};
+use tollgate::header::hop_fields::HopFields;
+use tollgate::header::request_id::{self, RequestId};
+use tollgate::header::{Scheme, trailers, via};
 
 const STRANGER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
@@ -33,7 +35,19 @@ fuzz_target!(|head: &[u8]| {
     };
     let _ = hop_by_hop::remove(&mut direct, Trailers::Drop);
     drop_unbelieved(&mut direct, client.via_trusted);
+    let told = HopFields::are_new_to(&direct).then(|| {
+        let id = RequestId::fresh(7);
+        let mut beside = direct.clone();
+        HopFields::new((hop.peer, hop.scheme, hop.host.clone()), Version::HTTP_11, id).insert(&mut beside);
+        beside
+    });
     tell(&mut direct, &hop);
+    if let Some(beside) = told {
+        let mut inside = direct.clone();
+        via::append(&mut inside, Version::HTTP_11);
+        request_id::settle(&mut inside, false, || RequestId::fresh(7));
+        assert_eq!(beside, inside, "beside the map or in it");
+    }
     assert!(!direct.contains_key("connection"));
     for (name, value) in &direct {
         assert!(!name.as_str().contains('_'));

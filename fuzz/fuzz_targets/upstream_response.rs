@@ -7,7 +7,7 @@
 use bytes::BytesMut;
 use http::{HeaderMap, Method};
 use libfuzzer_sys::fuzz_target;
-use tollgate::upstream_parts::{AsLines, Decoder, Piece, head_end, read_as_lines, read_head};
+use tollgate::upstream_parts::{AsLines, Decoder, InPlace, Piece, head_end, read_head, read_in_place};
 
 #[derive(Debug, PartialEq)]
 struct Outcome {
@@ -66,9 +66,9 @@ fn read(bytes: &[u8], method: &Method, piece_bytes: impl Fn(usize) -> usize) -> 
         buffer.extend_from_slice(&bytes[fed..fed + piece]);
         fed += piece;
         while decoder.is_none() {
-            let as_lines = read_as_lines(&buffer, AsLines { coded: None });
+            let in_place = read_in_place(&buffer, AsLines { coded: None });
             let Some(end) = head_end(&buffer, &mut searched) else {
-                assert!(as_lines.is_none());
+                assert!(matches!(in_place, InPlace::Unclear));
                 break;
             };
             searched = 0;
@@ -78,9 +78,13 @@ fn read(bytes: &[u8], method: &Method, piece_bytes: impl Fn(usize) -> usize) -> 
                 Err(error) => return Outcome { end: Err(error.to_string()), ..outcome },
             };
             // However its fields are had, it ends alike.
-            if let Some((as_lines, bytes)) = as_lines {
-                assert_eq!(bytes, end);
-                assert_eq!((as_lines.length, as_lines.keeps_alive), (received.length, received.keeps_alive));
+            match in_place {
+                InPlace::Lines(read, bytes) => {
+                    assert_eq!((read.length, read.keeps_alive, bytes), (received.length, received.keeps_alive, end))
+                }
+                InPlace::ForMap(bytes) => assert_eq!(bytes, end),
+                // It begins with empty lines.
+                InPlace::Unclear => {}
             }
             outcome.statuses.push(received.response.status().as_u16());
             outcome.fields += received.response.headers().len();

@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use self::h1::serve_h1;
-pub use self::h1::{Asked, Stamp, read_head, write_head};
+pub use self::h1::{Asked, Stamp, read_request_head, write_head};
 use self::h2::serve_h2;
 pub use self::heads::{HeadBudget, Share};
 use crate::config::{Protocols, TlsVersion};

@@ -219,9 +219,6 @@ mod tests {
     }
 
     #[test]
-    fn the_table_and_the_test_of_a_name_agree() {}
-
-    #[test]
     fn connection_cannot_name_what_others_rely_upon() {
         let kept = "host: a\ncontent-length: 1\nauthorization: x\ncookie: a=b\nx-forwarded-for: 1\nx-forwarded-prefix: /\n\
             x-real-ip: 1\nforwarded: for=1\nvia: 1.1 a\nx-request-id: 1\ncache-control: no-store\nif-match: \"a\"";

@@ -3,10 +3,10 @@
 //! A request passes through here in this order: [`authority`] says which host it is for, [`cookies`] makes one
 //! line of crumbs, [`hop_by_hop`] takes out what was meant for this connection, [`forwarded`] drops what a stranger
 //! claims about the client and writes what is known instead, [`via`] and [`request_id`] mark it; where nothing of that
-//! was said before, [`hop_fields`] says it beside the map. A response passes
-//! [`framing`], [`hop_by_hop`] and [`via`]; trailers of either pass [`trailers`]. Where the edge codes
-//! content, [`etag`] marks its tag and takes the mark off when it comes back. [`entity_tag`] and [`date`] read
-//! validators, for whoever compares them, and [`media_type`] says what the content is.
+//! was said before, [`hop_fields`] says it beside the map. A response passes [`framing`], [`hop_by_hop`] and [`via`];
+//! trailers of either pass [`trailers`]. Where the edge codes content, [`etag`] marks its tag and takes the mark off when
+//! it comes back. [`entity_tag`] and [`date`] read validators, for whoever compares them, and [`media_type`] says what
+//! the content is.
 //!
 //! These are rules over a `HeaderMap`: they know no route, no config and no connection. A message that
 //! needs nothing removed is looked through once by each and not copied.

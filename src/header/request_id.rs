@@ -10,8 +10,11 @@ const BYTES_MAX: usize = 128;
 
 /// The name that a request has.
 #[derive(Debug, Clone)]
-pub enum RequestId {
-    /// Made here: 32 hex digits, as long as a trace id.
+pub struct RequestId(Text);
+
+#[derive(Debug, Clone)]
+enum Text {
+    /// Made here: hex digits, as many as a trace id has.
     Fresh([u8; 32]),
     /// By a trusted peer.
     Given(HeaderValue),
@@ -24,14 +27,19 @@ impl RequestId {
         for (at, digit) in text.iter_mut().rev().enumerate() {
             *digit = DIGITS[(random >> (4 * at) & 15) as usize];
         }
-        Self::Fresh(text)
+        Self(Text::Fresh(text))
     }
 
     pub fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Fresh(digits) => digits,
-            Self::Given(value) => value.as_bytes(),
+        match &self.0 {
+            Text::Fresh(digits) => digits,
+            Text::Given(value) => value.as_bytes(),
         }
+    }
+
+    /// Whether it is the name that the request came with.
+    pub fn is_given(&self) -> bool {
+        matches!(self.0, Text::Given(_))
     }
 
     pub fn as_str(&self) -> &str {
@@ -40,9 +48,9 @@ impl RequestId {
     }
 
     pub fn value(&self) -> HeaderValue {
-        match self {
-            Self::Fresh(digits) => HeaderValue::from_bytes(digits).unwrap_or_else(|_| HeaderValue::from_static("-")),
-            Self::Given(value) => value.clone(),
+        match &self.0 {
+            Text::Fresh(digits) => HeaderValue::from_bytes(digits).unwrap_or_else(|_| HeaderValue::from_static("-")),
+            Text::Given(value) => value.clone(),
         }
     }
 }
@@ -51,7 +59,7 @@ impl RequestId {
 /// the name that the request now has.
 pub fn settle(fields: &mut HeaderMap, via_trusted: bool, fresh: impl FnOnce() -> RequestId) -> RequestId {
     match fields.entry(X_REQUEST_ID) {
-        Entry::Occupied(given) if via_trusted && is_sane_alone(&given) => RequestId::Given(given.get().clone()),
+        Entry::Occupied(given) if via_trusted && is_sane_alone(&given) => RequestId(Text::Given(given.get().clone())),
         Entry::Occupied(mut given) => {
             let id = fresh();
             given.insert(id.value());
@@ -81,24 +89,26 @@ mod tests {
     use super::super::rows::{fields, text};
     use super::*;
 
+    const FRESH: &str = "00000000000000000000000000000007";
+
     #[track_caller]
     fn check(via_trusted: bool, before: &str, expected: &str) {
         let mut map = fields(before);
-        let id = settle(&mut map, via_trusted, || RequestId::Given(HeaderValue::from_static("fresh")));
-        assert_eq!(id.as_str(), expected);
+        let id = settle(&mut map, via_trusted, || RequestId::fresh(7));
+        assert_eq!((id.as_str(), id.is_given()), (expected, expected != FRESH));
         assert_eq!(text(&map), format!("x-request-id: {expected}"));
     }
 
     #[test]
     fn whose_name_counts() {
-        check(true, "", "fresh");
-        check(false, "x-request-id: theirs", "fresh");
+        check(true, "", FRESH);
+        check(false, "x-request-id: theirs", FRESH);
         check(true, "x-request-id: 5f0c-A_z.1:2+/=@", "5f0c-A_z.1:2+/=@");
-        check(true, "x-request-id:", "fresh");
-        check(true, "x-request-id: a b", "fresh");
-        check(true, "x-request-id: ${jndi}", "fresh");
-        check(true, "x-request-id: a\nx-request-id: b", "fresh");
-        check(true, &format!("x-request-id: {}", "a".repeat(BYTES_MAX + 1)), "fresh");
+        check(true, "x-request-id:", FRESH);
+        check(true, "x-request-id: a b", FRESH);
+        check(true, "x-request-id: ${jndi}", FRESH);
+        check(true, "x-request-id: a\nx-request-id: b", FRESH);
+        check(true, &format!("x-request-id: {}", "a".repeat(BYTES_MAX + 1)), FRESH);
     }
 
     #[test]

@@ -80,7 +80,7 @@ impl<'a> Arrival<'a> {
 
     /// Makes the head that goes upstream out of what was received.
     pub fn send_on<B>(&self, request: &mut Request<B>, passing: &Passing<'_>) -> Result<SentOn, Reason> {
-        let host = client_host(request)?;
+        let host = settle_host(request)?;
         if let Some(target) = target(passing, request.uri())? {
             *request.uri_mut() = target;
         }
@@ -111,13 +111,14 @@ impl<'a> Arrival<'a> {
         }
         let (peer_address, peer) = (self.downstream.peer.ip(), &self.downstream.peer_value);
         forwarded::drop_unbelieved(fields, client.via_trusted);
-        let is_looked_at = !route.config.request_fields.is_empty() || pass.upstream.pool.chooses_by_field();
-        if !is_looked_at && HopFields::are_new_to(fields) {
+        let needs_map = !to_h1 || !route.config.request_fields.is_empty() || pass.upstream.pool.chooses_by_field();
+        if !needs_map && HopFields::are_new_to(fields) {
+            debug_assert_eq!(client.address, peer_address.to_canonical(), "nobody has named another");
             let request_id = fresh_id();
             let beside = HopFields::new((peer, self.scheme(), host), received, request_id.clone());
             return SentOn { request_id, beside: Some(beside) };
         }
-        // One growth of the map, and not one for each doubling.
+        // At most one growth of the map here, and not one for each doubling.
         fields.reserve(REQUEST_FIELDS_ADDED);
         forwarded::tell(fields, &Hop { peer_address, peer, client, scheme: self.scheme(), host: &host });
         via::append(fields, received);
@@ -143,8 +144,8 @@ fn has_path(uri: &Uri) -> bool {
     uri.path_and_query().is_some_and(|target| target.as_str().starts_with('/'))
 }
 
-/// The host as the client names it: its field, or over HTTP/2 the authority, which becomes the field.
-fn client_host<B>(request: &mut Request<B>) -> Result<HeaderValue, Reason> {
+/// The host as the client names it: in its field, or over HTTP/2 as the authority, which becomes the field.
+fn settle_host<B>(request: &mut Request<B>) -> Result<HeaderValue, Reason> {
     if let Some(host) = request.headers().get(HOST) {
         return Ok(host.clone());
     }

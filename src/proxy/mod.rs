@@ -249,11 +249,8 @@ impl Exchange<'_> {
 
     /// Sends the request on and makes the answer out of what comes back.
     async fn pass(&self, request: Unread<'_>, passing: &Passing<'_>, record: &mut Record) -> Result<Answer, Reason> {
-        let beside = self.send_on(request, passing, record)?;
-        let mut outgoing = Outgoing::of(request, beside);
-        if let Some(body) = request.body_mut().take() {
-            self.take_body(body, passing, (&mut outgoing, record)).await?;
-        }
+        let mut outgoing = Outgoing::default();
+        self.send_on(request, passing, (&mut outgoing, record)).await?;
         let edits = &passing.route.config.response_fields;
         let relay = self.link.interims.as_ref().map(|client| Relay { client, edits });
         let mut fetch = passing.pass.fetch(&self.worker.connections, relay);

@@ -6,35 +6,39 @@ use http::{Request, Version};
 use super::arrival::SentOn;
 use super::{Exchange, Passing, Unread};
 use crate::balance::Asker;
-use crate::body::{Body, Payload, Source};
+use crate::body::{Payload, Source};
 use crate::config::UpstreamProtocol;
 use crate::error::Reason;
 use crate::fetch::Outgoing;
 use crate::header::etag;
 use crate::header::hop_by_hop::{self, Trailers, Upgrade};
-use crate::header::hop_fields::HopFields;
 use crate::pace::Terms;
 use crate::record::Record;
 use crate::snapshot::{Pass, Route};
 
 impl Exchange<'_> {
-    /// Makes the request what goes upstream. The answer is what goes with its head beside the map.
-    pub(super) fn send_on(
+    /// Makes of a request what goes upstream.
+    pub(super) async fn send_on(
         &self,
         request: Unread<'_>,
         passing: &Passing<'_>,
-        record: &mut Record,
-    ) -> Result<Option<HopFields>, Reason> {
+        (outgoing, record): (&mut Outgoing, &mut Record),
+    ) -> Result<(), Reason> {
         let SentOn { request_id, beside } = self.arrival().send_on(request, passing)?;
         record.request_id = Some(request_id);
+        outgoing.beside = beside;
         if passing.pass.upstream.pool.chooses_by_client() {
             request.extensions_mut().insert(Asker(passing.client.address));
         }
-        Ok(beside)
+        outgoing.take_head(request);
+        match request.body_mut().take() {
+            Some(body) => self.take_body(body, passing, (outgoing, record)).await,
+            None => Ok(()),
+        }
     }
 
     /// Reads ahead what a slow client would hold an endpoint with; streams pass as they come.
-    pub(super) async fn take_body(
+    async fn take_body(
         &self,
         source: Source,
         &Passing { route, pass, ref upgrade, .. }: &Passing<'_>,
@@ -55,19 +59,6 @@ impl Exchange<'_> {
         }
         outgoing.payload = Payload::new(body);
         Ok(())
-    }
-}
-
-impl Outgoing {
-    /// The head of a request, whose body is taken apart.
-    pub fn of(request: Unread<'_>, beside: Option<HopFields>) -> Self {
-        let (mut head, ()) = Request::new(()).into_parts();
-        std::mem::swap(&mut head.method, request.method_mut());
-        std::mem::swap(&mut head.uri, request.uri_mut());
-        std::mem::swap(&mut head.version, request.version_mut());
-        std::mem::swap(&mut head.headers, request.headers_mut());
-        std::mem::swap(&mut head.extensions, request.extensions_mut());
-        Self { head, beside, payload: Payload::new(Body::empty()) }
     }
 }
 

@@ -38,7 +38,7 @@ mod tests {
     use crate::compress::negotiate::{Asked, Plan, plan};
     use crate::config::{Coding, Compress, Levels, TypePattern};
     use crate::header::framing::Length;
-    use crate::upstream::fuzzed::{AsLines, read_as_lines, read_head};
+    use crate::upstream::fuzzed::{AsLines, InPlace, read_head, read_in_place};
 
     const FIELDS: [&str; 10] = [
         "Content-Type: image/png",
@@ -69,7 +69,7 @@ mod tests {
             let lines: String = fields.iter().map(|line| format!("{line}\r\n")).collect();
             let head = Bytes::from(format!("HTTP/1.1 {status} Said\r\nContent-Length: 40\r\n{lines}\r\n"));
             let wanted = AsLines { coded: Some(&policy.types) };
-            if read_as_lines(&head, wanted).is_some() {
+            if let InPlace::Lines(..) = read_in_place(&head, wanted) {
                 let plain = read_head(&head, HeaderMap::new).unwrap();
                 prop_assert_eq!(plain.length, Ok(Length::Known(40)));
                 let asked = accepted.map(|codings| ("accept-encoding".parse().unwrap(), HeaderValue::from_static(codings)));

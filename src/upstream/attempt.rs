@@ -104,7 +104,10 @@ impl Attempt<'_> {
             let mut shared = self.shared_connection(over).await.map_err(Failed::unsent)?;
             let reused = !shared.is_new();
             let stream = shared.open_stream();
-            let mut request = Request::from_parts(head.whole(), payload.take().unwrap_or_else(Body::empty));
+            let mut request = Request::from_parts(head.parts.clone(), payload.take().unwrap_or_else(Body::empty));
+            if let Some(names) = head.names {
+                names.insert(request.headers_mut());
+            }
             absolute_form(&mut request, scheme.clone());
             let (watched, watch) = self.watch(request);
             progress.has_begun.set(true);

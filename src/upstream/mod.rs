@@ -172,24 +172,10 @@ pub struct Limits<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Head<'a> {
     pub parts: &'a Parts,
-    /// What this hop says of the request; None if the map has it.
+    /// What this hop says of the request, over HTTP/1.1; None if the map has it.
     pub beside: Option<&'a HopFields>,
     /// What names the trace; None if requests are not traced.
     pub names: Option<SpanFields>,
-}
-
-impl Head<'_> {
-    /// The same with all fields in the map.
-    fn whole(&self) -> Parts {
-        let mut parts = self.parts.clone();
-        if let Some(beside) = self.beside {
-            beside.insert(&mut parts.headers);
-        }
-        if let Some(names) = self.names {
-            names.insert(&mut parts.headers);
-        }
-        parts
-    }
 }
 
 /// A request on its way to the endpoint that `in_flight` counts on.

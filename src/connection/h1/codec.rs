@@ -109,8 +109,9 @@ impl<S> Codec<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
-    /// Waits for a request, which goes into `request`, that is a new one; without a body if there is none to read. A
-    /// connection that has nothing of one ends when it `is_last`, which is asked when there is nothing to read.
+    /// Waits for a request, which goes into `request`, that is new and stays so if there is none; without a body if there
+    /// is none to read. A connection that has nothing of one ends when it `is_last`, which is asked when there is nothing
+    /// to read.
     pub async fn next(
         &mut self,
         request: &mut Request<Option<Source>>,

@@ -5,7 +5,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING}
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, response};
 
 use crate::guard::{Complete, Lines};
-use crate::header::{REQUEST_FIELDS_ADDED, cookies, framing, write_field, write_integer};
+use crate::header::{cookies, framing, write_field, write_integer};
 use crate::proxy::Prepared;
 use crate::spare;
 use crate::telemetry::traces::SpanFields;
@@ -59,13 +59,14 @@ pub struct Begun {
     pub is_queued: bool,
 }
 
-/// Reads the head of a request, with its cookies in one line. The guard takes nothing that a request cannot be made of.
+/// Reads the head of a request, with its cookies in one line. The guard takes nothing that a request cannot be made of:
+/// None is not to be expected, and leaves some of it in `request`.
 pub fn read<B>(head: &Bytes, lines: &Lines, complete: &Complete, request: &mut Request<B>) -> Option<()> {
     *request.method_mut() = Method::from_bytes(lines.method.of(head)).ok()?;
     *request.uri_mut() = Uri::from_maybe_shared(head.slice_ref(lines.target.of(head))).ok()?;
     *request.version_mut() = if complete.is_http10 { Version::HTTP_10 } else { Version::HTTP_11 };
     let mut fields = spare::fields();
-    fields.reserve(lines.fields.len() + REQUEST_FIELDS_ADDED);
+    fields.reserve(lines.fields.len());
     for (name, value) in &lines.fields {
         let name = HeaderName::from_bytes(name.of(head)).ok()?;
         let value = HeaderValue::from_maybe_shared(head.slice_ref(value.of(head))).ok()?;

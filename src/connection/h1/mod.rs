@@ -26,7 +26,7 @@ use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::codec::{Broken, Codec, Next};
-pub use self::head::{Asked, Stamp, read as read_head, write as write_head};
+pub use self::head::{Asked, Stamp, read as read_request_head, write as write_head};
 use super::{Downstream, FIRST_REQUEST_GRACE, Limits, Link, reason_of, run_tunnel};
 use crate::body::Body;
 use crate::guard::Reason;

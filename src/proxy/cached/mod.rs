@@ -292,11 +292,8 @@ impl Exchange<'_> {
         let of_all = lead.map(Lead::key).filter(|of_all| Borrow::<[u8]>::borrow(*of_all) == key.as_slice());
         let key = of_all.map_or_else(|| key.as_slice().into(), Key::clone);
         let asked = Asked { key, epoch, method, fields, stale };
-        let beside = self.send_on(request, passing, record)?;
-        let mut outgoing = Outgoing::of(request, beside);
-        if let Some(body) = request.body_mut().take() {
-            self.take_body(body, passing, (&mut outgoing, record)).await?;
-        }
+        let mut outgoing = Outgoing::default();
+        self.send_on(request, passing, (&mut outgoing, record)).await?;
         Ok(Asking {
             connections: Rc::clone(&self.worker.connections),
             route: Arc::clone(passing.route),

@@ -10,7 +10,7 @@ use http::StatusCode;
 use tokio::sync::oneshot;
 
 use super::super::message::receive;
-use crate::body::{Body, Payload, Reader};
+use crate::body::Reader;
 use crate::cache::{
     self, Asked, Cache, Detached, Directives, Failure, Lead, Policy, Settled, Stored, Taken, Times, Usable,
 };
@@ -98,7 +98,7 @@ impl Brought {
 fn unconditional(outgoing: &Outgoing) -> Outgoing {
     let mut head = outgoing.head.clone();
     cache::remove_preconditions(&mut head.headers);
-    Outgoing { head, beside: outgoing.beside.clone(), payload: Payload::new(Body::empty()) }
+    Outgoing { head, beside: outgoing.beside.clone(), ..Outgoing::default() }
 }
 
 /// Fetches for all who wait, to the end, even if who began it has left; then it has to have a place for that.

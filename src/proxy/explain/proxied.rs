@@ -15,7 +15,7 @@ use crate::clock;
 use crate::compress::Recoding;
 use crate::config::HostPolicy;
 use crate::error::Reason;
-use crate::header::request_id::{RequestId, X_REQUEST_ID};
+use crate::header::request_id::X_REQUEST_ID;
 use crate::proxy::arrival::SentOn;
 use crate::proxy::cached::{Beside, Caching, Hit, Miss, Ruling, answer, ask_for_all, rule};
 use crate::proxy::outgoing::receive_request;
@@ -176,7 +176,7 @@ impl Walk<'_> {
         }
         let set = &route.config.request_fields.set;
         let conceals = |name: &HeaderName| !self.ground.shows_secrets && set.iter().any(|(of_file, _)| of_file == name);
-        let is_named = matches!(id, RequestId::Given(_));
+        let is_named = id.is_given();
         let fresh =
             |name: &HeaderName| (*name == X_REQUEST_ID && !is_named) || changes::is_fresh(self.trace.as_ref(), name);
         let rewritten = uri.path_and_query().map(ToString::to_string).as_deref() != Some(&target);

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::Request;
 
 use super::shape::Question;
-use crate::connection::read_head;
+use crate::connection::read_request_head;
 use crate::error::Reason;
 use crate::guard::{self, Complete, Machine, Step, Stop};
 use crate::header::Scheme;
@@ -58,7 +58,7 @@ impl Written {
         match machine.step(&self.head) {
             Ok(Step::Head(complete)) => {
                 let mut request = Request::new((complete.body != guard::Body::Length(0)).then_some(()));
-                read_head(&self.head, machine.lines(), &complete, &mut request)
+                read_request_head(&self.head, machine.lines(), &complete, &mut request)
                     .ok_or(Reason::Guard(guard::Reason::BadTarget))?;
                 Ok((request, complete))
             }

@@ -61,8 +61,8 @@ impl Framing {
     }
 }
 
-/// Appends the head of a request to `out`. What the fields say of the framing, and of a trace if there are names, is left
-/// out: it is said anew.
+/// Appends the head of a request to `out`, and what goes beside its map. What the fields say of the framing, and of a
+/// trace if there are names, is left out: it is said anew.
 pub fn write(Head { parts, beside, names }: Head<'_>, framing: Framing, out: &mut Vec<u8>) {
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     for part in [parts.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
@@ -123,20 +123,27 @@ pub fn read(head: &Bytes, room: impl FnOnce() -> HeaderMap) -> Result<Received, 
     Ok(Received { response, length, keeps_alive })
 }
 
-/// Reads a head whose fields may stay lines, with how many bytes of those that have come it takes. None if its fields are
-/// to be in a map, if it has not come whole or is no head: who looks for its end finds out.
-pub fn read_as_lines(come: &[u8], wanted: AsLines<'_>) -> Option<(Received, usize)> {
-    // The end of what begins with empty lines is theirs.
-    if !come.starts_with(b"H") {
-        return None;
-    }
+/// What a head is that is read where it stands.
+pub enum InPlace {
+    /// Its fields stay lines, and it takes so many bytes.
+    Lines(Received, usize),
+    /// Its fields are to be in a map, and it takes so many bytes.
+    ForMap(usize),
+    /// It has not come whole, or is none: who looks for its end finds out.
+    Unclear,
+}
+
+/// Reads a head whose fields may stay lines, at the beginning of what has come.
+pub fn read_in_place(come: &[u8], wanted: AsLines<'_>) -> InPlace {
     let mut places = PLACES;
-    let (begun, fields, bytes) = parse(come, &mut places).ok()??;
-    if begun.version() != Version::HTTP_11 || !wanted.may_have(begun.status()) {
-        return None;
-    }
-    let Passed { lines, length, keeps_alive } = lines::read(fields, wanted)?;
-    Some((Received { response: begun.map(|_| Some(lines)), length: Ok(length), keeps_alive }, bytes))
+    // The end of what begins with empty lines is theirs.
+    let parsed = if come.starts_with(b"H") { parse(come, &mut places) } else { Ok(None) };
+    let Ok(Some((begun, fields, bytes))) = parsed else { return InPlace::Unclear };
+    let may_be_lines = begun.version() == Version::HTTP_11 && wanted.may_have(begun.status());
+    let passed = if may_be_lines { lines::read(fields, wanted) } else { None };
+    let Some(Passed { lines, length, keeps_alive }) = passed else { return InPlace::ForMap(bytes) };
+    let response = begun.map(|()| Some(lines));
+    InPlace::Lines(Received { response, length: Ok(length), keeps_alive }, bytes)
 }
 
 type Places<'a> = [MaybeUninit<httparse::Header<'a>>; FIELDS_MAX];
@@ -297,11 +304,13 @@ mod tests {
         ) {
             let lines = ["HTTP/1.1 200"].into_iter().chain(lines.iter().map(String::as_str)).chain([""]);
             let head: String = lines.zip(&ends).flat_map(|(line, end)| [line, end]).collect();
-            let (read, bytes) = read_as_lines((head.clone() + &behind).as_bytes(), AsLines { coded: None }).unwrap();
-            prop_assert_eq!((bytes, Some(bytes)), (head.len(), end((head.clone() + &behind).as_bytes(), &mut 0)));
-            prop_assert!(read.response.body().is_some());
-            let is_read = |cut| read_as_lines(&head.as_bytes()[..cut], AsLines { coded: None }).is_some();
-            prop_assert!(!(0..bytes).any(is_read), "a part is no head");
+            let read = |bytes: &str| match read_in_place(bytes.as_bytes(), AsLines { coded: None }) {
+                InPlace::Lines(_, bytes) => Some(bytes),
+                InPlace::ForMap(_) | InPlace::Unclear => None,
+            };
+            let whole = head.clone() + &behind;
+            prop_assert_eq!((read(&whole), end(whole.as_bytes(), &mut 0)), (Some(head.len()), Some(head.len())));
+            prop_assert!((0..head.len()).all(|cut| read(&head[..cut]).is_none()), "a part is no head");
         }
     }
 }

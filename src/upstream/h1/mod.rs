@@ -27,7 +27,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::task::unconstrained;
 
 use self::decoder::Decoder;
-use self::head::{Framing, Received};
+use self::head::{Framing, InPlace, Received};
 pub use self::lines::{AsLines, Lines};
 pub use self::stream::{Stream, Upgraded};
 use self::upload::{Upload, UploadError};
@@ -144,8 +144,8 @@ impl Connection {
             return Poll::Ready(Err(failed));
         }
         loop {
-            if let Some(received) = self.head(sending.as_lines).map_err(SendFailed::unknown)? {
-                match self.take_head(received, sending).map_err(SendFailed::unknown)? {
+            if let Some(received) = self.next_head(sending.as_lines).map_err(SendFailed::unknown)? {
+                match self.accept(received, sending).map_err(SendFailed::unknown)? {
                     Some(response) => return Poll::Ready(Ok(response)),
                     None => continue,
                 }
@@ -201,16 +201,21 @@ impl Connection {
     }
 
     /// The next head, if it has come whole.
-    fn head(&mut self, as_lines: Option<AsLines<'_>>) -> Result<Option<Received>, UpstreamError> {
-        // Most have come whole with the first read, and what passes as lines need not be looked through for its end then.
-        if self.searched == 0
-            && let Some((received, bytes)) = as_lines.and_then(|wanted| head::read_as_lines(&self.read, wanted))
-            && bytes <= HEAD_BYTES_MAX
-        {
-            self.read.advance(bytes);
-            return Ok(Some(received));
+    fn next_head(&mut self, as_lines: Option<AsLines<'_>>) -> Result<Option<Received>, UpstreamError> {
+        // Most come with one read. Those that pass as lines need not be looked through for their end then.
+        let is_new = self.searched == 0 && as_lines.is_some();
+        let mut end = if is_new { None } else { head::end(&self.read, &mut self.searched) };
+        if let Some(wanted) = as_lines.filter(|_| is_new || end.is_some()) {
+            end = match head::read_in_place(&self.read, wanted) {
+                InPlace::Lines(received, bytes) if bytes <= HEAD_BYTES_MAX => {
+                    self.read.advance(bytes);
+                    self.searched = 0;
+                    return Ok(Some(received));
+                }
+                InPlace::Lines(_, bytes) | InPlace::ForMap(bytes) => Some(bytes),
+                InPlace::Unclear => end.or_else(|| head::end(&self.read, &mut self.searched)),
+            };
         }
-        let end = head::end(&self.read, &mut self.searched);
         if end.unwrap_or(self.read.len()) > HEAD_BYTES_MAX {
             return Err(UpstreamError::HeadTooLarge);
         }
@@ -225,7 +230,7 @@ impl Connection {
     }
 
     /// None for an interim response, which ends here.
-    fn take_head(
+    fn accept(
         &mut self,
         received: Received,
         sending: &mut Sending<'_>,
@@ -318,11 +323,13 @@ impl Connection {
         if self.read.capacity() == 0 {
             self.read = spare::buffer();
         }
-        // What was read last has been taken, and its place is in the cache of this core.
-        let has_room = self.read.is_empty() && self.read.try_reclaim(wanted);
+        if self.read.is_empty() && self.read.capacity() > 0 {
+            // What was read last has been taken: from its beginning on, the buffer is in the cache of this core.
+            let _is_larger = self.read.try_reclaim(self.read.capacity() + 1);
+        }
         let room = self.read.capacity() - self.read.len();
         // One byte needs room as well: without any, a read says what it says at the end.
-        if !has_room && room < wanted.div_ceil(2) {
+        if room < wanted.div_ceil(2) {
             self.read.reserve(wanted);
         }
         // Of content that may be moved, as little as possible is to come with its head.
