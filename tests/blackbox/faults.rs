@@ -146,6 +146,26 @@ async fn a_key_stays_at_its_endpoint_while_that_is_there() {
     }
 }
 
+/// The edge itself writes the field that endpoints are chosen by.
+#[tokio::test]
+async fn a_key_may_be_what_the_edge_says() {
+    let origins = [Origin::replies(ok("0")).await, Origin::replies(ok("1")).await, Origin::replies(ok("2")).await];
+    let keys = "balance = \"hash\"\nhash_by = \"header:x-forwarded-host\"";
+    let edge = Edge::start(upstream(&origins.each_ref().map(Origin::address), keys) + ROUTE).await;
+    let mut client = Client::connect(&edge, Via::H1).await;
+    let mut seen = std::collections::BTreeSet::new();
+    for host in 0..20 {
+        let mut ask =
+            async || client.ask(request("GET", "/").header("host", format!("h{host}")), "").await.text().to_owned();
+        let place = ask().await;
+        for _ in 0..5 {
+            assert_eq!(ask().await, place);
+        }
+        seen.insert(place);
+    }
+    assert_eq!(seen.len(), 3);
+}
+
 #[tokio::test]
 async fn a_client_stays_at_its_endpoint_by_its_address() {
     let origins = [Origin::replies(ok("0")).await, Origin::replies(ok("1")).await, Origin::replies(ok("2")).await];

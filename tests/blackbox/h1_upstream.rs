@@ -343,6 +343,29 @@ async fn a_response_says_the_same_however_its_head_passes() {
     }
 }
 
+/// However a head comes, its fields pass in the same order.
+#[tokio::test]
+async fn a_head_in_pieces_passes_as_one_that_is_whole() {
+    const RESPONSE: &[u8] =
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nX-Y: z\r\nSet-Cookie: b\r\nContent-Length: 5\r\n\r\nhello";
+    let whole = Origin::serves(|mut connection| async move {
+        while connection.request().await.is_some() {
+            connection.wire.send(RESPONSE).await.unwrap();
+        }
+    })
+    .await;
+    let mut heads = Vec::new();
+    for origin in [whole, dripping(RESPONSE, false).await] {
+        let edge = Edge::before(&origin).await;
+        let mut client = edge.raw().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+        let answer = String::from_utf8(within("an answer", client.rest()).await).unwrap();
+        heads.push(answer.lines().filter(|line| !line.starts_with("date")).map(str::to_owned).collect::<Vec<_>>());
+    }
+    assert_eq!(heads[0][..4], ["HTTP/1.1 200 OK", "set-cookie: a", "x-y: z", "set-cookie: b"]);
+    assert_eq!(heads[0], heads[1]);
+}
+
 /// A head that is written is not kept beside its content, which may take as long as it likes.
 #[tokio::test]
 async fn a_response_that_lasts_holds_no_head() {
