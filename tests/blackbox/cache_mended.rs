@@ -383,3 +383,27 @@ async fn what_is_stored_takes_the_memory_that_it_is_charged_for() {
     let grown = (edge.rss_kib() - before) as usize * 1024;
     assert!(grown < OBJECTS * BYTES * 3 / 2, "{} bytes an object", grown / OBJECTS);
 }
+
+/// An answer of 304 that speaks of something else is asked for once more: where the client's requests go.
+#[tokio::test]
+async fn what_is_asked_again_stays_at_the_endpoint_of_its_client() {
+    let origin = || {
+        Origin::answers(|request| {
+            let aged = ok("page").field("cache-control", "max-age=60").field("age", "60").field("etag", "\"1\"");
+            let is_validated = request.fields.has("if-none-match");
+            std::future::ready(if is_validated { ok("").status(304).field("etag", "\"2\"") } else { aged })
+        })
+    };
+    let origins = [origin().await, origin().await, origin().await];
+    let route = "[[route]]\npath = \"/\"\nupstream = \"app\"\ncache = {}\n";
+    let edge = Edge::start(upstream(&origins.each_ref().map(Origin::address), "balance = \"hash\"") + route).await;
+    for client in 0..20 {
+        let path = format!("/{client}");
+        for _ in 0..2 {
+            let head = request("GET", &path).header("x-forwarded-for", format!("192.0.2.{client}"));
+            assert_eq!(Client::connect(&edge, Via::H1).await.ask(head, "").await.text(), "page");
+        }
+        let asked = origins.each_ref().map(|origin| origin.targets().iter().filter(|target| **target == path).count());
+        assert!(asked.contains(&3), "{path}: {asked:?}");
+    }
+}
