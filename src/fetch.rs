@@ -5,6 +5,7 @@ mod attempt;
 mod choosing;
 mod failed;
 mod observed;
+mod outgoing;
 #[cfg(test)]
 mod simulation;
 
@@ -13,7 +14,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
 use http::header::HOST;
 use http::request::Parts;
 use tokio::time::Instant;
@@ -21,10 +21,9 @@ use tokio::time::Instant;
 use self::attempt::Attempt;
 use self::failed::FailedAttempt;
 use self::observed::Counted;
+pub use self::outgoing::Outgoing;
 use crate::balance::{Call, Endpoint, InFlight, Outcome, Refused};
-use crate::body::{Body, Payload};
 use crate::clock;
-use crate::header::hop_fields::HopFields;
 use crate::interim::Relay;
 use crate::spare;
 use crate::telemetry::metrics::AttemptOutcome;
@@ -68,33 +67,6 @@ pub struct Fetch<'a> {
     pub host_of_endpoint: bool,
     /// To the client, if one waits that may be told of what comes before the answer.
     pub relay: Option<Relay<'a>>,
-}
-
-/// A request as it goes upstream. It is filled in where it stays: moving it would cost as much as to write its head.
-pub struct Outgoing {
-    pub head: Parts,
-    /// What goes with the head beside its map, over HTTP/1.1; None if that has all of it.
-    pub beside: Option<HopFields>,
-    pub payload: Payload,
-}
-
-impl Outgoing {
-    /// The head of a request, whose body is taken apart.
-    pub fn take_head<B>(&mut self, request: &mut Request<B>) {
-        std::mem::swap(&mut self.head.method, request.method_mut());
-        std::mem::swap(&mut self.head.uri, request.uri_mut());
-        std::mem::swap(&mut self.head.version, request.version_mut());
-        std::mem::swap(&mut self.head.headers, request.headers_mut());
-        std::mem::swap(&mut self.head.extensions, request.extensions_mut());
-    }
-}
-
-/// A new request, without a body.
-impl Default for Outgoing {
-    fn default() -> Self {
-        let (head, ()) = Request::new(()).into_parts();
-        Self { head, beside: None, payload: Payload::new(Body::empty()) }
-    }
 }
 
 /// What happened on the way, for the log.
