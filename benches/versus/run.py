@@ -57,7 +57,14 @@ def main():
             smoke(plan, bench)
             print(f"versus: all as it should be, in {time.monotonic() - begun:.0f} s")
             return
-        results = measured(options.group, plan, bench)
+        results = Results(seconds=plan.seconds, rounds=plan.rounds, notes=plan.notes)
+        failed = None
+        try:
+            measure(options.group, plan, bench, results)
+        except (Wrong, DidNotStart) as wrong:
+            # What was measured until then is worth keeping: it took minutes.
+            failed = wrong
+    results.peers = {name: PEERS[name].version() for name in plan.peers}
     if options.commit and "tollgate" in results.peers:
         results.peers["tollgate"] = f"tollgate, commit {options.commit}"
     results.commands = [command_of(options)]
@@ -65,6 +72,8 @@ def main():
     if options.save:
         path = report.save(results, HERE / "results", options.add)
         print(f"written to {path}")
+    if failed:
+        raise failed
 
 
 def arguments() -> argparse.Namespace:
@@ -130,8 +139,7 @@ def prepared(options: argparse.Namespace) -> Iterator[Bench]:
         yield Bench(folder, stores, files, origin, echo, make_certificate(folder), tollgate, generator)
 
 
-def measured(groups: list[str], plan: Plan, bench: Bench) -> Results:
-    results = Results(seconds=plan.seconds, rounds=plan.rounds, notes=plan.notes)
+def measure(groups: list[str], plan: Plan, bench: Bench, results: Results):
     if "throughput" in groups:
         results.loaded = throughput.run(plan, bench)
     if "latency" in groups:
@@ -143,8 +151,6 @@ def measured(groups: list[str], plan: Plan, bench: Bench) -> Results:
         results.reloads = reloads.run(plan, bench)
     if "growth" in groups:
         results.growth = growth.run(plan, bench)
-    results.peers = {name: PEERS[name].version() for name in plan.peers}
-    return results
 
 
 def make_certificate(folder: Path) -> Certificate:
