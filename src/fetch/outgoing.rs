@@ -6,7 +6,8 @@ use http::request::Parts;
 use crate::body::{Body, Payload};
 use crate::header::hop_fields::HopFields;
 
-/// A request as it goes upstream. It is filled in where it stays: moving it would cost as much as to write its head.
+/// A request as it goes upstream. It is filled in where it stays: to hand it on took a thousand
+/// instructions more.
 pub struct Outgoing {
     pub head: Parts,
     /// What goes with the head beside its map, over HTTP/1.1; None if that has all of it.

@@ -2,9 +2,9 @@
 //! what it is called. The lines are those that [`forwarded`](super::forwarded), [`via`] and
 //! [`request_id`](super::request_id) would put into the map.
 //!
-//! They are written with a head of HTTP/1.1, beside its map: to put six more fields into that, and to write and drop them
-//! again, took 2400 of the 30,800 instructions of a request that is passed on. Most requests come with none of them. For
-//! the others, and over HTTP/2, the map is where what was said and what is added come together.
+//! They are written with a head of HTTP/1.1, beside its map: to put six more fields into that took 2100 of the 30,800
+//! instructions of a request that is passed on. Where a request came with one of them, and over HTTP/2, the map is where
+//! what was said and what is added come together.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
