@@ -199,8 +199,11 @@ impl Record {
         DESK.with_borrow(|desk| {
             let Some(desk) = desk else { return };
             let route = self.route.as_deref();
-            let metrics = route.map_or(desk.metrics.unrouted(), |route| &route.metrics);
-            metrics.record(&self.measured(bytes_sent, duration));
+            let measured = self.measured(bytes_sent, duration);
+            match route {
+                Some(route) => route.counts.record(&measured),
+                None => desk.metrics.unrouted().record(&measured),
+            }
             if let (Some(role), Some(caching)) = (self.cache, route.and_then(|route| route.caching())) {
                 caching.statistics.count(role);
             }

@@ -24,6 +24,7 @@ use crate::rate_limit::{self, RateLimits, RouteLimits};
 use crate::rewrite::Template;
 use crate::route::Router;
 use crate::telemetry::traces::Tracing;
+use crate::telemetry::metrics::RouteCounts;
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::tls::{Acceptor, Certificates, RootsError, UpstreamTls};
 use crate::upstream::budget::Budget;
@@ -177,8 +178,11 @@ pub struct View {
     routes: Vec<OnceCell<Arc<HeldRoute>>>,
 }
 
-/// A route that is kept for as long as its request is on record.
-pub struct HeldRoute(Arc<Route>);
+/// A route that is kept for as long as its request is on record, with what its worker counts of it.
+pub struct HeldRoute {
+    route: Arc<Route>,
+    pub counts: Arc<RouteCounts>,
+}
 
 impl View {
     pub fn new(snapshot: &Arc<Snapshot>) -> Rc<Self> {
@@ -192,12 +196,14 @@ impl View {
 
     /// The route for a request.
     pub fn route(&self, host: &str, path: &str) -> Option<Arc<HeldRoute>> {
-        let route = self.router.find(host, path)?;
-        let held = || Arc::new(HeldRoute(Arc::clone(route)));
-        Some(match self.routes.get(route.index) {
-            Some(cell) => Arc::clone(cell.get_or_init(held)),
-            None => held(),
-        })
+        let place = self.router.find_place(host, path)?;
+        let held = self.routes.get(place)?;
+        if held.get().is_none() {
+            let route = Arc::clone(self.router.at(place)?);
+            let counts = route.metrics.here();
+            held.get_or_init(|| Arc::new(HeldRoute { route, counts }));
+        }
+        held.get().cloned()
     }
 }
 
@@ -213,7 +219,7 @@ impl Deref for HeldRoute {
     type Target = Route;
 
     fn deref(&self) -> &Route {
-        &self.0
+        &self.route
     }
 }
 

@@ -28,10 +28,15 @@ pub struct NewEntry {
     pub stored: Arc<Stored>,
 }
 
-/// It never changes, but for what purges did to it.
+/// It never changes, but for what purges did to it. What a hit looks at comes first.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Entry {
     pub stored: Arc<Stored>,
+    /// The newest purge that it was held against, or `DEAD`.
+    tested: AtomicU64,
+    /// Milliseconds since 1970, or `NEVER`.
+    stale_since_ms: AtomicU64,
     pub target: Target,
     pub tags: Tags,
     pub route: RouteStatistics,
@@ -45,10 +50,6 @@ pub struct Entry {
     pub(super) charge: u64,
     /// The purge after which its fetch began.
     pub(super) born: u64,
-    /// The newest purge that it was held against, or `DEAD`.
-    tested: AtomicU64,
-    /// Milliseconds since 1970, or `NEVER`.
-    stale_since_ms: AtomicU64,
     listed: AtomicBool,
 }
 

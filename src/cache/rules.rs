@@ -77,6 +77,9 @@ impl Policy {
 
     /// The rules for a response with these fields.
     pub fn of(&self, response: &HeaderMap) -> &Applied {
+        if self.by_type.is_empty() {
+            return &self.other;
+        }
         let essence = media_type::essence(response);
         let fits = self.by_type.iter().find(|(pattern, _)| pattern.matches(essence));
         fits.map_or(&self.other, |(_, applied)| applied)

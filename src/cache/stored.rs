@@ -1,5 +1,6 @@
 //! A response as the cache has it, whether all of it is here or the rest is still on its way.
 
+use std::slice;
 use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
@@ -14,13 +15,18 @@ use super::vary::{self, Selecting};
 use crate::body::{Body, Growing};
 
 /// A response that may be used for many requests.
+///
+/// Of a million, none is at hand in the processor: so what an ordinary hit looks at comes first and lies together.
 #[derive(Debug, Clone)]
+#[repr(C)]
 pub struct Stored {
+    pub terms: Terms,
+    pub content: Content,
+    /// Of its fields, once they have been asked for.
+    pub(super) lines: OnceLock<Option<Box<[u8]>>>,
     pub status: StatusCode,
     /// Those that hold for every request, without `Age` and the fields of a connection.
     pub fields: HeaderMap,
-    pub content: Content,
-    pub terms: Terms,
     /// When it came, or was last validated.
     pub received: SystemTime,
     /// For which other requests it is right.
@@ -29,8 +35,6 @@ pub struct Stored {
     /// Its entity tag was made here: the origin does not know it.
     pub has_own_tag: bool,
     pub(super) forms: Arc<Forms>,
-    /// Of its fields, once they have been asked for.
-    pub(super) lines: OnceLock<Option<Box<[u8]>>>,
 }
 
 impl Stored {
@@ -80,14 +84,24 @@ pub enum Content {
 /// Content in a few large pieces.
 #[derive(Debug, Clone)]
 pub struct Whole {
-    pieces: Arc<[Bytes]>,
+    pieces: Pieces,
     length: u64,
+}
+
+#[derive(Debug, Clone)]
+enum Pieces {
+    One(Bytes),
+    Several(Arc<[Bytes]>),
 }
 
 impl Whole {
     pub fn new(pieces: Vec<Bytes>) -> Self {
         let length = pieces.iter().map(|piece| piece.len() as u64).sum();
-        Self { pieces: pieces.into(), length }
+        let pieces = match <[Bytes; 1]>::try_from(pieces) {
+            Ok([all]) => Pieces::One(all),
+            Err(pieces) => Pieces::Several(pieces.into()),
+        };
+        Self { pieces, length }
     }
 
     pub fn length(&self) -> u64 {
@@ -95,13 +109,16 @@ impl Whole {
     }
 
     pub fn pieces(&self) -> &[Bytes] {
-        &self.pieces
+        match &self.pieces {
+            Pieces::One(all) => slice::from_ref(all),
+            Pieces::Several(pieces) => pieces,
+        }
     }
 
     /// The bytes from `first` up to `end`, without copying them.
     fn slices(&self, first: u64, end: u64) -> impl Iterator<Item = Bytes> + '_ {
         let mut start = 0;
-        self.pieces.iter().filter_map(move |piece| {
+        self.pieces().iter().filter_map(move |piece| {
             let piece_start = start;
             start += piece.len() as u64;
             let from = usize::try_from(first.saturating_sub(piece_start)).ok()?.min(piece.len());

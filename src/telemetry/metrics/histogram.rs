@@ -41,19 +41,21 @@ pub const SHORT_S: [f64; 12] = [1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.
 const SHORT_NS: [u64; 12] =
     [1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000, 50_000_000, 250_000_000];
 
-/// How long things took.
+/// How long things took. The sum stands beside the ranges that most are in.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct Durations {
+    sum_ns: AtomicU64,
     /// By range; the last has no bound.
     counts: [AtomicU64; FINE_US.len() + 1],
-    sum_ns: AtomicU64,
 }
 
 /// How large things were.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub struct Sizes {
-    counts: [AtomicU64; SIZES_BYTES.len() + 1],
     sum: AtomicU64,
+    counts: [AtomicU64; SIZES_BYTES.len() + 1],
 }
 
 /// How long short things took. Clones of a sum are plain numbers.

@@ -51,7 +51,7 @@ pub use pushing::{Pushed, Pushing};
 pub use rate_limits::RateLimitSample;
 use reasons::Reasons;
 use requests::Routes;
-pub use requests::{Answered, RouteMetrics, RouteTotals};
+pub use requests::{Answered, RouteCounts, RouteMetrics, RouteTotals};
 use upstreams::Upstreams;
 pub use upstreams::{AttemptOutcome, RetryCause, UpstreamMetrics};
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode, Version};
 
-use super::cells::{ByName, Known, OTHER, PerThread};
+use super::cells::{Apart, ByName, Known, OTHER, PerThread};
 use super::families;
 use super::gathered::Gathered;
 use super::histogram::{DurationSum, Durations, FINE_MS, OWN_S, STANDARD_S, SizeSum, Sizes};
@@ -41,12 +41,18 @@ pub(super) struct Counted {
     path: Mutex<Arc<str>>,
 }
 
+/// What one thread counts of a route. Where there are thousands of routes, nothing of it is at hand when a request ends: so
+/// what an ordinary one adds to lies together.
 #[derive(Debug, Default)]
-pub(super) struct Cells {
-    durations: Table<Kind, Durations>,
+#[repr(C)]
+pub struct Cells {
     received: Sizes,
     sent: Sizes,
+    durations: Table<Kind, Durations>,
 }
+
+/// The counts of one route by the thread that asked for them.
+pub type RouteCounts = Apart<Cells>;
 
 /// One request at the end of its response.
 #[derive(Debug)]
@@ -98,12 +104,23 @@ impl RouteMetrics {
 
     /// Counts one request at the end of its response.
     pub fn record(&self, request: &Answered<'_>) {
-        let cells = self.0.cells.local();
+        self.0.cells.local().record(request);
+    }
+
+    /// What this thread counts, for whoever has many requests to count.
+    pub fn here(&self) -> Arc<RouteCounts> {
+        self.0.cells.here()
+    }
+}
+
+impl Cells {
+    /// Counts one request at the end of its response.
+    pub fn record(&self, request: &Answered<'_>) {
         let error = server_error(request.status, request.failure, request.rpc_status);
         let attributes = Attributes::new(request.method, request.version, Some(request.status), error);
-        cells.durations.of(Kind { attributes, is_tls: request.is_tls }).count(request.duration);
-        cells.received.count(request.bytes_received);
-        cells.sent.count(request.bytes_sent);
+        self.durations.of(Kind { attributes, is_tls: request.is_tls }).count(request.duration);
+        self.received.count(request.bytes_received);
+        self.sent.count(request.bytes_sent);
     }
 }
 

@@ -10,19 +10,35 @@ use std::sync::OnceLock;
 pub const KEYS_MAX: usize = 32;
 
 #[derive(Debug)]
+#[repr(C)]
 pub struct Table<K, T> {
-    entries: [OnceLock<Box<(K, T)>>; KEYS_MAX],
+    /// Most tables have one, and it is at hand with the table.
+    first: OnceLock<Entry<K, T>>,
+    others: [OnceLock<Box<Entry<K, T>>>; KEYS_MAX - 1],
     rest: OnceLock<Box<T>>,
+}
+
+/// The key beside the start of what is counted.
+#[derive(Debug)]
+#[repr(C)]
+struct Entry<K, T> {
+    key: K,
+    value: T,
 }
 
 impl<K: Copy + Eq, T: Default> Table<K, T> {
     /// What is counted under a key.
     pub fn of(&self, key: K) -> &T {
-        for entry in &self.entries {
-            // Another thread may have taken the place meanwhile, if two share the table.
-            let (held, value) = &**entry.get_or_init(|| Box::new((key, T::default())));
-            if *held == key {
-                return value;
+        let new = || Entry { key, value: T::default() };
+        // Another thread may have taken a place meanwhile, if two share the table.
+        let first = self.first.get_or_init(new);
+        if first.key == key {
+            return &first.value;
+        }
+        for other in &self.others {
+            let entry = other.get_or_init(|| Box::new(new()));
+            if entry.key == key {
+                return &entry.value;
             }
         }
         self.rest.get_or_init(Box::default)
@@ -30,14 +46,15 @@ impl<K: Copy + Eq, T: Default> Table<K, T> {
 
     /// All that were counted; without a key those for which there was no room.
     pub fn iter(&self) -> impl Iterator<Item = (Option<K>, &T)> {
-        let known = self.entries.iter().map_while(OnceLock::get).map(|entry| (Some(entry.0), &entry.1));
+        let others = self.others.iter().map_while(OnceLock::get).map(|entry| &**entry);
+        let known = self.first.get().into_iter().chain(others).map(|entry| (Some(entry.key), &entry.value));
         known.chain(self.rest.get().map(|rest| (None, &**rest)))
     }
 }
 
 impl<K, T> Default for Table<K, T> {
     fn default() -> Self {
-        Self { entries: array::from_fn(|_| OnceLock::new()), rest: OnceLock::new() }
+        Self { first: OnceLock::new(), others: array::from_fn(|_| OnceLock::new()), rest: OnceLock::new() }
     }
 }
 
