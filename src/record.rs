@@ -28,7 +28,7 @@ use crate::header::{authority, media_type};
 use crate::overload::Places;
 use crate::rate_limit::{RouteLimits, Verdict};
 use crate::snapshot::HeldRoute;
-use crate::telemetry::metrics::Answered;
+use crate::telemetry::metrics::{Answered, RouteCounts};
 use crate::telemetry::semconv;
 use crate::telemetry::traces::{Moment, Trace};
 use crate::telemetry::{AccessWriter, Entry, Metrics, UpstreamEntry};
@@ -42,10 +42,13 @@ thread_local! {
 struct Desk {
     access: AccessWriter,
     metrics: Arc<Metrics>,
+    /// For requests that no route matched.
+    unrouted: Arc<RouteCounts>,
 }
 
 pub fn open_desk(access: AccessWriter, metrics: Arc<Metrics>) {
-    DESK.with_borrow_mut(|desk| *desk = Some(Desk { access, metrics }));
+    let unrouted = metrics.unrouted().counts();
+    DESK.with_borrow_mut(|desk| *desk = Some(Desk { access, metrics, unrouted }));
 }
 
 pub fn flush_desk() {
@@ -200,10 +203,7 @@ impl Record {
             let Some(desk) = desk else { return };
             let route = self.route.as_deref();
             let measured = self.measured(bytes_sent, duration);
-            match route {
-                Some(route) => route.counts.record(&measured),
-                None => desk.metrics.unrouted().record(&measured),
-            }
+            route.map_or(&*desk.unrouted, |route| route.counts()).record(&measured);
             if let (Some(role), Some(caching)) = (self.cache, route.and_then(|route| route.caching())) {
                 caching.statistics.count(role);
             }

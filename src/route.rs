@@ -57,7 +57,7 @@ impl<R> Router<R> {
         self.routes.get(self.find_place(host, path)?)
     }
 
-    /// The place of the same route in the file, from 0 on.
+    /// The place in the file, from 0 on, of the route that [`Router::find`] gives.
     pub fn find_place(&self, host: &str, path: &str) -> Option<usize> {
         self.find_by_host(host, path).or_else(|| self.any.find(path))
     }
@@ -142,7 +142,7 @@ struct Node {
     /// The prefix that ends in a slash, as in `/a/`: it takes only what lies below.
     below: Option<usize>,
     /// By hash: of ten thousand a tree would look at the text of a dozen, each in a place of its own.
-    children: Option<Box<HashMap<Box<str>, Node>>>,
+    children: HashMap<Box<str>, Node>,
 }
 
 impl Node {
@@ -154,7 +154,7 @@ impl Node {
                 node.below.get_or_insert(index);
                 return;
             }
-            node = node.children.get_or_insert_default().entry(segment.into()).or_default();
+            node = node.children.entry(segment.into()).or_default();
             rest = tail;
         }
         node.here.get_or_insert(index);
@@ -166,7 +166,7 @@ impl Node {
         let mut found = node.here;
         while let Some((segment, tail)) = first_segment(rest) {
             found = node.below.or(found);
-            let Some(child) = node.children.as_ref().and_then(|children| children.get(segment)) else { break };
+            let Some(child) = node.children.get(segment) else { break };
             found = child.here.or(found);
             node = child;
             rest = tail;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -23,8 +23,8 @@ use crate::overload::{self, Overload};
 use crate::rate_limit::{self, RateLimits, RouteLimits};
 use crate::rewrite::Template;
 use crate::route::Router;
-use crate::telemetry::traces::Tracing;
 use crate::telemetry::metrics::RouteCounts;
+use crate::telemetry::traces::Tracing;
 use crate::telemetry::{Metrics, RouteMetrics};
 use crate::tls::{Acceptor, Certificates, RootsError, UpstreamTls};
 use crate::upstream::budget::Budget;
@@ -178,10 +178,10 @@ pub struct View {
     routes: Vec<OnceCell<Arc<HeldRoute>>>,
 }
 
-/// A route that is kept for as long as its request is on record, with what its worker counts of it.
+/// A route that is kept for as long as its request is on record.
 pub struct HeldRoute {
     route: Arc<Route>,
-    pub counts: Arc<RouteCounts>,
+    counts: OnceLock<Arc<RouteCounts>>,
 }
 
 impl View {
@@ -198,12 +198,11 @@ impl View {
     pub fn route(&self, host: &str, path: &str) -> Option<Arc<HeldRoute>> {
         let place = self.router.find_place(host, path)?;
         let held = self.routes.get(place)?;
-        if held.get().is_none() {
-            let route = Arc::clone(self.router.at(place)?);
-            let counts = route.metrics.here();
-            held.get_or_init(|| Arc::new(HeldRoute { route, counts }));
+        if let Some(held) = held.get() {
+            return Some(Arc::clone(held));
         }
-        held.get().cloned()
+        let route = Arc::clone(self.router.at(place)?);
+        Some(Arc::clone(held.get_or_init(|| Arc::new(HeldRoute { route, counts: OnceLock::new() }))))
     }
 }
 
@@ -212,6 +211,13 @@ impl Deref for View {
 
     fn deref(&self) -> &Snapshot {
         &self.snapshot
+    }
+}
+
+impl HeldRoute {
+    /// What its worker counts of it. Among thousands of routes, it is found by fewer steps than by the route itself.
+    pub fn counts(&self) -> &RouteCounts {
+        self.counts.get_or_init(|| self.route.metrics.counts())
     }
 }
 

@@ -177,3 +177,16 @@ impl Equivalent<Place> for PlaceOf<'_> {
         self.variant == place.variant && self.key == Borrow::<[u8]>::borrow(&place.key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use super::*;
+
+    /// With the counts of references before it, which are 16 bytes.
+    #[test]
+    fn what_a_hit_looks_at_is_in_one_line() {
+        assert!(16 + offset_of!(Entry, stale_since_ms) + 8 <= 64);
+    }
+}

@@ -77,6 +77,7 @@ impl Policy {
 
     /// The rules for a response with these fields.
     pub fn of(&self, response: &HeaderMap) -> &Applied {
+        // Without a look at the fields, which a hit has no need of otherwise.
         if self.by_type.is_empty() {
             return &self.other;
         }

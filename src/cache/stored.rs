@@ -215,6 +215,13 @@ mod tests {
 
     use super::*;
 
+    /// With the counts of references before it, which are 16 bytes.
+    #[test]
+    fn what_an_ordinary_hit_looks_at_is_in_three_lines() {
+        let end = 16 + std::mem::offset_of!(Stored, status) + size_of::<StatusCode>();
+        assert!(end <= 3 * 64, "{end}");
+    }
+
     proptest! {
         #[test]
         fn a_part_is_what_lies_between_its_ends(

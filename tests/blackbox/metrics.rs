@@ -169,6 +169,48 @@ async fn a_request_moves_its_series_and_no_others() {
     assert_eq!(Page::of(&edge).await.changes_since(&before), expected);
 }
 
+/// Whether its route keeps its name or gets another one.
+#[tokio::test]
+async fn a_request_that_outlives_a_reload_is_counted_where_it_began() {
+    let allowed = Arc::new(Semaphore::new(0));
+    let origin = Origin::holds(&allowed, |request| request.target == "/held", |_| ok("")).await;
+    let route = |keys: &str| upstream(&[origin.address()], "") + "[[route]]\npath = \"/\"\nupstream = \"app\"\n" + keys;
+    let series = |name: &str| format!("http_requests_total{{protocol=\"h1\",route=\"{name}\",status=\"200\"}}");
+    let (kept, renamed) = (series("kept"), series("renamed"));
+    let edge = Edge::start(route("name = \"kept\"")).await;
+    assert_eq!(edge.get("/").await.status, 200);
+    let mut client = Client::connect(&edge, Via::H1).await;
+    let mut hold = async || {
+        let arrived = origin.count() + 1;
+        let answer = client.send(request("GET", "/held").body(Body::whole("")).unwrap()).await;
+        within("the held request", origin.has(arrived)).await;
+        answer
+    };
+    let let_go = async |answer: Pending| {
+        allowed.add_permits(1);
+        assert_eq!(within("an answer", async { Answer::read(answer.await.unwrap()).await.unwrap() }).await.status, 200);
+    };
+    let reload = async |keys: &str| {
+        edge.write_config(&Edge::standard(route(keys)));
+        edge.reload().await;
+        assert_eq!(edge.get("/").await.status, 200);
+    };
+
+    let held = hold().await;
+    reload("name = \"kept\"\naccess_log = false").await;
+    edge.counts(&kept, 2.0).await;
+    let_go(held).await;
+    edge.counts(&kept, 3.0).await;
+
+    let held = hold().await;
+    reload("name = \"renamed\"").await;
+    edge.counts(&renamed, 1.0).await;
+    edge.counts(&kept, 3.0).await;
+    let_go(held).await;
+    until("the series to be gone", async || (!Page::of(&edge).await.values.contains_key(&kept)).then_some(())).await;
+    edge.counts(&renamed, 1.0).await;
+}
+
 #[tokio::test]
 async fn a_hit_asks_no_endpoint() {
     let origin = Origin::replies(ok("hello").field("cache-control", "max-age=60")).await;

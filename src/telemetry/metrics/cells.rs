@@ -13,7 +13,7 @@ use crate::lock::lock;
 /// Threads beyond this number share a cell with another one: slower, and still right.
 const SLOTS: usize = 64;
 
-/// One `T` a thread, made when the thread first asks for it.
+/// One `T` a thread, made when the thread first asks for it. Its references are counted in lines of their own before it.
 #[derive(Debug)]
 pub struct PerThread<T>([OnceLock<Arc<Apart<T>>>; SLOTS]);
 
@@ -35,8 +35,8 @@ impl<T: Default> PerThread<T> {
         self.cell()
     }
 
-    /// The same, to be held by a thread that counts often: it spares the way there.
-    pub fn here(&self) -> Arc<Apart<T>> {
+    /// The same, to be kept by who counts often.
+    pub fn share_local(&self) -> Arc<Apart<T>> {
         Arc::clone(self.cell())
     }
 
@@ -187,6 +187,24 @@ mod tests {
         });
         let sum: u64 = cells.iter().map(|cell| cell.load(Ordering::Relaxed)).sum();
         assert_eq!(sum, (SLOTS as u64 + 3) * 100);
+    }
+
+    /// Also where there are more threads than cells.
+    #[test]
+    fn who_keeps_the_cell_of_his_thread_counts_in_it() {
+        let cells = PerThread::<AtomicU64>::default();
+        thread::scope(|scope| {
+            for _ in 0..SLOTS + 3 {
+                scope.spawn(|| {
+                    let kept = cells.share_local();
+                    assert!(Arc::ptr_eq(&kept, &cells.share_local()));
+                    kept.fetch_add(1, Ordering::Relaxed);
+                    cells.local().fetch_add(1, Ordering::Relaxed);
+                });
+            }
+        });
+        let sum: u64 = cells.iter().map(|cell| cell.load(Ordering::Relaxed)).sum();
+        assert_eq!(sum, (SLOTS as u64 + 3) * 2);
     }
 
     #[test]

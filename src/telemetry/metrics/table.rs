@@ -12,33 +12,24 @@ pub const KEYS_MAX: usize = 32;
 #[derive(Debug)]
 #[repr(C)]
 pub struct Table<K, T> {
-    /// Most tables have one, and it is at hand with the table.
-    first: OnceLock<Entry<K, T>>,
-    others: [OnceLock<Box<Entry<K, T>>>; KEYS_MAX - 1],
+    /// Most tables have one key, and what is counted under it is at hand with the table.
+    first_key: OnceLock<K>,
+    first: T,
+    others: [OnceLock<Box<(K, T)>>; KEYS_MAX - 1],
     rest: OnceLock<Box<T>>,
-}
-
-/// The key beside the start of what is counted.
-#[derive(Debug)]
-#[repr(C)]
-struct Entry<K, T> {
-    key: K,
-    value: T,
 }
 
 impl<K: Copy + Eq, T: Default> Table<K, T> {
     /// What is counted under a key.
     pub fn of(&self, key: K) -> &T {
-        let new = || Entry { key, value: T::default() };
         // Another thread may have taken a place meanwhile, if two share the table.
-        let first = self.first.get_or_init(new);
-        if first.key == key {
-            return &first.value;
+        if *self.first_key.get_or_init(|| key) == key {
+            return &self.first;
         }
         for other in &self.others {
-            let entry = other.get_or_init(|| Box::new(new()));
-            if entry.key == key {
-                return &entry.value;
+            let (held, value) = &**other.get_or_init(|| Box::new((key, T::default())));
+            if *held == key {
+                return value;
             }
         }
         self.rest.get_or_init(Box::default)
@@ -46,15 +37,20 @@ impl<K: Copy + Eq, T: Default> Table<K, T> {
 
     /// All that were counted; without a key those for which there was no room.
     pub fn iter(&self) -> impl Iterator<Item = (Option<K>, &T)> {
-        let others = self.others.iter().map_while(OnceLock::get).map(|entry| &**entry);
-        let known = self.first.get().into_iter().chain(others).map(|entry| (Some(entry.key), &entry.value));
-        known.chain(self.rest.get().map(|rest| (None, &**rest)))
+        let first = self.first_key.get().map(|key| (Some(*key), &self.first));
+        let others = self.others.iter().map_while(OnceLock::get).map(|other| (Some(other.0), &other.1));
+        first.into_iter().chain(others).chain(self.rest.get().map(|rest| (None, &**rest)))
     }
 }
 
-impl<K, T> Default for Table<K, T> {
+impl<K, T: Default> Default for Table<K, T> {
     fn default() -> Self {
-        Self { first: OnceLock::new(), others: array::from_fn(|_| OnceLock::new()), rest: OnceLock::new() }
+        Self {
+            first_key: OnceLock::new(),
+            first: T::default(),
+            others: array::from_fn(|_| OnceLock::new()),
+            rest: OnceLock::new(),
+        }
     }
 }
 

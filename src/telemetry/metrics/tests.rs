@@ -43,11 +43,11 @@ fn requests_are_counted_by_route_status_and_protocol() {
     let metrics = metrics();
     let (api, none) = (metrics.route("api", "/api"), metrics.unrouted());
     let took = Duration::from_millis(150);
-    api.record(&answered(200, Version::HTTP_11, took));
-    api.record(&answered(200, Version::HTTP_10, took));
-    api.record(&answered(200, Version::HTTP_2, Duration::from_secs(40)));
-    none.record(&answered(404, Version::HTTP_11, Duration::ZERO));
-    none.record(&answered(999, Version::HTTP_11, Duration::ZERO));
+    api.counts().record(&answered(200, Version::HTTP_11, took));
+    api.counts().record(&answered(200, Version::HTTP_10, took));
+    api.counts().record(&answered(200, Version::HTTP_2, Duration::from_secs(40)));
+    none.counts().record(&answered(404, Version::HTTP_11, Duration::ZERO));
+    none.counts().record(&answered(999, Version::HTTP_11, Duration::ZERO));
     check(
         &metrics,
         &[
@@ -72,7 +72,7 @@ fn a_route_made_again_at_a_reload_goes_on_counting() {
     let metrics = metrics();
     let before = metrics.route("api", "/api");
     for route in [&before, &metrics.route("api", "/api")] {
-        route.record(&answered(200, Version::HTTP_11, Duration::ZERO));
+        route.counts().record(&answered(200, Version::HTTP_11, Duration::ZERO));
     }
     check(&metrics, &[r#"http_requests_total{protocol="h1",route="api",status="200"} 2"#]);
 }
@@ -82,7 +82,8 @@ fn what_a_reload_removed_is_gone_with_its_last_request() {
     let metrics = metrics();
     let (route, in_flight, upstream) =
         (metrics.route("api", "/api"), metrics.route("api", "/api"), metrics.upstream("app"));
-    route.record(&answered(200, Version::HTTP_11, Duration::ZERO));
+    let counts = in_flight.counts();
+    route.counts().record(&answered(200, Version::HTTP_11, Duration::ZERO));
     upstream.connection_opened();
     let series = || metrics.text().lines().filter(|line| line.contains("\"ap")).count();
     let before = series();
@@ -91,6 +92,8 @@ fn what_a_reload_removed_is_gone_with_its_last_request() {
     let requests_and_duration = 1 + (19 + 2) + (15 + 2) + 2 * (11 + 2);
     let of_upstream = 2 + AttemptOutcome::ALL.len() + RetryCause::ALL.len() + 1;
     assert_eq!((before - series(), series()), (of_upstream, requests_and_duration));
+    counts.record(&answered(200, Version::HTTP_11, Duration::ZERO));
+    check(&metrics, &[r#"http_requests_total{protocol="h1",route="api",status="200"} 2"#]);
     drop(in_flight);
     assert_eq!(series(), 0);
 }
@@ -100,7 +103,7 @@ fn thousands_of_routes_are_told_apart() {
     let metrics = metrics();
     let routes: Vec<_> = (0..2500).map(|n| metrics.route(&format!("r{n}"), "/")).collect();
     for route in &routes {
-        route.record(&answered(200, Version::HTTP_11, Duration::ZERO));
+        route.counts().record(&answered(200, Version::HTTP_11, Duration::ZERO));
     }
     check(&metrics, &[r#"http_requests_total{protocol="h1",route="r2499",status="200"} 1"#]);
     assert!(!metrics.text().contains("overflow"));
@@ -196,11 +199,15 @@ fn requests_by_the_standard() {
     let metrics = metrics();
     let api = metrics.route("api", "/api");
     let took = Duration::from_millis(80);
-    api.record(&answered(200, Version::HTTP_11, took));
-    api.record(&answered(200, Version::HTTP_2, took));
-    api.record(&Answered { method: &Method::POST, ..answered(500, Version::HTTP_10, took) });
+    api.counts().record(&answered(200, Version::HTTP_11, took));
+    api.counts().record(&answered(200, Version::HTTP_2, took));
+    api.counts().record(&Answered { method: &Method::POST, ..answered(500, Version::HTTP_10, took) });
     let method = Method::from_bytes(b"BREW").unwrap();
-    api.record(&Answered { method: &method, failure: Some("no-endpoint"), ..answered(503, Version::HTTP_11, took) });
+    api.counts().record(&Answered {
+        method: &method,
+        failure: Some("no-endpoint"),
+        ..answered(503, Version::HTTP_11, took)
+    });
     let of = |error: &str, method: &str, status: &str, version: &str, scheme: &str| {
         let error = if error.is_empty() { String::new() } else { format!("error_type=\"{error}\",") };
         format!(
@@ -238,7 +245,7 @@ fn series_of_the_standard_tell_path_and_route() {
         "none" => metrics.unrouted().clone(),
         name => metrics.route(name, "/"),
     });
-    routes.iter().for_each(|route| route.record(&answered(200, Version::HTTP_11, Duration::ZERO)));
+    routes.iter().for_each(|route| route.counts().record(&answered(200, Version::HTTP_11, Duration::ZERO)));
     let name = "http_server_response_body_size_bytes_count";
     let of = |labels: &str, count: u32| format!("{name}{{{labels}}} {count}");
     let alone = [of(r#"http_route="/",route="b.example/""#, 1), of(r#"route="none""#, 1)];
@@ -247,7 +254,7 @@ fn series_of_the_standard_tell_path_and_route() {
     check(&metrics, &[&of(r#"http_route="/",route="a.example/""#, 1), &alone[0], &alone[1]]);
     // Its configuration is in force.
     route.matches("/new");
-    route.record(&answered(200, Version::HTTP_11, Duration::ZERO));
+    route.counts().record(&answered(200, Version::HTTP_11, Duration::ZERO));
     check(&metrics, &[&of(r#"http_route="/new",route="a.example/""#, 2), &alone[0], &alone[1]]);
     assert_eq!(metrics.text().lines().filter(|line| line.starts_with(name)).count(), 3);
 }
@@ -257,7 +264,7 @@ fn series_of_the_standard_tell_path_and_route() {
 fn the_standard_s_histograms_tell_a_thousand_routes_apart() {
     let metrics = metrics();
     let routes: Vec<_> = (0..1500).map(|n| metrics.route(&format!("r{n}"), "/")).collect();
-    routes.iter().for_each(|route| route.record(&answered(200, Version::HTTP_11, Duration::ZERO)));
+    routes.iter().for_each(|route| route.counts().record(&answered(200, Version::HTTP_11, Duration::ZERO)));
     let text = metrics.text();
     let of =
         |route: &str, name: &str| text.lines().filter(|line| line.starts_with(name) && line.contains(route)).count();
@@ -273,7 +280,7 @@ fn the_standard_s_histograms_tell_a_thousand_routes_apart() {
 fn statuses_beyond_the_table_are_one() {
     let metrics = metrics();
     let api = metrics.route("api", "/api");
-    (200..300).for_each(|status| api.record(&answered(status, Version::HTTP_11, Duration::ZERO)));
+    (200..300).for_each(|status| api.counts().record(&answered(status, Version::HTTP_11, Duration::ZERO)));
     check(&metrics, &[r#"http_requests_total{protocol="other",route="api",status="other"} 68"#]);
     let series = metrics.text().lines().filter(|line| line.starts_with("http_requests_total{")).count();
     assert_eq!(series, 33);
@@ -322,7 +329,7 @@ fn what_goes_and_comes_back_says_that_it_begins_anew() {
     let came = |family| {
         let route = metrics.route("things", "/things");
         let upstream = metrics.upstream("app");
-        route.record(&answered(200, Version::HTTP_11, Duration::ZERO));
+        route.counts().record(&answered(200, Version::HTTP_11, Duration::ZERO));
         let since = since(&metrics, family).unwrap();
         // As long as somebody holds it, it is the same.
         drop((metrics.route("things", "/things"), metrics.upstream("app")));

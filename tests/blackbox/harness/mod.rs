@@ -16,7 +16,7 @@ mod wire;
 use std::time::Duration;
 
 pub use self::arrivals::Arrivals;
-pub use self::client::{Answer, Body, Client, Via, request, tls, try_tls};
+pub use self::client::{Answer, Body, Client, Pending, Via, request, tls, try_tls};
 pub use self::collector::{Collector, Span};
 pub use self::dns::{NameServer, Said};
 pub use self::edge::Edge;
