@@ -52,16 +52,18 @@ pub struct Listener {
     pub tls: Option<Acceptor>,
 }
 
+/// What each request looks at comes first.
+#[repr(C)]
 pub struct Route {
-    /// Which one it is of its generation.
-    index: usize,
-    pub config: config::Route,
     pub action: Action,
     /// None if it has none.
     pub rate_limits: Option<RouteLimits>,
-    pub metrics: RouteMetrics,
     /// Its requests in flight and how many there may be.
     pub in_flight: Option<(Arc<overload::Count>, usize)>,
+    pub config: config::Route,
+    pub metrics: RouteMetrics,
+    /// Which one it is of its generation.
+    index: usize,
 }
 
 pub enum Action {

@@ -10,13 +10,12 @@
 //! had, everything is read and written.
 
 use std::cell::Cell;
-use std::io::{self, IoSlice};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use rustix::buffer::spare_capacity;
-use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -129,12 +128,6 @@ fn open() -> io::Result<Ends> {
 
 fn transfer(from: impl AsFd, to: impl AsFd, bytes_max: usize) -> io::Result<usize> {
     Ok(splice(from, None, to, None, bytes_max, SpliceFlags::MOVE | SpliceFlags::NONBLOCK)?)
-}
-
-/// Writes the beginning of what goes on at once: it is held back for the rest of its packet.
-pub fn send_beginning(socket: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
-    socket.try_io(Interest::WRITABLE, || Ok(sendmsg(socket, slices, &mut SendAncillaryBuffer::default(), flags)?))
 }
 
 #[cfg(test)]

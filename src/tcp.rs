@@ -4,16 +4,18 @@
 //! behind what was not read. Each question is one system call, so it is asked when somebody has been waited for.
 
 use std::ffi::c_int;
-use std::io::{self, Write as _};
+use std::io::{self, IoSlice, Write as _};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::ioctl::{Getter, Opcode, ioctl};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
-use crate::tls::LateTickets;
+use crate::tls::{Ending, LateTickets};
 
 /// As asm-generic/ioctls.h has it. Where it is another number the call fails, and nothing is known.
 const SIOCOUTQ: Opcode = 0x5411;
@@ -28,8 +30,8 @@ pub trait Peer {
         None
     }
 
-    /// Takes some of the last bytes, which go out with what ends the stream when it is flushed. None if it takes none, or
-    /// nothing ends it but the end of its socket.
+    /// Takes some of the last bytes, which go out with what ends the stream, if that is shut down at once. None if it takes
+    /// none.
     fn write_last(&mut self, _bytes: &[u8]) -> Option<io::Result<usize>> {
         None
     }
@@ -62,6 +64,18 @@ impl Peer for TcpStream {
     fn bare(&self) -> Option<&TcpStream> {
         Some(self)
     }
+
+    fn write_last(&mut self, bytes: &[u8]) -> Option<io::Result<usize>> {
+        self.write_ending(&[IoSlice::new(bytes)])
+    }
+}
+
+impl Ending for TcpStream {
+    fn write_ending(&self, parts: &[IoSlice<'_>]) -> Option<io::Result<usize>> {
+        let written = send_beginning(self, parts);
+        let takes_none = written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        (!takes_none).then_some(written)
+    }
 }
 
 impl Peer for server::TlsStream<LateTickets<TcpStream>> {
@@ -70,10 +84,11 @@ impl Peer for server::TlsStream<LateTickets<TcpStream>> {
     }
 
     fn write_last(&mut self, bytes: &[u8]) -> Option<io::Result<usize>> {
-        let (_, session) = self.get_mut();
+        let (records, session) = self.get_mut();
         let taken = session.writer().write(bytes);
         if taken.as_ref().is_ok_and(|taken| *taken == bytes.len()) {
             session.send_close_notify();
+            records.end();
         }
         (!matches!(taken, Ok(0))).then_some(taken)
     }
@@ -107,6 +122,12 @@ fn unacknowledged(tcp: &TcpStream) -> Option<u64> {
     // SAFETY: SIOCOUTQ writes one `int` for every socket of TCP (tcp(7)), which is what the getter has room for.
     let queued = unsafe { ioctl(tcp, Getter::<SIOCOUTQ, c_int>::new()) };
     queued.ok().and_then(|queued| u64::try_from(queued).ok())
+}
+
+/// Writes the beginning of what goes on at once: it is held back for the rest of its packet.
+pub fn send_beginning(socket: &TcpStream, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+    let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+    socket.try_io(Interest::WRITABLE, || Ok(sendmsg(socket, parts, &mut SendAncillaryBuffer::default(), flags)?))
 }
 
 fn has_hung_up(tcp: &TcpStream) -> bool {
@@ -148,6 +169,23 @@ mod tests {
         assert!(waiting > 0 && waiting < written, "{waiting} of {written}");
         tokio::io::copy(&mut (&mut far).take(written), &mut tokio::io::sink()).await.unwrap();
         until(|| near.unacknowledged() == Some(0)).await;
+    }
+
+    #[tokio::test]
+    async fn the_last_bytes_go_out_with_the_end() {
+        let (mut near, mut far) = pair().await;
+        near.writable().await.unwrap();
+        assert_eq!(near.write_last(b"last").unwrap().unwrap(), 4);
+        let nothing = SockRef::from(&far).peek(&mut [std::mem::MaybeUninit::uninit(); 8]).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        near.shutdown().await.unwrap();
+        let mut seen = Vec::new();
+        far.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, b"last");
+        // A socket that takes no more takes no last bytes either.
+        let (mut near, _far) = pair().await;
+        while near.try_write(&[0; 65536]).is_ok() {}
+        assert!(near.write_last(b"last").is_none());
     }
 
     #[tokio::test]

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::{StartHandshake, TlsStream};
 
-use super::{ALPN_H1, ALPN_H2, Certificates, LateTickets, is_chacha, provider, unwrap_tls};
+use super::{ALPN_H1, ALPN_H2, Certificates, Ending, LateTickets, is_chacha, provider, unwrap_tls};
 use crate::config::{ListenTls, Protocols, TlsVersion};
 
 /// The first byte of every TLS connection: a record of type handshake (RFC 8446 §5.1).
@@ -94,7 +94,7 @@ impl Acceptor {
     /// Does the handshake, all of it within `limit`. A client that speaks HTTP in cleartext is told so.
     pub async fn accept<S>(&self, stream: S, limit: Duration) -> Result<TlsStream<LateTickets<S>>, HandshakeError>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Ending + Unpin,
     {
         // Boxed, so that its 5 KiB go with the handshake instead of staying in the connection's task.
         match timeout(limit, Box::pin(self.handshake(stream))).await {
@@ -111,7 +111,7 @@ impl Acceptor {
 
     async fn handshake<S>(&self, stream: S) -> Result<TlsStream<LateTickets<S>>, Failure<S>>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Ending + Unpin,
     {
         // rustls holds at most 64 KiB of a ClientHello, however it is cut into records.
         let first = FirstByte { stream, seen: None };

@@ -12,12 +12,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The first byte of a record of TLS 1.3 that is encrypted (RFC 8446 §5.2).
 const ENCRYPTED_RECORD: u8 = 23;
 
+/// A stream that is shut down right behind its last bytes.
+pub trait Ending {
+    /// Takes some of these, which go out with the end. None if it takes none, or knows no such way.
+    fn write_ending(&self, _parts: &[IoSlice<'_>]) -> Option<io::Result<usize>> {
+        None
+    }
+}
+
 /// The stream that TLS writes its records to.
 #[derive(Debug)]
 pub struct LateTickets<S> {
     stream: S,
     held: Vec<u8>,
     hand_shake: HandShake,
+    /// What is written from here on is the last.
+    is_last: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,11 +44,16 @@ enum HandShake {
 impl<S> LateTickets<S> {
     /// For a hand-shake whose ClientHello has been read.
     pub fn new(stream: S) -> Self {
-        Self { stream, held: Vec::new(), hand_shake: HandShake::Answered }
+        Self { stream, held: Vec::new(), hand_shake: HandShake::Answered, is_last: false }
     }
 
     pub fn get_ref(&self) -> &S {
         &self.stream
+    }
+
+    /// What is written from here on goes out with the end of the stream, which is shut down when it is written.
+    pub fn end(&mut self) {
+        self.is_last = true;
     }
 
     /// What is held goes out with what is written next.
@@ -47,7 +62,7 @@ impl<S> LateTickets<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> LateTickets<S> {
+impl<S: AsyncWrite + Ending + Unpin> LateTickets<S> {
     /// Sends what is held, as far as the stream takes it at once.
     pub fn poll_let_go(&mut self, cx: &mut Context<'_>) {
         self.end_hand_shake();
@@ -64,7 +79,7 @@ impl<S: AsyncWrite + Unpin> LateTickets<S> {
             let mut all = Vec::with_capacity(1 + parts.len());
             all.push(IoSlice::new(&self.held));
             all.extend_from_slice(parts);
-            let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &all))?;
+            let written = ready!(poll_stream(&mut self.stream, self.is_last, cx, &all))?;
             let of_held = written.min(self.held.len());
             self.held.drain(..of_held);
             if self.held.is_empty() {
@@ -74,7 +89,7 @@ impl<S: AsyncWrite + Unpin> LateTickets<S> {
                 return Poll::Ready(Ok(written - of_held));
             }
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        poll_stream(&mut self.stream, self.is_last, cx, parts)
     }
 
     fn poll_in_hand_shake(&mut self, cx: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -91,6 +106,18 @@ impl<S: AsyncWrite + Unpin> LateTickets<S> {
     }
 }
 
+fn poll_stream<S: AsyncWrite + Ending + Unpin>(
+    stream: &mut S,
+    is_last: bool,
+    cx: &mut Context<'_>,
+    parts: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    match is_last.then(|| stream.write_ending(parts)).flatten() {
+        Some(written) => Poll::Ready(written),
+        None => Pin::new(stream).poll_write_vectored(cx, parts),
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for LateTickets<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_read(cx, out))?;
@@ -101,7 +128,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for LateTickets<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for LateTickets<S> {
+impl<S: AsyncWrite + Ending + Unpin> AsyncWrite for LateTickets<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.poll_parts(cx, &[IoSlice::new(bytes)])
     }
@@ -126,6 +153,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for LateTickets<S> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+impl Ending for tokio::io::DuplexStream {}
 
 #[cfg(test)]
 mod tests {
@@ -185,7 +215,8 @@ mod tests {
     async fn what_is_held_comes_first_however_little_is_taken() {
         for step in [1, 5, TICKETS.len(), 1024] {
             let (near, mut far) = tokio::io::duplex(step);
-            let mut server = LateTickets { stream: near, held: TICKETS.to_vec(), hand_shake: HandShake::Over };
+            let mut server =
+                LateTickets { held: TICKETS.to_vec(), hand_shake: HandShake::Over, ..LateTickets::new(near) };
             let write = async {
                 server.write_all(b"answer").await.unwrap();
                 assert!(server.held.is_empty());

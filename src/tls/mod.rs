@@ -25,7 +25,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use self::accept::{Acceptor, HandshakeError, is_resumed, selected_h2, version};
 pub use self::certificates::{CertificateInfo, Certificates, Prepared};
-pub use self::late_tickets::LateTickets;
+pub use self::late_tickets::{Ending, LateTickets};
 pub use self::own::to_own_listener;
 pub use self::pair::CertificateError;
 pub use self::upstream::{ConnectError, RootsError, UpstreamTls};

@@ -14,8 +14,8 @@ use tokio::net::TcpStream;
 use super::head::{Begun, Framing};
 use crate::header::write_field;
 use crate::spare;
-use crate::splice::{self, Pipe};
-use crate::tcp::Peer;
+use crate::splice::Pipe;
+use crate::tcp::{self, Peer};
 use crate::timed::WriteLimit;
 
 /// From here on nothing more is asked of a body until some is written.
@@ -107,7 +107,7 @@ impl Output {
         self.needs_flush = true;
         let mut slices = [IoSlice::new(&[]); SLICES_MAX];
         if !self.is_empty()
-            && let Ok(written) = splice::send_beginning(client, self.slices(&mut slices))
+            && let Ok(written) = tcp::send_beginning(client, self.slices(&mut slices))
         {
             self.advance(written);
             limit.wrote(written);
