@@ -139,10 +139,17 @@ fn has_hung_up(tcp: &TcpStream) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::mem::MaybeUninit;
+    use std::sync::Arc;
+
+    use rustls::pki_types::ServerName;
+    use rustls::version::TLS13;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
+    use tokio_rustls::TlsConnector;
 
     use super::*;
+    use crate::tls::testing::{Authority, LIMIT, acceptor, serving};
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -176,7 +183,7 @@ mod tests {
         let (mut near, mut far) = pair().await;
         near.writable().await.unwrap();
         assert_eq!(near.write_last(b"last").unwrap().unwrap(), 4);
-        let nothing = SockRef::from(&far).peek(&mut [std::mem::MaybeUninit::uninit(); 8]).unwrap_err();
+        let nothing = SockRef::from(&far).peek(&mut [MaybeUninit::uninit(); 8]).unwrap_err();
         assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
         near.shutdown().await.unwrap();
         let mut seen = Vec::new();
@@ -186,6 +193,50 @@ mod tests {
         let (mut near, _far) = pair().await;
         while near.try_write(&[0; 65536]).is_ok() {}
         assert!(near.write_last(b"last").is_none());
+    }
+
+    /// Whether a hand-shake has left tickets, which go first.
+    #[tokio::test]
+    async fn the_last_records_go_out_with_the_end() {
+        for tickets in [&b""[..], b"\x17 tickets "] {
+            let (near, mut far) = pair().await;
+            near.writable().await.unwrap();
+            let mut near = LateTickets::new(near);
+            far.write_all(b"!").await.unwrap();
+            near.read_u8().await.unwrap();
+            near.write_all(tickets).await.unwrap();
+            near.end_hand_shake();
+            near.end();
+            near.write_all(b"last").await.unwrap();
+            let nothing = SockRef::from(&far).peek(&mut [MaybeUninit::uninit(); 8]).unwrap_err();
+            assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+            near.shutdown().await.unwrap();
+            let mut seen = Vec::new();
+            far.read_to_end(&mut seen).await.unwrap();
+            assert_eq!(seen, [tickets, b"last"].concat());
+        }
+    }
+
+    /// The answer, what says that nothing was cut off, and the end of the socket.
+    #[tokio::test]
+    async fn tls_says_its_last_with_the_end() {
+        let authority = Authority::new();
+        authority.issue("a", &["a.example"]);
+        let acceptor = acceptor(&serving(&[authority.configured("a", &["a.example"])]));
+        let connector = TlsConnector::from(Arc::new(authority.client(&[&TLS13])));
+        let (near, far) = pair().await;
+        let name = ServerName::try_from("a.example").unwrap();
+        let (near, far) = tokio::join!(acceptor.accept(near, LIMIT), connector.connect(name, far));
+        let (mut near, mut far) = (near.unwrap(), far.unwrap());
+        near.tcp().unwrap().writable().await.unwrap();
+        assert_eq!(near.write_last(b"last").unwrap().unwrap(), 4);
+        near.flush().await.unwrap();
+        let nothing = SockRef::from(far.get_ref().0).peek(&mut [MaybeUninit::uninit(); 8]).unwrap_err();
+        assert_eq!(nothing.kind(), io::ErrorKind::WouldBlock);
+        near.shutdown().await.unwrap();
+        let mut seen = Vec::new();
+        far.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, b"last");
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ mod local;
 mod own;
 mod pair;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 mod upstream;
 
 use std::io;

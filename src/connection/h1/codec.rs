@@ -48,6 +48,7 @@ pub struct Codec<S> {
     owes_continue: bool,
     /// What it is told before its answer.
     interims: Interims,
+    is_shut: bool,
 }
 
 /// What a client sends next.
@@ -83,8 +84,8 @@ impl<S> Codec<S> {
         let writing = WriteLimit::new(writing, limits.sending);
         let output = Output::default();
         let (asked, interims) = (Asked::default(), Interims::default());
-        let (has_said_all, owes_continue) = (false, false);
-        Self { stream, input, output, writing, asked, upload: None, has_said_all, owes_continue, interims }
+        let (has_said_all, owes_continue, is_shut) = (false, false, false);
+        Self { stream, input, output, writing, asked, upload: None, has_said_all, owes_continue, interims, is_shut }
     }
 
     /// Where to put what the client is told before its answer.
@@ -336,13 +337,22 @@ impl<S: AsyncRead + AsyncWrite + Peer + Unpin> Codec<S> {
         self.stream.reset_at_end();
     }
 
+    /// Sends the end of what is written, for which the last of it may wait.
+    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_shut {
+            let _broken = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
+            self.is_shut = true;
+        }
+        Poll::Ready(())
+    }
+
     /// Ends the connection in order after its last response: nothing more is sent, and what the client still sends
     /// is thrown away, until it has closed. Closing a socket on unread bytes resets it, which can destroy
     /// the response on its way (RFC 9112 §9.6). The limit of `silence` begins anew as long as the client is
     /// sending at a good rate; the caller waits for it, and bounds the whole.
     pub async fn discard(&mut self, silence: &Deadline, limit: Duration) {
         let is_over = self.is_over();
-        let _broken = poll_fn(|cx| Pin::new(&mut self.stream).poll_shutdown(cx)).await;
+        poll_fn(|cx| self.poll_shutdown(cx)).await;
         let mut discarded = 0;
         while let bytes @ 1.. = poll_fn(|cx| match self.input.poll_discard(cx, &mut self.stream) {
             // Nothing is on its way that the kernel could reset the connection for.

@@ -145,6 +145,8 @@ async fn linger<S>(worker: &Worker, codec: &mut Codec<S>)
 where
     S: AsyncRead + AsyncWrite + Peer + Unpin,
 {
+    // In this turn: what is behind may have to wait for the next one, and the last bytes with it.
+    let _is_shut = poll_fn(|cx| Poll::Ready(codec.poll_shutdown(cx))).await;
     let (silence, all) = (worker.sweep.deadline(), worker.sweep.deadline());
     silence.arm(LINGER);
     all.arm(LINGER_MAX);
