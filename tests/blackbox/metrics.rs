@@ -180,12 +180,7 @@ async fn a_request_that_outlives_a_reload_is_counted_where_it_began() {
     let edge = Edge::start(route("name = \"kept\"")).await;
     assert_eq!(edge.get("/").await.status, 200);
     let mut client = Client::connect(&edge, Via::H1).await;
-    let mut hold = async || {
-        let arrived = origin.count() + 1;
-        let answer = client.send(request("GET", "/held").body(Body::whole("")).unwrap()).await;
-        within("the held request", origin.has(arrived)).await;
-        answer
-    };
+    let to_be_held = || request("GET", "/held").body(Body::whole("")).unwrap();
     let let_go = async |answer: Pending| {
         allowed.add_permits(1);
         assert_eq!(within("an answer", async { Answer::read(answer.await.unwrap()).await.unwrap() }).await.status, 200);
@@ -196,13 +191,15 @@ async fn a_request_that_outlives_a_reload_is_counted_where_it_began() {
         assert_eq!(edge.get("/").await.status, 200);
     };
 
-    let held = hold().await;
+    let held = client.send(to_be_held()).await;
+    within("the held request", origin.has(2)).await;
     reload("name = \"kept\"\naccess_log = false").await;
     edge.counts(&kept, 2.0).await;
     let_go(held).await;
     edge.counts(&kept, 3.0).await;
 
-    let held = hold().await;
+    let held = client.send(to_be_held()).await;
+    within("the held request", origin.has(4)).await;
     reload("name = \"renamed\"").await;
     edge.counts(&renamed, 1.0).await;
     edge.counts(&kept, 3.0).await;
