@@ -15,6 +15,11 @@ pub struct Table<K, T> {
     /// Most tables have one key, and what is counted under it is at hand with the table.
     first_key: OnceLock<K>,
     first: T,
+    more: OnceLock<Box<More<K, T>>>,
+}
+
+#[derive(Debug)]
+struct More<K, T> {
     others: [OnceLock<Box<(K, T)>>; KEYS_MAX - 1],
     rest: OnceLock<Box<T>>,
 }
@@ -26,31 +31,35 @@ impl<K: Copy + Eq, T: Default> Table<K, T> {
         if *self.first_key.get_or_init(|| key) == key {
             return &self.first;
         }
-        for other in &self.others {
+        let more = self.more.get_or_init(Box::default);
+        for other in &more.others {
             let (held, value) = &**other.get_or_init(|| Box::new((key, T::default())));
             if *held == key {
                 return value;
             }
         }
-        self.rest.get_or_init(Box::default)
+        more.rest.get_or_init(Box::default)
     }
 
     /// All that were counted; without a key those for which there was no room.
     pub fn iter(&self) -> impl Iterator<Item = (Option<K>, &T)> {
         let first = self.first_key.get().map(|key| (Some(*key), &self.first));
-        let others = self.others.iter().map_while(OnceLock::get).map(|other| (Some(other.0), &other.1));
-        first.into_iter().chain(others).chain(self.rest.get().map(|rest| (None, &**rest)))
+        let more = self.more.get().into_iter();
+        let others = more.clone().flat_map(|more| more.others.iter().map_while(OnceLock::get));
+        let rest = more.filter_map(|more| more.rest.get());
+        first.into_iter().chain(others.map(|other| (Some(other.0), &other.1))).chain(rest.map(|rest| (None, &**rest)))
     }
 }
 
 impl<K, T: Default> Default for Table<K, T> {
     fn default() -> Self {
-        Self {
-            first_key: OnceLock::new(),
-            first: T::default(),
-            others: array::from_fn(|_| OnceLock::new()),
-            rest: OnceLock::new(),
-        }
+        Self { first_key: OnceLock::new(), first: T::default(), more: OnceLock::new() }
+    }
+}
+
+impl<K, T> Default for More<K, T> {
+    fn default() -> Self {
+        Self { others: array::from_fn(|_| OnceLock::new()), rest: OnceLock::new() }
     }
 }
 
