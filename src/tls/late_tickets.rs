@@ -1,7 +1,8 @@
 //! Keeps the tickets of TLS 1.3 back until there is something else to send.
 //!
 //! A hand-shake would send them by themselves, one more packet for each connection, which wakes its client for
-//! nothing: they are for its next connection. So they go out with the first answer.
+//! nothing: they are for its next connection. So they go out with the first answer. For the same reason the last records
+//! go out with the end of the stream.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
