@@ -1,15 +1,16 @@
 //! Two streams that speak to each other after 101: bytes pass both ways until both sides have ended or
 //! nothing has passed for too long: not long at all once a side has ended.
 
-use std::cell::Cell;
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf as _, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use bytes::{Buf as _, BufMut as _, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
+use crate::spare;
 use crate::timers::Deadline;
 
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -68,72 +69,167 @@ pub struct Passed {
     pub end: TunnelEnd,
 }
 
-pub async fn relay<C, U>(client: C, upstream: U, idle: Deadline, idle_timeout: Duration) -> Passed
+pub async fn relay<C, U>(mut client: C, mut upstream: U, idle: Deadline, idle_timeout: Duration) -> Passed
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let (mut from_client, mut to_client) = tokio::io::split(client);
-    let (mut from_upstream, mut to_upstream) = tokio::io::split(upstream);
-    let (mut sent_up, mut sent_down) = (0, 0);
-    let silence = Silence { deadline: &idle, limit: Cell::new(idle_timeout), has_ended: Cell::new(false) };
+    let mut silence = Silence { deadline: idle, limit: idle_timeout, has_ended: false };
     silence.begins();
-    let both = async {
-        tokio::try_join!(
-            pass(&mut from_client, &mut to_upstream, &mut sent_up, (&silence, AFTER_CLIENT)),
-            pass(&mut from_upstream, &mut to_client, &mut sent_down, (&silence, AFTER_ENDPOINT)),
-        )
-    };
-    let end = tokio::select! {
-        outcome = both => if outcome.is_ok() { TunnelEnd::Closed } else { TunnelEnd::Failed },
-        () = idle.expired() => if silence.has_ended.get() { TunnelEnd::Closed } else { TunnelEnd::Idle },
-    };
-    Passed { to_upstream: sent_up, to_client: sent_down, end }
+    let (mut up, mut down) = (Way::new(AFTER_CLIENT), Way::new(AFTER_ENDPOINT));
+    let end = poll_fn(|cx| {
+        let up = up.poll(cx, (&mut client, &mut upstream), &mut silence)?;
+        let down = down.poll(cx, (&mut upstream, &mut client), &mut silence)?;
+        if up.is_ready() && down.is_ready() {
+            return Poll::Ready(Ok(TunnelEnd::Closed));
+        }
+        silence
+            .deadline
+            .poll_expired(cx)
+            .map(|()| Ok(if silence.has_ended { TunnelEnd::Closed } else { TunnelEnd::Idle }))
+    })
+    .await;
+    let end = end.unwrap_or_else(|_: io::Error| TunnelEnd::Failed);
+    Passed { to_upstream: up.passed, to_client: down.passed, end }
 }
 
 /// How long nothing may pass in either direction.
-struct Silence<'a> {
-    deadline: &'a Deadline,
-    limit: Cell<Duration>,
+struct Silence {
+    deadline: Deadline,
+    limit: Duration,
     /// One side has.
-    has_ended: Cell<bool>,
+    has_ended: bool,
 }
 
-impl Silence<'_> {
+impl Silence {
     fn begins(&self) {
-        self.deadline.arm(self.limit.get());
+        self.deadline.arm(self.limit);
     }
 
-    fn after_end(&self, limit: Duration) {
-        self.limit.set(self.limit.get().min(limit));
-        self.has_ended.set(true);
+    fn after_end(&mut self, limit: Duration) {
+        self.limit = self.limit.min(limit);
+        self.has_ended = true;
         self.begins();
     }
 }
 
-async fn pass(
-    from: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl AsyncWrite + Unpin),
-    sent: &mut u64,
-    (silence, after_end): (&Silence<'_>, Duration),
-) -> io::Result<()> {
-    let mut chunk = vec![0; CHUNK_BYTES];
-    loop {
-        let read = from.read(&mut chunk).await?;
-        silence.begins();
-        let Some(data) = chunk.get(..read).filter(|data| !data.is_empty()) else {
-            // One side has ended; the other may still have something to say.
-            silence.after_end(after_end);
-            return to.shutdown().await;
-        };
-        to.write_all(data).await?;
-        to.flush().await?;
-        *sent += data.len() as u64;
+/// One direction. It has memory of its own only while the receiver is slower than the sender: most tunnels are silent most of
+/// the time.
+struct Way {
+    stage: Stage,
+    /// What the receiver has not taken yet.
+    held: BytesMut,
+    /// That lies in a buffer of the worker.
+    is_borrowed: bool,
+    needs_flush: bool,
+    passed: u64,
+    /// How long nothing may pass once its sender has ended.
+    after_end: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Passing,
+    /// The sender has ended; the receiver is to be told.
+    Ending,
+    Over,
+}
+
+impl Way {
+    fn new(after_end: Duration) -> Self {
+        Self {
+            stage: Stage::Passing,
+            held: BytesMut::new(),
+            is_borrowed: false,
+            needs_flush: false,
+            passed: 0,
+            after_end,
+        }
+    }
+
+    /// Ready when its sender has ended and its receiver has been told.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        (from, to): (&mut (impl AsyncRead + Unpin), &mut (impl AsyncWrite + Unpin)),
+        silence: &mut Silence,
+    ) -> Poll<io::Result<()>> {
+        while self.stage == Stage::Passing {
+            ready!(self.poll_pass_on(cx, to))?;
+            ready!(self.poll_read(cx, from))?;
+            if self.held.is_empty() {
+                // The other side may still have something to say.
+                silence.after_end(self.after_end);
+                self.stage = Stage::Ending;
+            } else {
+                silence.begins();
+            }
+        }
+        if self.stage == Stage::Ending {
+            ready!(Pin::new(to).poll_shutdown(cx))?;
+            self.stage = Stage::Over;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes what comes next; nothing at the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>, from: &mut (impl AsyncRead + Unpin)) -> Poll<io::Result<()>> {
+        let mut buffer = spare::buffer();
+        if buffer.capacity() < CHUNK_BYTES / 2 {
+            buffer.reserve(CHUNK_BYTES);
+        }
+        let read = pin!(from.read_buf(&mut (&mut buffer).limit(CHUNK_BYTES))).poll(cx);
+        if matches!(read, Poll::Ready(Ok(1..))) {
+            self.held = buffer;
+            self.is_borrowed = true;
+        } else {
+            spare::keep_buffer(buffer);
+        }
+        read.map_ok(|_| ())
+    }
+
+    fn poll_pass_on(&mut self, cx: &mut Context<'_>, to: &mut (impl AsyncWrite + Unpin)) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
+            let Poll::Ready(written) = Pin::new(&mut *to).poll_write(cx, &self.held)? else {
+                self.move_out();
+                return Poll::Pending;
+            };
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.held.advance(written);
+            self.passed += written as u64;
+            self.needs_flush = true;
+        }
+        if self.needs_flush {
+            self.leave_buffer();
+            ready!(Pin::new(to).poll_flush(cx))?;
+            self.needs_flush = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// What waits for the receiver takes as much memory as it is long.
+    fn move_out(&mut self) {
+        if self.is_borrowed {
+            let own = BytesMut::from(&*self.held);
+            self.leave_buffer();
+            self.held = own;
+        }
+    }
+
+    fn leave_buffer(&mut self) {
+        let held = std::mem::take(&mut self.held);
+        if std::mem::take(&mut self.is_borrowed) {
+            spare::keep_buffer(held);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
     use crate::timers::{Sweep, with_sweep};
 
@@ -156,6 +252,45 @@ mod tests {
         let tunnel = relay(near, far, sweep.deadline(), Duration::from_secs(60));
         let ((), passed) = tokio::join!(dialogue, tunnel);
         assert_eq!(passed, Passed { to_upstream: 4, to_client: 5, end: TunnelEnd::Closed });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_receiver_gets_all_of_it() {
+        let sweep = Sweep::new();
+        let ((mut client, near), (far, mut upstream)) = (tokio::io::duplex(100_000), tokio::io::duplex(7));
+        let sent: Vec<u8> = (0..100_000_u32).map(|at| (at % 251) as u8).collect();
+        let dialogue = async {
+            client.write_all(&sent).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut heard = Vec::new();
+            upstream.read_to_end(&mut heard).await.unwrap();
+            assert!(heard == sent);
+            upstream.shutdown().await.unwrap();
+        };
+        let ((), passed) = tokio::join!(dialogue, relay(near, far, sweep.deadline(), Duration::from_secs(60)));
+        assert_eq!(passed, Passed { to_upstream: 100_000, to_client: 0, end: TunnelEnd::Closed });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_tunnel_has_no_memory_of_its_own_and_a_slow_one_as_much_as_waits() {
+        let ((mut sender, mut from), (mut to, mut receiver)) = (tokio::io::duplex(1000), tokio::io::duplex(100));
+        let mut silence = Silence { deadline: Sweep::new().deadline(), limit: AFTER_CLIENT, has_ended: false };
+        let mut way = Way::new(AFTER_CLIENT);
+        let mut poll = async |way: &mut Way| {
+            poll_fn(|cx| Poll::Ready(way.poll(cx, (&mut from, &mut to), &mut silence))).await.map(Result::unwrap)
+        };
+        assert!(poll(&mut way).await.is_pending());
+        assert_eq!(way.held.capacity(), 0);
+        sender.write_all(&[1; 300]).await.unwrap();
+        assert!(poll(&mut way).await.is_pending());
+        assert_eq!((way.held.len(), way.passed), (200, 100));
+        assert!(way.held.capacity() < 300, "{}", way.held.capacity());
+        for passed in [200, 300] {
+            receiver.read_exact(&mut [0; 100]).await.unwrap();
+            assert!(poll(&mut way).await.is_pending());
+            assert_eq!(way.passed, passed);
+        }
+        assert_eq!(way.held.capacity(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use std::borrow::Borrow;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::SystemTime;
 
@@ -19,6 +19,7 @@ use super::key::Key;
 use super::memory::Reservation;
 use super::not_kept::NotKept;
 use super::policy::{self, Exchanged, HeadEffect, TargetUri, Terms, Times, Unstorable};
+use super::prepared;
 use super::rules::{self, Policy};
 use super::store::Insert;
 use super::stored::{Content, Stored, Whole};
@@ -105,7 +106,8 @@ impl Frame {
     fn stored(self, fields: HeaderMap, content: Content, forms: Arc<Forms>) -> Arc<Stored> {
         let Self { status, terms, received, selecting, tags, has_own_tag } = self;
         // What was read is a small part of a large buffer, which would stay with them.
-        let (fields, lines) = (header::detached(&fields), OnceLock::new());
+        let fields = header::detached(&fields);
+        let (lines, content) = prepared::laid_out(&fields, content);
         Arc::new(Stored { status, fields, content, terms, received, selecting, tags, has_own_tag, forms, lines })
     }
 }
@@ -216,7 +218,7 @@ fn keep(cache: &Arc<Cache>, asked: Asked, frame: Frame, policy: &Arc<Policy>, re
     let forms = Forms::new(cache.store.memory().clone(), policy.object_max);
     if let Some(bytes) = body.take_whole() {
         // A copy: what was read may be a small part of a large buffer, and this stays.
-        let content = Whole::new(vec![Bytes::copy_from_slice(&bytes)]);
+        let content = Whole::from(Bytes::copy_from_slice(&bytes));
         let has_own_tag = tag_by_content(frame.status, &mut fields, content.pieces());
         let stored = Frame { has_own_tag, ..frame }.stored(fields, Content::Whole(content), forms);
         asked.store(cache, policy, Arc::clone(&stored));
@@ -340,12 +342,9 @@ impl Receiving {
     }
 
     fn store(&self, pieces: Vec<Bytes>) {
-        let content = Content::Whole(Whole::new(pieces));
-        // Its fields change, so it has lines of its own.
-        let mut stored = Stored { content, lines: OnceLock::new(), ..(*self.stored).clone() };
-        if let Content::Whole(whole) = &stored.content {
-            stored.has_own_tag = tag_by_content(stored.status, &mut stored.fields, whole.pieces());
-        }
+        let (content, mut stored) = (Whole::new(pieces), (*self.stored).clone());
+        stored.has_own_tag = tag_by_content(stored.status, &mut stored.fields, content.pieces());
+        (stored.lines, stored.content) = prepared::laid_out(&stored.fields, Content::Whole(content));
         self.asked.store(&self.cache, &self.policy, Arc::new(stored));
     }
 }

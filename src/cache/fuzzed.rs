@@ -1,6 +1,6 @@
 //! The parts of the cache that the fuzz targets try by themselves.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, StatusCode};
@@ -29,18 +29,8 @@ pub use crate::pattern::Pattern;
 
 /// A response of 200 as the store takes it.
 pub fn stored(fields: HeaderMap, terms: Terms, selecting: Arc<Selecting>, content: Whole) -> Stored {
-    let (content, received) = (Content::Whole(content), SystemTime::UNIX_EPOCH);
+    let received = SystemTime::UNIX_EPOCH;
+    let (lines, content) = super::prepared::laid_out(&fields, Content::Whole(content));
     let (status, tags, forms) = (StatusCode::OK, Tags::default(), Forms::new(Memory::new(0), 0));
-    Stored {
-        status,
-        fields,
-        content,
-        terms,
-        received,
-        selecting,
-        tags,
-        has_own_tag: false,
-        forms,
-        lines: OnceLock::new(),
-    }
+    Stored { status, fields, content, terms, received, selecting, tags, has_own_tag: false, forms, lines }
 }

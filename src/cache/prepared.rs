@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, DATE};
 use http::{HeaderMap, HeaderName, Method, Response, StatusCode};
 
@@ -13,6 +14,9 @@ use super::stored::{Content, Stored};
 use super::{Found, cache_status};
 use crate::body::Body;
 use crate::header::{is_of_edge, write_field, write_integer};
+
+/// A longer content is worth a place of its own.
+const BESIDE_LINES_MAX: usize = 4 * 1024;
 
 /// The whole of a stored response, for a GET that is answered by it.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ impl Prepared {
         if stored.status != StatusCode::OK || !is_whole || !matches!(stored.content, Content::Whole(_)) {
             return None;
         }
-        stored.lines()?;
+        stored.lines.as_ref()?;
         Some(Self { stored: Arc::clone(stored), age_s: whole_seconds(found.terms().age(now)), said })
     }
 
@@ -41,7 +45,7 @@ impl Prepared {
 
     /// Appends the lines of its head, but for its length.
     pub fn write(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.stored.lines().unwrap_or_default());
+        out.extend_from_slice(self.stored.lines.as_deref().unwrap_or_default());
         out.extend_from_slice(b"age: ");
         write_integer(self.age_s, out);
         out.extend_from_slice(b"\r\ncache-status: ");
@@ -52,21 +56,34 @@ impl Prepared {
     }
 }
 
-/// The fields as lines, but for the length; None if the edge may have to say one of them itself, or there is no date.
-pub fn lines(fields: &HeaderMap) -> Option<Box<[u8]>> {
+/// A stored response as hits find it: the lines of its fields, and its content. One that is small is copied, and lies behind
+/// the lines: where there are many, each place that a hit looks at is a wait.
+pub fn laid_out(fields: &HeaderMap, content: Content) -> (Option<Bytes>, Content) {
+    let Content::Whole(whole) = &content else { return (None, content) };
+    let small = match whole.pieces() {
+        [all] if all.len() <= BESIDE_LINES_MAX => all.clone(),
+        _ => Bytes::new(),
+    };
+    let Some(mut text) = lines(fields, small.len()) else { return (None, content) };
+    let end = text.len();
+    text.extend_from_slice(&small);
+    let text = Bytes::from(text);
+    let content = if small.is_empty() { content } else { Content::Whole(text.slice(end..).into()) };
+    (Some(text.slice(..end)), content)
+}
+
+/// The fields as lines, but for the length, with room for more; None if the edge may have to say one of them itself, or there is
+/// no date.
+fn lines(fields: &HeaderMap, room: usize) -> Option<Vec<u8>> {
     if !fields.contains_key(DATE) || fields.keys().any(is_said_anew) {
         return None;
     }
-    let mut text = Vec::with_capacity(lines_bytes(fields));
+    let all = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum::<usize>();
+    let mut text = Vec::with_capacity(all + room);
     for (name, value) in fields.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
         write_field(name, value, &mut text);
     }
-    Some(text.into())
-}
-
-/// What the lines take, at most.
-pub fn lines_bytes(fields: &HeaderMap) -> usize {
-    fields.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum()
+    Some(text)
 }
 
 /// What the edge writes into a response itself, and what concerns a connection.
@@ -84,7 +101,9 @@ mod tests {
 
     fn found(fields: &str) -> Found {
         let stored = (*Stored::of_body(b"hello")).clone();
-        Found::from(Arc::new(Stored { fields: rows::fields(fields), lines: Default::default(), ..stored }))
+        let fields = rows::fields(fields);
+        let (lines, content) = laid_out(&fields, stored.content);
+        Found::from(Arc::new(Stored { fields, lines, content, ..stored }))
     }
 
     fn prepared(fields: &str, method: &Method, request: &str) -> Option<String> {
@@ -109,6 +128,18 @@ mod tests {
     }
 
     /// The same fields as by the map.
+    #[test]
+    fn a_small_content_lies_behind_the_lines() {
+        let fields = rows::fields(PLAIN);
+        for (length, is_beside) in [(0, false), (1, true), (BESIDE_LINES_MAX, true), (BESIDE_LINES_MAX + 1, false)] {
+            let all = Bytes::from(vec![b'a'; length]);
+            let (lines, content) = laid_out(&fields, Content::Whole(all.clone().into()));
+            let (lines, Content::Whole(whole)) = (lines.unwrap(), content) else { panic!("it is whole") };
+            assert_eq!(whole.pieces(), [all]);
+            assert_eq!(lines.as_ptr_range().end == whole.pieces()[0].as_ptr(), is_beside, "{length}");
+        }
+    }
+
     #[test]
     fn it_says_what_the_map_would() {
         let (found, request) = (found(PLAIN), HeaderMap::new());

@@ -1,7 +1,7 @@
 //! A response as the cache has it, whether all of it is here or the rest is still on its way.
 
 use std::slice;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -9,7 +9,6 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::coded::Forms;
 use super::policy::Terms;
-use super::prepared;
 use super::tags::Tags;
 use super::vary::{self, Selecting};
 use crate::body::{Body, Growing};
@@ -22,8 +21,8 @@ use crate::body::{Body, Growing};
 pub struct Stored {
     pub terms: Terms,
     pub content: Content,
-    /// Of its fields, once they have been asked for.
-    pub(super) lines: OnceLock<Option<Box<[u8]>>>,
+    /// Its fields as lines of a head, but for the length; none if these do not hold whatever the edge adds.
+    pub(super) lines: Option<Bytes>,
     pub status: StatusCode,
     /// Those that hold for every request, without `Age` and the fields of a connection.
     pub fields: HeaderMap,
@@ -45,12 +44,7 @@ impl Stored {
             Content::Whole(whole) => whole.length() + size_of_val(whole.pieces()) as u64,
             Content::Growing(_) => 0,
         };
-        (fields + prepared::lines_bytes(&self.fields)) as u64 + pieces
-    }
-
-    /// Its fields as lines of a head, but for the length, if these hold whatever the edge adds.
-    pub fn lines(&self) -> Option<&[u8]> {
-        self.lines.get_or_init(|| prepared::lines(&self.fields)).as_deref()
+        (fields + self.lines.as_ref().map_or(0, Bytes::len)) as u64 + pieces
     }
 
     /// As it came.
@@ -92,6 +86,12 @@ pub struct Whole {
 enum Pieces {
     One(Bytes),
     Several(Arc<[Bytes]>),
+}
+
+impl From<Bytes> for Whole {
+    fn from(all: Bytes) -> Self {
+        Self { length: all.len() as u64, pieces: Pieces::One(all) }
+    }
 }
 
 impl Whole {
@@ -174,6 +174,7 @@ impl Stored {
 
         use super::memory::Memory;
         use super::policy::{Exchanged, Rules, TargetUri, Times, terms};
+        use super::prepared;
         use crate::header::Scheme;
         use crate::header::authority::Authority;
 
@@ -187,6 +188,7 @@ impl Stored {
         let terms = terms(&exchanged, &Rules::default(), times).expect("it may be stored");
         let selecting = Arc::new(Selecting::of(&fields, request).expect("it has no `Vary`"));
         let content = Content::Whole(Whole::new(vec![Bytes::copy_from_slice(body)]));
+        let (lines, content) = prepared::laid_out(&fields, content);
         Arc::new(Self {
             status,
             fields,
@@ -197,7 +199,7 @@ impl Stored {
             tags: Tags::default(),
             has_own_tag: false,
             forms: Forms::new(Memory::new(1024), 0),
-            lines: OnceLock::new(),
+            lines,
         })
     }
 
