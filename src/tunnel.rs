@@ -35,6 +35,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Resumed<S> {
         let length = this.early.len().min(out.remaining());
         out.put_slice(this.early.get(..length).unwrap_or_default());
         this.early.advance(length);
+        if this.early.is_empty() {
+            this.early = BytesMut::new();
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -69,28 +72,64 @@ pub struct Passed {
     pub end: TunnelEnd,
 }
 
-pub async fn relay<C, U>(mut client: C, mut upstream: U, idle: Deadline, idle_timeout: Duration) -> Passed
+pub async fn relay<C, U>(client: C, upstream: U, idle: Deadline, idle_timeout: Duration) -> Passed
 where
     C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut silence = Silence { deadline: idle, limit: idle_timeout, has_ended: false };
+    let silence = Silence { deadline: idle, limit: idle_timeout, has_ended: false };
     silence.begins();
-    let (mut up, mut down) = (Way::new(AFTER_CLIENT), Way::new(AFTER_ENDPOINT));
-    let end = poll_fn(|cx| {
-        let up = up.poll(cx, (&mut client, &mut upstream), &mut silence)?;
-        let down = down.poll(cx, (&mut upstream, &mut client), &mut silence)?;
-        if up.is_ready() && down.is_ready() {
-            return Poll::Ready(Ok(TunnelEnd::Closed));
+    let mut relay = Relay::new(client, upstream, silence);
+    let end = poll_fn(|cx| relay.poll(cx)).await;
+    Passed { to_upstream: relay.up.passed, to_client: relay.down.passed, end }
+}
+
+struct Relay<C, U> {
+    client: C,
+    upstream: U,
+    up: Way,
+    down: Way,
+    silence: Silence,
+    is_up_first: bool,
+}
+
+impl<C, U> Relay<C, U>
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    U: AsyncRead + AsyncWrite + Unpin,
+{
+    fn new(client: C, upstream: U, silence: Silence) -> Self {
+        let (up, down) = (Way::new(AFTER_CLIENT), Way::new(AFTER_ENDPOINT));
+        Self { client, upstream, up, down, silence, is_up_first: false }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<TunnelEnd> {
+        // In turns: one that is always ready takes all that a task may do at a time.
+        self.is_up_first = !self.is_up_first;
+        let early = self.is_up_first.then(|| self.poll_up(cx));
+        let down = self.poll_down(cx);
+        let up = early.unwrap_or_else(|| self.poll_up(cx));
+        match (up, down) {
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(TunnelEnd::Closed),
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => {
+                // Who takes no more may have said why, before it went.
+                let _last_words = (self.poll_down(cx), self.poll_up(cx));
+                Poll::Ready(TunnelEnd::Failed)
+            }
+            _ => {
+                ready!(self.silence.deadline.poll_expired(cx));
+                Poll::Ready(if self.silence.has_ended { TunnelEnd::Closed } else { TunnelEnd::Idle })
+            }
         }
-        silence
-            .deadline
-            .poll_expired(cx)
-            .map(|()| Ok(if silence.has_ended { TunnelEnd::Closed } else { TunnelEnd::Idle }))
-    })
-    .await;
-    let end = end.unwrap_or_else(|_: io::Error| TunnelEnd::Failed);
-    Passed { to_upstream: up.passed, to_client: down.passed, end }
+    }
+
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.up.poll(cx, (&mut self.client, &mut self.upstream), &mut self.silence)
+    }
+
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.down.poll(cx, (&mut self.upstream, &mut self.client), &mut self.silence)
+    }
 }
 
 /// How long nothing may pass in either direction.
@@ -156,13 +195,13 @@ impl Way {
     ) -> Poll<io::Result<()>> {
         while self.stage == Stage::Passing {
             ready!(self.poll_pass_on(cx, to))?;
-            ready!(self.poll_read(cx, from))?;
-            if self.held.is_empty() {
-                // The other side may still have something to say.
-                silence.after_end(self.after_end);
-                self.stage = Stage::Ending;
-            } else {
-                silence.begins();
+            match ready!(self.poll_read(cx, from))? {
+                0 => {
+                    // The other side may still have something to say.
+                    silence.after_end(self.after_end);
+                    self.stage = Stage::Ending;
+                }
+                _ => silence.begins(),
             }
         }
         if self.stage == Stage::Ending {
@@ -172,8 +211,8 @@ impl Way {
         Poll::Ready(Ok(()))
     }
 
-    /// Takes what comes next; nothing at the end.
-    fn poll_read(&mut self, cx: &mut Context<'_>, from: &mut (impl AsyncRead + Unpin)) -> Poll<io::Result<()>> {
+    /// Takes what comes next, and says how much; nothing at the end.
+    fn poll_read(&mut self, cx: &mut Context<'_>, from: &mut (impl AsyncRead + Unpin)) -> Poll<io::Result<usize>> {
         let mut buffer = spare::buffer();
         if buffer.capacity() < CHUNK_BYTES / 2 {
             buffer.reserve(CHUNK_BYTES);
@@ -185,7 +224,7 @@ impl Way {
         } else {
             spare::keep_buffer(buffer);
         }
-        read.map_ok(|_| ())
+        read
     }
 
     fn poll_pass_on(&mut self, cx: &mut Context<'_>, to: &mut (impl AsyncWrite + Unpin)) -> Poll<io::Result<()>> {
@@ -269,6 +308,54 @@ mod tests {
         };
         let ((), passed) = tokio::join!(dialogue, relay(near, far, sweep.deadline(), Duration::from_secs(60)));
         assert_eq!(passed, Passed { to_upstream: 100_000, to_client: 0, end: TunnelEnd::Closed });
+    }
+
+    /// Says one thing, when it is asked for the second time.
+    struct Late(u8);
+
+    impl AsyncRead for Late {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            self.0 += 1;
+            match self.0 {
+                1 => return Poll::Pending,
+                2 => out.put_slice(b"too large"),
+                _ => {}
+            }
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_endpoint_says_before_it_takes_no_more_is_heard() {
+        let ((mut client, near), (broken, _)) = (tokio::io::duplex(64), tokio::io::duplex(64));
+        client.write_all(b"an upload").await.unwrap();
+        let upstream = tokio::io::join(Late(0), broken);
+        let passed = relay(near, upstream, Sweep::new().deadline(), Duration::from_secs(60)).await;
+        assert_eq!(passed, Passed { to_upstream: 0, to_client: 9, end: TunnelEnd::Failed });
+        let mut heard = String::new();
+        client.read_to_string(&mut heard).await.unwrap();
+        assert_eq!(heard, "too large");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_speaks_without_end_leaves_the_other_its_turn() {
+        let endless = || tokio::io::join(tokio::io::repeat(1), tokio::io::sink());
+        let silence = Silence { deadline: Sweep::new().deadline(), limit: AFTER_CLIENT, has_ended: false };
+        let mut relay = Relay::new(endless(), endless(), silence);
+        for _ in 0..2 {
+            assert!(poll_fn(|cx| Poll::Ready(relay.poll(cx))).await.is_pending());
+            // With the next turn of the task comes another budget.
+            tokio::task::yield_now().await;
+        }
+        assert!(relay.up.passed > 0 && relay.down.passed > 0, "{} {}", relay.up.passed, relay.down.passed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_came_early_leaves_no_memory_behind() {
+        let mut resumed = Resumed { early: BytesMut::from(&b"early"[..]), stream: tokio::io::empty() };
+        let mut heard = String::new();
+        resumed.read_to_string(&mut heard).await.unwrap();
+        assert_eq!((heard.as_str(), resumed.early.capacity()), ("early", 0));
     }
 
     #[tokio::test(start_paused = true)]

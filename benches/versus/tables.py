@@ -118,7 +118,7 @@ def latency(results: Results) -> str:
         return ""
     note = (
         "p50 / p99 / p99.9 in ms at a constant rate, each request timed from when it was due, whether those before it were "
-        "answered or not; medians of the rounds. † Not all were answered in the end."
+        "answered or not; medians of the turns, which are half as long as others, and twice as many. † Not all were answered in the end."
     )
     return "\n\n".join([note, *parts])
 

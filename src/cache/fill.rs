@@ -107,7 +107,7 @@ impl Frame {
         let Self { status, terms, received, selecting, tags, has_own_tag } = self;
         // What was read is a small part of a large buffer, which would stay with them.
         let fields = header::detached(&fields);
-        let (lines, content) = prepared::laid_out(&fields, content);
+        let (lines, content) = prepared::laid_out(status, &fields, content);
         Arc::new(Stored { status, fields, content, terms, received, selecting, tags, has_own_tag, forms, lines })
     }
 }
@@ -217,8 +217,8 @@ fn keep(cache: &Arc<Cache>, asked: Asked, frame: Frame, policy: &Arc<Policy>, re
     let mut fields = parts.headers;
     let forms = Forms::new(cache.store.memory().clone(), policy.object_max);
     if let Some(bytes) = body.take_whole() {
-        // A copy: what was read may be a small part of a large buffer, and this stays.
-        let content = Whole::from(Bytes::copy_from_slice(&bytes));
+        // A copy: what was read may be a small part of a large buffer, and this stays. What is small is copied as it is laid out.
+        let content = Whole::from(if prepared::is_small(&bytes) { bytes } else { Bytes::copy_from_slice(&bytes) });
         let has_own_tag = tag_by_content(frame.status, &mut fields, content.pieces());
         let stored = Frame { has_own_tag, ..frame }.stored(fields, Content::Whole(content), forms);
         asked.store(cache, policy, Arc::clone(&stored));
@@ -344,7 +344,7 @@ impl Receiving {
     fn store(&self, pieces: Vec<Bytes>) {
         let (content, mut stored) = (Whole::new(pieces), (*self.stored).clone());
         stored.has_own_tag = tag_by_content(stored.status, &mut stored.fields, content.pieces());
-        (stored.lines, stored.content) = prepared::laid_out(&stored.fields, Content::Whole(content));
+        (stored.lines, stored.content) = prepared::laid_out(stored.status, &stored.fields, Content::Whole(content));
         self.asked.store(&self.cache, &self.policy, Arc::new(stored));
     }
 }

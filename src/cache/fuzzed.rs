@@ -30,7 +30,7 @@ pub use crate::pattern::Pattern;
 /// A response of 200 as the store takes it.
 pub fn stored(fields: HeaderMap, terms: Terms, selecting: Arc<Selecting>, content: Whole) -> Stored {
     let received = SystemTime::UNIX_EPOCH;
-    let (lines, content) = super::prepared::laid_out(&fields, Content::Whole(content));
     let (status, tags, forms) = (StatusCode::OK, Tags::default(), Forms::new(Memory::new(0), 0));
+    let (lines, content) = super::prepared::laid_out(status, &fields, Content::Whole(content));
     Stored { status, fields, content, terms, received, selecting, tags, has_own_tag: false, forms, lines }
 }

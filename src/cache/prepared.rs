@@ -56,31 +56,39 @@ impl Prepared {
     }
 }
 
-/// A stored response as hits find it: the lines of its fields, and its content. One that is small is copied, and lies behind
-/// the lines: where there are many, each place that a hit looks at is a wait.
-pub fn laid_out(fields: &HeaderMap, content: Content) -> (Option<Bytes>, Content) {
+/// A stored response as hits find it: the lines of its fields, and its content. One that is small is copied behind the lines: where
+/// there are many, each place that a hit looks at is a wait. The lines are those of a [`Prepared`], and none if it cannot be one.
+pub fn laid_out(status: StatusCode, fields: &HeaderMap, content: Content) -> (Option<Bytes>, Content) {
     let Content::Whole(whole) = &content else { return (None, content) };
     let small = match whole.pieces() {
-        [all] if all.len() <= BESIDE_LINES_MAX => all.clone(),
-        _ => Bytes::new(),
+        [all] if is_small(all) => Some(all),
+        _ => None,
     };
-    let Some(mut text) = lines(fields, small.len()) else { return (None, content) };
+    let lines = if status == StatusCode::OK { lines(fields, small.map_or(0, Bytes::len)) } else { None };
+    let Some(small) = small else { return (lines.map(Bytes::from), content) };
+    let has_lines = lines.is_some();
+    let mut text = lines.unwrap_or_default();
     let end = text.len();
-    text.extend_from_slice(&small);
+    text.extend_from_slice(small);
     let text = Bytes::from(text);
-    let content = if small.is_empty() { content } else { Content::Whole(text.slice(end..).into()) };
-    (Some(text.slice(..end)), content)
+    (has_lines.then(|| text.slice(..end)), Content::Whole(text.slice(end..).into()))
 }
 
-/// The fields as lines, but for the length, with room for more; None if the edge may have to say one of them itself, or there is
-/// no date.
-fn lines(fields: &HeaderMap, room: usize) -> Option<Vec<u8>> {
+/// Whether [`laid_out`] copies it.
+pub fn is_small(content: &[u8]) -> bool {
+    (1..=BESIDE_LINES_MAX).contains(&content.len())
+}
+
+/// The fields as lines, but for the length, with room for a content; None if the edge may have to say one of them itself, or
+/// there is no date.
+fn lines(fields: &HeaderMap, content_bytes: usize) -> Option<Vec<u8>> {
     if !fields.contains_key(DATE) || fields.keys().any(is_said_anew) {
         return None;
     }
-    let all = fields.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum::<usize>();
-    let mut text = Vec::with_capacity(all + room);
-    for (name, value) in fields.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
+    let told = || fields.iter().filter(|(name, _)| *name != CONTENT_LENGTH);
+    let bytes: usize = told().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
+    let mut text = Vec::with_capacity(bytes + content_bytes);
+    for (name, value) in told() {
         write_field(name, value, &mut text);
     }
     Some(text)
@@ -102,7 +110,7 @@ mod tests {
     fn found(fields: &str) -> Found {
         let stored = (*Stored::of_body(b"hello")).clone();
         let fields = rows::fields(fields);
-        let (lines, content) = laid_out(&fields, stored.content);
+        let (lines, content) = laid_out(StatusCode::OK, &fields, stored.content);
         Found::from(Arc::new(Stored { fields, lines, content, ..stored }))
     }
 
@@ -127,19 +135,27 @@ mod tests {
         );
     }
 
-    /// The same fields as by the map.
     #[test]
-    fn a_small_content_lies_behind_the_lines() {
+    fn a_small_content_lies_behind_the_lines_and_never_behind_those_of_before() {
         let fields = rows::fields(PLAIN);
         for (length, is_beside) in [(0, false), (1, true), (BESIDE_LINES_MAX, true), (BESIDE_LINES_MAX + 1, false)] {
             let all = Bytes::from(vec![b'a'; length]);
-            let (lines, content) = laid_out(&fields, Content::Whole(all.clone().into()));
+            let (lines, content) = laid_out(StatusCode::OK, &fields, Content::Whole(all.clone().into()));
             let (lines, Content::Whole(whole)) = (lines.unwrap(), content) else { panic!("it is whole") };
             assert_eq!(whole.pieces(), [all]);
             assert_eq!(lines.as_ptr_range().end == whole.pieces()[0].as_ptr(), is_beside, "{length}");
+            drop(lines);
+            for (status, fields) in [(StatusCode::OK, HeaderMap::new()), (StatusCode::NOT_FOUND, fields.clone())] {
+                let (lines, Content::Whole(next)) = laid_out(status, &fields, Content::Whole(whole.clone())) else {
+                    panic!("it is whole")
+                };
+                assert_eq!((lines, next.pieces()), (None, whole.pieces()));
+                assert_eq!(next.pieces()[0].as_ptr() != whole.pieces()[0].as_ptr(), is_beside, "{length}");
+            }
         }
     }
 
+    /// The same fields as by the map.
     #[test]
     fn it_says_what_the_map_would() {
         let (found, request) = (found(PLAIN), HeaderMap::new());

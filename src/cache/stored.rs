@@ -188,7 +188,7 @@ impl Stored {
         let terms = terms(&exchanged, &Rules::default(), times).expect("it may be stored");
         let selecting = Arc::new(Selecting::of(&fields, request).expect("it has no `Vary`"));
         let content = Content::Whole(Whole::new(vec![Bytes::copy_from_slice(body)]));
-        let (lines, content) = prepared::laid_out(&fields, content);
+        let (lines, content) = prepared::laid_out(status, &fields, content);
         Arc::new(Self {
             status,
             fields,

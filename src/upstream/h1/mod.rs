@@ -281,9 +281,11 @@ impl Connection {
     }
 
     /// The stream of another protocol, after a 101.
-    pub fn into_upgraded(self) -> Upgraded {
+    pub fn into_upgraded(mut self) -> Upgraded {
         self.stream.lift_send_limit();
-        Upgraded { early: self.read, stream: self.stream }
+        let early = BytesMut::from(&*self.read);
+        self.leave_buffer();
+        Upgraded { early, stream: self.stream }
     }
 
     /// Whether another request may be sent: the last one has ended on both sides.
