@@ -141,7 +141,7 @@ where
     let mut was_idle = true;
     let ended = poll_fn(|cx| {
         usage.driver.register(cx.waker());
-        was_idle = usage.is_idle();
+        was_idle = usage.is_idle_since_read();
         let ended = Pin::new(&mut connection).poll(cx);
         usage.streams_max.store(connection.current_max_send_streams(), Ordering::Relaxed);
         ended

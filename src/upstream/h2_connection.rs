@@ -1,6 +1,6 @@
 //! An HTTP/2 connection to an endpoint, which the requests of a worker share: what it carries, and how it is.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use atomic_waker::AtomicWaker;
@@ -29,7 +29,9 @@ pub struct Usage {
     pub streams_max: AtomicUsize,
     pub driver: AtomicWaker,
     /// How often something was read.
-    pub reads: AtomicU64,
+    reads: AtomicU64,
+    /// When that happened last, no stream was open.
+    was_idle_at_read: AtomicBool,
     cut: OnceLock<Ended>,
 }
 
@@ -112,6 +114,7 @@ impl Usage {
             streams_max: AtomicUsize::new(streams_max),
             driver: AtomicWaker::new(),
             reads: AtomicU64::new(0),
+            was_idle_at_read: AtomicBool::new(true),
             cut: OnceLock::new(),
         })
     }
@@ -119,6 +122,18 @@ impl Usage {
     /// Whether no stream is open on it.
     pub fn is_idle(&self) -> bool {
         self.streams.load(Ordering::Relaxed) == 0
+    }
+
+    /// Something of the peer was read.
+    pub fn note_read(&self) {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.was_idle_at_read.store(self.is_idle(), Ordering::Relaxed);
+    }
+
+    /// The same, and when what was read last came: the codec says goodbye before it ends, and by then the requests that it has
+    /// failed are gone.
+    pub fn is_idle_since_read(&self) -> bool {
+        self.is_idle() && self.was_idle_at_read.load(Ordering::Relaxed)
     }
 
     /// Keeps why the connection is cut; false: it is cut already. `was_idle` is what was seen before the requests on it could

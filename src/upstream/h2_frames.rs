@@ -8,7 +8,6 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -54,7 +53,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Framed<S> {
         ready!(Pin::new(&mut this.stream).poll_read(cx, out))?;
         let new = out.filled().get(before..).unwrap_or_default();
         if !new.is_empty() {
-            this.usage.reads.fetch_add(1, Ordering::Relaxed);
+            this.usage.note_read();
         }
         match this.frames.read(new, this.sweep.last_tick().into_std()) {
             Ok(()) => Poll::Ready(Ok(())),

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::harness::*;
 
@@ -556,7 +556,7 @@ fn agrees_with_the_origin(explained: &Value, asked: &Asked, seen: &Request, what
 #[tokio::test]
 async fn the_names_of_a_trace_are_explained_for_request_and_response() {
     let origin = Origin::replies(ok("")).await;
-    let nowhere = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nowhere = deserted();
     let start = async |keys: &str| {
         Edge::start(format!("[telemetry]\n{keys}{}{ROUTE}", upstream(&[origin.address()], ""))).await
     };

@@ -1,13 +1,6 @@
 //! What becomes of a request whose endpoint fails: the next endpoint, or an answer that says why.
 
-use std::net::SocketAddr;
-
 use crate::harness::*;
-
-/// An address where nobody listens.
-async fn deserted() -> SocketAddr {
-    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-}
 
 /// Does this with each connection once it has read a request.
 async fn answering(raw: &'static [u8]) -> Origin {
@@ -37,7 +30,7 @@ async fn killing_one_of_three_endpoints_fails_no_get() {
 
 #[tokio::test]
 async fn a_refused_connection_leads_to_the_next_endpoint() {
-    let (nobody, origin) = (deserted().await, Origin::replies(ok("here")).await);
+    let (nobody, origin) = (deserted(), Origin::replies(ok("here")).await);
     let edge = Edge::start(upstream(&[nobody, origin.address()], NEVER_OUT) + ROUTE).await;
     let mut client = Client::connect(&edge, Via::H1).await;
     // No byte of it was sent, so even a POST may move on.
@@ -96,7 +89,7 @@ async fn each_fault_has_a_status_and_a_reason() {
     let closes = answering(b"").await;
     let half_head = answering(b"HTTP/1.1 200 OK\r\nContent-Len").await;
     let ambiguous = answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello").await;
-    let nobody = deserted().await;
+    let nobody = deserted();
     let rows = [
         (nobody, "", 502, "connect-refused"),
         (no_accept.address(), "", 502, "upstream-closed-early"),
@@ -269,7 +262,7 @@ async fn an_origin_that_closes_idle_connections_unasked_costs_no_get() {
 /// A connection that could not be made is none.
 #[tokio::test]
 async fn refused_connections_are_not_counted_as_opened() {
-    let edge = Edge::start(upstream(&[deserted().await], "") + ROUTE).await;
+    let edge = Edge::start(upstream(&[deserted()], "") + ROUTE).await;
     assert_eq!(edge.get("/").await.status, 502);
     assert_eq!(edge.metric(r#"tollgate_upstream_connections_total{upstream="app"}"#).await, 0.0);
 }

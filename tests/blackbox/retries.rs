@@ -1,7 +1,6 @@
 //! Requests that are sent again: which, where, when, and how often in all. And what the client gets when nobody
 //! answers.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,11 +9,6 @@ use tokio::sync::Semaphore;
 use crate::harness::*;
 
 const NEVER_OUT: &str = "balance = \"round-robin\"\nfails_max = 0\n";
-
-/// An address where nobody listens.
-async fn deserted() -> SocketAddr {
-    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
-}
 
 /// Does this with each connection once it has read a head.
 async fn on_head(raw: &'static [u8]) -> Origin {
@@ -67,7 +61,7 @@ async fn g_the_budget_stops_a_storm_of_retries() {
 /// What never reached an endpoint takes nothing from the budget.
 #[tokio::test]
 async fn connections_that_fail_are_passed_over_without_end() {
-    let (nobody, origin) = (deserted().await, Origin::replies(ok("")).await);
+    let (nobody, origin) = (deserted(), Origin::replies(ok("")).await);
     let keys = NEVER_OUT.to_owned() + "retry = { attempts = 2, budget = \"0%\" }";
     let edge = Edge::start(upstream(&[nobody, origin.address()], &keys) + ROUTE).await;
     let mut client = Client::connect(&edge, Via::H1).await;
@@ -261,7 +255,7 @@ const PAGE: &str = "<h1>Back soon</h1>";
 #[tokio::test]
 async fn a_page_stands_in_for_an_upstream_that_does_not_answer() {
     let (nobody, broken, stuck, origin) =
-        (deserted().await, on_head(b"").await, silent().await, Origin::replies(ok("here")).await);
+        (deserted(), on_head(b"").await, silent().await, Origin::replies(ok("here")).await);
     let refuses = "health = { interval = \"20ms\", unhealthy_after = 1, when_all_fail = \"refuse\" }";
     let rows = [
         (nobody, refuses, 503, "no-endpoint"),

@@ -261,9 +261,9 @@ async fn who_waits_for_the_fetch_of_another_links_to_it() {
 #[tokio::test]
 async fn a_failure_is_an_error_of_the_server_if_it_is_the_servers() {
     let collector = Collector::start().await;
-    let deserted = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let nobody = deserted();
     let forbidden = "[[route]]\npath = \"/secret\"\ntext = \"x\"\ndeny = [\"127.0.0.0/8\"]\n";
-    let config = collector.table("sample = 1") + &upstream(&[deserted], "") + ROUTE + forbidden;
+    let config = collector.table("sample = 1") + &upstream(&[nobody], "") + ROUTE + forbidden;
     let edge = Collector::edge(config).await;
     let failed = edge.get("/").await;
     // It may be tried more than once.
@@ -298,7 +298,7 @@ async fn a_reload_takes_spans_elsewhere() {
 /// Requests go on, memory is bounded, and what is lost is counted.
 #[tokio::test]
 async fn a_collector_that_is_dead_or_frozen_costs_requests_nothing() {
-    let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let dead = deserted();
     // It accepts, by its backlog, and never answers.
     let frozen = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = Origin::replies(ok("")).await;

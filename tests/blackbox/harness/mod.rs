@@ -22,7 +22,7 @@ pub use self::dns::{NameServer, Said};
 pub use self::edge::Edge;
 pub use self::h2_origin::H2Origin;
 pub use self::load::{Connecting, Load};
-pub use self::origin::{Connection, Origin, ROUTE, Reply, ok, upstream};
+pub use self::origin::{Connection, Origin, ROUTE, Reply, deserted, ok, upstream};
 pub use self::wire::{Request, Wire};
 
 /// So long a test waits for what must happen. It bounds a failure; no success takes that long.

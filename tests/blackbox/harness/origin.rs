@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -18,6 +18,7 @@ pub struct Origin {
     address: SocketAddr,
     seen: Arc<Seen>,
     serving: JoinHandle<()>,
+    _place: TcpSocket,
 }
 
 #[derive(Default)]
@@ -139,8 +140,8 @@ impl Origin {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        let (place, address) = place(address);
         let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
         let seen = Arc::<Seen>::default();
         let state = Arc::clone(&seen);
         let serving = tokio::spawn(async move {
@@ -153,7 +154,7 @@ impl Origin {
                 while open.try_join_next().is_some() {}
             }
         });
-        Self { address, seen, serving }
+        Self { address, seen, serving, _place: place }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -204,12 +205,29 @@ impl Origin {
         requests.remove(0)
     }
 
-    /// Closes the socket and every connection, as a killed process does.
+    /// Closes the socket and every connection, as a killed process does. Who connects is refused from then on.
     pub async fn kill(&mut self) {
         self.serving.abort();
-        // The address is free once the task is gone.
+        // Nobody listens once the task is gone.
         assert!((&mut self.serving).await.is_err());
     }
+}
+
+/// Keeps an address: only who names its port can listen there, so no test meets the origin of another where one has ended.
+fn place(address: SocketAddr) -> (TcpSocket, SocketAddr) {
+    let place = TcpSocket::new_v4().unwrap();
+    place.set_reuseaddr(true).unwrap();
+    place.bind(address).unwrap();
+    let address = place.local_addr().unwrap();
+    (place, address)
+}
+
+/// An address where nobody listens for as long as the tests run.
+pub fn deserted() -> SocketAddr {
+    static PLACES: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
+    let (place, address) = place("127.0.0.1:0".parse().unwrap());
+    PLACES.lock().unwrap().push(place);
+    address
 }
 
 /// `[upstream.app]` with these endpoints and the given keys.
