@@ -19,7 +19,7 @@ use super::key::Key;
 use super::memory::Reservation;
 use super::not_kept::NotKept;
 use super::policy::{self, Exchanged, HeadEffect, TargetUri, Terms, Times, Unstorable};
-use super::prepared;
+use super::prepared::{self, Laid};
 use super::rules::{self, Policy};
 use super::store::Insert;
 use super::stored::{Content, Stored, Whole};
@@ -52,7 +52,7 @@ impl Asked {
     fn store(&self, cache: &Cache, policy: &Policy, stored: Arc<Stored>) {
         let Some(target) = target(self.key.borrow()) else { return };
         let selecting = (!stored.selecting.is_empty()).then(|| Arc::clone(&stored.selecting));
-        let (key, tags) = (self.key.clone(), stored.tags.clone());
+        let (key, tags) = (stored.key.clone(), stored.tags.clone());
         let new = NewEntry { key, selecting, target, tags, route: policy.statistics.clone(), stored };
         match cache.store.insert(&self.epoch, new) {
             Insert::Stored(_) => {}
@@ -103,12 +103,12 @@ struct Frame {
 }
 
 impl Frame {
-    fn stored(self, fields: HeaderMap, content: Content, forms: Arc<Forms>) -> Arc<Stored> {
+    fn stored(self, key: &Key, fields: HeaderMap, content: Content, forms: Arc<Forms>) -> Arc<Stored> {
         let Self { status, terms, received, selecting, tags, has_own_tag } = self;
         // What was read is a small part of a large buffer, which would stay with them.
         let fields = header::detached(&fields);
-        let (lines, content) = prepared::laid_out(status, &fields, content);
-        Arc::new(Stored { status, fields, content, terms, received, selecting, tags, has_own_tag, forms, lines })
+        let Laid { key, lines, content } = prepared::laid_out(key, status, &fields, content);
+        Arc::new(Stored { key, status, fields, content, terms, received, selecting, tags, has_own_tag, forms, lines })
     }
 }
 
@@ -220,12 +220,12 @@ fn keep(cache: &Arc<Cache>, asked: Asked, frame: Frame, policy: &Arc<Policy>, re
         // A copy: what was read may be a small part of a large buffer, and this stays. What is small is copied as it is laid out.
         let content = Whole::from(if prepared::is_small(&bytes) { bytes } else { Bytes::copy_from_slice(&bytes) });
         let has_own_tag = tag_by_content(frame.status, &mut fields, content.pieces());
-        let stored = Frame { has_own_tag, ..frame }.stored(fields, Content::Whole(content), forms);
+        let stored = Frame { has_own_tag, ..frame }.stored(&asked.key, fields, Content::Whole(content), forms);
         asked.store(cache, policy, Arc::clone(&stored));
         return Taken::Shared(stored, None);
     }
     let growing = Growing::new(length);
-    let stored = frame.stored(fields, Content::Growing(Arc::clone(&growing)), forms);
+    let stored = frame.stored(&asked.key, fields, Content::Growing(Arc::clone(&growing)), forms);
     let (cache, policy) = (Arc::clone(cache), Arc::clone(policy));
     let rest = Receiving { cache, asked, stored: Arc::clone(&stored), growing, body, room, policy };
     Taken::Shared(stored, Some(rest))
@@ -256,12 +256,13 @@ fn freshened(
     let has_own_tag = stale.has_own_tag;
     match judged {
         Ok((terms, tags)) => {
-            Ok(Frame { status, terms, received, selecting, tags, has_own_tag }.stored(fields, content, forms))
+            Ok(Frame { status, terms, received, selecting, tags, has_own_tag }
+                .stored(&asked.key, fields, content, forms))
         }
         Err(why) => {
             let (terms, tags) = (stale.terms, stale.tags.clone());
             let frame = Frame { status, terms, received, selecting, tags, has_own_tag };
-            Err((frame.stored(fields, content, forms), why))
+            Err((frame.stored(&asked.key, fields, content, forms), why))
         }
     }
 }
@@ -344,8 +345,9 @@ impl Receiving {
     fn store(&self, pieces: Vec<Bytes>) {
         let (content, mut stored) = (Whole::new(pieces), (*self.stored).clone());
         stored.has_own_tag = tag_by_content(stored.status, &mut stored.fields, content.pieces());
-        (stored.lines, stored.content) = prepared::laid_out(stored.status, &stored.fields, Content::Whole(content));
-        self.asked.store(&self.cache, &self.policy, Arc::new(stored));
+        let content = Content::Whole(content);
+        let Laid { key, lines, content } = prepared::laid_out(&stored.key, stored.status, &stored.fields, content);
+        self.asked.store(&self.cache, &self.policy, Arc::new(Stored { key, lines, content, ..stored }));
     }
 }
 

@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::coded::Forms;
 use super::memory::Memory;
+use super::prepared::{Laid, laid_out};
 
 pub use super::bans::Epoch;
 pub use super::cache_control::{DELTA_MAX, Directives};
@@ -31,6 +32,6 @@ pub use crate::pattern::Pattern;
 pub fn stored(fields: HeaderMap, terms: Terms, selecting: Arc<Selecting>, content: Whole) -> Stored {
     let received = SystemTime::UNIX_EPOCH;
     let (status, tags, forms) = (StatusCode::OK, Tags::default(), Forms::new(Memory::new(0), 0));
-    let (lines, content) = super::prepared::laid_out(status, &fields, Content::Whole(content));
-    Stored { status, fields, content, terms, received, selecting, tags, has_own_tag: false, forms, lines }
+    let Laid { key, lines, content } = laid_out(&Key::from(&b""[..]), status, &fields, Content::Whole(content));
+    Stored { key, status, fields, content, terms, received, selecting, tags, has_own_tag: false, forms, lines }
 }

@@ -11,11 +11,11 @@
 
 use std::borrow::{Borrow, Cow};
 use std::fmt;
-use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
-use super::vary;
+use super::{block, vary};
 use crate::config::CachedQuery;
 use crate::header::Scheme;
 
@@ -41,9 +41,9 @@ pub struct KeyRules {
     pub fields: Vec<HeaderName>,
 }
 
-/// The bytes of a key, which many can share.
+/// The bytes of a key, which many can share. Those of what is stored lie before it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key(Arc<[u8]>);
+pub struct Key(Bytes);
 
 /// What a key was made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,7 +172,13 @@ impl Key {
 
 impl From<&[u8]> for Key {
     fn from(bytes: &[u8]) -> Self {
-        Self(bytes.into())
+        Self(block::of(bytes))
+    }
+}
+
+impl From<Bytes> for Key {
+    fn from(bytes: Bytes) -> Self {
+        Self(bytes)
     }
 }
 

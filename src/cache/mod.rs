@@ -8,6 +8,7 @@
 
 mod ban_list;
 mod bans;
+mod block;
 mod cache_control;
 mod cache_status;
 mod coded;

@@ -4,6 +4,7 @@
 //! be stored, used or served stale is decided elsewhere. Nothing here waits, or holds a lock for longer than some
 //! microseconds. `count`, `finish`, `resize` and `set_capacity` go over everything and belong on a thread that may block.
 
+use std::borrow::Borrow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -283,7 +284,9 @@ impl Store {
     }
 
     fn set_variants(&self, entry: &Entry, variants: Variants) {
-        let place = Place { variant: Place::PRIMARY, ..entry.place.clone() };
+        // A key of its own: that of the entry holds what is stored with it.
+        let key = Borrow::<[u8]>::borrow(&entry.place.key).into();
+        let place = Place { key, variant: Place::PRIMARY };
         if variants.is_empty() {
             // Only the list: a response for every request may have taken its place.
             let is_list = |slot: &Slot| matches!(slot, Slot::Variants(_));

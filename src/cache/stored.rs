@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 
 use super::coded::Forms;
+use super::key::Key;
 use super::policy::Terms;
 use super::tags::Tags;
 use super::vary::{self, Selecting};
@@ -24,6 +25,7 @@ pub struct Stored {
     /// Its fields as lines of a head, but for the length; none if these do not hold whatever the edge adds.
     pub(super) lines: Option<Bytes>,
     pub status: StatusCode,
+    pub(super) key: Key,
     /// Those that hold for every request, without `Age` and the fields of a connection.
     pub fields: HeaderMap,
     /// When it came, or was last validated.
@@ -174,7 +176,7 @@ impl Stored {
 
         use super::memory::Memory;
         use super::policy::{Exchanged, Rules, TargetUri, Times, terms};
-        use super::prepared;
+        use super::prepared::{Laid, laid_out};
         use crate::header::Scheme;
         use crate::header::authority::Authority;
 
@@ -188,8 +190,9 @@ impl Stored {
         let terms = terms(&exchanged, &Rules::default(), times).expect("it may be stored");
         let selecting = Arc::new(Selecting::of(&fields, request).expect("it has no `Vary`"));
         let content = Content::Whole(Whole::new(vec![Bytes::copy_from_slice(body)]));
-        let (lines, content) = prepared::laid_out(status, &fields, content);
+        let Laid { key, lines, content } = laid_out(&Key::from(&b""[..]), status, &fields, content);
         Arc::new(Self {
+            key,
             status,
             fields,
             content,

@@ -118,6 +118,25 @@ fn variants_are_told_apart_and_the_oldest_goes() {
     assert!(store.variant("/", "2").is_some());
 }
 
+/// A key lies with what is stored under it, and holds that, too.
+#[test]
+fn what_is_gone_is_held_by_no_key() {
+    let store = store();
+    let texts = [(); 3].map(|()| Arc::<[u8]>::from(&b"/"[..]));
+    let [all, first, last] = texts.each_ref().map(|text| {
+        let key = Bytes::from_owner(Arc::clone(text)).into();
+        NewEntry { key, ..entry("/", "") }
+    });
+    store.put_now(all);
+    store.put_now(variant(first, "a"));
+    let last = store.put_now(variant(last, "b"));
+    store.put_now(variant(entry("/", ""), "a"));
+    store.withdraw(&last);
+    drop(last);
+    assert!(store.variant("/", "a").is_some() && store.variant("/", "b").is_none());
+    assert_eq!(texts.each_ref().map(Arc::strong_count), [1; 3]);
+}
+
 #[test]
 fn a_response_for_all_requests_takes_the_place_of_its_variants_and_they_of_it() {
     let store = store();
