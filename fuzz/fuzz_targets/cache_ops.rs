@@ -180,17 +180,16 @@ fn at(second: u64) -> SystemTime {
 
 fn entry(path: &str, response: &Response) -> NewEntry {
     NewEntry {
-        key: key(path),
         selecting: response.variant.map(|variant| Arc::new(of_variant(variant))),
         target: response.target.clone(),
         tags: response.tags.clone(),
         route: RouteStatistics::default(),
-        stored: Arc::new(with_body(&response.serial.to_be_bytes())),
+        stored: Arc::new(with_body(&key(path), &response.serial.to_be_bytes())),
     }
 }
 
 /// Any response that may be stored.
-fn with_body(body: &[u8]) -> Stored {
+fn with_body(key: &Key, body: &[u8]) -> Stored {
     static TERMS: OnceLock<Terms> = OnceLock::new();
     let fields = HeaderMap::from_iter([(http::header::CACHE_CONTROL, HeaderValue::from_static("max-age=60"))]);
     let request = HeaderMap::new();
@@ -202,7 +201,7 @@ fn with_body(body: &[u8]) -> Stored {
         terms(&exchanged, &Rules::default(), Times { asked: now, answered: now, clock: UNIX_EPOCH }).unwrap()
     });
     let selecting = Arc::new(Selecting::of(&fields, &request).unwrap());
-    stored(fields, *terms, selecting, Whole::new(vec![Bytes::copy_from_slice(body)]))
+    stored(key, fields, *terms, selecting, Whole::new(vec![Bytes::copy_from_slice(body)]))
 }
 
 fn serial_of(entry: &Entry) -> u64 {

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-/// As long as the allocator's size of that class, less the count.
+/// With the count, which `bytes` puts before it, as long as one of the allocator's sizes.
 struct Block<const N: usize>([u8; N]);
 
 impl<const N: usize> AsRef<[u8]> for Block<N> {
@@ -15,7 +15,8 @@ impl<const N: usize> AsRef<[u8]> for Block<N> {
 }
 
 impl<const N: usize> Block<N> {
-    /// Of no more than N.
+    /// Of no more than N. Not inlined: the smallest would have the stack of the largest.
+    #[inline(never)]
     fn of(bytes: &[u8]) -> Bytes {
         let mut block = [0; N];
         block.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);

@@ -19,7 +19,6 @@ use crate::division::ENTRY_OVERHEAD_BYTES;
 /// What `Store::insert` is given.
 #[derive(Debug)]
 pub struct NewEntry {
-    pub key: Key,
     /// What `Vary` says of the request. None: the response is for every request of the key.
     pub selecting: Option<Arc<Selecting>>,
     pub target: Target,
@@ -41,7 +40,8 @@ pub struct Entry {
     pub tags: Tags,
     pub route: RouteStatistics,
     pub(super) id: u64,
-    pub(super) place: Place,
+    /// The part of its place that is not its key.
+    variant: u64,
     /// Of its host, path and query, by which the index finds it.
     pub(super) url: u64,
     /// What it holds in bytes.
@@ -59,14 +59,8 @@ const NEVER: u64 = u64::MAX;
 
 impl NewEntry {
     pub(super) fn weight(&self) -> u64 {
-        let key: &[u8] = self.key.borrow();
         let selecting = self.selecting.as_ref().map_or(0, |selecting| selecting.weight());
-        self.stored.weight()
-            + self.target.weight()
-            + self.tags.weight()
-            + key.len() as u64
-            + selecting
-            + ENTRY_OVERHEAD_BYTES
+        self.stored.weight() + self.target.weight() + self.tags.weight() + selecting + ENTRY_OVERHEAD_BYTES
     }
 }
 
@@ -81,7 +75,7 @@ impl Entry {
             tags: new.tags,
             route: new.route,
             id,
-            place: Place { key: new.key, variant },
+            variant,
             url,
             weight,
             charge,
@@ -90,6 +84,14 @@ impl Entry {
             stale_since_ms: AtomicU64::new(NEVER),
             listed: AtomicBool::new(true),
         }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        Place { key: self.stored.key.clone(), variant: self.variant }
+    }
+
+    pub(super) fn place_of(&self) -> PlaceOf<'_> {
+        PlaceOf { key: self.stored.key.borrow(), variant: self.variant }
     }
 
     /// The soft purge since which it counts as stale, whatever its lifetime.

@@ -52,8 +52,8 @@ impl Asked {
     fn store(&self, cache: &Cache, policy: &Policy, stored: Arc<Stored>) {
         let Some(target) = target(self.key.borrow()) else { return };
         let selecting = (!stored.selecting.is_empty()).then(|| Arc::clone(&stored.selecting));
-        let (key, tags) = (stored.key.clone(), stored.tags.clone());
-        let new = NewEntry { key, selecting, target, tags, route: policy.statistics.clone(), stored };
+        let tags = stored.tags.clone();
+        let new = NewEntry { selecting, target, tags, route: policy.statistics.clone(), stored };
         match cache.store.insert(&self.epoch, new) {
             Insert::Stored(_) => {}
             Insert::Purged => tracing::debug!("purged while it was fetched"),

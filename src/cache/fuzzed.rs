@@ -29,9 +29,9 @@ pub use crate::division::StoreLimits;
 pub use crate::pattern::Pattern;
 
 /// A response of 200 as the store takes it.
-pub fn stored(fields: HeaderMap, terms: Terms, selecting: Arc<Selecting>, content: Whole) -> Stored {
+pub fn stored(key: &Key, fields: HeaderMap, terms: Terms, selecting: Arc<Selecting>, content: Whole) -> Stored {
     let received = SystemTime::UNIX_EPOCH;
     let (status, tags, forms) = (StatusCode::OK, Tags::default(), Forms::new(Memory::new(0), 0));
-    let Laid { key, lines, content } = laid_out(&Key::from(&b""[..]), status, &fields, Content::Whole(content));
+    let Laid { key, lines, content } = laid_out(key, status, &fields, Content::Whole(content));
     Stored { key, status, fields, content, terms, received, selecting, tags, has_own_tag: false, forms, lines }
 }

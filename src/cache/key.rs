@@ -41,7 +41,8 @@ pub struct KeyRules {
     pub fields: Vec<HeaderName>,
 }
 
-/// The bytes of a key, which many can share. Those of what is stored lie before it.
+/// The bytes of a key, which many can share. That of a stored response is a part of its block: who keeps it keeps the lines and
+/// what lies behind them, too.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Key(Bytes);
 
@@ -144,30 +145,34 @@ fn write_length(out: &mut Vec<u8>, mut length: usize) {
 }
 
 impl Key {
-    /// What [`begin`] and [`end`] made it of. None only for bytes that are not from there.
     pub fn parts(&self) -> Option<KeyParts<'_>> {
-        let (scheme, rest) = self.0.split_first()?;
-        let scheme = match *scheme {
-            HTTP => Scheme::Http,
-            HTTPS => Scheme::Https,
-            _ => return None,
-        };
-        let mut rest = Reader(rest);
-        let host = rest.text()?;
-        let (port, after) = rest.0.split_first_chunk()?;
-        rest.0 = after;
-        let port = Some(u16::from_be_bytes(*port)).filter(|port| *port != NO_PORT);
-        let path = rest.text()?;
-        let query = match rest.optional()? {
-            Some(query) => Some(std::str::from_utf8(query).ok()?),
-            None => None,
-        };
-        let mut fields = Vec::new();
-        while !rest.0.is_empty() {
-            fields.push((rest.text()?, rest.optional()?));
-        }
-        Some(KeyParts { scheme, host, port, path, query, fields })
+        parts(&self.0)
     }
+}
+
+/// What [`begin`] and [`end`] made a key of. None only for bytes that are not from there.
+pub fn parts(key: &[u8]) -> Option<KeyParts<'_>> {
+    let (scheme, rest) = key.split_first()?;
+    let scheme = match *scheme {
+        HTTP => Scheme::Http,
+        HTTPS => Scheme::Https,
+        _ => return None,
+    };
+    let mut rest = Reader(rest);
+    let host = rest.text()?;
+    let (port, after) = rest.0.split_first_chunk()?;
+    rest.0 = after;
+    let port = Some(u16::from_be_bytes(*port)).filter(|port| *port != NO_PORT);
+    let path = rest.text()?;
+    let query = match rest.optional()? {
+        Some(query) => Some(std::str::from_utf8(query).ok()?),
+        None => None,
+    };
+    let mut fields = Vec::new();
+    while !rest.0.is_empty() {
+        fields.push((rest.text()?, rest.optional()?));
+    }
+    Some(KeyParts { scheme, host, port, path, query, fields })
 }
 
 impl From<&[u8]> for Key {

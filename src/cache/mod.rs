@@ -276,8 +276,7 @@ impl Cache {
 
     /// Forgets what a request has changed (RFC 9111 §4.4, RFC 9875 §3), and says by how many purges.
     pub fn invalidate(&self, (key, policy): (&[u8], &Policy), method: &Method, response: &Response<Body>) -> u64 {
-        let key = Key::from(key);
-        let Some(parts) = key.parts() else { return 0 };
+        let Some(parts) = key::parts(key) else { return 0 };
         let authority = Authority::from_parts(parts.host, parts.port);
         let named = TargetUri { scheme: parts.scheme, authority: &authority, path: parts.path, query: parts.query };
         let resources = policy::invalidated(method, &named, response.status(), response.headers());
@@ -318,8 +317,7 @@ pub fn validate(fields: &mut HeaderMap, stored: &Stored) {
 
 /// What a key is of, as purges name it.
 fn target(key: &[u8]) -> Option<Target> {
-    let key = Key::from(key);
-    let parts = key.parts()?;
+    let parts = key::parts(key)?;
     let authority = Authority::from_parts(parts.host, parts.port);
     Some(Target::new(&authority.to_string(), parts.path, parts.query))
 }

@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use http::HeaderMap;
 
-use super::key::Key;
+use super::key;
 use super::pending::Line;
 use super::{Cache, Found, Lookup, vary};
 
@@ -36,8 +36,7 @@ impl Cache {
 
 /// A key as people read it: a URL, and the chosen fields of the request.
 pub fn describe_key(key: &[u8]) -> (String, Vec<(String, Option<String>)>) {
-    let key = Key::from(key);
-    let Some(parts) = key.parts() else { return Default::default() };
+    let Some(parts) = key::parts(key) else { return Default::default() };
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let fields = parts.fields.iter().map(|(name, value)| ((*name).to_owned(), value.map(text)));
     (parts.to_string(), fields.collect())

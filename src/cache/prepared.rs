@@ -20,6 +20,9 @@ use crate::header::{is_of_edge, write_field, write_integer};
 /// A longer content is worth a place of its own.
 const BESIDE_LINES_MAX: usize = 4 * 1024;
 
+/// Room for those of most responses.
+const LINES_BYTES: usize = 1024;
+
 /// The whole of a stored response, for a GET that is answered by it.
 #[derive(Debug)]
 pub struct Prepared {
@@ -75,7 +78,9 @@ pub fn laid_out(key: &Key, status: StatusCode, fields: &HeaderMap, content: Cont
         [all] if is_small(all) => Some(all),
         _ => None,
     };
-    let mut text = <Key as Borrow<[u8]>>::borrow(key).to_vec();
+    let (key, content_bytes) = (Borrow::<[u8]>::borrow(key), small.map_or(0, Bytes::len));
+    let mut text = Vec::with_capacity(key.len() + LINES_BYTES + content_bytes);
+    text.extend_from_slice(key);
     let key_end = text.len();
     let has_lines = status == StatusCode::OK && write_lines(fields, &mut text);
     let lines_end = text.len();

@@ -4,7 +4,6 @@
 //! be stored, used or served stale is decided elsewhere. Nothing here waits, or holds a lock for longer than some
 //! microseconds. `count`, `finish`, `resize` and `set_capacity` go over everything and belong on a thread that may block.
 
-use std::borrow::Borrow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -161,7 +160,7 @@ impl Store {
             self.departures.leave(&entry, Leave::Replaced);
             return Insert::Purged;
         }
-        self.put(entry.place.clone(), Slot::Entry(Arc::clone(&entry)), &Variants::default());
+        self.put(entry.place(), Slot::Entry(Arc::clone(&entry)), &Variants::default());
         if let Some(selecting) = selecting {
             self.enlist(&entry, selecting);
         }
@@ -256,9 +255,9 @@ impl Store {
     }
 
     fn remove(&self, entry: &Entry, why: Leave) {
-        drop(self.cache.remove_if(&PlaceOf::from(&entry.place), |slot| slot.is(entry.id)));
+        drop(self.cache.remove_if(&entry.place_of(), |slot| slot.is(entry.id)));
         self.departures.leave(entry, why);
-        if entry.place.variant != Place::PRIMARY {
+        if entry.place_of().variant != Place::PRIMARY {
             self.delist(entry);
         }
     }
@@ -277,22 +276,22 @@ impl Store {
     }
 
     fn variants(&self, entry: &Entry) -> Option<Arc<Variants>> {
-        match self.cache.peek(&PlaceOf { variant: Place::PRIMARY, ..PlaceOf::from(&entry.place) })? {
+        match self.cache.peek(&PlaceOf { variant: Place::PRIMARY, ..entry.place_of() })? {
             Slot::Variants(variants) => Some(variants),
             Slot::Entry(_) => None,
         }
     }
 
     fn set_variants(&self, entry: &Entry, variants: Variants) {
-        // A key of its own: that of the entry holds what is stored with it.
-        let key = Borrow::<[u8]>::borrow(&entry.place.key).into();
-        let place = Place { key, variant: Place::PRIMARY };
+        let place = PlaceOf { variant: Place::PRIMARY, ..entry.place_of() };
         if variants.is_empty() {
             // Only the list: a response for every request may have taken its place.
             let is_list = |slot: &Slot| matches!(slot, Slot::Variants(_));
-            drop(self.cache.remove_if(&PlaceOf::from(&place), is_list));
+            drop(self.cache.remove_if(&place, is_list));
         } else {
             let variants = Arc::new(variants);
+            // A key of its own: that of the entry would hold what is stored under it.
+            let place = Place { key: place.key.into(), variant: place.variant };
             self.put(place, Slot::Variants(Arc::clone(&variants)), &variants);
         }
     }

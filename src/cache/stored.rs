@@ -1,5 +1,6 @@
 //! A response as the cache has it, whether all of it is here or the rest is still on its way.
 
+use std::borrow::Borrow;
 use std::slice;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -39,14 +40,15 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// The memory that it holds in bytes, about. The names of its selecting fields and its tags are counted beside it.
+    /// The memory that it and its key hold in bytes, about. The names of its selecting fields and its tags are counted beside it.
     pub fn weight(&self) -> u64 {
         let fields: usize = self.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 64).sum();
         let pieces = match &self.content {
             Content::Whole(whole) => whole.length() + size_of_val(whole.pieces()) as u64,
             Content::Growing(_) => 0,
         };
-        (fields + self.lines.as_ref().map_or(0, Bytes::len)) as u64 + pieces
+        let key: &[u8] = self.key.borrow();
+        (key.len() + fields + self.lines.as_ref().map_or(0, Bytes::len)) as u64 + pieces
     }
 
     /// As it came.
@@ -171,6 +173,10 @@ impl Content {
 impl Stored {
     /// A response that is fresh for a minute, to a request without fields.
     pub fn of_body(body: &[u8]) -> Arc<Self> {
+        Self::under(&Key::from(&b""[..]), body)
+    }
+
+    pub fn under(key: &Key, body: &[u8]) -> Arc<Self> {
         use http::header::CACHE_CONTROL;
         use http::{HeaderValue, Method};
 
@@ -190,7 +196,7 @@ impl Stored {
         let terms = terms(&exchanged, &Rules::default(), times).expect("it may be stored");
         let selecting = Arc::new(Selecting::of(&fields, request).expect("it has no `Vary`"));
         let content = Content::Whole(Whole::new(vec![Bytes::copy_from_slice(body)]));
-        let Laid { key, lines, content } = laid_out(&Key::from(&b""[..]), status, &fields, content);
+        let Laid { key, lines, content } = laid_out(key, status, &fields, content);
         Arc::new(Self {
             key,
             status,

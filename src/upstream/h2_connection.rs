@@ -30,7 +30,7 @@ pub struct Usage {
     pub driver: AtomicWaker,
     /// How often something was read.
     reads: AtomicU64,
-    /// When that happened last, no stream was open.
+    /// When that happened last, no stream was open, and none was opened since.
     was_idle_at_read: AtomicBool,
     cut: OnceLock<Ended>,
 }
@@ -39,7 +39,7 @@ pub struct Usage {
 #[derive(Debug, Clone, Copy)]
 pub struct Ended {
     pub cut: Cut,
-    /// No request was under way, so none has failed by it.
+    /// No request was under way, so none has failed by it. One that was may have had its answer; then nobody counts it.
     pub was_idle: bool,
 }
 
@@ -60,9 +60,7 @@ impl SharedH2 {
 
     /// Counts a request that the connection carries, until the answer is dropped.
     pub(super) fn open_stream(&self) -> OpenStream {
-        self.usage.streams.fetch_add(1, Ordering::Relaxed);
-        self.usage.served.fetch_add(1, Ordering::Relaxed);
-        OpenStream(Arc::clone(&self.usage))
+        self.usage.open_stream()
     }
 
     pub(super) fn is_new(&self) -> bool {
@@ -119,6 +117,13 @@ impl Usage {
         })
     }
 
+    fn open_stream(self: &Arc<Self>) -> OpenStream {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        self.was_idle_at_read.store(false, Ordering::Relaxed);
+        self.served.fetch_add(1, Ordering::Relaxed);
+        OpenStream(Arc::clone(self))
+    }
+
     /// Whether no stream is open on it.
     pub fn is_idle(&self) -> bool {
         self.streams.load(Ordering::Relaxed) == 0
@@ -130,8 +135,8 @@ impl Usage {
         self.was_idle_at_read.store(self.is_idle(), Ordering::Relaxed);
     }
 
-    /// The same, and when what was read last came: the codec says goodbye before it ends, and by then the requests that it has
-    /// failed are gone.
+    /// Whether no stream has been open on it since before something was read last. The codec says goodbye before it ends, and by then
+    /// the requests that it has failed are gone.
     pub fn is_idle_since_read(&self) -> bool {
         self.is_idle() && self.was_idle_at_read.load(Ordering::Relaxed)
     }
@@ -171,5 +176,25 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         self.0.streams.fetch_sub(1, Ordering::Relaxed);
         self.0.idle_rounds.store(0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_whose_stream_has_just_failed_was_not_idle() {
+        let usage = Usage::new(100);
+        assert!(usage.is_idle_since_read());
+        let stream = usage.open_stream();
+        assert!(!usage.is_idle() && !usage.is_idle_since_read());
+        usage.note_read();
+        drop(stream);
+        assert!(usage.is_idle() && !usage.is_idle_since_read(), "what was read may have failed it");
+        usage.note_read();
+        assert!(usage.is_idle_since_read());
+        drop(usage.open_stream());
+        assert!(!usage.is_idle_since_read(), "what was read before may have failed it");
     }
 }

@@ -295,7 +295,7 @@ async fn a_client_may_ask_for_nothing_but_what_is_kept() {
 async fn a_stale_response_is_better_than_none() {
     let failing = Arc::new(AtomicUsize::new(0));
     let fails = Arc::clone(&failing);
-    let origin = Origin::answers(move |_| {
+    let mut origin = Origin::answers(move |_| {
         let is_failing = fails.load(Ordering::Relaxed) > 0;
         std::future::ready(match is_failing {
             true => ok("broken").status(503),
@@ -309,7 +309,7 @@ async fn a_stale_response_is_better_than_none() {
     let stale = edge.get("/").await;
     assert_eq!((stale.status, stale.text()), (200, "good"));
     assert_eq!(cache_status(&stale), "fwd=stale; fwd-status=503");
-    drop(origin);
+    origin.kill().await;
     assert_eq!(edge.get("/").await.text(), "good");
     assert_eq!(edge.get("/other").await.status, 502);
 }

@@ -126,14 +126,14 @@ async fn numbers_move_with_requests() {
 
 #[tokio::test]
 async fn an_endpoint_that_dies_is_out_after_a_probe() {
-    let (stays, dies) = (Origin::replies(ok("")).await, Origin::replies(ok("")).await);
+    let (stays, mut dies) = (Origin::replies(ok("")).await, Origin::replies(ok("")).await);
     let health = "health = { path = \"/\", interval = \"500ms\", unhealthy_after = 1 }";
     let edge = Edge::start(upstream(&[stays.address(), dies.address()], health) + ROUTE).await;
     let mut page = Page::open(&edge).await;
     let usable = |state: &Value| state["status"]["upstreams"][0]["usable"].as_u64();
     page.until("state", |state| usable(state) == Some(2)).await;
     let address = dies.address().to_string();
-    drop(dies);
+    dies.kill().await;
     let state = page.until("state", |state| usable(state) == Some(1)).await;
     let endpoints = state["status"]["upstreams"][0]["endpoints"].as_array().unwrap();
     let dead = endpoints.iter().find(|endpoint| endpoint["address"] == address).unwrap();

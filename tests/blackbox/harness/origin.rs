@@ -18,7 +18,7 @@ pub struct Origin {
     address: SocketAddr,
     seen: Arc<Seen>,
     serving: JoinHandle<()>,
-    _place: TcpSocket,
+    _held: TcpSocket,
 }
 
 #[derive(Default)]
@@ -140,7 +140,7 @@ impl Origin {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (place, address) = place(address);
+        let (held, address) = hold(address);
         let listener = TcpListener::bind(address).await.unwrap();
         let seen = Arc::<Seen>::default();
         let state = Arc::clone(&seen);
@@ -154,7 +154,7 @@ impl Origin {
                 while open.try_join_next().is_some() {}
             }
         });
-        Self { address, seen, serving, _place: place }
+        Self { address, seen, serving, _held: held }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -213,20 +213,21 @@ impl Origin {
     }
 }
 
-/// Keeps an address: only who names its port can listen there, so no test meets the origin of another where one has ended.
-fn place(address: SocketAddr) -> (TcpSocket, SocketAddr) {
-    let place = TcpSocket::new_v4().unwrap();
-    place.set_reuseaddr(true).unwrap();
-    place.bind(address).unwrap();
-    let address = place.local_addr().unwrap();
-    (place, address)
+/// Holds an address: Linux gives its port to nobody who does not name it (`ip_autobind_reuse` is 0), so that no test meets the origin of
+/// another where one has ended.
+fn hold(address: SocketAddr) -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    let address = socket.local_addr().unwrap();
+    (socket, address)
 }
 
 /// An address where nobody listens for as long as the tests run.
 pub fn deserted() -> SocketAddr {
-    static PLACES: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
-    let (place, address) = place("127.0.0.1:0".parse().unwrap());
-    PLACES.lock().unwrap().push(place);
+    static HELD: Mutex<Vec<TcpSocket>> = Mutex::new(Vec::new());
+    let (socket, address) = hold("127.0.0.1:0".parse().unwrap());
+    HELD.lock().unwrap().push(socket);
     address
 }
 

@@ -33,17 +33,16 @@ pub(super) fn entry(path: &str, tags: &'static str) -> NewEntry {
     let fields = HeaderMap::from_iter([(http::HeaderName::from_static("cache-tag"), HeaderValue::from_static(tags))]);
     let (only_path, query) = path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
     NewEntry {
-        key: key(path),
         selecting: None,
         target: Target::new(HOST, only_path, query),
         tags: Tags::of(&fields).unwrap(),
         route: RouteStatistics::default(),
-        stored: Stored::of_body(b""),
+        stored: Stored::under(&key(path), b""),
     }
 }
 
 pub(super) fn with_body(entry: NewEntry, body: &[u8]) -> NewEntry {
-    NewEntry { stored: Stored::of_body(body), ..entry }
+    NewEntry { stored: Stored::under(&entry.stored.key, body), ..entry }
 }
 
 fn variant(entry: NewEntry, selecting: &str) -> NewEntry {
@@ -125,7 +124,9 @@ fn what_is_gone_is_held_by_no_key() {
     let texts = [(); 3].map(|()| Arc::<[u8]>::from(&b"/"[..]));
     let [all, first, last] = texts.each_ref().map(|text| {
         let key = Bytes::from_owner(Arc::clone(text)).into();
-        NewEntry { key, ..entry("/", "") }
+        let mut stored = (*Stored::under(&key, b"")).clone();
+        stored.key = key;
+        NewEntry { stored: Arc::new(stored), ..entry("/", "") }
     });
     store.put_now(all);
     store.put_now(variant(first, "a"));

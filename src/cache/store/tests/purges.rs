@@ -178,7 +178,7 @@ fn purges_of_urls_leave_nothing_behind() {
     assert_eq!((store.usage().bans, store.usage().entries), (LiveBans::default(), 0));
     // More entries than are taken out at once wait for a sweep, and are gone all the same.
     for n in 0..=DIRECT_ENTRIES_MAX {
-        store.put_now(NewEntry { key: key(&format!("/{n}")), ..entry("/", "") });
+        store.put_now(NewEntry { stored: Stored::under(&key(&format!("/{n}")), b""), ..entry("/", "") });
     }
     let ban = store.purge(&purge(What::Url("/".into()), Mode::Hard));
     assert_eq!(store.matched(&ban), None);
