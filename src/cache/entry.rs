@@ -41,7 +41,7 @@ pub struct Entry {
     pub route: RouteStatistics,
     pub(super) id: u64,
     /// The part of its place that is not its key.
-    variant: u64,
+    pub(super) variant: u64,
     /// Of its host, path and query, by which the index finds it.
     pub(super) url: u64,
     /// What it holds in bytes.

@@ -257,7 +257,7 @@ impl Store {
     fn remove(&self, entry: &Entry, why: Leave) {
         drop(self.cache.remove_if(&entry.place_of(), |slot| slot.is(entry.id)));
         self.departures.leave(entry, why);
-        if entry.place_of().variant != Place::PRIMARY {
+        if entry.variant != Place::PRIMARY {
             self.delist(entry);
         }
     }

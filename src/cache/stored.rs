@@ -100,12 +100,13 @@ impl From<Bytes> for Whole {
 
 impl Whole {
     pub fn new(pieces: Vec<Bytes>) -> Self {
-        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
-        let pieces = match <[Bytes; 1]>::try_from(pieces) {
-            Ok([all]) => Pieces::One(all),
-            Err(pieces) => Pieces::Several(pieces.into()),
-        };
-        Self { pieces, length }
+        match <[Bytes; 1]>::try_from(pieces) {
+            Ok([all]) => all.into(),
+            Err(pieces) => {
+                let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+                Self { length, pieces: Pieces::Several(pieces.into()) }
+            }
+        }
     }
 
     pub fn length(&self) -> u64 {
